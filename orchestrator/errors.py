@@ -1,0 +1,135 @@
+"""Every error that a user of gpuplan can meet, and the exit code that each one means.
+
+GpuplanError
+  UsageError                  2  a flag, an argument, or a question that nobody could answer
+    ConfigError               2  a YAML file is wrong; says file, line, column and the remedy
+  StepFailed                  3  a step or a deliverable of the plan failed
+  NoMachine                   4  no provider could or would give the machine
+    Refused                   4  the provider answered no: nothing was created
+      NoCapacity              4  ... for want of machines: the next candidate may do
+      AccountRefused          4  ... the account (401, 402, 403): no candidate will do
+  Ambiguous                   4  a create whose result is unknown: look by name before anything else
+  OverBudget                  5  the budget is used up, or the estimate is above it
+  Interrupted                 6  Ctrl-C, SIGTERM, `gpuplan down`
+  StillRunning                7  something may still cost money; says the command that ends it
+  ConnectionLost              -  the machine cannot be reached just now: retried, then MachineLost
+  MachineLost                 -  the machine is gone for good: replaced, or NoMachine
+  ProviderUnavailable         -  a provider's API fails for now (429, 5xx, network): retried
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell sees. When several hold, 7 > 6 > 5 > 4 > 3."""
+
+    DONE = 0
+    INTERNAL = 1
+    USAGE = 2
+    FAILED = 3
+    NO_MACHINE = 4
+    OVER_BUDGET = 5
+    INTERRUPTED = 6
+    STILL_RUNNING = 7
+
+
+class GpuplanError(Exception):
+    """What happened and where; `remedy` says what to do about it (empty: nothing to add)."""
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(GpuplanError):
+    """A flag, an argument, or a question without anybody to answer it."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A mistake in a file of the user's: `where` is file:line:column."""
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message, remedy=remedy)
+        self.where = where
+
+
+class StepFailed(GpuplanError):
+    """A step ended badly or a deliverable does not hold."""
+
+    exit_code = ExitCode.FAILED
+
+
+class NoMachine(GpuplanError):
+    """No provider could or would give a machine that fits."""
+
+    exit_code = ExitCode.NO_MACHINE
+
+
+class Refused(NoMachine):
+    """The provider's answer was a definite no: nothing exists."""
+
+
+class NoCapacity(Refused):
+    """A definite no for want of machines: another type or place may do."""
+
+
+class AccountRefused(Refused):
+    """The account itself is refused (401, 402, 403): no candidate of this provider will do."""
+
+
+class Ambiguous(NoMachine):
+    """A create was sent and its result is unknown (time-out, reset, 5xx, half a body)."""
+
+
+class OverBudget(GpuplanError):
+    """The budget is used up, or would be."""
+
+    exit_code = ExitCode.OVER_BUDGET
+
+
+class Interrupted(GpuplanError):
+    """Somebody asked the run to stop. An ordinary Exception, so that a durable step records it."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class StillRunning(GpuplanError):
+    """Something may still cost money: the remedy is the command that ends it."""
+
+    exit_code = ExitCode.STILL_RUNNING
+
+
+class ConnectionLost(GpuplanError):
+    """The machine cannot be reached just now; whatever runs there may go on."""
+
+    exit_code = ExitCode.NO_MACHINE
+
+
+class HostKeyChanged(ConnectionLost):
+    """Another machine answers at this address, or the machine was made anew: never trusted silently."""
+
+
+class MachineLost(GpuplanError):
+    """The provider's word: this machine is gone, or will never be reachable."""
+
+    exit_code = ExitCode.NO_MACHINE
+
+
+class ProviderUnavailable(GpuplanError):
+    """A provider's API fails for now. `retry_after` is in seconds; None: it did not say."""
+
+    exit_code = ExitCode.NO_MACHINE
+
+    def __init__(self, message: str, *, retry_after: float | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after

@@ -1,0 +1,174 @@
+"""The frozen values that a plan is made of: what the YAML files mean, and what a run keeps in its folder.
+
+Times are seconds, sizes GB of 10^9 bytes unless a name says otherwise, money is US dollars as Decimal.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Value(BaseModel):
+    """A frozen value that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MachineNeed(Value):
+    """What machine a phase needs. Memory and number of GPUs decide; the names are an order of preference."""
+
+    gpu: tuple[str, ...] = ()  # gpuplan's names, e.g. A100-80GB; empty: a machine without GPU will do
+    count: int = Field(default=1, ge=0, le=64)  # GPUs a node
+    nodes: int = Field(default=1, ge=1, le=64)
+    image: str | None = None  # None: the provider's image in configs/
+    disk_gb: int = Field(default=50, ge=10)
+    ports: tuple[str, ...] = ("22/tcp",)
+    reuse: str | None = None  # take over that phase's machine when it fits
+
+
+class VolumeNeed(Value):
+    """Storage that outlives the machine; phases that name the same volume share it."""
+
+    name: str
+    size_gb: int = Field(ge=10)
+
+
+class Planned(Value):
+    """What the user's own table says about a phase, to compare with."""
+
+    hours: Decimal
+    usd: Decimal
+
+
+class RunsOn(StrEnum):
+    """Which nodes of a phase run a step."""
+
+    ROOT = "root"
+    WORKERS = "workers"
+    ALL = "all"
+
+
+class Ready(Value):
+    """When a service counts as ready: a line of its log, or a TCP port on its node."""
+
+    log: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
+    timeout: float = 120.0
+
+
+class HubCheckout(Value):
+    """The step fills `dir` with this hub repository: each file is checked against the hub's own list."""
+
+    repo: str
+    dir: str  # below the workspace
+    revision: str = "main"
+
+
+class Step(Value):
+    """One command of a phase, or one of gpuplan's own (`builtin`)."""
+
+    name: str
+    run: str = ""
+    builtin: Literal["overlay", "checkout", "report"] | None = None
+    cwd: str = "."  # below the workspace
+    env: dict[str, str] = {}
+    needs: tuple[str, ...] = ()  # names of this phase's steps, or PHASE/STEP
+    uses: tuple[str, ...] = ()  # payload globs that its result depends on
+    gpu: bool = True  # False: could run on a machine without one
+    on: RunsOn = RunsOn.ROOT
+    ready: Ready | None = None  # set: the step is a service
+    timeout: float = 6 * 3600.0
+    retries: int = Field(default=0, ge=0, le=10)
+    on_oom: str | None = None
+    creates: tuple[str, ...] = ()  # globs below cwd
+    hub: HubCheckout | None = None
+    reads_gb: Decimal = Decimal(0)
+    writes_gb: Decimal = Decimal(0)
+    rate: str = "volume"  # which of configs' rates its bytes move at
+    expect: float | None = None  # estimated seconds; None: estimated from the bytes
+
+
+class Deliverable(Value):
+    """Something that must hold at the end of a phase. Exactly one kind of question is set."""
+
+    name: str
+    machine: Literal["reachable"] | None = None
+    file: str | None = None  # glob below the workspace: every match, and at least one
+    min_bytes: int | None = None
+    same: tuple[str, ...] = ()  # files with one sha256
+    checkpoint: str | None = None  # folder: every shard its index names, with the size and sha256 of the hub
+    step: str | None = None  # that step succeeded
+    stdout: str | None = None  # ... and its output holds this text
+    metric: str | None = None  # ... and this figure of it is within bounds
+    min: Decimal | None = None
+    max: Decimal | None = None
+    pulled: str | None = None  # glob below pull_to, fetched home and verified
+    uploaded: str | None = None  # glob below the workspace, verified in every store
+
+
+class Phase(Value):
+    """One phase file."""
+
+    name: str
+    title: str = ""
+    machine: MachineNeed = MachineNeed()
+    volume: VolumeNeed | None = None
+    planned: Planned | None = None
+    budget_usd: Decimal | None = None
+    timeout: float = 24 * 3600.0
+    env: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()
+    steps: tuple[Step, ...]
+    deliverables: tuple[Deliverable, ...] = ()
+    artifacts: tuple[str, ...] = ()  # globs below the workspace
+    pack: Literal["none", "tar"] = "none"
+    pull_to: str | None = None
+
+    def step(self, name: str) -> Step:
+        """Return the step of that name (KeyError: there is none)."""
+        return {s.name: s for s in self.steps}[name]
+
+
+class Rates(Value):
+    """Bytes per second, in MB/s, that estimates are made with until a run has measured better ones."""
+
+    hub: Decimal = Decimal(300)
+    volume: Decimal = Decimal(400)
+    converter: Decimal = Decimal(400)
+    upload: Decimal = Decimal(200)
+
+
+class Settings(Value):
+    """configs/*.yaml: what is not the plan's own."""
+
+    providers: tuple[str, ...] = ("runpod", "lambda")  # in order of preference
+    images: dict[str, str] = {}  # provider -> image
+    stores: tuple[str, ...] = ()
+    rates: Rates = Rates()
+    budget_usd: Decimal | None = None  # the whole plan's
+    volume_days: int = 7
+    step_seconds: float = 30.0  # estimate of a step that says nothing of itself
+    boot_seconds: float = 180.0
+    max_replacements: int = 3  # machines lost in one phase before it gives up
+    deadman_minutes: float = 60.0
+    readiness_seconds: float = 900.0
+    payload: str = "distributed-llama"  # folder of remote/
+    payload_env: dict[str, str] = {}  # for every step
+    lambda_ssh_port: int = 22
+    hub_url: str = "https://huggingface.co"
+
+
+class Plan(Value):
+    """All phases of a plan, in order, and the settings; frozen into a run's folder as plan.json."""
+
+    name: str
+    phases: tuple[Phase, ...]
+    settings: Settings = Settings()
+
+    def phase(self, name: str) -> Phase:
+        """Return the phase of that name (KeyError: there is none)."""
+        return {p.name: p for p in self.phases}[name]

@@ -1,0 +1,299 @@
+"""What the engine asks of the outside world. One adapter a file; the same contract suite runs on fake and real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+MACHINE_PREFIX = "gpuplan-"  # every machine and volume of ours is named so: the one handle that survives everything
+
+
+class Capability(StrEnum):
+    """What a provider can do beyond renting a machine."""
+
+    SPOT = "spot"  # interruptible machines
+    VOLUMES = "volumes"
+    PRIVATE_NETWORK = "private_network"
+    BILLING = "billing"  # reports what it charged
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One machine type at one place, as the provider sells it now."""
+
+    provider: str
+    type_id: str  # the provider's own id
+    gpu: str  # gpuplan's name, e.g. A100-80GB; "" for a CPU machine
+    gpus: int
+    memory_gb: int  # of one GPU
+    price_hour: Decimal  # USD for the whole machine
+    place: str  # data centre or region
+    spot: bool = False
+    available: bool = True  # the catalogue's word, which may be wrong
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """One machine to create. `name` was written down before the call."""
+
+    name: str
+    offer: Offer
+    image: str
+    disk_gb: int
+    ports: tuple[str, ...]
+    public_key: str  # OpenSSH form
+    deadline: datetime  # when the machine must be gone, whatever happens
+    volume_id: str | None = None
+    volume_name: str | None = None
+    private_network: bool = False
+
+
+class MachineStatus(StrEnum):
+    """A provider's word on a machine, in the five words that matter."""
+
+    BOOTING = "booting"
+    READY = "ready"  # has an address; says nothing of SSH or CUDA
+    STOPPED = "stopped"  # pre-empted, balance used up, maintenance
+    FAILED = "failed"  # will not become ready
+    ENDING = "ending"  # still listed, being destroyed
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where SSH answers. host:port is a machine's identity."""
+
+    host: str
+    port: int
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """What a provider says of one machine."""
+
+    id: str
+    name: str
+    status: MachineStatus
+    address: Address | None  # None until READY; re-read before every reconnect
+    private_ip: str | None
+    price_hour: Decimal | None  # None: the provider does not say
+    place: str
+    detail: str  # the provider's own status word
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeView:
+    """What a provider says of one volume."""
+
+    id: str
+    name: str
+    size_gb: int
+    place: str
+    price_hour: Decimal
+
+
+class Provider(Protocol):
+    """A cloud. Nothing here retries a create or waits: the engine does, with deadlines.
+
+    Reads and destroys raise ProviderUnavailable for what may pass (429, 5xx, network) and AccountRefused for 401/402/403.
+    """
+
+    name: str
+    capabilities: frozenset[Capability]
+    billing_unit_s: int
+    list_lag_s: float  # a machine may be missing from list and get this long after its create
+    mount_path: str  # where a volume appears
+
+    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first. spot without the capability: []."""
+        ...
+
+    def create(self, spec: MachineSpec) -> str:
+        """Send one create and return the id. Refused: nothing exists. Ambiguous: look by name."""
+        ...
+
+    def machine(self, machine_id: str) -> MachineView | None:
+        """None: the provider says there is no such machine (which a fresh one may be for list_lag_s)."""
+        ...
+
+    def machines(self) -> list[MachineView]:
+        """All machines whose name begins with MACHINE_PREFIX, whoever made them; ended ones left out."""
+        ...
+
+    def destroy(self, machine_id: str) -> None:
+        """Ask once to end it. Returns when accepted or when the provider knows no such machine. Idempotent."""
+        ...
+
+    def create_volume(self, name: str, size_gb: int, place: str) -> str:
+        """Like create, for a volume."""
+        ...
+
+    def volumes(self) -> list[VolumeView]:
+        """All volumes whose name begins with MACHINE_PREFIX."""
+        ...
+
+    def destroy_volume(self, volume_id: str) -> None:
+        """Like destroy. ProviderUnavailable while it is still attached."""
+        ...
+
+    def volume_price_hour(self, size_gb: int) -> Decimal:
+        """USD an hour for a volume of that size."""
+        ...
+
+    def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
+        """What the provider's own billing says each machine has cost so far; {} without Capability.BILLING."""
+        ...
+
+    def end_bill_script(self) -> str:
+        """Shell text that, run on the machine itself, ends its bill as well as this provider allows; "" if it cannot."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a short command ended. `exit` is its code; -1: killed by a signal."""
+
+    exit: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(Protocol):
+    """One machine over SSH. Everything raises ConnectionLost when the machine cannot be reached or goes silent.
+
+    Safe to use from several threads; reconnects by itself at the next call. Commands are shell text already quoted.
+    """
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
+        """Run a short command to its end."""
+        ...
+
+    def stream(
+        self,
+        command: str,
+        on_line: Callable[[bytes], None],
+        *,
+        stdin: bytes = b"",
+        silence_s: float = 60.0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Run a command, hand over each line of its output as it comes, return its exit code.
+
+        ConnectionLost after `silence_s` without a byte. When `stop()` turns true the channel is closed and -1 returned.
+        """
+        ...
+
+    def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
+        """Run a command with `chunks` as its standard input: the road for bulk uploads (`tar x`)."""
+        ...
+
+    def fetch(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of a remote file from `offset` on (FileNotFoundError: there is none)."""
+        ...
+
+    def close(self) -> None:
+        """Close every channel and the connection. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of a store."""
+
+    key: str
+    bytes: int
+    crc32: str | None  # base64 of the whole object's CRC32 (S3) or CRC32C (GCS); None: the store does not say
+    sha256: str | None  # from our own metadata; None: not ours
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of the file to send. `crc32` is base64 of its big-endian CRC32, computed on the machine."""
+
+    number: int  # from 1
+    offset: int
+    length: int
+    crc32: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPart:
+    """One PUT that the machine can make without any credential of ours. The URL is a capability: never logged."""
+
+    part: Part
+    url: str
+    headers: dict[str, str]
+    accept: tuple[int, ...]  # HTTP statuses that mean stored
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload under way. `token` is a capability (upload id or session URI): kept in a 0600 file."""
+
+    key: str
+    bytes: int
+    sha256: str
+    part_bytes: int
+    token: str = field(repr=False)
+
+
+class ArtifactStore(Protocol):
+    """A bucket, seen from the controller: it holds the credentials, the machine only gets signed requests."""
+
+    url: str  # s3://bucket/prefix
+    ordered: bool  # True: parts go one after the other (GCS), False: at the same time (S3)
+
+    def check(self) -> None:
+        """Raise UsageError with the store's own words when the bucket cannot be written to; cheap, before any money is spent."""
+        ...
+
+    def head(self, name: str) -> StoredObject | None:
+        """The object under prefix/name, or None."""
+        ...
+
+    def begin(self, name: str, size: int, sha256: str) -> Upload:
+        """Open an upload of a whole object. Part sizes are chosen by the store's rules (>= 5 MiB, <= 10,000 parts)."""
+        ...
+
+    def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
+        """Which of the parts the store does not hold yet (by number, size and, where it says, checksum)."""
+        ...
+
+    def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
+        """Sign the PUTs of a small batch, just before they are used."""
+        ...
+
+    def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
+        """Join the parts and verify the whole object's checksum and size. StepFailed with the object's name if it differs."""
+        ...
+
+    def abort(self, upload: Upload) -> None:
+        """Give up an upload: nothing of it stays billed. Idempotent."""
+        ...
+
+    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """The object's bytes from `offset` on."""
+        ...
+
+    def put_text(self, name: str, text: str) -> None:
+        """Store a small document (the manifest)."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that a rehearsal can be fast."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait that long in the cloud's time: a rehearsal multiplies it by its time_scale."""
+        ...
