@@ -102,7 +102,7 @@ class VolumeView:
 class Provider(Protocol):
     """A cloud. Nothing here retries a create or waits: the engine does, with deadlines.
 
-    Reads and destroys raise ProviderUnavailable for what may pass (429, 5xx, network) and AccountRefused for 401/402/403.
+    Reads and destroys raise ProviderUnavailable for what may pass (429, 5xx, network), AccountRefused for 401/402/403.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Provider(Protocol):
     mount_path: str  # where a volume appears
 
     def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
-        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first. spot without the capability: []."""
+        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first; spot unsupported: []."""
         ...
 
     def create(self, spec: MachineSpec) -> str:
@@ -152,7 +152,7 @@ class Provider(Protocol):
         ...
 
     def end_bill_script(self) -> str:
-        """Shell text that, run on the machine itself, ends its bill as well as this provider allows; "" if it cannot."""
+        """Shell text that, run on the machine itself, ends its bill as far as this provider allows; "" if it cannot."""
         ...
 
 
@@ -251,7 +251,7 @@ class ArtifactStore(Protocol):
     ordered: bool  # True: parts go one after the other (GCS), False: at the same time (S3)
 
     def check(self) -> None:
-        """Raise UsageError with the store's own words when the bucket cannot be written to; cheap, before any money is spent."""
+        """Raise UsageError with the store's own words when the bucket cannot be written to; before money is spent."""
         ...
 
     def head(self, name: str) -> StoredObject | None:
@@ -271,7 +271,7 @@ class ArtifactStore(Protocol):
         ...
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
-        """Join the parts and verify the whole object's checksum and size. StepFailed with the object's name if it differs."""
+        """Join the parts and verify the object's checksum and size. StepFailed, naming the object, if it differs."""
         ...
 
     def abort(self, upload: Upload) -> None:
