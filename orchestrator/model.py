@@ -74,6 +74,7 @@ class Step(Value):
     name: str
     run: str = ""
     builtin: Literal["overlay", "checkout", "report"] | None = None
+    text: str = ""  # what a report says above the measured figures
     cwd: str = "."  # below the workspace
     env: dict[str, str] = {}
     needs: tuple[str, ...] = ()  # names of this phase's steps, or PHASE/STEP
