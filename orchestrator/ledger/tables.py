@@ -1,0 +1,153 @@
+"""Our own tables, beside those of the durable engine, in the same database. Times are Unix seconds, money is text."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+
+def _table(name: str, *columns: sa.Column[object]) -> sa.Table:
+    return sa.Table(f"gpuplan_{name}", metadata, *columns)
+
+
+def _key(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.Text, primary_key=True)
+
+
+def _text(name: str, default: str | None = "") -> sa.Column[object]:
+    return sa.Column(name, sa.Text, default=default, nullable=default is None)
+
+
+def _int(name: str, default: int = 0) -> sa.Column[object]:
+    return sa.Column(name, sa.Integer, default=default, nullable=False)
+
+
+def _time(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.Float, nullable=True)
+
+
+runs = _table(
+    "runs",
+    _key("id"),
+    _text("state"),
+    _text("outcome", None),
+    _int("dry_run"),
+    _text("error"),
+    _int("pid"),
+    _text("stop"),  # why somebody asked it to stop; "" nobody did
+    _int("settled"),
+    _time("created_at"),
+    _time("ended_at"),
+)
+
+phases = _table(
+    "phases",
+    _key("run"),
+    _key("name"),
+    _int("position"),
+    _text("state"),
+    _text("outcome", None),
+    _text("error"),
+    _time("started_at"),
+    _time("ended_at"),
+)
+
+steps = _table(
+    "steps",
+    _key("run"),
+    _key("phase"),
+    _key("id"),
+    _int("position"),
+    _text("state"),
+    _int("attempt"),
+    _text("machines"),  # names, separated by commas
+    _text("detail"),
+    _int("offset"),  # how much of its log has been copied home
+    _time("started_at"),
+    _time("ended_at"),
+)
+
+deliverables = _table(
+    "deliverables", _key("run"), _key("phase"), _key("name"), _int("position"), _int("ok"), _text("detail")
+)
+
+machines = _table(
+    "machines",
+    _key("name"),
+    _text("run"),
+    _text("phase"),
+    _int("node"),
+    _text("provider"),
+    _text("provider_id"),  # "" until the create is known to have worked
+    _text("type_id"),
+    _text("gpu"),
+    _int("gpus"),
+    _text("place"),
+    _int("spot"),
+    _text("price_hour", "0"),
+    _text("state"),
+    _text("reason"),  # why it ended
+    _text("host"),
+    _int("port"),
+    _text("user"),
+    _text("private_ip"),
+    _text("measured_on"),
+    _time("requested_at"),
+    _time("sent_at"),  # when the create was sent: from then on it may exist
+    _time("accepted_at"),
+    _time("reachable_at"),
+    _time("gone_at"),
+    _time("deadline"),
+)
+
+# Which phase pays for a machine, and from when to when: a machine that is taken over is paid by the next phase.
+charges = _table("charges", _key("machine"), _key("run"), _key("phase"), _time("since"), _time("until"))
+
+volumes = _table(
+    "volumes",
+    _key("name"),
+    _text("run"),
+    _text("label"),  # the plan's name for it
+    _text("provider"),
+    _text("provider_id"),
+    _text("place"),
+    _int("size_gb"),
+    _text("price_hour", "0"),
+    _text("state"),
+    _text("cloud"),  # "" the real one; else the folder of a rehearsed one
+    _time("requested_at"),
+    _time("sent_at"),
+    _time("accepted_at"),
+    _time("gone_at"),
+    _time("deadline"),
+)
+
+artifacts = _table(
+    "artifacts",
+    _key("run"),
+    _key("store"),
+    _key("name"),
+    _text("state"),  # UPLOADING, VERIFIED, FAILED
+    _int("bytes"),
+    _text("sha256"),
+    _time("at"),
+)
+
+# The ledger's copy of the done-records on volumes: what the preview shows "as last seen".
+records = _table("records", _key("volume"), _key("step"), _text("key"), _time("at"))
+
+metrics = _table(
+    "metrics", _key("run"), _key("step"), _key("name"), sa.Column("value", sa.Float), _text("measured_on"), _time("at")
+)
+
+host_keys = _table("host_keys", _key("address"), _text("key"))
+
+events = sa.Table(
+    "gpuplan_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, index=True),
+    sa.Column("at", sa.Float),
+    sa.Column("text", sa.Text),
+)
