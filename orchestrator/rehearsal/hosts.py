@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import asyncssh
+
+from orchestrator.rehearsal import processes, standins
+from orchestrator.rehearsal.sessions import Login, MachineServer
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# A login shell reads the system's profile first, which sets PATH anew.
+PROFILE = 'export PATH="$GPUPLAN_PATH_FIRST:$PATH"\n'
 
 
 @dataclass(frozen=True)
@@ -24,7 +40,7 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that is up. `workspace` is the volume's folder, or one of its own."""
+    """A machine that is up. `workspace` is the volume's folder (the same path on every machine), or one of its own."""
 
     spec: HostSpec
     host: str
@@ -34,30 +50,190 @@ class Host:
     workspace: Path
 
 
+@dataclass
+class _Running:
+    host: Host
+    login: Login
+    listener: asyncssh.SSHAcceptor
+    since: float
+
+
 class Hosts:
     """The machines and volumes of one cloud, in the daemon's event loop."""
 
-    def __init__(self, folder: Path, *, machine_env: dict[str, str] | None = None) -> None:
-        """`folder` is the cloud's: hosts/ID and volumes/NAME are made below it."""
-        self.folder = folder
-        self.running: dict[str, Host] = {}
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        groups: Path | None = None,
+        machine_env: dict[str, str] | None = None,
+        touch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Keep machines in `folder`/hosts/ID and volumes in `folder`/volumes/NAME.
+
+        `groups` is where the guard looks for process groups (default `folder`/groups), `machine_env` what every
+        machine has in its environment, `touch` is called at each sign of life of an SSH client.
+        """
+        self.folder = folder.resolve()
+        self.machine_env = machine_env or {}
+        self._groups = groups or self.folder / "groups"
+        self._touch = touch
+        self._running: dict[str, _Running] = {}
+        self._faults: list[standins.CudaFault] = []
+        for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
+            path.mkdir(parents=True, exist_ok=True)
+        self._path_first = standins.install(self.folder / "bin")
+
+    @property
+    def running(self) -> dict[str, Host]:
+        """The machines that are up, by id."""
+        return {host_id: running.host for host_id, running in self._running.items()}
+
+    @property
+    def connections(self) -> int:
+        """How many SSH connections are open now."""
+        return sum(len(running.login.connections) for running in self._running.values())
 
     async def boot(self, spec: HostSpec) -> Host:
         """Start a machine, or start again one that ended with keep_disk. ValueError: no such volume, or it runs."""
-        raise NotImplementedError
+        if spec.id in self._running:
+            raise ValueError(f"machine {spec.id} is running already")
+        host_name, port = _address(spec.address)
+        folder = self.folder / "hosts" / _file_name(spec.id)
+        workspace = self._workspace(folder, spec.volume)
+        login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, self._touch)
+        listener = await asyncssh.listen(
+            host_name,
+            port,
+            server_factory=lambda: MachineServer(login),
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            password_auth=False,
+            kbdint_auth=False,
+            host_based_auth=False,
+            gss_host=None,
+            line_editor=False,
+            allow_scp=True,
+        )
+        host = Host(spec, host_name, listener.get_port(), folder, folder / "home", workspace)
+        login.env.update(self._prepare(host))
+        self._running[spec.id] = _Running(host, login, listener, time.time())
+        return host
+
+    def _workspace(self, folder: Path, volume: str | None) -> Path:
+        link = folder / "workspace"
+        (folder / "home").mkdir(parents=True, exist_ok=True)
+        (folder / "tmp").mkdir(exist_ok=True)
+        if volume is None:
+            link.mkdir(exist_ok=True)
+            return link
+        target = self.folder / "volumes" / _file_name(volume)
+        if not target.is_dir():
+            raise ValueError(f"there is no volume {volume}")
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        return target
+
+    def _prepare(self, host: Host) -> dict[str, str]:
+        """Write what the stand-ins and the login shell read; return the environment: nothing of the user's own."""
+        spec = host.spec
+        machine = {"name": spec.name, "gpu": spec.gpu, "gpus": spec.gpus, "gpu_memory_mib": spec.gpu_memory_mib}
+        (host.folder / "machine.json").write_text(json.dumps(machine))
+        (host.home / ".bash_profile").write_text(PROFILE)
+        faulty = host.folder / standins.CUDA_FAULT
+        faulty.unlink(missing_ok=True)
+        if self._faults and spec.gpus:
+            self._faults.pop(0).write(faulty)
+        return {
+            **self.machine_env,
+            **spec.env,
+            processes.MARK: str(host.folder),
+            "GPUPLAN_PATH_FIRST": self._path_first,
+            "GPUPLAN_BOOT_ID": secrets.token_hex(8),
+            "PATH": f"{self._path_first}:{SYSTEM_PATH}",
+            "HOME": str(host.home),
+            "WORKSPACE": str(host.workspace),
+            "USER": spec.user,
+            "LOGNAME": spec.user,
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(host.folder / "tmp"),
+            "TMUX_TMPDIR": str(host.folder / "tmp"),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
 
     async def end(self, host_id: str, *, keep_disk: bool = False) -> None:
         """Kill every process of the machine, close its port, remove its folder. Idempotent."""
-        raise NotImplementedError
+        running = self._running.pop(host_id, None)
+        folder = self.folder / "hosts" / _file_name(host_id)
+        groups: set[int] = set()
+        if running is not None:
+            running.listener.close()
+            _drop(running)
+            groups = running.login.started | processes.job_groups(folder, since=running.since)
+        await asyncio.to_thread(processes.end, processes.marked(folder), groups)
+        if running is not None:
+            await asyncio.gather(*running.login.running, return_exceptions=True)
+            for group in running.login.started:
+                (self._groups / str(group)).unlink(missing_ok=True)
+        if not keep_disk:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def cut(self, host_id: str) -> None:
         """Drop the machine's SSH connections once; what runs goes on."""
-        raise NotImplementedError
+        if (running := self._running.get(host_id)) is not None:
+            _drop(running)
+        await asyncio.sleep(0)
+
+    async def end_all(self) -> None:
+        """End every machine, keeping the disks."""
+        await asyncio.gather(*(self.end(host_id, keep_disk=True) for host_id in list(self._running)))
+
+    async def processes(self) -> int:
+        """How many processes run on all machines together."""
+        return len(await asyncio.to_thread(processes.members, processes.marked(self.folder / "hosts")))
+
+    def arm_cuda(self, fault: standins.CudaFault) -> None:
+        """Give the next GPU machine that boots this fault: nvidia-smi lists its GPUs, CUDA calls on them fail."""
+        self._faults.append(fault)
 
     async def create_volume(self, name: str) -> None:
         """Make an empty volume. ValueError: the name is taken, or is no file name."""
-        raise NotImplementedError
+        path = self.folder / "volumes" / _file_name(name)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise ValueError(f"there is a volume {name} already") from None
 
     async def destroy_volume(self, name: str) -> None:
         """Remove a volume with all that is on it. ValueError while a machine mounts it; idempotent."""
-        raise NotImplementedError
+        users = [running.host.spec.name for running in self._running.values() if running.host.spec.volume == name]
+        if users:
+            raise ValueError(f"volume {name} is mounted by {', '.join(users)}")
+        await asyncio.to_thread(shutil.rmtree, self.folder / "volumes" / _file_name(name), ignore_errors=True)
+
+
+def _drop(running: _Running) -> None:
+    for connection in list(running.login.connections):
+        connection.abort()
+
+
+def _file_name(name: str) -> str:
+    if not name or name != os.path.basename(name) or name in {".", ".."}:  # noqa: PTH119 - a test, not a path
+        raise ValueError(f"{name!r} cannot be the name of a folder")
+    return name
+
+
+def _address(address: str | None) -> tuple[str, int]:
+    host, _, port = (address or "127.0.0.1").partition(":")
+    return host, int(port or 0)
+
+
+def _keys(lines: str) -> list[asyncssh.SSHKey]:
+    """Read authorised keys as sshd does: a line that is no key lets nobody in and stops nothing."""
+    keys = []
+    for line in lines.splitlines():
+        try:
+            keys.append(asyncssh.import_public_key(line))
+        except asyncssh.KeyImportError:
+            continue
+    return keys

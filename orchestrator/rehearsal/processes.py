@@ -68,10 +68,22 @@ def _from_ps() -> dict[int, Process]:
 
 
 def marked(folder: Path) -> Callable[[Process], bool]:
-    """A test for processes that carry the mark of the machine whose folder this is, or of one below that folder."""
-    exact = f"{MARK}={folder}\0".encode()
-    below = f"{MARK}={folder}/".encode()
-    return lambda process: exact in process.environ or below in process.environ
+    """A test for processes that carry the mark of the machine whose folder this is, or of one below that folder.
+
+    One that threw its environment away is still known by working below the folder.
+    """
+    exact, below = f"{MARK}={folder}\0".encode(), f"{MARK}={folder}/".encode()
+    inside = f"{folder}/"
+    return lambda process: (
+        exact in process.environ or below in process.environ or _works_in(process.pid).startswith(inside)
+    )
+
+
+def _works_in(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 - a path object for each process costs more than the read
+    except OSError:
+        return ""
 
 
 def members(belongs: Callable[[Process], bool], groups: Iterable[int] = ()) -> set[int]:
@@ -101,3 +113,19 @@ def end(belongs: Callable[[Process], bool], groups: Iterable[int] = (), *, deadl
         time.sleep(0.005)
         left = members(belongs, groups)
     return len(left)
+
+
+def job_groups(folder: Path, *, since: float = 0.0) -> set[int]:
+    """The process groups of a machine's jobs that have not ended, by the agent's own files.
+
+    Each job's `pid` file holds the id of its session leader. Files older than `since` (unix seconds) are of an
+    earlier boot: their numbers may be another process's by now.
+    """
+    groups = set()
+    for file in folder.glob("home/.gpuplan/jobs/*/pid"):
+        try:
+            if not (file.parent / "exit.json").exists() and file.stat().st_mtime >= since:
+                groups.add(int(file.read_text().split()[0]))
+        except (OSError, ValueError, IndexError):
+            continue  # being written or removed just now
+    return groups

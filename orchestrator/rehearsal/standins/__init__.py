@@ -1,0 +1,66 @@
+"""Programs that stand in for what only a rented machine has. First in an emulated machine's PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import orchestrator
+
+CUDA_FAULT = "cuda-fault.json"  # in a machine's folder: which GPUs fail, and until when
+PROGRAMS = {"nvidia-smi": "nvidia_smi", "cuda-probe": "cuda_probe", "pip": "pip", "pip3": "pip"}
+NEEDS_SITE = {"pip", "pip3"}  # looks for what is installed; the others start faster without
+
+
+@dataclass(frozen=True)
+class CudaFault:
+    """GPUs that nvidia-smi lists and CUDA cannot use. `gpus` None: all; `until` in unix seconds, None: for ever."""
+
+    gpus: tuple[int, ...] | None = None
+    until: float | None = None
+
+    def write(self, file: Path) -> None:
+        """Switch the fault on for the machine in whose folder the file is; removing the file ends it."""
+        file.write_text(json.dumps({"gpus": self.gpus, "until": self.until}))
+
+    @staticmethod
+    def read(file: Path) -> CudaFault | None:
+        """Return what is switched on, None: nothing."""
+        try:
+            fault = json.loads(file.read_text())
+        except FileNotFoundError:
+            return None
+        return CudaFault(None if fault["gpus"] is None else tuple(fault["gpus"]), fault["until"])
+
+
+def install(folder: Path) -> str:
+    """Write one small script a program into `folder`; return the folders that come first in a machine's PATH.
+
+    After the stand-ins comes the running interpreter's own folder, so that `python` and `hf` are the controller's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(orchestrator.__file__).resolve().parent.parent
+    for program, module in PROGRAMS.items():
+        flags = "-s" if program in NEEDS_SITE else "-s -S"
+        _script(
+            folder / program,
+            f"PYTHONPATH={shlex.quote(str(root))} exec {shlex.quote(sys.executable)} {flags}"
+            f' -m orchestrator.rehearsal.standins.{module} "$@"',
+        )
+    scripts = Path(sys.executable).parent
+    for name in ("python", "python3"):
+        if not (scripts / name).exists():
+            _script(folder / name, f'exec {shlex.quote(sys.executable)} "$@"')
+    return f"{folder}:{scripts}"
+
+
+def _script(file: Path, line: str) -> None:
+    """Replace the file at once: a machine of the same cloud may be starting it."""
+    new = file.with_suffix(".new")
+    new.write_text(f"#!/bin/sh\n{line}\n")
+    new.chmod(0o755)
+    os.replace(new, file)  # noqa: PTH105 - atomic on every system
