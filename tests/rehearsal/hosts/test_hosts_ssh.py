@@ -6,12 +6,16 @@ import hashlib
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import paramiko
 import pytest
+from machines import Cloud
+
+from orchestrator.rehearsal.hosts import Host
 
 
-def connect(cloud, host):
+def connect(cloud: Cloud, host: Host) -> paramiko.SSHClient:
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
     client.connect(
@@ -21,14 +25,14 @@ def connect(cloud, host):
     return client
 
 
-def test_a_command_has_its_own_output_error_input_and_exit_code(cloud):
+def test_a_command_has_its_own_output_error_input_and_exit_code(cloud: Cloud):
     """stdout, stderr, stdin and the exit code all arrive as the command made them."""
     host = cloud.boot()
     done = cloud.ssh(host, "cat; echo wrong >&2; exit 7", input=b"given\n")
     assert (done.stdout, done.stderr, done.returncode) == (b"given\n", b"wrong\n", 7)
 
 
-def test_nothing_of_the_users_environment_reaches_a_machine(cloud):
+def test_nothing_of_the_users_environment_reaches_a_machine(cloud: Cloud):
     """HOME, WORKSPACE and PATH are the machine's; credentials of the user are not there."""
     host = cloud.boot(env={"RUNPOD_POD_ID": "m1"})
     lines = cloud.ssh(host, "env; pwd").stdout.decode().splitlines()
@@ -42,7 +46,7 @@ def test_nothing_of_the_users_environment_reaches_a_machine(cloud):
 
 
 @pytest.mark.parametrize("how", ["user", "key", "password"])
-def test_only_the_machines_user_with_the_machines_key_gets_in(cloud, tmp_path, how):
+def test_only_the_machines_user_with_the_machines_key_gets_in(cloud: Cloud, tmp_path: Path, how: str):
     """Another user name, another key, and a password are refused."""
     host = cloud.boot(user="ubuntu")
     other = tmp_path / "other"
@@ -58,7 +62,7 @@ def test_only_the_machines_user_with_the_machines_key_gets_in(cloud, tmp_path, h
     assert cloud.ssh(host, "true").returncode == 0
 
 
-def test_large_output_arrives_whole(cloud):
+def test_large_output_arrives_whole(cloud: Cloud):
     """40 MB through a channel arrive byte for byte, six at the same time."""
     host = cloud.boot()
     command = "head -c 40000000 /dev/zero | tr '\\0' x; echo end >&2; exit 3"
@@ -71,7 +75,7 @@ def test_large_output_arrives_whole(cloud):
         assert (len(out), set(out), err, process.returncode) == (40_000_000, {ord("x")}, b"end\n", 3)
 
 
-def test_a_command_killed_by_a_signal_is_reported_as_such(cloud):
+def test_a_command_killed_by_a_signal_is_reported_as_such(cloud: Cloud):
     """The client learns that a signal ended the command (ssh then says 255)."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -81,7 +85,7 @@ def test_a_command_killed_by_a_signal_is_reported_as_such(cloud):
     client.close()
 
 
-def test_ten_sessions_run_at_once_and_the_eleventh_is_refused(cloud):
+def test_ten_sessions_run_at_once_and_the_eleventh_is_refused(cloud: Cloud):
     """A connection carries sshd's ten sessions; closing one makes room."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -103,7 +107,7 @@ def test_ten_sessions_run_at_once_and_the_eleventh_is_refused(cloud):
     client.close()
 
 
-def test_port_forwarding_is_refused(cloud):
+def test_port_forwarding_is_refused(cloud: Cloud):
     """A direct channel to another port is refused: a machine is no way into this computer."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -112,8 +116,8 @@ def test_port_forwarding_is_refused(cloud):
     client.close()
 
 
-def test_control_master_shares_one_connection(cloud, tmp_path):
-    """ssh with ControlMaster runs commands over one connection."""
+def test_control_master_shares_one_connection(cloud: Cloud, tmp_path: Path):
+    """OpenSSH with ControlMaster runs commands over one connection."""
     host = cloud.boot()
     master = ["-o", "ControlMaster=auto", "-o", f"ControlPath={tmp_path}/c", "-o", "ControlPersist=20"]
     assert cloud.ssh(host, "echo 1", *master).stdout == b"1\n"
@@ -122,7 +126,7 @@ def test_control_master_shares_one_connection(cloud, tmp_path):
     cloud.ssh(host, "true", *master, "-O", "exit")
 
 
-def test_scp_and_sftp_mean_the_workspace(cloud, tmp_path):
+def test_scp_and_sftp_mean_the_workspace(cloud: Cloud, tmp_path: Path):
     """Relative paths and /workspace are the machine's workspace, and scp ends with exit code 0."""
     host = cloud.boot()
     source = tmp_path / "model.m"
@@ -141,8 +145,8 @@ def test_scp_and_sftp_mean_the_workspace(cloud, tmp_path):
     client.close()
 
 
-def test_rsync_copies_there_and_back(cloud, tmp_path):
-    """rsync over ssh pushes and pulls a tree."""
+def test_rsync_copies_there_and_back(cloud: Cloud, tmp_path: Path):
+    """A tree goes with rsync over ssh, there and back."""
     host = cloud.boot()
     (tmp_path / "tree/a b").mkdir(parents=True)
     (tmp_path / "tree/a b/c'd").write_text("x" * 100_000)
@@ -154,7 +158,7 @@ def test_rsync_copies_there_and_back(cloud, tmp_path):
     assert (tmp_path / "back/a b/c'd").read_text() == "x" * 100_000
 
 
-def test_a_terminal_has_size_job_control_and_hangs_up(cloud):
+def test_a_terminal_has_size_job_control_and_hangs_up(cloud: Cloud):
     """A command on a PTY sees the client's window, and SIGHUP when the client goes."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -168,7 +172,7 @@ def test_a_terminal_has_size_job_control_and_hangs_up(cloud):
     while b"end" not in text:
         text += channel.recv(1000)
     assert text.split()[1:] == [b"xterm-256color", b"43", b"132", b"end"]
-    assert text.startswith(b"/dev/pts/") or text.startswith(b"/dev/tty")
+    assert text.startswith((b"/dev/pts/", b"/dev/tty"))
     channel.resize_pty(80, 24)
     text = b""
     while b"\n" not in text:
@@ -181,7 +185,7 @@ def test_a_terminal_has_size_job_control_and_hangs_up(cloud):
     assert (host.workspace / "up").read_text() == "hung\n"
 
 
-def test_ctrl_c_reaches_a_program_on_a_terminal(cloud):
+def test_ctrl_c_reaches_a_program_on_a_terminal(cloud: Cloud):
     """What is typed reaches the program, Ctrl-C as SIGINT, and the exit code comes back."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -197,7 +201,7 @@ def test_ctrl_c_reaches_a_program_on_a_terminal(cloud):
     client.close()
 
 
-def test_an_interactive_login_finds_the_stand_ins(cloud):
+def test_an_interactive_login_finds_the_stand_ins(cloud: Cloud):
     """A login shell, which reads the system's profile, still has the stand-ins first in its PATH."""
     host = cloud.boot()
     client = connect(cloud, host)
@@ -213,7 +217,7 @@ def test_an_interactive_login_finds_the_stand_ins(cloud):
     client.close()
 
 
-def test_each_boot_has_a_host_key_of_its_own(cloud):
+def test_each_boot_has_a_host_key_of_its_own(cloud: Cloud):
     """Two machines, and one machine before and after a restart, never share a host key."""
     keys = set()
     for host_id in ("m1", "m2", "m1"):
@@ -225,7 +229,7 @@ def test_each_boot_has_a_host_key_of_its_own(cloud):
     assert len(keys) == 3
 
 
-def test_commands_are_quick_on_an_open_connection(cloud):
+def test_commands_are_quick_on_an_open_connection(cloud: Cloud):
     """A short command on an open connection takes milliseconds, not the 40 that a Nagle delay costs."""
     host = cloud.boot()
     client = connect(cloud, host)

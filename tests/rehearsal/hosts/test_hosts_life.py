@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from machines import Cloud
 
 from orchestrator.rehearsal import processes
 
@@ -19,7 +21,7 @@ def alive(pid: int) -> bool:
     return process is not None and process.state != "Z"
 
 
-def wait(condition, seconds=10.0):
+def wait(condition: Callable[[], object], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -35,7 +37,7 @@ until [ -s a ] && [ -s b ] && [ -s c ]; do sleep 0.01; done
 """
 
 
-def test_the_end_of_a_machine_ends_detached_processes(cloud):
+def test_the_end_of_a_machine_ends_detached_processes(cloud: Cloud):
     """Processes with a session of their own, double forks, and one without environment are all killed."""
     host = cloud.boot()
     other = cloud.boot("m2")
@@ -56,7 +58,7 @@ def test_the_end_of_a_machine_ends_detached_processes(cloud):
     assert list((cloud.hosts.folder / "groups").iterdir()) == []
 
 
-def test_jobs_of_the_agents_files_end_with_the_machine(cloud):
+def test_jobs_of_the_agents_files_end_with_the_machine(cloud: Cloud):
     """A job that only the agent's pid file names is killed; one that has ended, or of an earlier boot, is not."""
     host = cloud.boot()
     jobs = host.home / ".gpuplan/jobs"
@@ -74,7 +76,7 @@ def test_jobs_of_the_agents_files_end_with_the_machine(cloud):
         process.wait()
 
 
-def test_a_cut_ends_connections_and_nothing_else(cloud):
+def test_a_cut_ends_connections_and_nothing_else(cloud: Cloud):
     """Connections drop, what was detached runs on, and the next connection works."""
     host = cloud.boot()
     watching = subprocess.Popen(
@@ -88,7 +90,7 @@ def test_a_cut_ends_connections_and_nothing_else(cloud):
     assert cloud.ssh(host, "echo back").stdout == b"back\n"
 
 
-def test_a_command_whose_client_is_gone_dies_at_its_next_write(cloud):
+def test_a_command_whose_client_is_gone_dies_at_its_next_write(cloud: Cloud):
     """As under sshd: writing into a closed channel is SIGPIPE, and its group is forgotten then."""
     host = cloud.boot()
     client = subprocess.Popen(
@@ -103,7 +105,7 @@ def test_a_command_whose_client_is_gone_dies_at_its_next_write(cloud):
     wait(lambda: not (cloud.hosts.folder / f"groups/{pid}").exists())
 
 
-def test_a_stopped_machine_keeps_its_disk_and_comes_back(cloud):
+def test_a_stopped_machine_keeps_its_disk_and_comes_back(cloud: Cloud):
     """keep_disk keeps home and workspace for the next boot of the same id; the boot is a new one."""
     host = cloud.boot()
     first = cloud.ssh(host, "echo kept > file; echo $GPUPLAN_BOOT_ID").stdout
@@ -115,7 +117,7 @@ def test_a_stopped_machine_keeps_its_disk_and_comes_back(cloud):
     assert second[1] != first
 
 
-def test_a_volume_is_one_folder_in_all_machines_that_mount_it(cloud):
+def test_a_volume_is_one_folder_in_all_machines_that_mount_it(cloud: Cloud):
     """What one machine writes the other reads, under the same path; it outlives the machines."""
     cloud.run(cloud.hosts.create_volume("glm"))
     one, two = cloud.boot("m1", volume="glm"), cloud.boot("m2", volume="glm", user="ubuntu")
@@ -133,7 +135,7 @@ def test_a_volume_is_one_folder_in_all_machines_that_mount_it(cloud):
     assert not one.workspace.exists()
 
 
-def test_what_cannot_be_is_refused_in_words(cloud):
+def test_what_cannot_be_is_refused_in_words(cloud: Cloud):
     """A missing volume, a taken name, a name with a slash, a second boot: ValueError that says which."""
     cloud.run(cloud.hosts.create_volume("v"))
     cloud.boot()
@@ -148,7 +150,7 @@ def test_what_cannot_be_is_refused_in_words(cloud):
             cloud.run(what)
 
 
-def test_an_address_can_be_asked_for(cloud):
+def test_an_address_can_be_asked_for(cloud: Cloud):
     """A port that is given is the machine's, as for a cloud whose machines all answer on one port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -158,13 +160,13 @@ def test_an_address_can_be_asked_for(cloud):
     assert cloud.ssh(host, "echo here").stdout == b"here\n"
 
 
-def test_a_bad_key_lets_nobody_in_and_stops_nothing(cloud):
+def test_a_bad_key_lets_nobody_in_and_stops_nothing(cloud: Cloud):
     """A line that is no key is passed over; the key on the next line works."""
     host = cloud.boot(public_key="not a key\n" + cloud.spec().public_key)
     assert cloud.ssh(host, "true").returncode == 0
 
 
-def test_tmux_outlives_its_connection_and_ends_with_the_machine(cloud):
+def test_tmux_outlives_its_connection_and_ends_with_the_machine(cloud: Cloud):
     """A tmux session keeps running detached, can be looked at again, and dies with the machine."""
     host = cloud.boot()
     if len(str(host.folder / "tmp/tmux-65534/default")) > 100:
@@ -178,12 +180,12 @@ def test_tmux_outlives_its_connection_and_ends_with_the_machine(cloud):
     assert not alive(pid)
 
 
-def test_many_commands_leave_no_open_files(cloud):
+def test_many_commands_leave_no_open_files(cloud: Cloud):
     """After fifty commands over fifty connections as many files are open as before."""
     host = cloud.boot()
 
     def open_files() -> int:
-        return len(os.listdir("/dev/fd"))
+        return len(list(Path("/dev/fd").iterdir()))
 
     cloud.ssh(host, "true")
     wait(lambda: cloud.hosts.connections == 0)
