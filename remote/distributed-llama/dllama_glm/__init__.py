@@ -1,0 +1,1 @@
+"""GLM for Distributed Llama: the converter, the runtime and the file formats that they share."""

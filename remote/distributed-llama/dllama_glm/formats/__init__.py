@@ -1,0 +1,1 @@
+"""The two files that a model becomes: `.m` (weights) and `.t` (tokenizer)."""
