@@ -5,9 +5,10 @@ Times are seconds, sizes GB of 10^9 bytes unless a name says otherwise, money is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,14 @@ class Value(BaseModel):
     """A frozen value that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Marks seconds that a file writes as 90s, 30m, 1h30m or 2d."""
+
+
+Seconds = Annotated[float, Field(gt=0), Duration()]
 
 
 class MachineNeed(Value):
@@ -40,8 +49,8 @@ class VolumeNeed(Value):
 class Planned(Value):
     """What the user's own table says about a phase, to compare with."""
 
-    hours: Decimal
-    usd: Decimal
+    hours: Decimal = Field(ge=0)
+    usd: Decimal = Field(ge=0)
 
 
 class RunsOn(StrEnum):
@@ -57,7 +66,7 @@ class Ready(Value):
 
     log: str | None = None
     port: int | None = Field(default=None, ge=1, le=65535)
-    timeout: float = 120.0
+    timeout: Seconds = 120.0
 
 
 class HubCheckout(Value):
@@ -82,15 +91,15 @@ class Step(Value):
     gpu: bool = True  # False: could run on a machine without one
     on: RunsOn = RunsOn.ROOT
     ready: Ready | None = None  # set: the step is a service
-    timeout: float = 6 * 3600.0
+    timeout: Seconds = 6 * 3600.0
     retries: int = Field(default=0, ge=0, le=10)
     on_oom: str | None = None
     creates: tuple[str, ...] = ()  # globs below cwd
     hub: HubCheckout | None = None
-    reads_gb: Decimal = Decimal(0)
-    writes_gb: Decimal = Decimal(0)
+    reads_gb: Decimal = Field(default=Decimal(0), ge=0)
+    writes_gb: Decimal = Field(default=Decimal(0), ge=0)
     rate: str = "volume"  # which of configs' rates its bytes move at
-    expect: float | None = None  # estimated seconds; None: estimated from the bytes
+    expect: Seconds | None = None  # estimated seconds; None: estimated from the bytes
 
 
 class Deliverable(Value):
@@ -99,7 +108,7 @@ class Deliverable(Value):
     name: str
     machine: Literal["reachable"] | None = None
     file: str | None = None  # glob below the workspace: every match, and at least one
-    min_bytes: int | None = None
+    min_bytes: int | None = Field(default=None, ge=0)
     same: tuple[str, ...] = ()  # files with one sha256
     checkpoint: str | None = None  # folder: every shard its index names, with the size and sha256 of the hub
     step: str | None = None  # that step succeeded
@@ -119,8 +128,8 @@ class Phase(Value):
     machine: MachineNeed = MachineNeed()
     volume: VolumeNeed | None = None
     planned: Planned | None = None
-    budget_usd: Decimal | None = None
-    timeout: float = 24 * 3600.0
+    budget_usd: Decimal | None = Field(default=None, gt=0)
+    timeout: Seconds = 24 * 3600.0
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     steps: tuple[Step, ...]
@@ -137,10 +146,10 @@ class Phase(Value):
 class Rates(Value):
     """Bytes per second, in MB/s, that estimates are made with until a run has measured better ones."""
 
-    hub: Decimal = Decimal(300)
-    volume: Decimal = Decimal(400)
-    converter: Decimal = Decimal(400)
-    upload: Decimal = Decimal(200)
+    hub: Decimal = Field(default=Decimal(300), gt=0)
+    volume: Decimal = Field(default=Decimal(400), gt=0)
+    converter: Decimal = Field(default=Decimal(400), gt=0)
+    upload: Decimal = Field(default=Decimal(200), gt=0)
 
 
 class Settings(Value):
@@ -150,16 +159,16 @@ class Settings(Value):
     images: dict[str, str] = {}  # provider -> image
     stores: tuple[str, ...] = ()
     rates: Rates = Rates()
-    budget_usd: Decimal | None = None  # the whole plan's
-    volume_days: int = 7
-    step_seconds: float = 30.0  # estimate of a step that says nothing of itself
-    boot_seconds: float = 180.0
-    max_replacements: int = 3  # machines lost in one phase before it gives up
-    deadman_minutes: float = 60.0
-    readiness_seconds: float = 900.0
+    budget_usd: Decimal | None = Field(default=None, gt=0)  # the whole plan's
+    volume_days: int = Field(default=7, ge=1)
+    step_seconds: Seconds = 30.0  # estimate of a step that says nothing of itself
+    boot_seconds: Seconds = 180.0
+    max_replacements: int = Field(default=3, ge=0)  # machines lost in one phase before it gives up
+    deadman_minutes: float = Field(default=60.0, gt=0)
+    readiness_seconds: Seconds = 900.0
     payload: str = "distributed-llama"  # folder of remote/
     payload_env: dict[str, str] = {}  # for every step
-    lambda_ssh_port: int = 22
+    lambda_ssh_port: int = Field(default=22, ge=1, le=65535)
     hub_url: str = "https://huggingface.co"
 
 

@@ -1,0 +1,6 @@
+"""Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
+
+from orchestrator.plan.keys import done_keys
+from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
+
+__all__ = ["ALL", "PhaseRun", "StepRun", "done_keys", "resolve"]
