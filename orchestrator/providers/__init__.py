@@ -1,0 +1,67 @@
+"""The clouds by name. Each adapter is one file, loaded only when its cloud is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.ports import Provider
+from orchestrator.secret import Secret
+
+__all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider"]
+
+PROVIDERS: dict[str, str] = {
+    "runpod": "orchestrator.providers.runpod:RunPod",
+    "lambda": "orchestrator.providers.lambdalabs:Lambda",
+    "ssh-host": "orchestrator.providers.existing_host:ExistingHost",
+}
+
+# provider -> (environment variable, page where the key is made); a provider that is not here needs none
+CREDENTIALS: dict[str, tuple[str, str]] = {
+    "runpod": ("RUNPOD_API_KEY", "https://console.runpod.io/user/settings (API Keys, with write access to Pods)"),
+    "lambda": ("LAMBDA_API_KEY", "https://cloud.lambda.ai/api-keys/cloud-api"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAccess:
+    """How to reach one cloud, and for whom. A rehearsal fills in the addresses and the time scale."""
+
+    api_key: Secret = field(default_factory=lambda: Secret(""))
+    base_url: str | None = None  # None: the vendor's own; ssh-host: user@host:port
+    graphql_url: str | None = None  # RunPod only
+    time_scale: float = 1.0  # real seconds per cloud second
+    public_key: str = ""  # OpenSSH form; Lambda stores it under gpuplan-OWNER
+    owner: str = ""  # 8 characters, in every name of ours
+    pace_file: Path | None = None  # shared by all processes that use one key; None: paced within this process only
+    ssh_port: int = 22  # Lambda does not report it
+
+
+def access_from_env(name: str) -> ProviderAccess:
+    """Read a provider's key from the environment. UsageError: which variable is missing and where to get the key."""
+    _entry(name)
+    if name not in CREDENTIALS:
+        return ProviderAccess()
+    variable, page = CREDENTIALS[name]
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(
+            f"{name}: no API key: {variable} is not set", remedy=f"make one at {page} and export {variable}"
+        )
+    return ProviderAccess(api_key=Secret(key))
+
+
+def open_provider(name: str, access: ProviderAccess) -> Provider:
+    """Load and build the adapter of that name. UsageError: there is none, with the names that there are."""
+    module, _, cls = _entry(name).partition(":")
+    provider: Provider = getattr(importlib.import_module(module), cls)(access)
+    return provider
+
+
+def _entry(name: str) -> str:
+    if name not in PROVIDERS:
+        raise UsageError(f"unknown provider {name!r}", remedy=f"it is one of: {', '.join(sorted(PROVIDERS))}")
+    return PROVIDERS[name]

@@ -1,0 +1,210 @@
+"""One HTTP client for every cloud's REST API: a status, a broken connection or half a body becomes an error of ours.
+
+Nothing is sent twice here. The methods differ in what a failure means:
+  read     nothing was to change: whatever is not an answer may pass (ProviderUnavailable) or is the account's fault
+  create   a definite no is Refused, an answer that never came or makes no sense is Ambiguous
+  destroy  gone is as good as ended; everything else may pass
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import httpx
+
+from orchestrator.clock import SystemClock
+from orchestrator.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.secret import Secret, mask
+
+READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
+WORDS_SHOWN = 400
+
+# No vendor has a code for "sold out" that all its servers send: these are the texts seen in the field.
+CAPACITY_WORDS = (
+    "no longer any instances available",
+    "no instances available",
+    "does not have the resources to deploy your pod",
+    "no capacity",
+    "not enough capacity",
+    "insufficient-capacity",
+    "out of stock",
+    "insufficient resources",
+)
+
+
+def user_agent() -> str:
+    """The name that every request carries: RunPod's front door turns library defaults away."""
+    try:
+        return f"gpuplan/{version('gpuplan')}"
+    except PackageNotFoundError:
+        return "gpuplan/0"
+
+
+def speaks_of_capacity(words: str) -> bool:
+    """Whether a refusal's text says that machines are sold out."""
+    lowered = words.lower()
+    return any(text in lowered for text in CAPACITY_WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. `body` is parsed JSON (numbers with a point as Decimal), None where it is empty or not JSON."""
+
+    status: int
+    body: Any
+    text: str
+    retry_after: float | None
+
+    @property
+    def ok(self) -> bool:
+        """A 2xx."""
+        return 200 <= self.status < 300
+
+
+class RateLimited(ProviderUnavailable):
+    """A 429: the request was turned away unread, whatever it was."""
+
+
+class Api:
+    """One vendor's REST API. `words` finds code and message in an error body; safe to use from several threads."""
+
+    def __init__(
+        self,
+        vendor: str,
+        base_url: str,
+        key: Secret,
+        words: Callable[[Any], str],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.vendor = vendor
+        self._key = key
+        self._words = words
+        self._client = httpx.Client(
+            base_url=base_url.rstrip("/") + "/",
+            headers={"User-Agent": user_agent(), "Authorization": f"Bearer {key.reveal()}"},
+            timeout=READ_TIMEOUT,
+            follow_redirects=False,  # a redirect can drop the body or the key
+            transport=transport,
+            trust_env=transport is None,
+        )
+
+    def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """GET a JSON document; None: the vendor says that there is no such thing (404)."""
+        reply = self._send_safely("GET", path, params=params)
+        if reply.status == 404:
+            return None
+        if reply.ok and reply.body is not None:
+            return reply.body
+        if reply.ok:
+            raise ProviderUnavailable(f"{self.vendor}: GET {path} was answered with something that is not JSON")
+        raise self._failure(reply, f"GET {path}")
+
+    def create(self, path: str, body: Mapping[str, Any], *, pool_closed: int | None = None) -> Any:
+        """POST once and return the JSON answer. See the module for what the errors mean.
+
+        ProviderUnavailable: nothing was created either (429, or the vendor could not be connected to).
+        `pool_closed` is the status by which this vendor says that only this kind of machine is barred: NoCapacity.
+        """
+        try:
+            reply = self._send("POST", path, body=body, timeout=CREATE_TIMEOUT)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ProviderUnavailable(f"{self.vendor} cannot be reached, nothing was sent: {error}") from error
+        except httpx.TransportError as error:
+            raise Ambiguous(f"{self.vendor}: no answer to POST {path}: {_reason(error)}") from error
+        if reply.ok and reply.body is not None:
+            return reply.body
+        if reply.ok or reply.status >= 500:
+            raise Ambiguous(f"{self.vendor}: POST {path} ended in {reply.status}: {self._say(reply)}")
+        barred = reply.status == pool_closed and reply.body is not None  # a page without JSON is the front door's
+        if reply.status in {401, 402, 403, 429} and not barred:
+            raise self._failure(reply, f"POST {path}")
+        words = self._say(reply)
+        kind = NoCapacity if barred or speaks_of_capacity(words) else Refused
+        raise kind(f"{self.vendor} refused POST {path} ({reply.status}): {words}")
+
+    def destroy(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send one request that ends something; None: the vendor knows no such thing (404), else its answer."""
+        reply = self._send_safely(method, path, body=body)
+        if reply.status == 404:
+            return None
+        if not reply.ok:
+            raise self._failure(reply, f"{method} {path}")
+        return reply.body if reply.body is not None else {}
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        self._client.close()
+
+    def _send_safely(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        try:
+            return self._send(method, path, params=params, body=body)
+        except httpx.TransportError as error:
+            raise ProviderUnavailable(f"{self.vendor}: no answer to {method} {path}: {_reason(error)}") from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        timeout: httpx.Timeout = READ_TIMEOUT,
+    ) -> Reply:
+        answer = self._client.request(method, path, params=params, json=body, timeout=timeout)
+        return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers))
+
+    def _say(self, reply: Reply) -> str:
+        words = self._words(reply.body) if reply.body is not None else reply.text.strip()
+        return mask(words[:WORDS_SHOWN] or "(no words)", [self._key])
+
+    def _failure(self, reply: Reply, what: str) -> GpuplanError:
+        words = self._say(reply)
+        if reply.status in {401, 402, 403}:
+            return AccountRefused(
+                f"{self.vendor} refused {what} ({reply.status}): {words}", remedy=_REMEDIES[reply.status]
+            )
+        kind = RateLimited if reply.status == 429 else ProviderUnavailable
+        message = f"{self.vendor}: {what} was answered with {reply.status}: {words}"
+        return kind(message, retry_after=reply.retry_after)
+
+
+_REMEDIES = {
+    401: "the API key is missing, wrong or expired: make a new one",
+    402: "the account's balance is too low: add credit",
+    403: "the API key or the account may not do this: check the key's scope",
+}
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except ValueError:
+        return None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from either form of the header."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - SystemClock().now()).total_seconds())
+    except (TypeError, ValueError):
+        return None

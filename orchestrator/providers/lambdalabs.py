@@ -1,0 +1,245 @@
+"""Lambda Cloud, API version 1.10. No spot, no stop, no deadline of the vendor's, no billing report.
+
+One request a second and one launch per twelve are allowed: every call goes through the pacer, which also waits out
+429s. The key is all-powerful, so it never reaches a machine, and a machine cannot end its own bill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import UTC
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from orchestrator.errors import Ambiguous, ProviderUnavailable, Refused
+from orchestrator.ports import (
+    MACHINE_PREFIX,
+    Address,
+    Capability,
+    MachineSpec,
+    MachineStatus,
+    MachineView,
+    Offer,
+    VolumeView,
+)
+from orchestrator.providers import ProviderAccess, gpu_names
+from orchestrator.providers.http import Api
+from orchestrator.providers.pacer import Pacer
+
+BASE_URL = "https://cloud.lambda.ai/api/v1"
+INTERVALS = {"any": 1.0, "launch": 12.0}  # seconds between two requests
+USER = "ubuntu"
+OTHER_ARCHITECTURE = ("gh200",)  # aarch64: other wheels and images
+
+MONTH_HOURS = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
+GB_MONTH = Decimal("0.20")
+
+NAME_LIMIT = 64
+VOLUME_NAME = re.compile(r"^[a-zA-Z]+[0-9a-zA-Z-]*$")
+VOLUME_NAME_LIMIT = 60
+
+STATUS: dict[str, MachineStatus] = {
+    "booting": MachineStatus.BOOTING,
+    "active": MachineStatus.READY,
+    "preempted": MachineStatus.STOPPED,
+    "terminating": MachineStatus.ENDING,
+}  # unhealthy, and words that are new to us: FAILED
+GONE = "terminated"
+
+
+class Lambda:
+    """`ports.Provider` on Lambda's on-demand cloud."""
+
+    name = "lambda"
+    capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK})
+    billing_unit_s = 60
+    list_lag_s = 90.0
+    mount_path = "/lambda/nfs/gpuplan"
+
+    def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
+        self._access = access
+        self._api = Api("Lambda", access.base_url or BASE_URL, access.api_key, _words, transport)
+        self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale)
+        self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
+
+    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+        """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
+        if spot:
+            return []
+        types = self._read("instance-types")
+        if not isinstance(types, dict):
+            raise ProviderUnavailable("Lambda: the instance types are not the map that they should be")
+        found = [o for item in types.values() for o in _offers(item, gpus)]
+        return sorted(found, key=lambda o: (o.price_hour, o.place))
+
+    def create(self, spec: MachineSpec) -> str:
+        """See ports.Provider. ProviderUnavailable: nothing was launched either (rate limit, or cannot be reached)."""
+        if len(spec.name) > NAME_LIMIT:
+            raise Refused(f"Lambda: the name {spec.name!r} is longer than {NAME_LIMIT} characters")
+        body = launch_body(spec, self._key_name(spec.public_key), self._access.owner, self.mount_path)
+        answer = self._pacer.call(lambda: self._api.create("instance-operations/launch", body), "launch")
+        ids = _data(answer).get("instance_ids") if isinstance(_data(answer), dict) else None
+        if not isinstance(ids, list) or len(ids) != 1:
+            raise Ambiguous("Lambda: the launch was accepted, but the answer has not one instance id")
+        return str(ids[0])
+
+    def machine(self, machine_id: str) -> MachineView | None:
+        """See ports.Provider."""
+        instance = self._read(f"instances/{machine_id}")
+        if instance is None or instance.get("status") == GONE:
+            return None
+        return view(instance, self._access.ssh_port)
+
+    def machines(self) -> list[MachineView]:
+        """See ports.Provider."""
+        ours = (i for i in self._read_list("instances") if str(i.get("name", "")).startswith(MACHINE_PREFIX))
+        return [view(i, self._access.ssh_port) for i in ours if i.get("status") != GONE]
+
+    def destroy(self, machine_id: str) -> None:
+        """See ports.Provider. One id a call: with several, one unknown id refuses them all."""
+        body = {"instance_ids": [machine_id]}
+        self._pacer.call(lambda: self._api.destroy("POST", "instance-operations/terminate", body))
+
+    def create_volume(self, name: str, size_gb: int, place: str) -> str:
+        """See ports.Provider. File systems grow by themselves: the size is advisory."""
+        del size_gb
+        if len(name) > VOLUME_NAME_LIMIT or not VOLUME_NAME.match(name):
+            raise Refused(
+                f"Lambda: {name!r} is no file system name: a letter, then letters, digits, dashes, at most 60"
+            )
+        answer = self._pacer.call(lambda: self._api.create("filesystems", {"name": name, "region": place}))
+        data = _data(answer)
+        if not isinstance(data, dict) or not data.get("id"):
+            raise Ambiguous("Lambda: the file system was accepted, but the answer has no id")
+        return str(data["id"])
+
+    def volumes(self) -> list[VolumeView]:
+        """See ports.Provider. Size and price are those of the bytes in use, which Lambda counts every few hours."""
+        found = []
+        for fs in self._read_list("file-systems"):
+            if str(fs["name"]).startswith(MACHINE_PREFIX):
+                used_gb = -(-int(fs.get("bytes_used") or 0) // 10**9)
+                price = self.volume_price_hour(used_gb)
+                found.append(VolumeView(str(fs["id"]), fs["name"], used_gb, fs["region"]["name"], price))
+        return found
+
+    def destroy_volume(self, volume_id: str) -> None:
+        """See ports.Provider."""
+        self._pacer.call(lambda: self._api.destroy("DELETE", f"filesystems/{volume_id}"))
+
+    def volume_price_hour(self, size_gb: int) -> Decimal:
+        """See ports.Provider. An upper bound until the volume is full: Lambda charges for bytes in use."""
+        return size_gb * GB_MONTH / MONTH_HOURS
+
+    def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
+        """See ports.Provider: Lambda has no billing report."""
+        del machine_ids
+        return {}
+
+    def end_bill_script(self) -> str:
+        """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
+        return ""
+
+    def _read(self, path: str) -> Any:
+        document = self._pacer.call(lambda: self._api.read(path))
+        return None if document is None else _data(document)
+
+    def _read_list(self, path: str) -> list[dict[str, Any]]:
+        rows = self._read(path)
+        if not isinstance(rows, list):
+            raise ProviderUnavailable(f"Lambda: the answer to GET {path} is not a list")
+        return rows
+
+    def _key_name(self, public_key: str) -> str:
+        """The name under which Lambda has this public key, stored there first if need be."""
+        wanted = _key_material(public_key)
+        if wanted not in self._keys:
+            stored = self._read_list("ssh-keys")
+            self._keys |= {_key_material(k["public_key"]): k["name"] for k in stored}
+            if wanted not in self._keys:
+                self._keys[wanted] = self._store_key(public_key, {k["name"] for k in stored})
+        return self._keys[wanted]
+
+    def _store_key(self, public_key: str, taken: set[str]) -> str:
+        name = f"{MACHINE_PREFIX}{self._access.owner or 'key'}"
+        if name in taken:  # an older key of the same owner, perhaps in use by a machine that runs
+            name += "-" + hashlib.sha256(public_key.encode()).hexdigest()[:8]
+        body = {"name": name, "public_key": public_key.strip()}
+        try:
+            self._pacer.call(lambda: self._api.create("ssh-keys", body))
+        except Ambiguous as unsure:  # storing a key makes no machine: it may simply be looked up again
+            raise ProviderUnavailable(f"Lambda: storing the SSH key: {unsure.message}") from unsure
+        return name
+
+
+def launch_body(spec: MachineSpec, key_name: str, owner: str, mount_path: str) -> dict[str, Any]:
+    """The body of the launch. The name is the handle by which a lost launch is found; tags repeat it for people."""
+    deadline = spec.deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    tags = {"gpuplan-owner": owner or "unknown", "gpuplan-deadline": deadline}
+    body: dict[str, Any] = {
+        "region_name": spec.offer.place,
+        "instance_type_name": spec.offer.type_id,
+        "ssh_key_names": [key_name],
+        "name": spec.name,
+        "tags": [{"key": k, "value": v} for k, v in tags.items()],
+    }
+    if spec.volume_name:
+        body["file_system_names"] = [spec.volume_name]
+    if spec.volume_id:  # one path for every volume, instead of the default that ends in the volume's name
+        body["file_system_mounts"] = [{"file_system_id": spec.volume_id, "mount_point": mount_path}]
+    if spec.image:
+        kind = "id" if re.fullmatch(r"[0-9a-f-]{32,36}", spec.image) else "family"
+        body["image"] = {kind: spec.image}
+    return body
+
+
+def view(instance: dict[str, Any], ssh_port: int) -> MachineView:
+    """An instance in our words. The address is absent while it boots; its Jupyter token is left where it is."""
+    word = str(instance.get("status", "unknown"))
+    status = STATUS.get(word, MachineStatus.FAILED)
+    host = instance.get("ip")
+    if status is MachineStatus.READY and not host:
+        status = MachineStatus.BOOTING
+    cents = (instance.get("instance_type") or {}).get("price_cents_per_hour")
+    return MachineView(
+        id=str(instance["id"]),
+        name=instance.get("name") or "",
+        status=status,
+        address=Address(str(host), ssh_port, USER) if status is MachineStatus.READY else None,
+        private_ip=instance.get("private_ip"),
+        price_hour=None if cents is None else Decimal(cents) / 100,
+        place=(instance.get("region") or {}).get("name", ""),
+        detail=word,
+    )
+
+
+def _offers(item: dict[str, Any], gpus: int) -> list[Offer]:
+    kind = item["instance_type"]
+    if kind["specs"]["gpus"] != gpus or any(word in kind["name"] for word in OTHER_ARCHITECTURE):
+        return []
+    gpu, memory = gpu_names.from_lambda(kind["gpu_description"]) if gpus else ("", 0)
+    price = Decimal(kind["price_cents_per_hour"]) / 100
+    regions = [r["name"] for r in item["regions_with_capacity_available"]]
+    return [Offer("lambda", kind["name"], gpu, gpus, memory, price, region) for region in regions]
+
+
+def _data(document: Any) -> Any:
+    return document.get("data") if isinstance(document, dict) else None
+
+
+def _key_material(public_key: str) -> str:
+    """Type and key without the comment, which Lambda may have changed."""
+    return " ".join(public_key.split()[:2])
+
+
+def _words(body: Any) -> str:
+    """Lambda's error in one line: the code is what counts."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return str(body)
+    parts = [error.get("code"), error.get("message"), error.get("suggestion")]
+    return ": ".join(str(p) for p in parts[:2] if p) + (f" ({parts[2]})" if parts[2] else "")

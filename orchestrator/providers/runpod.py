@@ -1,0 +1,226 @@
+"""RunPod: REST v2 for everything but interruptible pods, which only the older GraphQL API sells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from orchestrator.errors import Ambiguous, ProviderUnavailable
+from orchestrator.ports import (
+    MACHINE_PREFIX,
+    Address,
+    Capability,
+    MachineSpec,
+    MachineStatus,
+    MachineView,
+    Offer,
+    VolumeView,
+)
+from orchestrator.providers import ProviderAccess, runpod_catalog
+from orchestrator.providers.http import Api
+from orchestrator.providers.runpod_end_bill import end_bill_script
+
+if TYPE_CHECKING:
+    from orchestrator.providers.runpod_graphql import RunPodGraphQL
+
+REST_URL = "https://api.runpod.io/v2"
+GRAPHQL_URL = "https://api.runpod.io/graphql"
+SSH_PORT = "22/tcp"
+
+MONTH_HOURS = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
+FIRST_TB_GB = 1000
+GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
+
+STATUS: dict[str, MachineStatus] = {
+    "PROVISIONING": MachineStatus.BOOTING,
+    "STARTING": MachineStatus.BOOTING,
+    "RUNNING": MachineStatus.READY,
+    "EXITED": MachineStatus.STOPPED,  # pre-empted, out of credit or host maintenance: the API does not tell which
+}
+GONE = "TERMINATED"
+
+
+class RunPod:
+    """`ports.Provider` on RunPod's Secure Cloud."""
+
+    name = "runpod"
+    capabilities = frozenset({Capability.SPOT, Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.BILLING})
+    billing_unit_s = 1
+    list_lag_s = 90.0  # a fresh pod can be missing from list and GET; no bound is documented
+    mount_path = "/workspace"
+
+    def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
+        self._access = access
+        self._api = Api("RunPod", access.base_url or REST_URL, access.api_key, _words, transport)
+        self._spot: RunPodGraphQL | None = None
+
+    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+        """See ports.Provider. Only data centres that hold network volumes: a plan's place must be able to."""
+        if spot and gpus == 0:
+            return []
+        kind = "CPU" if gpus == 0 else "GPU"
+        centres = _rows(self._api.read("catalog/datacenters", {"include": f"{kind}_AVAILABILITY"}), "dataCenters")
+        asked = {"include": "AVAILABILITY", "product": "POD"}
+        if gpus == 0:
+            cpus = _rows(self._api.read("catalog/cpus", asked), "cpus")
+            return runpod_catalog.cpu_offers(cpus, centres)
+        asked |= {"count": str(gpus), "cloud": "SECURE"}
+        types = _rows(self._api.read("catalog/gpus", asked), "gpus")
+        found = runpod_catalog.gpu_offers(types, centres, gpus)
+        return runpod_catalog.spot_offers(found, self._graphql().bids(gpus)) if spot else found
+
+    def create(self, spec: MachineSpec) -> str:
+        """See ports.Provider. ProviderUnavailable: not accepted either (429, or the API cannot be reached)."""
+        if spec.offer.spot:
+            return self._graphql().create_spot(spec, ports(spec), self.mount_path)
+        pod = self._api.create("pods", create_body(spec, self.mount_path), pool_closed=403)
+        return _id(pod, "pod")
+
+    def machine(self, machine_id: str) -> MachineView | None:
+        """See ports.Provider."""
+        pod = self._api.read(f"pods/{machine_id}")
+        return None if pod is None or pod.get("status") == GONE else view(pod)
+
+    def machines(self) -> list[MachineView]:
+        """See ports.Provider."""
+        pods = _rows(self._api.read("pods"), "pods")
+        ours = (p for p in pods if str(p.get("name", "")).startswith(MACHINE_PREFIX))
+        return [view(p) for p in ours if p.get("status") != GONE]
+
+    def destroy(self, machine_id: str) -> None:
+        """See ports.Provider."""
+        self._api.destroy("DELETE", f"pods/{machine_id}")
+
+    def create_volume(self, name: str, size_gb: int, place: str) -> str:
+        """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""
+        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place})
+        return _id(volume, "volume")
+
+    def volumes(self) -> list[VolumeView]:
+        """See ports.Provider."""
+        found: list[VolumeView] = []
+        params: dict[str, str] = {}
+        while True:
+            page = self._api.read("network-volumes", params)
+            rows = _rows(page, "networkVolumes")
+            for v in rows:
+                if v["name"].startswith(MACHINE_PREFIX):
+                    price = self.volume_price_hour(v["size"])
+                    found.append(VolumeView(v["id"], v["name"], v["size"], v["dataCenter"], price))
+            paging = dict(page or {}).get("pagination") or {}  # newer servers hand the list out in pages
+            if not paging.get("hasNextPage") or paging.get("nextCursor") in {None, params.get("cursor")}:
+                return found
+            params = {"cursor": paging["nextCursor"]}
+
+    def destroy_volume(self, volume_id: str) -> None:
+        """See ports.Provider."""
+        self._api.destroy("DELETE", f"network-volumes/{volume_id}")
+
+    def volume_price_hour(self, size_gb: int) -> Decimal:
+        """See ports.Provider: $0.07 a GB and month for the first TB, $0.05 beyond."""
+        first = Decimal(min(size_gb, FIRST_TB_GB))
+        return (first * GB_MONTH + (size_gb - first) * GB_MONTH_BEYOND) / MONTH_HOURS
+
+    def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
+        """See ports.Provider. A machine that billing does not know yet is left out."""
+        wanted = set(machine_ids)
+        if not wanted:
+            return {}
+        records = _rows(self._api.read("billing/pods", {"bucketSize": "day"}), "records")
+        totals: dict[str, Decimal] = {}
+        for record in records:
+            if record["podId"] in wanted:
+                totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
+        return totals
+
+    def end_bill_script(self) -> str:
+        """See ports.Provider."""
+        return end_bill_script(self._access.graphql_url or GRAPHQL_URL, self._access.base_url or REST_URL)
+
+    def _graphql(self) -> RunPodGraphQL:
+        if self._spot is None:
+            from orchestrator.providers.runpod_graphql import RunPodGraphQL
+
+            self._spot = RunPodGraphQL(self._access.api_key, self._access.graphql_url)
+        return self._spot
+
+
+def ports(spec: MachineSpec) -> list[str]:
+    """The ports to open: SSH always."""
+    return list(dict.fromkeys((SSH_PORT, *spec.ports)))
+
+
+def create_body(spec: MachineSpec, mount_path: str) -> dict[str, Any]:
+    """The body of POST /pods. Unknown keys are a 422, so only what is meant is in it.
+
+    The environment holds the public key and nothing else: RunPod hands it back in clear to whoever may list pods.
+    """
+    body: dict[str, Any] = {
+        "name": spec.name,
+        "image": spec.image,
+        "cloud": "SECURE",
+        "disk": spec.disk_gb,
+        "ports": ports(spec),
+        "env": {"PUBLIC_KEY": spec.public_key},
+        "dataCenterIds": [spec.offer.place],
+    }
+    if spec.offer.gpus:
+        # The count is documented to default to 1, and a create without it was seen to fail as sold out.
+        body["gpu"] = {"id": spec.offer.type_id, "count": spec.offer.gpus}
+    else:
+        flavour, vcpus = runpod_catalog.cpu_type(spec.offer.type_id)
+        body["cpu"] = {"id": flavour, "vcpuCount": vcpus}
+    if spec.volume_id:
+        body["mounts"] = {"network": [{"volumeId": spec.volume_id, "path": mount_path}]}
+    if spec.private_network:
+        body["globalNetworking"] = True
+    return body
+
+
+def view(pod: dict[str, Any]) -> MachineView:
+    """A pod in our words. It says RUNNING before its ports exist: it is READY only with an address for SSH."""
+    word = str(pod.get("status", "unknown"))
+    status = STATUS.get(word, MachineStatus.FAILED)
+    direct: dict[str, Any] = (pod.get("ssh") or {}).get("direct") or {}
+    if status is MachineStatus.READY and not direct:
+        status = MachineStatus.BOOTING
+    address = None
+    if status is MachineStatus.READY:
+        address = Address(direct["host"], int(direct["port"]), direct.get("username") or "root")
+    cost = pod.get("cost")
+    return MachineView(
+        id=pod["id"],
+        name=pod["name"],
+        status=status,
+        address=address,
+        private_ip=(pod.get("globalNetworking") or {}).get("ip"),
+        price_hour=None if cost is None else Decimal(cost),
+        place=pod.get("dataCenterId") or "",
+        detail=word,
+    )
+
+
+def _rows(document: Any, key: str) -> list[dict[str, Any]]:
+    """The list under `key`; an answer of another shape is no answer (it may pass)."""
+    rows = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise ProviderUnavailable(f"RunPod: an answer without its list {key!r}")
+    return rows
+
+
+def _id(created: Any, what: str) -> str:
+    found = created.get("id") if isinstance(created, dict) else None
+    if not isinstance(found, str) or not found:
+        raise Ambiguous(f"RunPod: the {what} was accepted, but the answer has no id")
+    return found
+
+
+def _words(body: Any) -> str:
+    """RunPod's problem+json in one line."""
+    if not isinstance(body, dict):
+        return str(body)
+    parts = [str(body.get("detail") or body.get("title") or body), *map(str, body.get("errors") or [])]
+    return "; ".join(parts)

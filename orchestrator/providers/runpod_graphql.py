@@ -1,0 +1,171 @@
+"""RunPod's GraphQL API, through the vendor's SDK: interruptible pods, a vendor-side deadline, the balance.
+
+REST v2 has none of these. RunPod retires GraphQL early in 2027 and has been taking interruptible pods away since
+2026: every refusal is passed on in its own words. This is the only file that imports `runpod`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.ports import MachineSpec
+from orchestrator.providers.http import speaks_of_capacity
+from orchestrator.secret import Secret, mask
+
+BASE_URL_VARIABLE = "RUNPOD_API_BASE_URL"  # the SDK reads it at every call
+
+# An error in the answer is a definite no, unless it is the server's own trouble: then the pod may exist.
+TROUBLE_WORDS = ("something went wrong", "internal server error", "timeout", "timed out", "unexpected error")
+CANNOT_QUERY = ("is not defined by type", "cannot query field", "unknown argument", "unknown type")
+
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The account's credit in USD, and what it spends an hour just now."""
+
+    credit: Decimal
+    spend_hour: Decimal
+
+
+class RunPodGraphQL:
+    """What `RunPod` composes for interruptible machines."""
+
+    def __init__(self, key: Secret, url: str | None = None) -> None:
+        self._key = key
+        self._base = url.removesuffix("/").removesuffix("/graphql") if url else None
+
+    def bids(self, gpus: int) -> dict[str, Decimal]:
+        """Lowest bid per GPU and hour on Secure Cloud by GPU id, for machines with `gpus`; {}: none is sold."""
+        price = f"lowestPrice(input: {{gpuCount: {gpus}, secureCloud: true}}) {{ minimumBidPrice stockStatus }}"
+        try:
+            data = self._ask(f"query {{ gpuTypes {{ id {price} }} }}")
+        except Refused:
+            return {}
+        found: dict[str, Decimal] = {}
+        for row in data.get("gpuTypes") or []:
+            bid = (row.get("lowestPrice") or {}).get("minimumBidPrice")
+            if bid:
+                found[row["id"]] = Decimal(str(bid))
+        return found
+
+    def create_spot(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
+        """Rent one interruptible pod at the offer's price; as ports.Provider.create."""
+        fields = _pod_fields(spec, ports, mount_path)
+        fields["bidPerGpu"] = _number(spec.offer.price_hour / spec.offer.gpus)
+        return self._create("podRentInterruptable", fields)
+
+    def create_on_demand(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
+        """Rent one pod that RunPod itself ends at the spec's deadline; as ports.Provider.create."""
+        return self._create("podFindAndDeployOnDemand", _pod_fields(spec, ports, mount_path))
+
+    def balance(self) -> Balance:
+        """The account's credit. ProviderUnavailable, AccountRefused: as for every read."""
+        me = self._ask("query { myself { clientBalance currentSpendPerHr } }").get("myself") or {}
+        return Balance(Decimal(str(me.get("clientBalance") or 0)), Decimal(str(me.get("currentSpendPerHr") or 0)))
+
+    def _create(self, mutation: str, fields: dict[str, str]) -> str:
+        try:
+            pod = self._send_create(mutation, fields)
+        except Refused as refusal:
+            # A schema that lacks the fence turned the request away before running it: nothing was created.
+            if "terminateAfter" not in refusal.message or not _says(refusal.message, CANNOT_QUERY):
+                raise
+            pod = self._send_create(mutation, {k: v for k, v in fields.items() if k != "terminateAfter"})
+        if pod is None:
+            raise NoCapacity(f"RunPod: {mutation} gave no pod and no reason: none is free")
+        if not pod.get("id"):
+            raise Ambiguous(f"RunPod: {mutation} was accepted, but the answer has no id")
+        return str(pod["id"])
+
+    def _send_create(self, mutation: str, fields: dict[str, str]) -> dict[str, Any] | None:
+        inputs = ", ".join(f"{name}: {value}" for name, value in fields.items())
+        data = self._ask(f"mutation {{ {mutation}(input: {{{inputs}}}) {{ id }} }}", creates=True)
+        pod: dict[str, Any] | None = data.get(mutation)
+        return pod
+
+    def _ask(self, query: str, *, creates: bool = False) -> dict[str, Any]:
+        """Send one document and return its data. `creates`: an answer that never came is Ambiguous, not passing."""
+        unsure = Ambiguous if creates else ProviderUnavailable
+        run_query, sdk_errors, network_errors = _sdk()
+        if self._base:
+            os.environ[BASE_URL_VARIABLE] = self._base
+        try:
+            answer = run_query(query, api_key=self._key.reveal())
+        except sdk_errors.AuthenticationError as error:
+            raise AccountRefused(f"RunPod refused the API key: {error}", remedy="make a new key") from error
+        except sdk_errors.QueryError as error:
+            words = mask(str(error), [self._key])
+            if _says(words, TROUBLE_WORDS):
+                raise unsure(f"RunPod (GraphQL): {words}") from error
+            raise (NoCapacity if speaks_of_capacity(words) else Refused)(f"RunPod (GraphQL): {words}") from error
+        except (network_errors.RequestException, ValueError) as error:  # ValueError: a page that is not JSON
+            words = mask(f"{type(error).__name__}: {error}", [self._key])
+            raise unsure(f"RunPod (GraphQL): no usable answer: {words}") from error
+        data = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(data, dict):
+            raise unsure("RunPod (GraphQL): an answer without data")
+        return data
+
+
+def _pod_fields(spec: MachineSpec, ports: list[str], mount_path: str) -> dict[str, str]:
+    """The input of a create, each value as a GraphQL literal: the SDK takes no variables and escapes nothing."""
+    fields = {
+        "name": json.dumps(spec.name),
+        "imageName": json.dumps(spec.image),
+        "cloudType": "SECURE",
+        "gpuTypeId": json.dumps(spec.offer.type_id),
+        "gpuCount": str(spec.offer.gpus),
+        "containerDiskInGb": str(spec.disk_gb),
+        "volumeInGb": "0",
+        "ports": json.dumps(",".join(ports)),
+        "env": f'[{{key: "PUBLIC_KEY", value: {json.dumps(spec.public_key)}}}]',
+        "supportPublicIp": "true",
+        "startSsh": "false",
+        "terminateAfter": json.dumps(spec.deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")),
+    }
+    if spec.offer.place:
+        fields["dataCenterId"] = json.dumps(spec.offer.place)
+    if spec.volume_id:
+        fields |= {"networkVolumeId": json.dumps(spec.volume_id), "volumeMountPath": json.dumps(mount_path)}
+    if spec.private_network:
+        fields["globalNetwork"] = "true"
+    return fields
+
+
+def _sdk() -> tuple[Callable[..., Any], Any, Any]:
+    """The SDK's query function, its errors and its HTTP library's. Takes 1.5 s the first time.
+
+    Importing it adds a handler to the root logger, which would print every library's lines a second time: taken off.
+    """
+    with _loading:
+        before = list(logging.root.handlers)
+        level = logging.root.level
+        import requests
+        from runpod import error
+        from runpod.api.graphql import run_graphql_query
+
+        for handler in [h for h in logging.root.handlers if h not in before]:
+            logging.root.removeHandler(handler)
+        logging.root.setLevel(level)
+    return run_graphql_query, error, requests
+
+
+def _says(words: str, texts: tuple[str, ...]) -> bool:
+    lowered = words.lower()
+    return any(text in lowered for text in texts)
+
+
+def _number(value: Decimal) -> str:
+    """A GraphQL Float; rounded up to a hundredth of a cent, so that a bid is never below the price."""
+    return str(value.quantize(Decimal("0.0001"), rounding="ROUND_CEILING"))
