@@ -1,0 +1,117 @@
+"""The checksums that an upload needs, at the speed of the slowest of them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import zlib
+from typing import Any
+
+from gpuplan_agent.hashing import BLOCK, Cache, identity, sha256_of
+from gpuplan_agent.places import resolve
+from gpuplan_agent.wire import emit
+
+BEAT_S = 2.0
+READERS = 4
+POLYNOMIAL = 0xEDB88320  # CRC-32 of zlib, bits reversed
+
+
+def op_checksums(request: dict[str, Any]) -> dict[str, Any]:
+    """SHA-256 (hex), CRC-32 of the whole and of each part (base64, big-endian); `md5` (base64) if `md5` is true."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    path, part = resolve(request, request["path"]), int(request["part_bytes"])
+    size = os.stat(path).st_size
+    ranges = [(at, min(part, size - at)) for at in range(0, size, part)] or [(0, 0)]
+    done = [0]
+
+    def read(count: int) -> None:
+        done[0] += count  # only shown
+
+    with ThreadPoolExecutor(READERS + 1) as pool:
+        whole = pool.submit(_sha256, path, read)
+        digest = pool.submit(_md5, path) if request.get("md5") else None
+        parts = [pool.submit(_crc32, path, offset, length) for offset, length in ranges]
+        waiting = [whole, *parts, *([digest] if digest else [])]
+        while wait(waiting, timeout=BEAT_S).not_done:
+            emit({"hashed": done[0]})
+        crcs = [job.result() for job in parts]
+    rows = [
+        {"number": number, "offset": offset, "length": length, "crc32": _base64(crc)}
+        for number, ((offset, length), crc) in enumerate(zip(ranges, crcs), 1)
+    ]
+    joined = join(list(zip(crcs, (length for _, length in ranges))))
+    reply = {"bytes": size, "sha256": whole.result(), "crc32": _base64(joined), "parts": rows}
+    return {**reply, "md5": digest.result()} if digest else reply
+
+
+def _sha256(path: str, on_bytes: Any) -> str:
+    cache = Cache()
+    known = cache.get(path)
+    if known:
+        return known
+    before = identity(path)
+    value = sha256_of(path, on_bytes)
+    cache.put(path, value, before)
+    cache.save()
+    return value
+
+
+def _md5(path: str) -> str:
+    import hashlib
+
+    digest = hashlib.md5()  # what Google's store reports of an object; no protection hangs on it
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            block = file.read(BLOCK)
+            if not block:
+                return base64.b64encode(digest.digest()).decode()
+            digest.update(block)
+
+
+def _crc32(path: str, offset: int, length: int) -> int:
+    value, end = 0, offset + length
+    with open(path, "rb", buffering=0) as file:
+        while offset < end:
+            block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
+            if not block:
+                raise ValueError(f"{path} became shorter while it was read")
+            value = zlib.crc32(block, value)
+            offset += len(block)
+    return value
+
+
+def _base64(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def join(parts: list[tuple[int, int]]) -> int:
+    """CRC-32 of a whole from (CRC-32, length) of its parts, without reading it again.
+
+    A CRC is a remainder of polynomials over GF(2): appending n bytes multiplies it by x^(8n).
+    """
+    value = 0
+    for crc, length in parts:
+        value = _multiply(value, _power_of_x(8 * length)) ^ crc
+    return value
+
+
+def _multiply(a: int, b: int) -> int:
+    """Product of two polynomials modulo the CRC's; bit 31 is x^0."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = (b >> 1) ^ (POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+def _power_of_x(exponent: int) -> int:
+    """x^exponent modulo the CRC's polynomial, by squaring."""
+    result, square = 1 << 31, 1 << 30  # 1 and x
+    while exponent:
+        if exponent & 1:
+            result = _multiply(result, square)
+        square = _multiply(square, square)
+        exponent >>= 1
+    return result

@@ -1,0 +1,136 @@
+"""Files on the machine: what is there, with sizes and checksums, and gpuplan's own small documents."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any, Iterator
+
+from gpuplan_agent.places import private, resolve, write_atomic
+from gpuplan_agent.wire import AgentError, emit
+
+LARGEST_TEXT = 8 << 20
+HASHERS = 4  # files read at the same time: a network volume gives one reader only a share of its speed
+BEAT_S = 2.0
+
+
+def op_files(request: dict[str, Any]) -> dict[str, Any]:
+    """Regular files below `root` that match one of the globs (** spans folders); links are left out."""
+    root = resolve(request, request["root"])
+    paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern)})
+    entries = {path: _entry(root, path) for path in paths}
+    if request.get("sha256"):
+        for path, digest in _digests(paths).items():
+            entries[path]["sha256"] = digest
+    return {"files": list(entries.values())}
+
+
+def _matches(root: str, pattern: str) -> Iterator[str]:
+    """Absolute paths of the regular files that a glob names, without those that a link or `..` leads out of root."""
+    import glob
+
+    real_root = os.path.realpath(root)
+    for path in glob.iglob(os.path.join(glob.escape(root), pattern), recursive=True):
+        path = os.path.normpath(path)
+        inside = os.path.realpath(path) == os.path.join(real_root, os.path.relpath(path, root))
+        if inside and path.startswith(os.path.join(root, "")) and os.path.isfile(path):
+            yield path
+
+
+def _entry(root: str, path: str) -> dict[str, Any]:
+    status = os.stat(path)
+    return {"path": os.path.relpath(path, root), "bytes": status.st_size, "mtime": status.st_mtime}
+
+
+def _digests(paths: list[str]) -> dict[str, str]:
+    """SHA-256 of each file; says how far it is every other second."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gpuplan_agent import hashing
+
+    cache = hashing.Cache()
+    found = {path: known for path, known in ((path, cache.get(path)) for path in paths) if known}
+    missing = [path for path in paths if path not in found]
+    if not missing:
+        return found
+    done = [0]
+
+    def read(count: int) -> None:
+        done[0] += count  # only shown: a lost update does no harm
+
+    def digest(path: str) -> str:
+        identity = hashing.identity(path)
+        value = hashing.sha256_of(path, read)
+        cache.put(path, value, identity)
+        return value
+
+    with ThreadPoolExecutor(HASHERS) as pool:
+        jobs = {path: pool.submit(digest, path) for path in missing}
+        while not all(job.done() for job in jobs.values()):
+            emit({"hashed": done[0]})
+            _wait(list(jobs.values()))
+        found.update({path: job.result() for path, job in jobs.items()})
+    cache.save()
+    return found
+
+
+def _wait(jobs: list[Any]) -> None:
+    from concurrent.futures import wait
+
+    wait(jobs, timeout=BEAT_S)
+
+
+def op_read(request: dict[str, Any]) -> dict[str, Any]:
+    """A small text file; null when there is none."""
+    path = resolve(request, request["path"])
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_TEXT + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"text": None}
+    if len(data) > LARGEST_TEXT:
+        raise AgentError("too_large", f"{path} is larger than {LARGEST_TEXT} bytes")
+    return {"text": data.decode("utf-8", "replace")}
+
+
+def op_write(request: dict[str, Any]) -> dict[str, Any]:
+    """Replace a small text file below the workspace's .gpuplan, whole."""
+    path = private(request, request["path"])
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_atomic(path, request["text"].encode())
+    return {}
+
+
+def op_list(request: dict[str, Any]) -> dict[str, Any]:
+    """Names in a folder, sorted; none when there is no such folder."""
+    try:
+        return {"names": sorted(os.listdir(resolve(request, request["path"])))}
+    except (FileNotFoundError, NotADirectoryError):
+        return {"names": []}
+
+
+def op_remove(request: dict[str, Any]) -> dict[str, Any]:
+    """Remove a file or a folder below the workspace's .gpuplan; it may be gone already."""
+    path = private(request, request["path"])
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        return {"removed": False}
+    return {"removed": True}
+
+
+def op_clean_incomplete(request: dict[str, Any]) -> dict[str, Any]:
+    """Remove what a killed download left below dir/.cache/huggingface: it never goes on with it."""
+    top = os.path.join(resolve(request, request["dir"]), ".cache", "huggingface")
+    removed = freed = 0
+    for folder, _, names in os.walk(top):
+        for name in names:
+            if name.endswith(".incomplete"):
+                path = os.path.join(folder, name)
+                freed += os.lstat(path).st_size
+                os.unlink(path)
+                removed += 1
+    return {"removed": removed, "bytes": freed}

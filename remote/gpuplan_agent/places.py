@@ -1,0 +1,77 @@
+"""Where things lie on the machine, and how a file is written so that nobody sees half of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gpuplan_agent.wire import AgentError
+
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+LONGEST_NAME = 180  # most file systems allow 255 bytes; temporary names add to it
+
+
+def home() -> str:
+    """The machine's own folder, ~/.gpuplan, private to the user; made if missing."""
+    folder = os.path.join(os.path.expanduser("~"), ".gpuplan")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return folder
+
+
+def workspace(request: dict[str, Any]) -> str:
+    """Absolute path of the workspace: the environment's if it names one, else the request's; made if missing."""
+    folder = os.path.abspath(os.path.expanduser(os.environ.get("WORKSPACE") or request["workspace"]))
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise AgentError("no_workspace", f"the workspace {folder} cannot be made: {error}") from error
+    return folder
+
+
+def resolve(request: dict[str, Any], path: str) -> str:
+    """An absolute path: relative ones are below the workspace."""
+    return os.path.normpath(os.path.join(workspace(request), path))
+
+
+def private(request: dict[str, Any], path: str) -> str:
+    """Like resolve, but refuses whatever is not below the workspace's .gpuplan, links included."""
+    root = os.path.join(workspace(request), ".gpuplan")
+    full = resolve(request, path)
+    real = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
+    if not real.startswith(os.path.realpath(root) + os.sep):
+        raise AgentError("outside", f"{path} is not below {root}")
+    return full
+
+
+def file_name(text: str) -> str:
+    """A file name for any text: other characters as %XX, a leading dot too; a long one ends in a hash."""
+    name = "".join(
+        chr(byte) if chr(byte) in SAFE and (at or byte != ord(".")) else f"%{byte:02X}"
+        for at, byte in enumerate(text.encode("utf-8", "surrogateescape"))
+    )
+    if len(name) <= LONGEST_NAME:
+        return name
+    import hashlib
+
+    return name[: LONGEST_NAME - 17] + "-" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Replace a file whole, readable by the user only: after a crash it is the old one or the new one."""
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def search_path(rest: str = "") -> str:
+    """PATH for everything that runs here: what an emulated host puts first, our venv, then `rest` (the machine's)."""
+    parts = [os.environ.get("GPUPLAN_PATH_FIRST", ""), os.path.join(home(), "venv", "bin")]
+    return os.pathsep.join([part for part in parts if part] + [rest or os.environ.get("PATH", os.defpath)])

@@ -1,0 +1,82 @@
+"""What a job uses: GPU memory and utilisation from nvidia-smi, free disk, kills for want of memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+GPU_QUERY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits"]
+EVERY_S = 5.0
+LONGEST_QUERY_S = 10.0
+
+
+def parse_gpus(text: str) -> list[dict[str, float]]:
+    """The GPUs that nvidia-smi reports; what it cannot tell ([N/A]) is left out."""
+    found = []
+    for line in text.splitlines():
+        numbers = [_number(cell) for cell in line.split(",")]
+        if len(numbers) == 4 and numbers[0] is not None:
+            names = ("index", "memory_used_mib", "memory_total_mib", "utilisation")
+            found.append({name: number for name, number in zip(names, numbers) if number is not None})
+    return found
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def disk_free_mib(path: str) -> int:
+    """Free space for the user on the file system of `path`, in MiB."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize >> 20
+
+
+def next_at(age_s: float) -> float:
+    """The age at which a job is to be sampled after a sample at `age_s`: soon at first, short jobs are seen too."""
+    return 1.0 if age_s < 1.0 else (age_s // EVERY_S + 1) * EVERY_S
+
+
+class Peaks:
+    """The extremes of all samples so far. A key is missing as long as nothing was seen of it."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, sample: dict[str, Any]) -> None:
+        """Take a sample into account."""
+        for gpu in sample.get("gpus", []):
+            if gpu.get("memory_total_mib") and "memory_used_mib" in gpu:
+                self._highest("gpu_memory_percent", 100.0 * gpu["memory_used_mib"] / gpu["memory_total_mib"])
+                self._highest("gpu_memory_mib", gpu["memory_used_mib"])
+            if "utilisation" in gpu:
+                self._highest("gpu_utilisation", gpu["utilisation"])
+        free = sample["disk_free_mib"]
+        self.values["disk_free_mib_min"] = min(self.values.get("disk_free_mib_min", free), free)
+
+    def _highest(self, name: str, value: float) -> None:
+        self.values[name] = round(max(self.values.get(name, value), value), 2)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed a process of our control group for want of memory; 0 where it cannot be read."""
+    for path in _oom_files():
+        try:
+            with open(path, encoding="ascii") as file:
+                counts = dict(line.split() for line in file if len(line.split()) == 2)
+            return int(counts["oom_kill"])
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
+
+
+def _oom_files() -> list[str]:
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            own = [line.rstrip("\n").split(":", 2)[2] for line in file if line.startswith("0::")]
+    except OSError:
+        own = []
+    version2 = [f"/sys/fs/cgroup{group}/memory.events" for group in own]
+    return [*version2, "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]

@@ -1,0 +1,116 @@
+"""Sending a file's parts to a store, each by a PUT that somebody else has signed: no credential is here."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import queue
+import ssl
+import threading
+import time
+from typing import Any, Iterator
+from urllib.parse import urlsplit
+
+from gpuplan_agent.places import resolve
+from gpuplan_agent.wire import AgentError, alive, emit
+
+SENDERS = 4
+BLOCK = 1 << 20
+SOCKET_S = 60.0  # for one read or write; a store that is silent for longer is taken for gone
+BEAT_S = 4.0
+LONGEST_REASON = 300  # characters of a store's refusal that are handed on
+
+
+def op_put(request: dict[str, Any]) -> dict[str, Any]:
+    """PUT the parts, four at a time or in order, and report each: {"part", "status", "etag", "bytes", "range"}.
+
+    A part that the store did not accept has `error`; when they go in order, those after it are not sent. The reply says
+    how many were stored and how many failed: a failed part is a fact, not an error of the request.
+    """
+    path = resolve(request, request["path"])
+    if not os.path.isfile(path):
+        raise AgentError("no_file", f"there is no file {path}")
+    ordered = bool(request.get("ordered"))
+    sending = Sending(path, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S)))
+    threads = [threading.Thread(target=sending.work, daemon=True) for _ in range(1 if ordered else SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(BEAT_S)
+            alive()
+    return {"stored": sending.stored, "failed": sending.failed}
+
+
+class Sending:
+    """The parts that wait, and what became of those that were sent."""
+
+    def __init__(self, path: str, parts: list[dict[str, Any]], *, stop_at_failure: bool, socket_s: float) -> None:
+        self.path, self.stop_at_failure, self.socket_s = path, stop_at_failure, socket_s
+        self.stored = self.failed = 0
+        self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        for part in parts:
+            self._waiting.put(part)
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """Send parts until none waits."""
+        while True:
+            try:
+                part = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            line = self._send(part)
+            with self._lock:
+                self.failed += "error" in line
+                self.stored += "error" not in line
+            emit(line)
+            if "error" in line and self.stop_at_failure:
+                return
+
+    def _send(self, part: dict[str, Any]) -> dict[str, Any]:
+        line: dict[str, Any] = {"part": part["number"], "status": 0, "etag": "", "bytes": 0, "range": ""}
+        began = time.monotonic()
+        try:
+            reply, said = self._put(part)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return {**line, "error": f"{type(error).__name__}: {error}"}
+        line.update(status=reply.status, etag=reply.getheader("ETag", ""), range=reply.getheader("Range", ""))
+        line["seconds"] = round(time.monotonic() - began, 3)
+        if reply.status not in part["accept"]:
+            reason = said.decode("utf-8", "replace")[:LONGEST_REASON].strip()
+            return {**line, "error": f"HTTP {reply.status} {reply.reason}: {reason}"}
+        return {**line, "bytes": part["length"]}
+
+    def _put(self, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
+        url = urlsplit(part["url"])
+        connection = _connect(url.scheme, url.hostname or "", url.port, self.socket_s)
+        try:
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
+            headers["Content-Length"] = str(part["length"])
+            connection.request("PUT", target, body=_slice(self.path, part["offset"], part["length"]), headers=headers)
+            reply = connection.getresponse()
+            return reply, reply.read(1 << 16)
+        finally:
+            connection.close()
+
+
+def _connect(scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    raise ValueError(f"a part cannot be sent by {scheme!r}")
+
+
+def _slice(path: str, offset: int, length: int) -> Iterator[bytes]:
+    """The bytes of a part. ValueError: the file is shorter than it was."""
+    with open(path, "rb", buffering=0) as file:
+        end = offset + length
+        while offset < end:
+            block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
+            if not block:
+                raise ValueError("the file became shorter while it was sent")
+            yield block
+            offset += len(block)
