@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machines import Cloud
+from ssh_machines import Cloud
 
 
 @pytest.fixture

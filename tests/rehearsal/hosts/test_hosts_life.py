@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machines import Cloud
+from ssh_machines import Cloud
 
 from orchestrator.rehearsal import processes
 

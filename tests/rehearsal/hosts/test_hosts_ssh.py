@@ -10,7 +10,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from machines import Cloud
+from ssh_machines import Cloud
 
 from orchestrator.rehearsal.hosts import Host
 
