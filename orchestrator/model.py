@@ -23,8 +23,38 @@ class Value(BaseModel):
 class Duration:
     """Marks seconds that a file writes as 90s, 30m, 1h30m or 2d."""
 
+    def __get_pydantic_json_schema__(self, _schema: object, _handler: object) -> dict[str, object]:
+        """What an editor should accept: a text with units, or plain seconds."""
+        text = {"type": "string", "pattern": r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?$", "minLength": 2}
+        return {"anyOf": [text, {"type": "number", "exclusiveMinimum": 0}]}
+
 
 Seconds = Annotated[float, Field(gt=0), Duration()]
+
+
+# gpuplan's names of GPUs -> GB of memory of one. Cards that are sold with one size of memory carry no size.
+GPU_MEMORY_GB: dict[str, int] = {
+    "RTX-3090": 24,
+    "RTX-4090": 24,
+    "RTX-5090": 32,
+    "RTX-6000": 24,
+    "RTX-6000-ADA": 48,
+    "RTX-A5000": 24,
+    "RTX-A6000": 48,
+    "L4": 24,
+    "L40": 48,
+    "L40S": 48,
+    "A10-24GB": 24,
+    "A40": 48,
+    "V100-16GB": 16,
+    "A100-40GB": 40,
+    "A100-80GB": 80,
+    "H100-80GB": 80,
+    "H100-94GB": 94,
+    "GH200-96GB": 96,
+    "H200-141GB": 141,
+    "B200-180GB": 180,
+}
 
 
 class MachineNeed(Value):
@@ -172,12 +202,29 @@ class Settings(Value):
     hub_url: str = "https://huggingface.co"
 
 
+class Note(Value):
+    """One claim of the user's own plan that does not hold, and what does. `fact` may compute: {a * 2:.0f}."""
+
+    about: str
+    plan: str  # what the plan says
+    fact: str  # what is so; names of figures stand in braces
+    source: str = ""  # where the figures come from
+
+
+class Notes(Value):
+    """What the preview says about the plan's claims; `figures` are the numbers that facts are computed from."""
+
+    figures: dict[str, Decimal] = {}
+    notes: tuple[Note, ...] = ()
+
+
 class Plan(Value):
     """All phases of a plan, in order, and the settings; frozen into a run's folder as plan.json."""
 
     name: str
     phases: tuple[Phase, ...]
     settings: Settings = Settings()
+    notes: Notes = Notes()
 
     def phase(self, name: str) -> Phase:
         """Return the phase of that name (KeyError: there is none)."""

@@ -1,4 +1,4 @@
-"""Globs over paths with `/`: `*` stays in one folder, `**` crosses any number of them, `?` and `[...]` as in a shell."""
+"""Globs over paths with `/`: `*` stays in one folder, `**` crosses any number of them, `?`, `[...]` as in a shell."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""The settings from their four sources: flag > environment (GPUPLAN_*) > the project's file > the shipped default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from collections.abc import Sequence as Items
+from typing import Any
+
+from orchestrator.config.bind import Binder
+from orchestrator.config.document import Mapping, Node, Scalar, Sequence
+from orchestrator.config.problems import Place, Problems, nearest
+from orchestrator.model import Settings, Value
+
+PREFIX = "GPUPLAN_"
+STORE_SCHEMES = ("s3://", "gs://")
+
+
+def read_settings(
+    layers: Items[Node], environ: Map[str, str], overrides: Map[str, Any], problems: Problems
+) -> Settings:
+    """Bind the layers, each winning over those before it; rates, images and payload_env are joined key by key.
+
+    `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
+    """
+    whole = Mapping(Place("settings"), ())
+    for layer in [*layers, _environment(environ), _flags(overrides, problems)]:
+        if isinstance(layer, Mapping):
+            whole = _over(whole, layer)
+        else:
+            problems.add(layer.place, f"settings are expected as keys and values ({', '.join(Settings.model_fields)})")
+    binder = Binder(problems)
+    settings = binder.bind(Settings, whole) or Settings()
+    _check(settings, binder)
+    return settings
+
+
+def _over(base: Mapping, top: Mapping) -> Mapping:
+    entries = {key.text: (key, value) for key, value in base.entries}
+    for key, value in top.entries:
+        entries[key.text] = (key, _joined(base.get(key.text), value))
+    return Mapping(top.place, tuple(entries.values()))
+
+
+def _joined(below: Node | None, value: Node) -> Node:
+    return _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+
+
+def _environment(environ: Map[str, str]) -> Mapping:
+    """GPUPLAN_BUDGET_USD, GPUPLAN_RATES_HUB, ...; lists are separated by commas, an empty variable counts as unset."""
+    place = Place("environment")
+    entries: list[tuple[Scalar, Node]] = []
+    for name, info in Settings.model_fields.items():
+        kind = info.annotation
+        text = environ.get(PREFIX + name.upper(), "")
+        if text:
+            entries.append((Scalar(place, name), _node(Place(PREFIX + name.upper()), text, listed=_is_list(kind))))
+        if isinstance(kind, type) and issubclass(kind, Value):
+            inside = [(inner, PREFIX + f"{name}_{inner}".upper()) for inner in kind.model_fields]
+            given = [
+                (Scalar(place, inner), Scalar(Place(var), environ[var])) for inner, var in inside if environ.get(var)
+            ]
+            if given:
+                entries.append((Scalar(place, name), Mapping(place, tuple(given))))
+    return Mapping(place, tuple(entries))
+
+
+def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
+    place = Place("flags")
+    whole = Mapping(place, ())
+    for name, value in overrides.items():
+        outer, _, inner = name.partition(".")
+        flag = Place("--" + name.replace("_", "-").replace(".", "-"))
+        if outer not in Settings.model_fields:
+            problems.add(flag, f"unknown setting {outer}", nearest(outer, Settings.model_fields))
+        elif value is not None:
+            node = _node(flag, value, listed=_is_list(Settings.model_fields[outer].annotation))
+            node = Mapping(flag, ((Scalar(flag, inner), node),)) if inner else node
+            whole = _over(whole, Mapping(place, ((Scalar(flag, outer), node),)))
+    return whole
+
+
+def _is_list(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is tuple
+
+
+def _node(place: Place, value: Any, *, listed: bool) -> Node:
+    if isinstance(value, Map):
+        return Mapping(place, tuple((Scalar(place, str(k)), _node(place, v, listed=False)) for k, v in value.items()))
+    if isinstance(value, list | tuple):
+        return Sequence(place, tuple(Scalar(place, str(item)) for item in value))
+    if listed:
+        return Sequence(place, tuple(Scalar(place, item.strip()) for item in str(value).split(",") if item.strip()))
+    return Scalar(place, str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _check(settings: Settings, binder: Binder) -> None:
+    for index, url in enumerate(settings.stores):
+        if not url.startswith(STORE_SCHEMES) or not url.split("://", 1)[1].strip("/"):
+            message = f"{url} is no store: write s3://bucket/prefix or gs://bucket/prefix"
+            binder.problems.add(binder.place("stores", index), message)
+    if not settings.providers:
+        binder.problems.add(binder.place("providers"), "at least one provider is needed", "write [runpod, lambda]")

@@ -1,0 +1,96 @@
+"""YAML files -> a Plan, or every mistake in them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping as Map
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.bind import Binder
+from orchestrator.config.document import Mapping, Node, Scalar, read_file
+from orchestrator.config.layers import read_settings
+from orchestrator.config.phase_checks import check_phase
+from orchestrator.config.plan_checks import Document, check_plan, in_order
+from orchestrator.config.problems import Problems
+from orchestrator.config.sources import find, phase_files
+from orchestrator.model import Notes, Phase, Plan, Settings
+
+
+def load_plan(
+    folder: Path | None = None,
+    *,
+    config: Path | None = None,
+    environ: Map[str, str] = os.environ,
+    overrides: Map[str, Any] = {},
+) -> Plan:
+    """Read the plan in `folder` (None: the shipped one) with its settings.
+
+    `config` replaces the project's own file (gpuplan.yaml, or configs/default.yaml beside phases/). `overrides` are
+    flags by setting name, where None means not given. ConfigErrors: everything that is wrong. UsageError: no plan.
+    """
+    sources = find(folder, config)
+    problems = Problems()
+    documents, broken = _read_phases(sources.phases, problems)
+    check_plan(documents, broken)
+    layers = [node for path in sources.settings if (node := read_file(path, problems))]
+    settings = read_settings(layers, environ, overrides, problems)
+    notes = _read_notes(sources.notes, problems) if sources.notes else Notes()
+    problems.raise_all()
+    phases = tuple(document.phase for document in in_order(documents))
+    return Plan(name=sources.name, phases=phases, settings=settings, notes=notes)
+
+
+def load_file(path: Path) -> Phase | Settings:
+    """Read one file, a phase or settings, and check it; a phase together with the other phases of its folder.
+
+    ConfigErrors: everything that is wrong in this file (what is wrong in its neighbours is theirs).
+    """
+    problems = Problems()
+    node = read_file(path, problems)
+    problems.raise_all()
+    if node is not None and not _is_phase(node):
+        settings = read_settings([node], {}, {}, problems)
+        problems.raise_all()
+        return settings
+    neighbours = [other for other in phase_files(path.parent) if other.name != path.name and _looks_like_phase(other)]
+    others, broken = _read_phases(tuple(neighbours), Problems())
+    own, _ = _read_phases((path,), problems)
+    check_plan([*others, *own], broken)
+    problems.raise_all()
+    return own[0].phase
+
+
+def _read_phases(paths: tuple[Path, ...], problems: Problems) -> tuple[list[Document], frozenset[str]]:
+    """The phases that could be read, and the names of those that could not (a need of theirs is no mistake)."""
+    documents = []
+    broken = set()
+    for path in paths:
+        node = read_file(path, problems)
+        binder = Binder(problems)
+        phase = binder.bind(Phase, node) if node else None
+        if phase is None:
+            name = node.get("name") if isinstance(node, Mapping) else None
+            broken.update({path.stem, name.text} if isinstance(name, Scalar) else {path.stem})
+            continue
+        check_phase(phase, binder)
+        documents.append(Document(phase, binder))
+    return documents, frozenset(broken)
+
+
+def _read_notes(path: Path, problems: Problems) -> Notes:
+    node = read_file(path, problems)
+    return (Binder(problems).bind(Notes, node) if node else None) or Notes()
+
+
+def _is_phase(node: Node) -> bool:
+    """A file is a phase unless all that it has are settings."""
+    if not isinstance(node, Mapping):
+        return True
+    keys = {key.text for key, _ in node.entries}
+    return len(keys & Phase.model_fields.keys()) >= len(keys & Settings.model_fields.keys())
+
+
+def _looks_like_phase(path: Path) -> bool:
+    node = read_file(path, Problems())
+    return isinstance(node, Mapping) and node.get("steps") is not None

@@ -1,0 +1,162 @@
+"""What must hold inside one phase file, beyond the types of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.config import words
+from orchestrator.config.bind import Binder, KeyPath
+from orchestrator.config.problems import nearest
+from orchestrator.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
+
+QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
+SSH_PORT = "22/tcp"
+
+
+def check_phase(phase: Phase, binder: Binder) -> None:
+    """Note everything that is wrong in this file on its own."""
+    checks = _PhaseChecks(phase, binder)
+    checks.machine()
+    checks.paths()
+    checks.steps()
+    checks.deliverables()
+
+
+class _PhaseChecks:
+    def __init__(self, phase: Phase, binder: Binder) -> None:
+        self.phase = phase
+        self.binder = binder
+        self.names = [step.name for step in phase.steps]
+
+    def wrong(self, path: KeyPath, message: str, remedy: str = "") -> None:
+        self.binder.problems.add(self.binder.place(*path), message, remedy)
+
+    def each(self, path: KeyPath, texts: Iterable[str], check: words.Check) -> None:
+        for index, text in enumerate(texts):
+            if message := check(text):
+                self.wrong((*path, index), message)
+
+    def one(self, path: KeyPath, text: str | None, check: words.Check) -> None:
+        if text is not None and (message := check(text)):
+            self.wrong(path, message)
+
+    def unique(self, key: str, names: list[str]) -> None:
+        first: dict[str, int] = {}
+        for index, name in enumerate(names):
+            earlier = first.setdefault(name.lower(), index)
+            if earlier != index:
+                line = self.binder.place(key, earlier, "name").line
+                self.wrong((key, index, "name"), f"{name} is there twice, first on line {line}", "rename one")
+
+    def machine(self) -> None:
+        need = self.phase.machine
+        for index, gpu in enumerate(need.gpu):
+            if gpu not in GPU_MEMORY_GB:
+                self.wrong(("machine", "gpu", index), f"unknown GPU {gpu}", nearest(gpu, GPU_MEMORY_GB))
+        if need.gpu and need.count == 0:
+            self.wrong(("machine", "count"), "a machine with GPUs needs a count of 1 or more")
+        self.each(("machine", "ports"), need.ports, words.port)
+        if SSH_PORT not in need.ports:
+            self.wrong(("machine", "ports"), f"{SSH_PORT} is missing: gpuplan reaches the machine over SSH")
+        if need.reuse == self.phase.name:
+            self.wrong(("machine", "reuse"), "a phase cannot reuse its own machine")
+
+    def paths(self) -> None:
+        phase = self.phase
+        self.one(("name",), phase.name, words.phase_name)
+        self.each(("artifacts",), phase.artifacts, words.below)
+        self.each(("secrets",), phase.secrets, words.env_name)
+        if phase.volume:
+            self.one(("volume", "name"), phase.volume.name, words.phase_name)
+        for name in phase.env:
+            self.one(("env", name), name, words.env_name)
+            if name in phase.secrets:
+                self.wrong(("env", name), f"{name} is a secret too", "leave it to `secrets`: env is shown and logged")
+        if not phase.steps:
+            self.wrong(("steps",), "a phase needs at least one step")
+
+    def steps(self) -> None:
+        self.unique("steps", self.names)
+        for index, step in enumerate(self.phase.steps):
+            at: KeyPath = ("steps", index)
+            self.one((*at, "name"), step.name, words.step_name)
+            self.one((*at, "cwd"), step.cwd, words.below)
+            self.each((*at, "creates"), step.creates, words.below)
+            self.each((*at, "uses"), step.uses, words.below)
+            for name in step.env:
+                self.one((*at, "env", name), name, words.env_name)
+            if step.hub:
+                self.one((*at, "hub", "dir"), step.hub.dir, words.below)
+            if step.rate not in Rates.model_fields:
+                self.wrong((*at, "rate"), f"unknown rate {step.rate}", nearest(step.rate, Rates.model_fields))
+            self.kind(at, step)
+            self.service(at, step)
+            self.nodes(at, step)
+
+    def kind(self, at: KeyPath, step: Step) -> None:
+        if bool(step.run) == bool(step.builtin):
+            self.wrong(at, f"{step.name} needs exactly one of run and builtin")
+        if step.on_oom and not step.run:
+            self.wrong((*at, "on_oom"), "on_oom replaces run, and there is none")
+        if step.text and step.builtin != "report":
+            self.wrong((*at, "text"), "text is for a step with builtin: report")
+        if step.builtin == "report" and len(step.creates) != 1:
+            self.wrong(at, f"{step.name} writes one file: name it in creates")
+
+    def service(self, at: KeyPath, step: Step) -> None:
+        if step.ready is None:
+            return
+        if (step.ready.log is None) == (step.ready.port is None):
+            self.wrong((*at, "ready"), "ready asks for exactly one of log and port")
+        if step.builtin or step.creates or step.hub:
+            self.wrong(at, f"{step.name} is a service: it runs a command and creates nothing")
+        if not any(step.name in other.needs for other in self.phase.steps):
+            self.wrong(at, f"no step needs the service {step.name}", "name it in the needs of a step, or remove it")
+
+    def nodes(self, at: KeyPath, step: Step) -> None:
+        if step.on is RunsOn.WORKERS and self.phase.machine.nodes == 1:
+            self.wrong((*at, "on"), "this phase has one node and so no workers", "set machine.nodes to 2 or more")
+        if step.on is not RunsOn.ROOT and (step.creates or step.hub or step.builtin):
+            self.wrong((*at, "on"), f"{step.name} writes to the volume: one node writes, the root")
+
+    def deliverables(self) -> None:
+        self.unique("deliverables", [deliverable.name for deliverable in self.phase.deliverables])
+        for index, deliverable in enumerate(self.phase.deliverables):
+            at: KeyPath = ("deliverables", index)
+            asked = [key for key in QUESTIONS if getattr(deliverable, key)]
+            if len(asked) != 1:
+                found = f"has {' and '.join(asked)}" if asked else "has none"
+                self.wrong(at, f"a deliverable asks exactly one question, this one {found}", _questions())
+            self.companions(at, deliverable)
+            for key in ("file", "checkpoint", "pulled", "uploaded"):
+                self.one((*at, key), getattr(deliverable, key), words.below)
+            self.each((*at, "same"), deliverable.same, words.below)
+            self.asked_of(at, deliverable)
+
+    def companions(self, at: KeyPath, deliverable: Deliverable) -> None:
+        """Keys that only make sense beside another."""
+        given = deliverable.model_dump(exclude_none=True)
+        pairs = (("stdout", "step"), ("metric", "step"), ("min", "metric"), ("max", "metric"), ("min_bytes", "file"))
+        for key, other in pairs:
+            if key in given and other not in given:
+                self.wrong((*at, key), f"{key} goes with {other}, which is missing")
+        if deliverable.metric and deliverable.min is None and deliverable.max is None:
+            self.wrong((*at, "metric"), "a metric needs min or max")
+        if deliverable.metric and deliverable.stdout:
+            self.wrong(at, "a deliverable asks for a metric or for a text of the output, not for both")
+        if len(deliverable.same) == 1:
+            self.wrong((*at, "same"), "same compares two files or more")
+
+    def asked_of(self, at: KeyPath, deliverable: Deliverable) -> None:
+        """That what is asked can be answered by this phase."""
+        if deliverable.step is not None and deliverable.step not in self.names:
+            message = f"this phase has no step {deliverable.step}"
+            self.wrong((*at, "step"), message, nearest(deliverable.step, self.names))
+        if deliverable.pulled and not self.phase.pull_to:
+            self.wrong((*at, "pulled"), "nothing is pulled: the phase has no pull_to")
+        if (deliverable.pulled or deliverable.uploaded) and not self.phase.artifacts:
+            self.wrong(at, "nothing is saved: the phase has no artifacts")
+
+
+def _questions() -> str:
+    return f"ask one of: {', '.join(QUESTIONS)}"

@@ -1,0 +1,31 @@
+"""The JSON schema of a phase file and of the settings, for editors."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
+
+from orchestrator.model import Phase, Settings, Value
+
+
+class _Schema(GenerateJsonSchema):
+    """Money and sizes are written as numbers in YAML, whatever JSON needs to carry them exactly."""
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        numeric: dict[str, Any] = {"type": "number"}
+        bounds = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+        for bound, keyword in bounds.items():
+            value = schema.get(bound)
+            if isinstance(value, Decimal | int):
+                numeric[keyword] = int(value)
+        return numeric
+
+
+def schema(kind: str = "phase", mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+    """Return the JSON schema of a phase file (`phase`) or of the settings (`settings`)."""
+    models: dict[str, type[Value]] = {"phase": Phase, "settings": Settings}
+    document = models[kind].model_json_schema(mode=mode, schema_generator=_Schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}

@@ -1,0 +1,58 @@
+"""What names, paths and globs of a plan may look like: they become file names, machine names and shell words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+PHASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,19}")
+STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9 ._+-]{0,58}[A-Za-z0-9._+-])?")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|http)")
+RESERVED_ENV = re.compile(r"GPUPLAN_.*|WORKSPACE|PATH|HOME")
+
+NamePattern = re.Pattern[str]
+
+
+def phase_name(text: str) -> str:
+    """Return what is wrong with a phase's name; "" when nothing is."""
+    if PHASE_NAME.fullmatch(text) and text != "all" and not text.endswith("."):
+        return ""
+    return f"{text!r} cannot be a phase's name: up to 20 letters, digits, `.`, `_` and `-`, and not `all`"
+
+
+def step_name(text: str) -> str:
+    """Return what is wrong with a step's name; "" when nothing is."""
+    if STEP_NAME.fullmatch(text) and not text.endswith("."):
+        return ""
+    return f"{text!r} cannot be a step's name: up to 60 letters, digits, spaces, `.`, `_`, `+` and `-`"
+
+
+def env_name(text: str) -> str:
+    """Return what is wrong with an environment variable's name; "" when nothing is."""
+    if not ENV_NAME.fullmatch(text):
+        return f"{text!r} cannot be the name of an environment variable"
+    return f"{text} is set by gpuplan itself" if RESERVED_ENV.fullmatch(text) else ""
+
+
+def port(text: str) -> str:
+    """Return what is wrong with a published port; "" when nothing is."""
+    match = PORT.fullmatch(text)
+    if match and int(match[1]) <= 65535:
+        return ""
+    return f"{text!r} is no port: write 22/tcp or 8888/http"
+
+
+def below(text: str) -> str:
+    """Return what is wrong with a path or glob that must stay below its folder; "" when nothing is."""
+    if not text or "\0" in text or "\n" in text:
+        return f"{text!r} is no path"
+    if text.startswith(("/", "~")):
+        return f"{text} is absolute: write it from its folder on"
+    if ".." in PurePosixPath(text).parts:
+        return f"{text} leaves its folder"
+    return ""
+
+
+Check = Callable[[str], str]
