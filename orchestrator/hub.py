@@ -1,4 +1,4 @@
-"""What the model hub says that a repository holds: the measure for every download, since `hf download` checks nothing."""
+"""What the model hub says a repository holds: the measure for every download, since `hf download` checks nothing."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Hub:
             if self._token:
                 return UsageError(
                     f"{repo} is gated, and the account behind {TOKEN} has no access to it ({status})",
-                    remedy=f"ask for access at {page}; a fine-grained token also needs the right to read gated repositories",
+                    remedy=f"ask for access at {page}; a fine-grained token also needs the right to read gated ones",
                 )
             return UsageError(f"{repo} is gated ({status})", remedy=_needs_token(page))
         if status == 401 and self._token:

@@ -1,0 +1,45 @@
+"""Artifact stores by URL. The controller holds the credentials; the machine only ever gets signed requests."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from orchestrator.errors import UsageError
+from orchestrator.ports import ArtifactStore
+from orchestrator.secret import Secret
+
+__all__ = ["STORES", "StoreAccess", "open_store"]
+
+STORES: dict[str, str] = {
+    "s3": "orchestrator.storage.s3:S3Store",
+    "gs": "orchestrator.storage.gcs:GcsStore",
+    "file": "orchestrator.storage.directory:DirectoryStore",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """How to reach a store. All None: the vendor's own address, and credentials as its tools find them."""
+
+    endpoint: str | None = None
+    access_key: str | None = None  # S3 only
+    secret_key: Secret | None = None  # S3 only
+    session_token: Secret | None = None  # S3 only
+    region: str | None = None  # S3 only
+    project: str | None = None  # GCS only
+    part_bytes: int | None = None  # None: chosen by the object's size
+    url_seconds: int = 3600  # how long a signed part may be used
+
+
+def open_store(url: str, access: StoreAccess | None = None) -> ArtifactStore:
+    """Build the store for `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`. UsageError: anything else."""
+    scheme = urlsplit(url).scheme
+    if scheme not in STORES:
+        raise UsageError(
+            f"{url!r} is no artifact store", remedy="it begins with one of: " + ", ".join(f"{s}://" for s in STORES)
+        )
+    module, _, cls = STORES[scheme].partition(":")
+    store: ArtifactStore = getattr(importlib.import_module(module), cls)(url, access or StoreAccess())
+    return store

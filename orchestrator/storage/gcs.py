@@ -1,0 +1,213 @@
+"""Google Cloud Storage: one resumable session an object, whose URI the machine sends to in order, without credentials.
+
+The store knows only CRC32C and MD5 of the whole, which no part of ours carries. So the size is always checked, and
+the content by reading it back where that is cheap; larger objects rest on the encrypted connection, and on the
+manifest's SHA-256 whenever they are pulled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import httpx
+from google.api_core import exceptions as api_errors
+from google.auth import exceptions as auth_errors
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.storage import StoreAccess
+from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+
+T = TypeVar("T")
+
+GRAIN = 256 * 1024  # every part but the last is a multiple of it
+READ_BYTES = 8 * MIB
+READ_BACK_BYTES = 256 * MIB  # up to here reading an object back costs less than a cent and a minute
+TIMEOUT_S = 30.0
+RETRY = DEFAULT_RETRY.with_timeout(20.0)
+SHA256 = "sha256"  # our metadata
+DONE, GOING_ON, UNKNOWN, CANCELLED = (200, 201), 308, (404, 410), 499
+
+
+class GcsStore:
+    """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
+
+    ordered = True
+
+    def __init__(self, url: str, access: StoreAccess) -> None:
+        self.url = url
+        self._place = parse_place(url)
+        self._access = access
+        self._part_size(0)  # refused now or never
+        self._http = httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), headers={"User-Agent": "gpuplan"})
+        self._bucket = self._do(lambda: _client(access).bucket(self._place.bucket))
+
+    def check(self) -> None:
+        """See ports.ArtifactStore. Opens a session and gives it up: nothing is written."""
+        key = self._place.key(".gpuplan-check")
+        self._cancel(self._session(key, 0, ""))
+
+    def head(self, name: str) -> StoredObject | None:
+        """See ports.ArtifactStore. The checksum is CRC32C."""
+        return self._head(self._place.key(name))
+
+    def begin(self, name: str, size: int, sha256: str) -> Upload:
+        """See ports.ArtifactStore."""
+        key = self._place.key(name)
+        return Upload(key, size, sha256, self._part_size(size), self._session(key, size, sha256))
+
+    def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
+        """See ports.ArtifactStore. A part of which a piece is there is sent whole: the store skips what it has."""
+        stored = self._stored(upload)
+        if stored is None:
+            return []
+        return [p for p in parts if p.offset + p.length > stored or p.length == 0]
+
+    def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
+        """See ports.ArtifactStore. The session URI is the capability."""
+        signed = []
+        for part in parts:
+            end = part.offset + part.length
+            span = f"{part.offset}-{end - 1}" if part.length else "*"
+            accept = DONE if end == upload.bytes else (GOING_ON,)
+            signed.append(SignedPart(part, upload.token, {"Content-Range": f"bytes {span}/{upload.bytes}"}, accept))
+        return signed
+
+    def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
+        """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
+        require_whole(upload, parts)
+        try:
+            stored = self._stored(upload)
+        except UploadGone:  # sessions of finished objects are forgotten after a while
+            found = self._head(upload.key)
+            if found is None or found.sha256 != upload.sha256:
+                raise
+            stored = None
+        if stored is not None:
+            raise StepFailed(f"{self.url}: {upload.key}: the store has {stored} of {upload.bytes} bytes")
+        return self._verified(upload)
+
+    def abort(self, upload: Upload) -> None:
+        """See ports.ArtifactStore."""
+        self._cancel(upload.token)
+
+    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
+        yield from self._read(self._place.key(name), offset)
+
+    def put_text(self, name: str, text: str) -> None:
+        """See ports.ArtifactStore."""
+        blob = self._bucket.blob(self._place.key(name))
+        kind = "text/plain; charset=utf-8"
+        self._do(
+            lambda: blob.upload_from_string(text, content_type=kind, checksum="crc32c", timeout=TIMEOUT_S, retry=RETRY)
+        )
+
+    def _part_size(self, size: int) -> int:
+        asked = self._access.part_bytes
+        return part_size(size, asked, least=GRAIN, most_parts=MIB, grain=GRAIN, url=self.url)
+
+    def _session(self, key: str, size: int, sha256: str) -> str:
+        blob = self._bucket.blob(key)
+        blob.metadata = {SHA256: sha256}
+        kind = "application/octet-stream"
+        return str(
+            self._do(
+                lambda: blob.create_resumable_upload_session(
+                    content_type=kind, size=size, timeout=TIMEOUT_S, retry=RETRY
+                )
+            )
+        )
+
+    def _stored(self, upload: Upload) -> int | None:
+        """How many bytes the session holds; None: the object is finished. An empty object is finished by asking."""
+        reply = self._put_session(upload.token, {"Content-Range": f"bytes */{upload.bytes}"})
+        if reply.status_code in DONE:
+            return None
+        if reply.status_code == GOING_ON:
+            held = reply.headers.get("Range")
+            return int(held.rsplit("-", 1)[1]) + 1 if held else 0  # no header at all: nothing is stored yet
+        if reply.status_code in UNKNOWN or reply.status_code == CANCELLED:
+            raise UploadGone(f"{self.url}: {upload.key}: the upload session is gone ({reply.status_code})")
+        raise ProviderUnavailable(f"{self.url}: {upload.key}: the session answered {reply.status_code}")
+
+    def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT") -> httpx.Response:
+        try:
+            return self._http.request(method, uri, headers=headers, content=b"")
+        except httpx.TransportError as error:
+            raise ProviderUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+
+    def _cancel(self, uri: str) -> None:
+        reply = self._put_session(uri, {}, "DELETE")
+        if reply.status_code not in {*DONE, 204, CANCELLED, *UNKNOWN}:
+            raise ProviderUnavailable(f"{self.url}: giving up an upload was answered with {reply.status_code}")
+
+    def _verified(self, upload: Upload) -> StoredObject:
+        found = self._head(upload.key)
+        if found is None or found.bytes != upload.bytes:
+            raise StepFailed(f"{self.url}: {upload.key} is stored as {found}, not with {upload.bytes} bytes")
+        if found.bytes <= READ_BACK_BYTES:
+            digest = hashlib.sha256()
+            for block in self._read(upload.key, 0):
+                digest.update(block)
+            if digest.hexdigest() != upload.sha256:
+                raise StepFailed(
+                    f"{self.url}: {upload.key}: its content is not what was sent", remedy="upload it again"
+                )
+        return found
+
+    def _head(self, key: str) -> StoredObject | None:
+        blob = self._do(lambda: self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY))
+        return StoredObject(key, blob.size, blob.crc32c, (blob.metadata or {}).get(SHA256)) if blob else None
+
+    def _read(self, key: str, offset: int) -> Iterator[bytes]:
+        found = self._head(key)
+        if found is None:
+            raise FileNotFoundError(f"{self.url}: there is no {key}")
+        blob = self._bucket.blob(key)
+        while offset < found.bytes:
+            end = min(offset + READ_BYTES, found.bytes)
+            yield self._span(blob, offset, end)
+            offset = end
+
+    def _span(self, blob: Any, start: int, end: int) -> bytes:
+        """The bytes from `start` up to `end`, which is not among them."""
+        how = {"checksum": None, "timeout": TIMEOUT_S, "retry": RETRY}
+        block: bytes = self._do(lambda: blob.download_as_bytes(start=start, end=end - 1, **how))
+        return block
+
+    def _do(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (auth_errors.DefaultCredentialsError, auth_errors.RefreshError) as error:
+            remedy = "log in with `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+            raise UsageError(f"{self.url}: no valid credentials: {error}", remedy=remedy) from error
+        except api_errors.NotFound as error:
+            raise UsageError(f"{self.url}: there is no such bucket", remedy="create it, or correct the URL") from error
+        except (api_errors.Forbidden, api_errors.Unauthorized) as error:
+            remedy = "these credentials need to create, read and delete objects in the bucket"
+            raise UsageError(f"{self.url}: {_words(error)}", remedy=remedy) from error
+        except (api_errors.TooManyRequests, api_errors.ServerError, api_errors.RetryError) as error:
+            raise ProviderUnavailable(f"{self.url}: {_words(error)}") from error
+        except (auth_errors.TransportError, OSError) as error:  # OSError: of the HTTP library below the SDK
+            raise ProviderUnavailable(f"{self.url} cannot be reached: {error}") from error
+        except api_errors.GoogleAPICallError as error:
+            raise StepFailed(f"{self.url}: {_words(error)}") from error
+
+
+def _client(access: StoreAccess) -> Any:
+    if access.endpoint:  # a store other than Google's: no account stands behind it
+        options = {"api_endpoint": access.endpoint}
+        return storage.Client(
+            project=access.project or "none", credentials=AnonymousCredentials(), client_options=options
+        )
+    return storage.Client(project=access.project or "none")  # objects and buckets are addressed without one
+
+
+def _words(error: Any) -> str:
+    return str(getattr(error, "message", "") or error)

@@ -1,0 +1,267 @@
+"""S3 and what speaks like it, through boto3: multipart uploads whose parts the machine sends by signed URL.
+
+Each signature covers the part's CRC32, so a corrupted part cannot be stored; the whole object's CRC32, joined from
+the parts' own, is checked by the store when the upload is completed, and read back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import boto3
+from botocore import exceptions as boto_errors
+from botocore.config import Config
+
+from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.storage import StoreAccess
+from orchestrator.storage.checksum import whole_crc32
+from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+
+T = TypeVar("T")
+
+LEAST_PART = 5 * MIB  # all parts but the last; found out only at complete
+MOST_PARTS = 10_000
+READ_BYTES = MIB
+SHA256 = "sha256"  # our metadata
+
+_WORDS: dict[str, str] = {
+    "NoSuchBucket": "there is no such bucket: create it, or correct the URL",
+    "AccessDenied": "these credentials may not do this: they need s3:PutObject, s3:GetObject and "
+    "s3:AbortMultipartUpload on the prefix",
+    "ExpiredToken": "the credentials have expired: log in again",
+    "ExpiredTokenException": "the credentials have expired: log in again",
+    "RequestExpired": "the credentials have expired, or this computer's clock is wrong",
+    "RequestTimeTooSkewed": "this computer's clock is wrong",
+    "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
+    "InvalidBucketName": "this is not a valid bucket name",
+}
+_PASSING = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "503", "500"})
+_ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
+
+
+class S3Store:
+    """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
+
+    ordered = False
+
+    def __init__(self, url: str, access: StoreAccess) -> None:
+        self.url = url
+        self._place = parse_place(url)
+        self._access = access
+        part_size(
+            0, access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=1, url=url
+        )  # refused now or never
+        self._client = _client(access)
+
+    def check(self) -> None:
+        """See ports.ArtifactStore. Opens an upload and gives it up: nothing is written."""
+        key = self._place.key(".gpuplan-check")
+        opened = self._do(lambda: self._client.create_multipart_upload(Bucket=self._place.bucket, Key=key))
+        self._abort(key, opened["UploadId"])
+
+    def head(self, name: str) -> StoredObject | None:
+        """See ports.ArtifactStore."""
+        return self._head(self._place.key(name))
+
+    def begin(self, name: str, size: int, sha256: str) -> Upload:
+        """See ports.ArtifactStore."""
+        key = self._place.key(name)
+        each = part_size(
+            size, self._access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=MIB, url=self.url
+        )
+        opened = self._do(
+            lambda: self._client.create_multipart_upload(
+                Bucket=self._place.bucket,
+                Key=key,
+                ChecksumAlgorithm="CRC32",
+                ChecksumType="FULL_OBJECT",
+                ContentType="application/octet-stream",
+                Metadata={SHA256: sha256},
+            )
+        )
+        return Upload(key, size, sha256, each, opened["UploadId"])
+
+    def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
+        """See ports.ArtifactStore. UploadGone: begin again."""
+        held = self._held(upload)
+        return [p for p in parts if not _same(held.get(p.number), p)]
+
+    def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
+        """See ports.ArtifactStore. The headers are part of the signature: the machine sends them as they are."""
+        signed = []
+        for part in parts:
+            url = self._client.generate_presigned_url(
+                "upload_part",
+                Params={
+                    "Bucket": self._place.bucket,
+                    "Key": upload.key,
+                    "UploadId": upload.token,
+                    "PartNumber": part.number,
+                    "ChecksumCRC32": part.crc32,
+                },
+                ExpiresIn=self._access.url_seconds,
+            )
+            signed.append(SignedPart(part, url, {"x-amz-checksum-crc32": part.crc32}, (200,)))
+        return signed
+
+    def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
+        """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
+        ordered = require_whole(upload, parts)
+        crc32 = whole_crc32(ordered)
+        if upload.bytes == 0:  # a multipart upload has at least one part, and no part is empty everywhere
+            self._abort(upload.key, upload.token)
+            self._put(upload.key, b"", {SHA256: upload.sha256}, "application/octet-stream")
+            return self._verified(upload, crc32)
+        try:
+            self._join(upload, ordered, crc32)
+        except UploadGone:
+            found = self._head(upload.key)
+            if found is None or found.sha256 != upload.sha256:
+                raise
+        return self._verified(upload, crc32)
+
+    def abort(self, upload: Upload) -> None:
+        """See ports.ArtifactStore."""
+        self._abort(upload.key, upload.token)
+
+    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
+        key = self._place.key(name)
+        span = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            answer = self._do(lambda: self._client.get_object(Bucket=self._place.bucket, Key=key, **span))
+        except StepFailed as error:
+            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) == "InvalidRange":
+                return  # nothing lies beyond the end
+            raise
+        try:
+            yield from answer["Body"].iter_chunks(READ_BYTES)
+        except (boto_errors.BotoCoreError, OSError) as error:
+            raise ProviderUnavailable(f"{self.url}: reading {name} broke off: {error}") from error
+
+    def put_text(self, name: str, text: str) -> None:
+        """See ports.ArtifactStore."""
+        self._put(self._place.key(name), text.encode(), {}, "text/plain; charset=utf-8")
+
+    def _join(self, upload: Upload, parts: list[Part], crc32: str) -> None:
+        held = self._held(upload)
+        absent = [p.number for p in parts if not _same(held.get(p.number), p)]
+        if absent:
+            raise StepFailed(f"{self.url}: {upload.key}: the store lacks parts {absent[:10]} of {len(parts)}")
+        listed = [{"PartNumber": p.number, "ETag": held[p.number]["ETag"], "ChecksumCRC32": p.crc32} for p in parts]
+        self._do(
+            lambda: self._client.complete_multipart_upload(
+                Bucket=self._place.bucket,
+                Key=upload.key,
+                UploadId=upload.token,
+                MultipartUpload={"Parts": listed},
+                ChecksumCRC32=crc32,
+                ChecksumType="FULL_OBJECT",
+                MpuObjectSize=upload.bytes,
+            ),
+            upload,
+        )
+
+    def _verified(self, upload: Upload, crc32: str) -> StoredObject:
+        found = self._head(upload.key)
+        if found is None or found.bytes != upload.bytes or found.crc32 not in {None, crc32}:
+            raise StepFailed(
+                f"{self.url}: {upload.key} is stored as {found}, not with {upload.bytes} bytes and CRC32 {crc32}",
+                remedy="upload it again",
+            )
+        return found
+
+    def _held(self, upload: Upload) -> dict[int, dict[str, Any]]:
+        """The parts that the store has, by number."""
+        pages = self._client.get_paginator("list_parts")
+        asked = {"Bucket": self._place.bucket, "Key": upload.key, "UploadId": upload.token}
+        rows = self._do(lambda: [row for page in pages.paginate(**asked) for row in page.get("Parts", [])], upload)
+        return {row["PartNumber"]: row for row in rows}
+
+    def _head(self, key: str) -> StoredObject | None:
+        try:
+            found = self._client.head_object(Bucket=self._place.bucket, Key=key, ChecksumMode="ENABLED")
+        except boto_errors.ClientError as error:
+            if _code(error) in _ABSENT:
+                return None
+            raise self._failure(error) from error
+        except boto_errors.BotoCoreError as error:
+            raise self._failure(error) from error
+        return StoredObject(key, found["ContentLength"], found.get("ChecksumCRC32"), found["Metadata"].get(SHA256))
+
+    def _put(self, key: str, body: bytes, metadata: dict[str, str], kind: str) -> None:
+        self._do(
+            lambda: self._client.put_object(
+                Bucket=self._place.bucket, Key=key, Body=body, Metadata=metadata, ContentType=kind
+            )
+        )
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        asked = {"Bucket": self._place.bucket, "Key": key, "UploadId": upload_id}
+        try:
+            self._client.abort_multipart_upload(**asked)
+        except boto_errors.ClientError as error:
+            if _code(error) not in {"NoSuchUpload", "404"}:
+                raise self._failure(error) from error
+        except boto_errors.BotoCoreError as error:
+            raise self._failure(error) from error
+
+    def _do(self, call: Callable[[], T], upload: Upload | None = None) -> T:
+        try:
+            return call()
+        except (boto_errors.ClientError, boto_errors.BotoCoreError) as error:
+            raise self._failure(error, upload) from error
+
+    def _failure(self, error: Exception, upload: Upload | None = None) -> Exception:
+        """The error in our words: the user's fault, a passing one, or the object's."""
+        if isinstance(error, boto_errors.NoCredentialsError | boto_errors.PartialCredentialsError):
+            return UsageError(f"{self.url}: no credentials", remedy="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if not isinstance(error, boto_errors.ClientError):
+            return ProviderUnavailable(f"{self.url} cannot be reached: {error}")
+        code, words = _code(error), error.response.get("Error", {}).get("Message", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"{self.url}: {code}: {words}"
+        if code in _WORDS:
+            return UsageError(said, remedy=_WORDS[code])
+        if code in _PASSING or status >= 500:
+            return ProviderUnavailable(said)
+        if code in _ABSENT:
+            return FileNotFoundError(said)
+        about = f"{self.url}: {upload.key}: {code}: {words}" if upload else said
+        return UploadGone(about) if code == "NoSuchUpload" else StepFailed(about)
+
+
+def _client(access: StoreAccess) -> Any:
+    # Without s3v4 a custom endpoint gets the old signature, which covers no header; virtual-hosted names need DNS.
+    style = {"addressing_style": "path"} if access.endpoint else {}
+    config = Config(
+        signature_version="s3v4",
+        s3=style,
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        user_agent_extra="gpuplan",
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=access.endpoint,
+        region_name=access.region,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key.reveal() if access.secret_key else None,
+        aws_session_token=access.session_token.reveal() if access.session_token else None,
+        config=config,
+    )
+
+
+def _code(error: boto_errors.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _same(row: dict[str, Any] | None, part: Part) -> bool:
+    """Whether the store's row is this part: not every store tells the checksum."""
+    return row is not None and row["Size"] == part.length and row.get("ChecksumCRC32") in {None, part.crc32}
