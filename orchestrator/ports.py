@@ -297,3 +297,7 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait that long in the cloud's time: a rehearsal multiplies it by its time_scale."""
         ...
+
+    def real(self, seconds: float) -> float:
+        """How many real seconds a deadline of that many cloud seconds allows; enough for a busy computer to answer."""
+        ...

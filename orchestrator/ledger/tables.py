@@ -77,6 +77,7 @@ machines = _table(
     _key("name"),
     _text("run"),
     _text("phase"),
+    _text("request"),  # which create of the phase it is: the same one after a crash
     _int("node"),
     _text("provider"),
     _text("provider_id"),  # "" until the create is known to have worked

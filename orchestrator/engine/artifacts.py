@@ -1,0 +1,144 @@
+"""Artifacts: from the machine to every store by signed requests, and home; both go on where they were cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator.agent import Agent
+from orchestrator.engine.context import Context, now
+from orchestrator.errors import ConnectionLost, MachineLost, StepFailed
+from orchestrator.ledger import tables
+from orchestrator.ports import ArtifactStore, Part, Upload
+
+BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
+STALLS = 5  # rounds without a single new part before an upload is given up
+
+
+def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Every artifact once: name below the workspace, bytes, sha256."""
+    found = agent.files(workspace, list(patterns), sha256=True)
+    files = {f.path: {"name": f.path, "bytes": f.bytes, "sha256": f.sha256 or ""} for f in found}
+    return [files[name] for name in sorted(files)]
+
+
+class Uploads:
+    """Sends a phase's artifacts to the run's stores."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._tokens = context.folder / "uploads"  # tokens are capabilities: 0600, never in the database
+        self._tokens.mkdir(mode=0o700, exist_ok=True)
+
+    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
+        """Bring one file to one store, verified; return "sent" or "already there"."""
+        name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
+        self._note(store, file, "UPLOADING")
+        there = store.head(name)
+        if there and there.bytes == size and there.sha256 == sha256:
+            self._note(store, file, "VERIFIED")
+            return "already there"
+        upload = self._begin(store, name, size, sha256)
+        sums = agent.checksums(f"{workspace}/{name}", upload.part_bytes)
+        if sums.bytes != size or sums.sha256 != sha256:
+            self._give_up(store, upload)
+            raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
+        parts = [Part(p.number, p.offset, p.length, p.crc32) for p in sums.parts]
+        self._send_parts(store, agent, f"{workspace}/{name}", upload, parts)
+        stored = store.complete(upload, parts)
+        if stored.bytes != size:
+            raise StepFailed(f"{store.url}/{name} has {stored.bytes:,} bytes instead of {size:,}")
+        self._token_file(store, name).unlink(missing_ok=True)
+        self._note(store, file, "VERIFIED")
+        return "sent"
+
+    def _send_parts(self, store: ArtifactStore, agent: Agent, path: str, upload: Upload, parts: list[Part]) -> None:
+        missing, stalls = store.missing(upload, parts), 0
+        while missing:
+            self._context.control.check()
+            batch = store.sign(upload, missing[:BATCH])
+            agent.put(path, batch, ordered=store.ordered)
+            left = store.missing(upload, parts)
+            stalls = stalls + 1 if len(left) == len(missing) else 0
+            if stalls >= STALLS:
+                self._give_up(store, upload)
+                raise StepFailed(
+                    f"{store.url}/{upload.key}: no part arrived in {STALLS} rounds; {len(left)} are missing"
+                )
+            missing = left
+
+    def _begin(self, store: ArtifactStore, name: str, size: int, sha256: str) -> Upload:
+        """Go on with the upload that an earlier try began for this very content, or open a new one."""
+        file = self._token_file(store, name)
+        if file.exists():
+            kept = json.loads(file.read_text())
+            if (kept["bytes"], kept["sha256"]) == (size, sha256):
+                return Upload(**kept)
+        upload = store.begin(name, size, sha256)
+        fields = {f: getattr(upload, f) for f in ("key", "bytes", "sha256", "part_bytes", "token")}
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(fields, out)
+        return upload
+
+    def _give_up(self, store: ArtifactStore, upload: Upload) -> None:
+        store.abort(upload)
+        for file in self._tokens.glob("*.json"):
+            if json.loads(file.read_text())["token"] == upload.token:
+                file.unlink()
+
+    def _token_file(self, store: ArtifactStore, name: str) -> Path:
+        return self._tokens / f"{hashlib.sha256(f'{store.url} {name}'.encode()).hexdigest()[:24]}.json"
+
+    def _note(self, store: ArtifactStore, file: dict[str, Any], state: str) -> None:
+        self._context.ledger.put(
+            tables.artifacts, run=self._context.run, store=store.url, name=file["name"], state=state,
+            bytes=file["bytes"], sha256=file["sha256"], at=now(),
+        )  # fmt: skip
+
+
+def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], target: Path) -> None:
+    """Fetch one file home, going on with what is there, and verify it. The final name appears only when it is right."""
+    name = safe(str(file["name"]))
+    final, partial = target / name, target / f"{name}.partial"
+    if final.exists() and final.stat().st_size == file["bytes"] and _sha256(final) == file["sha256"]:
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    path = posixpath.join(workspace, str(name))
+    for attempt in range(STALLS):
+        context.control.check()
+        try:
+            with partial.open("ab") as out:
+                if out.tell() > file["bytes"]:
+                    out.truncate(0)
+                for chunk in context.agents(machine).fetch(path, out.tell()):
+                    out.write(chunk)
+                    context.control.check()
+                os.fsync(out.fileno())
+        except ConnectionLost as error:
+            if attempt == STALLS - 1:
+                raise MachineLost(f"{name} could not be fetched: {error.message}") from error
+            context.clock.sleep(1.0)
+            continue
+        if _sha256(partial) == file["sha256"]:
+            partial.replace(final)
+            return
+        partial.unlink()  # not what the manifest says: from the beginning
+    raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
+
+
+def safe(name: str) -> PurePosixPath:
+    """A manifest's name as a path below a folder; StepFailed for an absolute one or one with `..` in it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise StepFailed(f"the artifact name {name!r} leaves its folder: refused")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""What every part of the engine works with: the frozen run, the ledger, and the adapters behind their ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.agent import Agent
+from orchestrator.engine.control import Control
+from orchestrator.engine.spec import RunSpec
+from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.plan import PhaseRun, done_keys, resolve
+from orchestrator.ports import ArtifactStore, Clock, Provider
+from orchestrator.secret import Secret
+
+
+class Agents(Protocol):
+    """Connections to this run's machines, by name; opened at the first use, again after a crash."""
+
+    def __call__(self, machine: str) -> Agent:
+        """The machine's agent; ConnectionLost when it cannot be reached."""
+        ...
+
+    def drop(self, machine: str) -> None:
+        """Close the connection of a machine that is no more."""
+        ...
+
+
+class Hub(Protocol):
+    """The model hub's own list of a repository's files."""
+
+    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+        """Path, bytes and sha256 (None: a small file, which the hub lists without one)."""
+        ...
+
+
+class Payload(Protocol):
+    """What is laid on the machine."""
+
+    hash: str
+    files: Mapping[str, str]  # path -> sha256
+
+    def push(self, agent: Agent) -> str:
+        """Bring it to the machine's workspace, unless that very content is there; return its folder there."""
+        ...
+
+    def folder(self, workspace: str) -> str:
+        """Where it lies below a workspace."""
+        ...
+
+
+@dataclass
+class Context:
+    """One run in this process."""
+
+    spec: RunSpec
+    folder: Path
+    ledger: Ledger
+    provider: Provider
+    clock: Clock
+    agents: Agents
+    payload: Payload
+    hub: Hub
+    stores: list[ArtifactStore]
+    public_key: str
+    secrets: Mapping[str, Secret]
+    log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
+    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # the rehearsal listens
+    control: Control = field(default_factory=Control)
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.spec.run
+
+    @cached_property
+    def phases(self) -> tuple[PhaseRun, ...]:
+        """The phases that were asked for, with the steps that each one runs."""
+        return resolve(self.spec.plan, self.spec.asked)
+
+    def phase(self, name: str) -> PhaseRun:
+        """The phase of that name (KeyError: it was not asked for)."""
+        return {p.phase.name: p for p in self.phases}[name]
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Step id -> the key of its done-record."""
+        return done_keys(self.spec.plan, self.payload.files)
+
+    def event(self, text: str) -> None:
+        """Note something worth reading later."""
+        self.ledger.event(self.run, text)
+
+    def machines(self, phase: str) -> list[Row]:
+        """The phase's living machines that were reached, by node."""
+        held = {c["machine"] for c in self.ledger.all(tables.charges, run=self.run, phase=phase, until=None)}
+        rows = [r for r in self.ledger.all(tables.machines, run=self.run, state="REACHABLE") if r["name"] in held]
+        return sorted(rows, key=lambda r: int(r["node"]))
+
+
+def now() -> float:
+    """Unix seconds: what the ledger counts in."""
+    return time.time()

@@ -1,0 +1,60 @@
+"""How a running story is asked to stop: a flag that every waiting loop looks at, never an exception from outside."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from orchestrator.errors import GpuplanError, Interrupted, OverBudget, StepFailed
+
+_KINDS: dict[str, type[GpuplanError]] = {
+    "interrupted": Interrupted,
+    "over_budget": OverBudget,
+    "failed": StepFailed,  # a phase took longer than its time-out
+}
+
+
+class Control:
+    """The stop flag of one run in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop: tuple[str, str] | None = None
+
+    def stop(self, kind: str, message: str) -> bool:
+        """Ask the run to stop for that reason; the first reason stands. False: it was stopping already."""
+        with self._lock:
+            if self._stop:
+                return False
+            self._stop = (kind, message)
+            return True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked."""
+        return self._stop is not None
+
+    def check(self) -> None:
+        """Raise the reason (Interrupted, OverBudget, StepFailed) if somebody asked."""
+        if self._stop:
+            kind, message = self._stop
+            raise _KINDS[kind](message)
+
+
+class Watch(threading.Thread):
+    """Looks every second for a reason to stop: what other processes ask, the budget, a phase's time-out."""
+
+    def __init__(self, control: Control, reason: Callable[[], tuple[str, str] | None]) -> None:
+        super().__init__(daemon=True, name="watch")
+        self._control, self._reason = control, reason
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Until ended, or the run stops."""
+        while not self._control.stopping and not self._ended.wait(1.0):
+            if found := self._reason():
+                self._control.stop(*found)
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._ended.set()

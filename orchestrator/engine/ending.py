@@ -1,0 +1,65 @@
+"""The end of a run: nothing of it may be left running; what may be is said, with the command that ends it."""
+
+from __future__ import annotations
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.machines import Machines, each
+from orchestrator.engine.volumes import Volumes
+from orchestrator.errors import GpuplanError
+from orchestrator.ledger import tables
+from orchestrator.lifecycle import ENDED, Outcome
+from orchestrator.ports import Capability
+
+
+class Ending:
+    """Ends what a run has made; each method returns what could not be ended, in words."""
+
+    def __init__(self, context: Context, machines: Machines, volumes: Volumes) -> None:
+        self._context, self._machines, self._volumes = context, machines, volumes
+
+    def machines(self, reason: str) -> list[str]:
+        """Destroy every machine that the ledger knows and every one that the provider lists under the run's name."""
+        rows = self._context.ledger.all(tables.machines, run=self._context.run)
+        names = [str(r["name"]) for r in reversed(rows) if r["state"] not in ENDED]  # last in, first out
+        ends = each(names, lambda n: self._machines.destroy(n, reason))
+        left = [f"{name} ({end['why']})" for name, end in ends.items() if not end["gone"]]
+        return left + self._machines.sweep(reason)
+
+    def volume(self, outcome: Outcome) -> list[str]:
+        """Delete the volumes whose work is done; the others are kept until their deadline, and said so."""
+        left = []
+        spec = self._context.spec
+        throwaway = spec.dry_run and not spec.keep_cloud
+        done = outcome == Outcome.SUCCEEDED and (spec.whole_plan or throwaway)
+        needs = {p.phase.volume for p in self._context.phases if p.phase.volume}
+        for need in needs:
+            row = self._volumes.row(need)
+            if row is None:
+                continue
+            name = str(row["name"])
+            if not done:
+                day = float(row["price_hour"]) * 24
+                self._context.event(f"{name}: kept, ${day:.2f} a day")
+                continue
+            end = self._volumes.destroy(name)
+            if not end["gone"]:
+                left.append(f"{name} ({end['why']})")
+        return left
+
+    def settle(self) -> str:
+        """Compare with the provider's own billing where there is one; note it in the ledger."""
+        context = self._context
+        if Capability.BILLING in context.provider.capabilities:
+            rows = [r for r in context.ledger.all(tables.machines, run=context.run) if r["provider_id"]]
+            try:
+                billed = context.provider.billed([str(r["provider_id"]) for r in rows])
+            except GpuplanError as error:
+                context.event(f"{context.provider.name}'s billing could not be read: {error.message}")
+                return ""
+            if len(billed) == len(rows):
+                context.ledger.change(tables.runs, {"id": context.run}, settled=1)
+                context.event(
+                    f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {len(rows)} machines"
+                )
+                return str(sum(billed.values()))
+        return ""

@@ -1,0 +1,54 @@
+"""A downloaded repository against the hub's own list: the downloader's exit code proves nothing."""
+
+from __future__ import annotations
+
+import json
+
+from orchestrator.agent import Agent
+from orchestrator.engine.context import Context
+from orchestrator.errors import StepFailed
+from orchestrator.model import HubCheckout
+
+SHOWN = 5  # wrong files that a message names
+
+
+def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout) -> int:
+    """Raise StepFailed unless every file that the hub lists is there with its size and sha256; return their number."""
+    listed = context.hub.listing(checkout.repo, checkout.revision)
+    present = {f.path: f for f in agent.files(f"{workspace}/{checkout.dir}", ["**"], sha256=True)}
+    wrong = []
+    for path, size, sha256 in listed:
+        found = present.get(path)
+        if found is None:
+            wrong.append(f"{path} is missing")
+        elif found.bytes != size:
+            wrong.append(f"{path} has {found.bytes:,} bytes instead of {size:,}")
+        elif sha256 and found.sha256 != sha256:
+            wrong.append(f"{path} has another sha256 than the hub says")
+    if wrong:
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise StepFailed(
+            f"{checkout.dir} is not what {checkout.repo} holds: {'; '.join(wrong[:SHOWN])}{more}",
+            remedy="run it again: files that are right are kept",
+        )
+    return len(listed)
+
+
+def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo: HubCheckout | None) -> str:
+    """Check every shard that the folder's index names; return a sentence on it. StepFailed: what is wrong."""
+    text = agent.read(f"{workspace}/{folder}/model.safetensors.index.json")
+    if text is None:
+        raise StepFailed(f"{folder} has no model.safetensors.index.json")
+    shards = sorted(set(json.loads(text)["weight_map"].values()))
+    present = {f.path: f for f in agent.files(f"{workspace}/{folder}", ["*.safetensors"], sha256=repo is not None)}
+    absent = [s for s in shards if s not in present]
+    if absent:
+        raise StepFailed(f"{folder}: {len(absent)} of {len(shards)} shards are missing, first {absent[0]}")
+    total = sum(present[s].bytes for s in shards)
+    if repo is None:
+        return f"{len(shards)} shards, {total:,} bytes"
+    listed = {path: (size, sha256) for path, size, sha256 in context.hub.listing(repo.repo, repo.revision)}
+    for shard in shards:
+        if listed.get(shard) != (present[shard].bytes, present[shard].sha256):
+            raise StepFailed(f"{folder}/{shard} differs from the hub's in size or sha256")
+    return f"{len(shards)} shards, {total:,} bytes, sha256 as the hub's"

@@ -1,0 +1,112 @@
+"""One command on one machine, followed to its end through every cut connection."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.machines import Machines
+from orchestrator.errors import ConnectionLost, HostKeyChanged, MachineLost
+
+GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
+
+
+class StepLog:
+    """A step's log at home: what was copied so far, and from which offset the machine's log goes on."""
+
+    def __init__(self, context: Context, phase: str, step: str, suffix: str = "") -> None:
+        folder = context.folder / "logs" / phase
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{step.replace('/', '.')}{suffix}.log"
+        self._offset_file = self.path.with_suffix(".offset")
+        self._context, self._step = context, step
+        self._lock = threading.Lock()
+
+    @property
+    def offset(self) -> int:
+        """Where the machine's log was read up to; 0 for a new one."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int(self._offset_file.read_text())
+        return 0
+
+    def restart(self, job: str) -> None:
+        """A job of another name begins: its log starts at 0, below what earlier attempts left."""
+        marker = self.path.with_suffix(".job")
+        if not marker.exists() or marker.read_text() != job:
+            marker.write_text(job)
+            self._offset_file.write_text("0")
+
+    def add(self, text: str, offset: int) -> None:
+        """Append new output."""
+        with self._lock:
+            with self.path.open("a", encoding="utf-8") as log:
+                log.write(text)
+            self._offset_file.write_text(str(offset))
+        self._context.log(self._step, text)
+
+    def text(self) -> str:
+        """Everything that was copied so far."""
+        return self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+
+
+def follow(
+    context: Context,
+    machines: Machines,
+    machine: str,
+    job: str,
+    log: StepLog,
+    *,
+    until: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Follow a job to its end. {} when `until()` turned true first.
+
+    A cut is invisible: the address is read again and the log goes on from its offset, for as long as the provider
+    says that the machine is there. MachineLost: it says otherwise. Interrupted/OverBudget: the job was stopped.
+    """
+    waits = 0.5
+    stop = until or (lambda: False)
+    while True:
+        try:
+            end = context.agents(machine).follow(
+                job, log.offset, on_log=log.add, stop=lambda: stop() or context.control.stopping
+            )
+            if end is not None:
+                return asdict(end)
+            if context.control.stopping:
+                _stop_quietly(context, machine, job, log)
+                context.control.check()
+            return {}
+        except HostKeyChanged as error:
+            raise MachineLost(f"{machine}: {error.message}") from error
+        except ConnectionLost as error:
+            context.event(f"{machine}: connection lost ({error.message}); {job} goes on there")
+            if reason := machines.lost(machine):
+                raise MachineLost(f"{machine}: {reason}") from error
+            context.control.check()
+            context.clock.sleep(waits)
+            waits = min(2 * waits, 30.0)
+
+
+def _stop_quietly(context: Context, machine: str, job: str, log: StepLog) -> None:
+    """Stop a job and bring its last lines home, if the machine still answers."""
+    with contextlib.suppress(ConnectionLost):
+        agent = context.agents(machine)
+        agent.stop(job, GRACE_S)
+        agent.follow(job, log.offset, on_log=log.add, stop=lambda: False)
+
+
+def stop(context: Context, machine: str, job: str, log: StepLog) -> None:
+    """Stop a service's job; its machine being gone is as good."""
+    _stop_quietly(context, machine, job, log)
+
+
+def last_lines(path: Path, count: int = 15) -> str:
+    """The end of a log, for the message that says why a step failed."""
+    if not path.exists():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])

@@ -1,0 +1,280 @@
+"""A machine's life: name written down, created once, waited for, prepared, and destroyed until proven gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.engine.context import Context, now
+from orchestrator.engine.spec import plain
+from orchestrator.errors import (
+    AccountRefused,
+    Ambiguous,
+    ConnectionLost,
+    GpuplanError,
+    MachineLost,
+    ProviderUnavailable,
+    Refused,
+)
+from orchestrator.ledger import Row, tables
+from orchestrator.lifecycle import ENDED, MachineState
+from orchestrator.ports import Address, MachineSpec, MachineStatus, MachineView, Offer
+
+POLL_S = 5.0  # between two looks at a machine, in the cloud's time
+DESTROY_S = 600.0  # how long a machine may take to be gone, in the cloud's time
+ENDED_STATUSES = (MachineStatus.STOPPED, MachineStatus.FAILED)
+
+
+class Machines:
+    """The machines of one run. Every method is safe to run again after a crash in the middle of it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ledger = context.ledger
+        self._provider = context.provider
+
+    # -- coming to life --------------------------------------------------------------------------------------------
+
+    def request(self, phase: str, request: str, node: int, offer: Offer, deadline: float) -> str:
+        """Write down that a machine is about to be created, and its name: the same one for the same request."""
+        mine = self._ledger.all(tables.machines, run=self._context.run, phase=phase)
+        for row in mine:
+            if row["request"] == request:
+                return str(row["name"])
+        name = f"{self._context.spec.prefix}{plain(phase)[:12]}-{len(mine) + 1}-t{int(deadline)}"
+        self._ledger.put(
+            tables.machines, name=name, run=self._context.run, phase=phase, request=request, node=node,
+            provider=offer.provider, provider_id="", type_id=offer.type_id, gpu=offer.gpu, gpus=offer.gpus,
+            place=offer.place, spot=int(offer.spot), price_hour=str(offer.price_hour), state=MachineState.REQUESTED,
+            requested_at=now(), deadline=deadline,
+        )  # fmt: skip
+        self._ledger.put(tables.charges, machine=name, run=self._context.run, phase=phase, since=now(), until=None)
+        return name
+
+    def create(self, name: str, spec: MachineSpec) -> dict[str, Any]:
+        """Create the machine once. {"created": id} or {"refused": the provider's words, "account": bool}."""
+        row = self._ledger.one(tables.machines, name=name)
+        if row["provider_id"]:
+            return {"created": row["provider_id"]}
+        if row["state"] in ENDED:
+            return {"refused": row["reason"], "account": False}
+        if row["sent_at"]:  # a crash came between the call and its answer
+            return self._reconcile(name, "its create was cut short")
+        self._context.control.check()
+        self._ledger.change(tables.machines, {"name": name}, sent_at=now())
+        try:
+            return self._created(name, self._send(spec))
+        except Refused as error:
+            self._gone(name, f"refused: {error.message}", MachineState.DESTROYED)
+            return {"refused": error.message, "account": isinstance(error, AccountRefused)}
+        except Ambiguous as error:
+            self._context.event(f"{name}: {error.message}: looking for it by name")
+            return self._reconcile(name, error.message)
+
+    def _send(self, spec: MachineSpec) -> str:
+        """One create; only a definite "not now" (429) is sent again."""
+        give_up = now() + self._scaled(300)
+        while True:
+            try:
+                return self._provider.create(spec)
+            except ProviderUnavailable as error:
+                if now() > give_up or self._context.control.stopping:
+                    raise Refused(error.message) from error
+                self._context.clock.sleep(error.retry_after or POLL_S)
+
+    def _created(self, name: str, provider_id: str) -> dict[str, Any]:
+        self._ledger.move(
+            tables.machines, {"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now()
+        )
+        self._context.event(f"{name}: created as {provider_id}")
+        return {"created": provider_id}
+
+    def _reconcile(self, name: str, why: str) -> dict[str, Any]:
+        """Look for a machine by its name until longer than the provider's list may lag; adopt what is found."""
+        give_up = now() + self._scaled(max(90.0, 1.5 * self._provider.list_lag_s))
+        while True:
+            view = self._find(name)
+            if view:
+                return self._created(name, view.id)
+            if now() > give_up:
+                break
+            self._context.clock.sleep(POLL_S)
+        self._gone(name, f"never appeared: {why}", MachineState.LOST)
+        return {"refused": f"{why}; it never appeared", "account": False}
+
+    def _find(self, name: str) -> MachineView | None:
+        try:
+            return next((v for v in self._provider.machines() if v.name == name), None)
+        except ProviderUnavailable:
+            return None
+
+    def wait(self, name: str) -> dict[str, Any]:
+        """Wait until the machine answers over SSH and its GPUs work. {"ready": bool, "why": str}."""
+        row = self._ledger.one(tables.machines, name=name)
+        give_up = now() + self._scaled(self._context.spec.plan.settings.readiness_seconds)
+        seen = "nothing"
+        while now() < give_up:
+            self._context.control.check()
+            try:
+                view = self._provider.machine(row["provider_id"])
+                seen = f"{view.status} ({view.detail})" if view else "no such machine"
+                if view and view.status in (*ENDED_STATUSES, MachineStatus.ENDING):
+                    return {"ready": False, "why": f"{name} will not come up: {seen}"}
+                if view and view.address:
+                    self._address(name, view.address, view.private_ip or "")
+                    self._greet(name, int(row["gpus"]))
+                    return {"ready": True, "why": ""}
+            except (ProviderUnavailable, ConnectionLost) as error:
+                seen = error.message
+            except MachineLost as error:
+                return {"ready": False, "why": error.message}
+            self._context.clock.sleep(POLL_S)
+        return {"ready": False, "why": f"{name} was not ready in time; last seen: {seen}"}
+
+    def _address(self, name: str, address: Address, private_ip: str) -> None:
+        self._ledger.change(
+            tables.machines, {"name": name}, host=address.host, port=address.port, user=address.user,
+            private_ip=private_ip or address.host,
+        )  # fmt: skip
+
+    def _greet(self, name: str, gpus: int) -> None:
+        """First contact: agent, a real call on each GPU, heartbeat. MachineLost: its GPUs do not work."""
+        agent = self._context.agents(name)
+        hello = agent.hello()
+        if gpus and not self._context.spec.ssh_host:
+            agent.probe(gpus)
+        names = sorted({g.name for g in hello.gpus})
+        where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"CPU, {hello.cores} cores"
+        where += " (rehearsed)" if self._context.spec.dry_run else ""
+        self._ledger.move(
+            tables.machines, {"name": name}, MachineState.REACHABLE, reachable_at=now(), measured_on=where
+        )
+        self._context.event(f"{name}: reachable, {where}")
+
+    def prepare(self, name: str) -> None:
+        """Bring payload and venv to a machine that was reached."""
+        agent = self._context.agents(name)
+        path = self._context.payload.push(agent)
+        agent.bootstrap(path)
+
+    def lost(self, name: str) -> str:
+        """Why the machine is gone, in the provider's words; "": it is there as far as the provider knows."""
+        row = self._ledger.one(tables.machines, name=name)
+        if row["state"] in ENDED:
+            return str(row["reason"]) or "it was ended"
+        try:
+            view = self._provider.machine(row["provider_id"])
+            if view is None:  # one 404 is not proof
+                self._context.clock.sleep(POLL_S)
+                view = self._provider.machine(row["provider_id"])
+        except (ProviderUnavailable, AccountRefused):
+            return ""
+        if view is None:
+            return f"{row['provider']} has no such machine any more"
+        if view.status in (*ENDED_STATUSES, MachineStatus.ENDING):
+            return f"{row['provider']} says {view.detail}"
+        if view.address:
+            self._address(name, view.address, view.private_ip or "")
+        return ""
+
+    def spec(
+        self, name: str, *, image: str, disk_gb: int, ports: tuple[str, ...], volume: Row | None, nodes: int
+    ) -> MachineSpec:
+        """What to ask the provider for, from what was written down."""
+        row = self._ledger.one(tables.machines, name=name)
+        offer = Offer(
+            provider=row["provider"], type_id=row["type_id"], gpu=row["gpu"], gpus=row["gpus"], memory_gb=0,
+            price_hour=Decimal(row["price_hour"]), place=row["place"], spot=bool(row["spot"]),
+        )  # fmt: skip
+        return MachineSpec(
+            name=name, offer=offer, image=image, disk_gb=disk_gb, ports=ports, public_key=self._context.public_key,
+            deadline=datetime.fromtimestamp(row["deadline"], UTC),
+            volume_id=volume["provider_id"] if volume else None, volume_name=volume["name"] if volume else None,
+            private_network=nodes > 1,
+        )  # fmt: skip
+
+    # -- coming to an end ------------------------------------------------------------------------------------------
+
+    def destroy(self, name: str, reason: str) -> dict[str, Any]:
+        """End a machine and wait for proof: accepted, unknown to GET, absent from the list. {"gone": bool, "why"}."""
+        row = self._ledger.one(tables.machines, name=name)
+        if row["state"] in ENDED:
+            return {"gone": True, "why": ""}
+        if not row["provider_id"] and not row["sent_at"]:
+            self._gone(name, reason, MachineState.DESTROYED)
+            return {"gone": True, "why": ""}
+        if not row["provider_id"] and "refused" in self._reconcile(name, "its create was cut short"):
+            return {"gone": True, "why": ""}
+        self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING, reason=reason)
+        self._context.agents.drop(name)
+        return self._until_gone(name)
+
+    def _until_gone(self, name: str) -> dict[str, Any]:
+        machine_id = str(self._ledger.one(tables.machines, name=name)["provider_id"])
+        give_up = now() + self._scaled(DESTROY_S)
+        why, pause = "", 1.0
+        while now() < give_up:
+            try:
+                self._provider.destroy(machine_id)
+                listed = any(v.id == machine_id for v in self._provider.machines())
+                if self._provider.machine(machine_id) is None and not listed:
+                    self._gone(name, "", MachineState.DESTROYED)
+                    self._context.event(f"{name}: gone")
+                    return {"gone": True, "why": ""}
+                why = "it is still listed"
+            except GpuplanError as error:
+                why = error.message
+                if isinstance(error, ProviderUnavailable) and error.retry_after:
+                    pause = error.retry_after
+            self._context.clock.sleep(pause)
+            pause = min(2 * pause, 15.0)
+        self._context.event(f"{name}: not proven gone: {why}")
+        return {"gone": False, "why": why}
+
+    def _gone(self, name: str, reason: str, state: MachineState) -> None:
+        ended = now()
+        values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
+        if not self._ledger.move(tables.machines, {"name": name}, state, **values):
+            self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING)
+            self._ledger.move(tables.machines, {"name": name}, state, **values)
+        self._ledger.change(tables.charges, {"machine": name, "until": None}, until=ended)
+
+    def sweep(self, reason: str) -> list[str]:
+        """Machines that the provider lists under this run's name although the ledger ended them: destroyed too."""
+        try:
+            views = [v for v in self._provider.machines() if v.name.startswith(self._context.spec.prefix)]
+        except GpuplanError as error:
+            return [f"{self._provider.name} could not be asked what is left: {error.message}"]
+        left = []
+        for view in views:
+            row = self._ledger.maybe(tables.machines, name=view.name)
+            if row and row["state"] not in ENDED and row["provider_id"] in ("", view.id):
+                continue  # it has a destroy of its own
+            self._context.event(f"{view.name}: found by name ({reason}): ending it")
+            left += self._end_stray(view)
+        return left
+
+    def _end_stray(self, view: MachineView) -> list[str]:
+        give_up = now() + self._scaled(DESTROY_S)
+        while now() < give_up:
+            try:
+                self._provider.destroy(view.id)
+                if self._provider.machine(view.id) is None and not self._find(view.name):
+                    return []
+            except ProviderUnavailable:
+                pass
+            self._context.clock.sleep(POLL_S)
+        return [f"{view.name} is still listed"]
+
+    def _scaled(self, seconds: float) -> float:
+        return self._context.clock.real(seconds)
+
+
+def each(names: list[str], body: Callable[[str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Run `body` for several machines at the same time; every one gets its turn whatever the others do."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=max(len(names), 1)) as pool:
+        return dict(zip(names, pool.map(body, names), strict=True))

@@ -1,0 +1,51 @@
+"""What a run is: frozen into its folder before anything is rented; `resume` reads this and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.model import Plan, Value
+
+
+class RunSpec(Value):
+    """One run, decided and confirmed."""
+
+    run: str
+    owner: str
+    plan: Plan
+    asked: tuple[str, ...]  # phases, in order
+    whole_plan: bool  # every phase was asked for: then the volume ends with the run
+    provider: str
+    place: str | None  # where volume and machines are; None: anywhere
+    spot: bool = False
+    spot_or_demand: bool = False
+    force: bool = False  # run steps whose done-record holds
+    dry_run: bool = False
+    cloud: str = ""  # folder of the rehearsed cloud; "": the real one
+    keep_cloud: bool = False  # the rehearsed cloud outlives the run
+    rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
+    faults: tuple[str, ...] = ()
+    ssh_host: str = ""  # user@host:port of a machine that is already there
+    stores: tuple[str, ...] = ()
+    pull_root: str  # folder that each phase's pull_to is relative to
+    previous: str = ""  # the ended run that this one goes on with
+    created_at: float
+
+    def save(self, folder: Path) -> None:
+        """Write run.json; it never changes afterwards."""
+        (folder / "run.json").write_text(self.model_dump_json(indent=1))
+
+    @staticmethod
+    def load(folder: Path) -> RunSpec:
+        """Read run.json back."""
+        return RunSpec.model_validate_json((folder / "run.json").read_text())
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all machines of this run begin with."""
+        return f"gpuplan-{self.owner}-{plain(self.run)}-"
+
+
+def plain(text: str) -> str:
+    """Lower case letters, digits and dashes only: what every provider takes in a name."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")

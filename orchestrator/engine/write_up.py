@@ -1,0 +1,21 @@
+"""The text of a `report` step: the plan's own words above the figures that this run measured, and where."""
+
+from __future__ import annotations
+
+from orchestrator.engine.context import Context
+from orchestrator.ledger import tables
+from orchestrator.model import Step
+
+
+def render(context: Context, step: Step) -> str:
+    """The step's text, then a table of every measured figure. No figure that was not measured is in it."""
+    rows = sorted(context.ledger.all(tables.metrics, run=context.run), key=lambda r: (r["step"], r["name"]))
+    lines = [step.text.rstrip(), "", "### Measured", ""]
+    if not rows:
+        lines.append("Nothing was measured.")
+    else:
+        lines += ["| step | figure | value | measured on |", "|---|---|---:|---|"]
+        lines += [f"| {r['step']} | {r['name']} | {r['value']:,.4g} | {r['measured_on']} |" for r in rows]
+    if context.spec.dry_run:
+        lines += ["", "These are figures of a rehearsal with tiny stand-in models, not of a GPU."]
+    return "\n".join(lines) + "\n"
