@@ -1,0 +1,31 @@
+"""`dllama inference`: continue a prompt, and measure how fast."""
+
+import argparse
+
+from dllama_glm.cli.benchmark import measure, publish
+from dllama_glm.cli.options import BENCHMARK_PROMPT
+from dllama_glm.cli.session import open_session
+from dllama_glm.cli.text import document, limits_of, print_json, sampler_of, write_text
+from dllama_glm.runtime.errors import UsageError
+
+
+def run(options: argparse.Namespace) -> None:
+    """Continue --prompt; with --benchmark also print tokens per second."""
+    prompt = options.prompt
+    if prompt is None and options.benchmark:
+        prompt = BENCHMARK_PROMPT
+    if prompt is None:
+        raise UsageError('Give a text to continue: --prompt "...".')
+    with open_session(options) as session:
+        ids = session.raw_ids(prompt)
+        limits = limits_of(options, session, len(ids))
+        text, generation = write_text(session, sampler_of(options, session), ids, limits, show=not options.json)
+        result = document(session, prompt, text, generation)
+        if options.benchmark:
+            figures = measure(session, ids, limits)
+            publish(figures)
+            result.update(figures.as_dict())
+            if not options.json:
+                print(figures.as_text(session), flush=True)
+    if options.json:
+        print_json(result)

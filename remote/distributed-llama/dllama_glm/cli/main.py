@@ -1,0 +1,37 @@
+"""The entry of `dllama` and `dllama-worker`."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from dllama_glm.cli.options import parse
+from dllama_glm.runtime.errors import DllamaError
+
+INTERRUPTED = 130
+
+
+def main(words: list[str]) -> int:
+    """Run a command line (without the program's name); return the exit code."""
+    if words[:1] == ["verify"]:
+        from dllama_glm.verify import main as verify
+
+        return int(verify(words[1:]))
+    options = parse(words)
+    try:
+        _run(options)
+        sys.stdout.flush()
+        return 0
+    except DllamaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> None:
+    importlib.import_module(f"dllama_glm.cli.{options.mode}").run(options)

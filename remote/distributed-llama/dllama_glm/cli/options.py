@@ -1,0 +1,129 @@
+"""The options of every command; upstream's spellings are accepted beside the plan's."""
+
+import argparse
+from pathlib import Path
+
+from dllama_glm.runtime.errors import UsageError
+
+MODES = ("inference", "chat", "perplexity", "worker", "verify")
+DEFAULT_MAX_TOKENS = 128
+BENCHMARK_PROMPT = "What is artificial intelligence?"
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read a command line (without the program's name); a wrong one ends with a message and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="dllama",
+        description="Run .m models: text, chat, perplexity; alone or as one of several ranks.",
+        allow_abbrev=False,
+    )
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="{" + ",".join(MODES) + "}")
+    inference = modes.add_parser("inference", help="continue a prompt", allow_abbrev=False)
+    _add_model(inference)
+    _add_text(inference)
+    inference.add_argument("--benchmark", action="store_true", help="measure tokens per second, after a warm-up")
+    chat = modes.add_parser(
+        "chat", help="answer messages: one with --prompt, otherwise a conversation", allow_abbrev=False
+    )
+    _add_model(chat)
+    _add_text(chat)
+    chat.add_argument("--system", help="system message")
+    perplexity = modes.add_parser("perplexity", help="score a text", allow_abbrev=False)
+    _add_model(perplexity)
+    perplexity.add_argument("--prompt", required=True, help="the text to score")
+    _add_worker(modes.add_parser("worker", help="compute a part of a model for a root", allow_abbrev=False))
+    modes.add_parser("verify", help="compare a .m file with its source: dllama verify FILE.m FOLDER", add_help=False)
+    return parser.parse_args(words)
+
+
+def existing(path: Path, what: str) -> Path:
+    """Return the path of a file that is there: as given, or else in the converter's folder, where files are made."""
+    beside = Path(__file__).resolve().parents[2] / "converter" / path
+    for candidate in (path, beside):
+        if candidate.is_file():
+            return candidate
+    raise UsageError(f"There is no {what} {path}: give the path of a file that the converter made.")
+
+
+def max_tokens(options: argparse.Namespace, prompt_tokens: int) -> int:
+    """How many tokens to make: --max-tokens, else --steps less the prompt (as upstream counts), else the default."""
+    if options.max_tokens is not None:
+        return int(options.max_tokens)
+    if options.steps is not None:
+        if options.steps <= prompt_tokens:
+            raise UsageError(f"--steps {options.steps} counts the prompt's {prompt_tokens} tokens too: give more.")
+        return int(options.steps) - prompt_tokens
+    return DEFAULT_MAX_TOKENS
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help=".m file")
+    parser.add_argument("--tokenizer", type=Path, required=True, help=".t file")
+    parser.add_argument("--nthreads", type=_positive, help="threads of each rank (default: a fair share of the cores)")
+    parser.add_argument("--max-seq-len", type=_positive, help="positions to use at most (default: the model's)")
+    parser.add_argument(
+        "--workers", nargs="+", default=[], metavar="HOST:PORT", help="workers to dial; tcp:// and commas are fine"
+    )
+    parser.add_argument(
+        "--port", type=_port, help="without --workers: wait here for $GPUPLAN_NODES - 1 workers (else one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the text")
+    parser.add_argument(
+        "--buffer-float-type",
+        choices=["f32", "f16", "q40", "q80"],
+        help="accepted for upstream's sake: activations are F32",
+    )
+
+
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", help="the text to begin with")
+    parser.add_argument("--max-tokens", type=_positive, help=f"tokens to make at most (default: {DEFAULT_MAX_TOKENS})")
+    parser.add_argument("--steps", type=_positive, help="upstream's limit: prompt and new tokens together")
+    parser.add_argument(
+        "--temperature", type=_not_negative, default=0.0, help="0 (the default) always takes the best token"
+    )
+    parser.add_argument("--topp", type=_probability, default=0.9, help="share of probability to draw from")
+    parser.add_argument("--seed", type=int, help="makes random choices repeatable")
+
+
+def _add_worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, help=".m file (default: the root's path)")
+    meeting = parser.add_mutually_exclusive_group(required=True)
+    meeting.add_argument("--port", type=_port, help="wait here for the root")
+    meeting.add_argument("--root-hostname", metavar="HOST:PORT", help="dial the root")
+    parser.add_argument("--nthreads", type=_positive, help="threads (default: a fair share of the cores)")
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1, 1 << 31, "a whole number above 0")
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535, "a port from 0 (any) to 65535")
+
+
+def _whole(text: str, lowest: int, highest: int, what: str) -> int:
+    if not text.isdecimal() or not lowest <= int(text) <= highest:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 up")
+    return value
+
+
+def _probability(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and at most 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None

@@ -1,0 +1,113 @@
+"""What the text commands share: files opened, ranks formed, tokens turned into text."""
+
+import argparse
+import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dllama_glm.cli.options import existing
+from dllama_glm.parallel.addresses import parse_endpoints
+from dllama_glm.runtime.architecture import Architecture
+from dllama_glm.runtime.errors import DllamaError
+from dllama_glm.runtime.generate import Forward
+from dllama_glm.runtime.machine import has_nvidia_gpu, note, processor, threads_from
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model that is ready on all its ranks, with its tokenizer; `max_seq_len` is what user and model allow."""
+
+    model: Forward
+    tokenizer: Any
+    max_seq_len: int
+    ranks: int
+    measured_on: str
+
+    def raw_ids(self, text: str) -> list[int]:
+        """Encode a prompt that no chat template frames; the model's prefix comes in front unless it is there."""
+        ids: list[int] = self.tokenizer.encode(text, add_special=True)
+        prefix = list(self.tokenizer.prefix_ids)
+        return ids if ids[: len(prefix)] == prefix else prefix + ids
+
+
+@contextmanager
+def open_session(options: argparse.Namespace) -> Iterator[Session]:
+    """Open model and tokenizer and form the ranks that the options ask for; at the end the workers end too."""
+    from dllama_glm.runtime.source import read_architecture
+
+    path = existing(options.model, "model")
+    tokenizer_path = existing(options.tokenizer, "tokenizer")
+    architecture = read_architecture(path)
+    workers = parse_endpoints(options.workers)
+    if has_nvidia_gpu():
+        note("a GPU is here, but this version computes on the CPU")
+    if workers or options.port is not None:
+        yield from _with_workers(options, path, tokenizer_path, architecture)
+    else:
+        yield _alone(options, path, tokenizer_path, architecture)
+
+
+def _alone(options: argparse.Namespace, path: Path, tokenizer_path: Path, architecture: Architecture) -> Session:
+    from dllama_glm.parallel.group import SingleGroup
+    from dllama_glm.runtime.loader import load_model
+
+    threads = threads_from(options.nthreads)
+    tokenizer = load_tokenizer(tokenizer_path, architecture)
+    return _session(
+        options, load_model(path, architecture, SingleGroup(), threads), tokenizer, architecture, 1, threads
+    )
+
+
+def _with_workers(
+    options: argparse.Namespace, path: Path, tokenizer_path: Path, architecture: Architecture
+) -> Iterator[Session]:
+    from dllama_glm.parallel.root import assemble, lead, leading
+    from dllama_glm.runtime.loader import load_model
+
+    workers = assemble(path, architecture, parse_endpoints(options.workers), options.port)
+    if not workers:
+        yield _alone(options, path, tokenizer_path, architecture)
+        return
+    group, threads = lead(architecture, workers, options.nthreads)
+    with leading(load_model(path, architecture, group, threads), workers) as model:
+        tokenizer = load_tokenizer(tokenizer_path, architecture)
+        yield _session(options, model, tokenizer, architecture, group.ranks, threads)
+    group.close()
+
+
+def _session(
+    options: argparse.Namespace, model: Forward, tokenizer: Any, architecture: Architecture, ranks: int, threads: int
+) -> Session:
+    limit = min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
+    return Session(model, tokenizer, limit, ranks, f"CPU ({processor()}), {threads} thread(s) a rank")
+
+
+def load_tokenizer(path: Path, architecture: Architecture) -> Any:
+    """Open the tokenizer; refuse one that has more tokens than the model."""
+    from dllama_glm.tokenizer.runtime import load
+
+    tokenizer = load(path)
+    if tokenizer.vocab_size > architecture.vocab_size:
+        raise DllamaError(
+            f"{path} has {tokenizer.vocab_size} tokens, the model {architecture.vocab_size}: they belong to two models."
+        )
+    return tokenizer
+
+
+class TextStream:
+    """Turns tokens into text as they come, holding back bytes that do not make a whole character yet."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """Return the text that this token completes."""
+        return self._decoder.decode(self._tokenizer.piece(token))
+
+    def finish(self) -> str:
+        """Return what is left: a replacement character where a character stayed unfinished."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,1 @@
+"""Several processes or hosts as one model: who keeps what, how they find each other, how they add up."""

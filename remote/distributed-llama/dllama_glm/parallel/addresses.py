@@ -1,0 +1,95 @@
+"""Addresses: what the user writes, where a listener binds, and which interface a connection uses."""
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dllama_glm.runtime.errors import UsageError
+
+LOOPBACK = "127.0.0.1"
+SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+BACKLOG = 16
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A host name or address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read `host:port` or `tcp://host:port`."""
+    host, colon, port = text.removeprefix("tcp://").rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise UsageError(f"'{text}' is no address: write HOST:PORT or tcp://HOST:PORT, with a port from 1 to 65535.")
+    return Endpoint(host.strip("[]"), int(port))
+
+
+def parse_endpoints(words: Iterable[str]) -> list[Endpoint]:
+    """Read addresses that are separated by commas or given as several words, or both."""
+    return [parse_endpoint(part) for word in words for part in word.split(",") if part]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address stays on this machine."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def private_address() -> str | None:
+    """Return this machine's address on the private network, or None if it has none.
+
+    GPUPLAN_PRIVATE_IP decides; without it, the address of the interface that leads out, if it is a private one.
+    """
+    given = os.environ.get("GPUPLAN_PRIVATE_IP")
+    if given:
+        return given
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("10.255.255.255", 9))  # chooses a route; a datagram socket sends nothing by connecting
+        except OSError:
+            return None
+        address: str = probe.getsockname()[0]
+    return address if ipaddress.ip_address(address).is_private else None
+
+
+def listen(port: int) -> list[socket.socket]:
+    """Listen on loopback and on the private network, never on a public address."""
+    sockets: list[socket.socket] = []
+    for address in dict.fromkeys([LOOPBACK, private_address() or LOOPBACK]):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            for opened in (*sockets, listener):
+                opened.close()
+            raise UsageError(f"Cannot listen on {address}:{port}: {error.strerror}. Choose another --port.") from error
+        sockets.append(listener)
+        port = listener.getsockname()[1]  # with port 0 the second address takes the port that the first was given
+    return sockets
+
+
+def interface_of(address: str) -> str | None:
+    """Return the name of the interface with this IPv4 address, or None where the system does not tell (not Linux)."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            try:
+                reply = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:  # an interface without an IPv4 address
+                continue
+            if socket.inet_ntoa(reply[20:24]) == address:
+                return name
+    return None

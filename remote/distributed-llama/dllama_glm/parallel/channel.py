@@ -1,0 +1,109 @@
+"""The control connection between the root and one worker: one JSON document a line.
+
+Both ends prove that they hold the same token (GPUPLAN_TOKEN; empty without one) before anything else is said; the
+token itself never travels.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import socket
+from typing import Any
+
+from dllama_glm.runtime.errors import DllamaError
+
+PROTOCOL = "dllama-glm/1"
+PATIENCE = 10.0  # seconds for one answer of the handshake
+MAX_LINE = 1 << 24
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a host that vanishes is noticed in 20 s
+
+Message = dict[str, Any]
+
+
+class HandshakeError(DllamaError):
+    """The other end is no fitting dllama, or does not hold the token."""
+
+
+class Channel:
+    """A connected control socket; `peer` is the other end's address, `local` this end's."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._reader = connection.makefile("rb")
+        self.peer: str = "{}:{}".format(*connection.getpeername()[:2])
+        self.local: str = connection.getsockname()[0]
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):  # Linux has all three; elsewhere the system's own times hold
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        connection.settimeout(PATIENCE)
+
+    def send(self, message: Message) -> None:
+        """Send one message; a connection that is gone raises OSError."""
+        self._socket.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def receive(self) -> Message | None:
+        """Return the next message, or None when the other end has closed the connection."""
+        line = self._reader.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            return None
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise HandshakeError(f"{self.peer} does not speak {PROTOCOL}.")
+        return message
+
+    def expect(self, key: str) -> Any:
+        """Return the value of `key` of the next message; raise what the other end refuses with instead."""
+        try:
+            message = self.receive()
+        except (OSError, ValueError) as error:
+            raise HandshakeError(f"{self.peer} does not answer as a dllama does ({error}).") from error
+        if message is None:
+            raise HandshakeError(f"{self.peer} closed the connection.")
+        if "refuse" in message:
+            raise Refused(str(message["refuse"]))
+        if key not in message:
+            raise HandshakeError(f"{self.peer} does not speak {PROTOCOL}.")
+        return message[key]
+
+    def wait_without_limit(self) -> None:
+        """Let the following receives wait as long as it takes; keep-alive still notices a lost host."""
+        self._socket.settimeout(None)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+        self._socket.close()
+
+
+class Refused(DllamaError):
+    """The other end said no, in these words."""
+
+
+def authenticate(channel: Channel, role: str) -> None:
+    """Greet the other end and make sure that both hold the same token. `role` is "root" or "worker"."""
+    other_role = {"root": "worker", "worker": "root"}[role]
+    nonce = secrets.token_hex(16)
+    try:
+        channel.send({"hello": PROTOCOL, "role": role, "nonce": nonce})
+        hello = channel.receive()
+    except (OSError, ValueError) as error:
+        raise HandshakeError(f"{channel.peer} does not answer as a dllama does ({error}).") from error
+    if hello is None or hello.get("hello") != PROTOCOL:
+        raise HandshakeError(f"{channel.peer} does not speak {PROTOCOL}.")
+    if hello.get("role") != other_role:
+        raise HandshakeError(f"{channel.peer} is a {hello.get('role')} too: a {role} needs a {other_role} there.")
+    theirs = str(hello.get("nonce"))
+    channel.send({"proof": _proof(role, nonce, theirs)})
+    if not hmac.compare_digest(str(channel.expect("proof")), _proof(other_role, theirs, nonce)):
+        message = "The tokens differ: root and workers need the same GPUPLAN_TOKEN."
+        channel.send({"refuse": message})
+        raise HandshakeError(message)
+
+
+def _proof(role: str, own_nonce: str, other_nonce: str) -> str:
+    token = os.environ.get("GPUPLAN_TOKEN", "").encode()
+    return hmac.new(token, f"{PROTOCOL} {role} {own_nonce} {other_nonce}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,100 @@
+"""How ranks add up: one rank alone, or several over torch.distributed's gloo."""
+
+import os
+import socket
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dllama_glm.parallel.addresses import interface_of
+from dllama_glm.runtime.errors import DllamaError
+
+FloatArray = npt.NDArray[np.float32]
+
+PATIENCE = timedelta(minutes=30)  # a first pass pages the weights in: ranks may be far apart then
+
+
+class SingleGroup:
+    """One rank that is the whole model."""
+
+    rank = 0
+    ranks = 1
+
+    def sum(self, x: FloatArray) -> FloatArray:
+        """Return x."""
+        return x
+
+    def join_columns(self, x: FloatArray) -> FloatArray:
+        """Return x."""
+        return x
+
+
+class GlooGroup:
+    """One of several ranks. `widths` are the columns that each rank gives to `join_columns`, in rank order."""
+
+    def __init__(self, store: Any, rank: int, widths: list[int]) -> None:
+        import torch
+        import torch.distributed as dist
+
+        torch.set_num_threads(1)  # torch only carries the sums here: numba computes
+        self.rank = rank
+        self.ranks = len(widths)
+        self._widths = widths
+        self._torch, self._dist = torch, dist
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=PATIENCE)
+
+    def sum(self, x: FloatArray) -> FloatArray:
+        """Return the sum over all ranks, in x's place."""
+        self._dist.all_reduce(self._torch.from_numpy(x))
+        return x
+
+    def join_columns(self, x: FloatArray) -> FloatArray | None:
+        """Return all ranks' columns side by side on rank 0, None elsewhere."""
+        padded = np.zeros((len(x), max(self._widths)), np.float32)  # gloo gathers equal sizes only
+        padded[:, : x.shape[1]] = x
+        mine = self._torch.from_numpy(padded)
+        if self.rank:
+            self._dist.gather(mine, dst=0)
+            return None
+        parts = [self._torch.empty_like(mine) for _ in self._widths]
+        self._dist.gather(mine, parts, dst=0)
+        columns = [part.numpy()[:, :width] for part, width in zip(parts, self._widths, strict=True)]
+        return np.concatenate(columns, axis=1)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._dist.destroy_process_group()
+
+
+def host_store(listener: socket.socket, ranks: int) -> Any:
+    """Open the store through which ranks find each other, on a socket that listens already (torch binds to all)."""
+    from torch.distributed import TCPStore
+
+    host, port = listener.getsockname()[:2]
+    return TCPStore(
+        host, port, ranks, is_master=True, timeout=PATIENCE, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
+def join_store(host: str, port: int, ranks: int) -> Any:
+    """Connect to the root's store."""
+    from torch.distributed import TCPStore
+
+    return TCPStore(host, port, ranks, is_master=False, timeout=PATIENCE, wait_for_workers=False)
+
+
+def bind_to(address: str) -> None:
+    """Make this process's gloo connections use the interface of `address`."""
+    interface = interface_of(address)
+    if interface is not None:
+        os.environ["GLOO_SOCKET_IFNAME"] = interface
+
+
+def require_torch() -> None:
+    """Refuse early where several ranks are asked for and torch is not installed (one rank does without it)."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise DllamaError("Several ranks need torch 2.6 or newer, which is not installed here: pip install torch")

@@ -1,0 +1,56 @@
+"""What this machine is: cores, processor, memory used."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def host_id() -> str:
+    """Return what tells this host from others: processes with the same value share its cores."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text(encoding="ascii").strip() if boot.exists() else platform.node()
+
+
+def peak_memory_mib() -> int:
+    """Return the largest resident memory of this process so far, mapped file pages included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether a GPU's driver is loaded (told without importing torch)."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no error; stdout stays free for the result."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def threads_from(asked: int | None, ranks_on_host: int = 1) -> int:
+    """Return how many threads to use: what was asked for, at most the cores; by default a fair share of the cores."""
+    available = cores()
+    if asked is None:
+        return max(1, available // ranks_on_host)
+    if asked > available:
+        note(f"--nthreads {asked} is more than the {available} cores here: using {available}.")
+    return min(asked, available)
