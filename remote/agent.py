@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from typing import Any, Dict
+from typing import Any
 
 MODULES = {
     "hello": "machine",
@@ -38,7 +38,7 @@ MODULES = {
 ROLES = {"cuda": "cuda", "follow": "viewing"}  # what the agent runs of itself: agent ROLE ARGUMENTS
 
 
-def answer(request: Dict[str, Any]) -> Dict[str, Any]:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request and return its last line. Errors are values here: nothing is raised."""
     from gpuplan_agent.wire import AgentError
 

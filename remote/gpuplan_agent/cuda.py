@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any, Callable
 
 from gpuplan_agent.machine import NO_GPU
 
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> int:
     if index >= count.value:
         print(f"only {count.value} CUDA devices")
         return NO_GPU
-    calls = [
+    calls: list[tuple[str, Callable[[], Any]]] = [
         ("cuDeviceGet", lambda: library.cuDeviceGet(ctypes.byref(device), index)),
         ("cuCtxCreate", lambda: library.cuCtxCreate_v2(ctypes.byref(context), 0, device)),
         ("cuMemAlloc", lambda: library.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(ALLOCATE_BYTES))),

@@ -76,12 +76,16 @@ def _fire() -> bool:
             return False
         write_atomic(_fired(), boot_id().encode())
     with open(os.path.join(home(), "deadman.log"), "ab") as log:
-        subprocess.run(["bash", "-c", "--", beat["end_bill"]], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            ["bash", "-c", "--", beat["end_bill"]], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False
+        )
     return True
 
 
 def _steps_running() -> bool:
-    return any(folder.state() == RUNNING and not folder.json("request.json").get("service") for folder in JobFolder.all())
+    return any(
+        folder.state() == RUNNING and not folder.json("request.json").get("service") for folder in JobFolder.all()
+    )
 
 
 def _stop_all() -> None:

@@ -30,8 +30,8 @@ def _matches(root: str, pattern: str) -> Iterator[str]:
     import glob
 
     real_root = os.path.realpath(root)
-    for path in glob.iglob(os.path.join(glob.escape(root), pattern), recursive=True):
-        path = os.path.normpath(path)
+    for found in glob.iglob(os.path.join(glob.escape(root), pattern), recursive=True):
+        path = os.path.normpath(found)
         inside = os.path.realpath(path) == os.path.join(real_root, os.path.relpath(path, root))
         if inside and path.startswith(os.path.join(root, "")) and os.path.isfile(path):
             yield path

@@ -37,7 +37,9 @@ class JobFolder:
         """Every job of this machine, oldest id first."""
         root = os.path.join(home(), "jobs")
         names = sorted(os.listdir(root)) if os.path.isdir(root) else []
-        return [cls(os.path.join(root, name)) for name in names if os.path.exists(os.path.join(root, name, "request.json"))]
+        return [
+            cls(os.path.join(root, name)) for name in names if os.path.exists(os.path.join(root, name, "request.json"))
+        ]
 
     def file(self, name: str) -> str:
         """Path of one of the job's files."""
@@ -93,7 +95,14 @@ class JobFolder:
         if leader and started_at(leader) == self.number("leader_started"):
             send_session(leader, signal.SIGKILL)
         began = os.stat(self.file("request.json")).st_mtime
-        lost = {"exit": SUPERVISOR_LOST, "signal": None, "oom": False, "timed_out": False, "stopped": False, "lost": True}
+        lost = {
+            "exit": SUPERVISOR_LOST,
+            "signal": None,
+            "oom": False,
+            "timed_out": False,
+            "stopped": False,
+            "lost": True,
+        }
         log_bytes = os.stat(self.file("log")).st_size if os.path.exists(self.file("log")) else 0
         times = {"started": began, "ended": time.time(), "log_bytes": log_bytes}
         self.write("exit.json", {**lost, **times, "peaks": {}, "metrics": {}})

@@ -59,7 +59,9 @@ def _launch(folder: JobFolder, request: dict[str, Any]) -> None:
     kept = {key: request.get(key) for key in ("job", "command", "cwd", "env", "timeout_s", "service")}
     holder = locks.take(folder.file("alive"))
     folder.write("request.json", {**kept, "secrets": sorted(secrets), "at": time.time()})
-    supervisor = Supervisor(folder, request["command"], request["cwd"], env, request.get("timeout_s"), list(secrets.values()))
+    supervisor = Supervisor(
+        folder, request["command"], request["cwd"], env, request.get("timeout_s"), list(secrets.values())
+    )
     detach(supervisor.run, folder.file("supervisor.err"))
     os.close(holder)
 
@@ -103,6 +105,11 @@ def op_jobs(_request: dict[str, Any]) -> dict[str, Any]:
 
 def _entry(folder: JobFolder) -> dict[str, Any]:
     asked = folder.json("request.json")
-    entry = {"job": asked.get("job"), "state": folder.state(), "service": bool(asked.get("service")), "at": asked.get("at")}
+    entry = {
+        "job": asked.get("job"),
+        "state": folder.state(),
+        "service": bool(asked.get("service")),
+        "at": asked.get("at"),
+    }
     key, file = ("end", "exit.json") if entry["state"] == ENDED else ("sample", "sample.json")
     return {**entry, key: folder.json(file)}

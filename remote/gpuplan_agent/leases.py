@@ -58,7 +58,9 @@ class Lease:
             self._write(newest, expires)
             return self.numbers()[-1] == newest
         if live or renew:
-            raise AgentError("held", f"held by {entry['holder'] or 'nobody'}", holder=entry["holder"], expires=entry["expires"])
+            raise AgentError(
+                "held", f"held by {entry['holder'] or 'nobody'}", holder=entry["holder"], expires=entry["expires"]
+            )
         return self._next(newest, expires)
 
     def _next(self, newest: int, expires: float) -> bool:

@@ -73,7 +73,11 @@ def op_probe(request: dict[str, Any]) -> dict[str, Any]:
         try:
             done = subprocess.run(
                 [*([tool] if tool else ours), str(index)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROBE_S, check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=PROBE_S,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise AgentError("gpu_fault", f"GPU {index}: no CUDA call returned in {PROBE_S:.0f} s") from error
@@ -88,7 +92,12 @@ def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
     script = os.path.join(request["payload"], "bootstrap.sh")
     env = {**os.environ, "PATH": os.environ.get("PATH", os.defpath), "WORKSPACE": workspace(request)}
     run = subprocess.Popen(
-        ["bash", script], env=env, cwd=home(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["bash", script],
+        env=env,
+        cwd=home(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     killer = threading.Timer(BOOTSTRAP_S, run.kill)
     killer.start()

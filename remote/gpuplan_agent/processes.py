@@ -34,7 +34,7 @@ def detach(body: Callable[[], None], errors: str) -> int:
             signal.signal(number, signal.SIG_IGN)
         body()
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - nobody else would ever hear of it
         import traceback
 
         traceback.print_exc()
@@ -56,7 +56,7 @@ def spawn(argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and an ignored signal survives exec
         os.chdir(cwd)
-        os.execvpe(argv[0], argv, env)
+        os.execvpe(argv[0], argv, env)  # noqa: S606 - the shell is one of the arguments
     except OSError as error:
         os.write(2, f"{argv[0]}: {error}\n".encode())
     finally:
@@ -83,11 +83,13 @@ def parents() -> dict[int, int]:
 
 def _parents_by_ps() -> dict[int, int]:
     found = {}
-    with os.popen("ps -axo pid=,ppid=,state=") as listing:
-        for line in listing:
-            pid, parent, state = line.split()[:3]
-            if not state.startswith("Z"):
-                found[int(pid)] = int(parent)
+    import subprocess
+
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,state="], stdout=subprocess.PIPE, check=False).stdout.decode()
+    for line in listing.splitlines():
+        pid, parent, state = line.split()[:3]
+        if not state.startswith("Z"):
+            found[int(pid)] = int(parent)
     return found
 
 

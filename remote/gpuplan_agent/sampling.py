@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-GPU_QUERY = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits"]
+GPU_QUERY = [
+    "nvidia-smi",
+    "--query-gpu=index,memory.used,memory.total,utilization.gpu",
+    "--format=csv,noheader,nounits",
+]
 EVERY_S = 5.0
 LONGEST_QUERY_S = 10.0
 

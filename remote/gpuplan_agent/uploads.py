@@ -31,7 +31,9 @@ def op_put(request: dict[str, Any]) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise AgentError("no_file", f"there is no file {path}")
     ordered = bool(request.get("ordered"))
-    sending = Sending(path, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S)))
+    sending = Sending(
+        path, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S))
+    )
     threads = [threading.Thread(target=sending.work, daemon=True) for _ in range(1 if ordered else SENDERS)]
     for thread in threads:
         thread.start()

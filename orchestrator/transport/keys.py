@@ -1,0 +1,56 @@
+"""The key pair that gpuplan shows to its machines: one for each GPUPLAN_HOME, never the user's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+NAME = "id_ed25519"
+COMMENT = "gpuplan"
+
+
+def key_file(home: Path) -> Path:
+    """Where the private key lies."""
+    return home / NAME
+
+
+def ensure_key_pair(home: Path) -> str:
+    """Make the pair if it is not there (0600) and return the public key in OpenSSH's form.
+
+    Of two processes at once, one makes it and both get the same.
+    """
+    private, public = key_file(home), home / f"{NAME}.pub"
+    if not private.exists():
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(private)
+    text = _public_of(private)
+    if not public.exists():
+        public.write_text(text + "\n")
+    return text
+
+
+def _make(private: Path) -> None:
+    """Write a new private key under its name, unless somebody else was quicker."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+    body = Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption())
+    temporary = private.with_name(f"{NAME}.{os.getpid()}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(body)
+    try:
+        os.link(temporary, private)
+    except FileExistsError:  # somebody else was quicker: theirs counts
+        pass
+    finally:
+        temporary.unlink()
+
+
+def _public_of(private: Path) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_ssh_private_key(private.read_bytes(), password=None)
+    encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    return f"{key.public_key().public_bytes(encoding, form).decode()} {COMMENT}"

@@ -1,0 +1,260 @@
+"""What the agent answers, as values, and its refusals, as errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.errors import StepFailed
+
+OUT_OF_MEMORY_EXIT = 75  # what the converter ends with when it sees that its memory will not do
+
+
+class AgentFailed(StepFailed):
+    """The agent was reached and did not do it. `code` is one of its words, `facts` what else it said."""
+
+    def __init__(self, code: str, message: str, *, remedy: str = "", facts: dict[str, Any] | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
+        self.facts = facts or {}
+
+
+class GpuFailed(AgentFailed):
+    """A GPU is missing (no_gpu) or fails a CUDA call (gpu_fault)."""
+
+
+class DeadmanExpired(AgentFailed):
+    """No heartbeat came for too long: the machine starts nothing more and ends its bill."""
+
+
+class LeaseHeld(AgentFailed):
+    """Somebody else has the lease."""
+
+    @property
+    def holder(self) -> str:
+        """Who has it."""
+        return str(self.facts.get("holder", ""))
+
+    @property
+    def expires(self) -> datetime:
+        """When it runs out, by the machine's clock."""
+        return datetime.fromtimestamp(float(self.facts.get("expires", 0.0)), UTC)
+
+
+CLASSES: dict[str, type[AgentFailed]] = {
+    "no_gpu": GpuFailed,
+    "gpu_fault": GpuFailed,
+    "deadman": DeadmanExpired,
+    "held": LeaseHeld,
+}
+
+
+def failure(op: str, reply: dict[str, Any]) -> AgentFailed:
+    """The error that a refusal stands for."""
+    code = str(reply.get("code", "broken"))
+    facts = {key: value for key, value in reply.items() if key not in ("ok", "code", "message")}
+    return CLASSES.get(code, AgentFailed)(code, f"{op}: {reply.get('message', code)}", facts=facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as the driver lists it."""
+
+    index: int
+    name: str
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a machine is. `boot_id` differs after a restart; "" where that cannot be told."""
+
+    agent: str
+    workspace: str
+    python: str
+    boot_id: str
+    cores: int
+    memory_mib: int
+    disk_free_mib: int
+    gpus: tuple[Gpu, ...]
+    user: str
+
+    @classmethod
+    def read(cls, reply: dict[str, Any]) -> Hello:
+        """Build it from the agent's reply."""
+        gpus = tuple(Gpu(gpu["index"], gpu["name"], gpu["memory_mib"]) for gpu in reply["gpus"])
+        facts = {name: reply[name] for name in cls.__slots__ if name != "gpus"}
+        return cls(gpus=gpus, **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The extremes of a job's samples. None: nothing was seen of it."""
+
+    gpu_memory_percent: float | None = None
+    gpu_memory_mib: float | None = None
+    gpu_utilisation: float | None = None
+    disk_free_mib_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended. `exit` is 128 + `signal` where a signal ended its shell."""
+
+    exit: int
+    signal: int | None
+    oom: bool  # killed for want of memory, not by us
+    timed_out: bool
+    stopped: bool  # because we asked
+    lost: bool  # its supervisor was killed or the machine went down: how it ended, nobody knows
+    started: datetime
+    ended: datetime
+    log_bytes: int
+    peaks: Peaks
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether a step's `on_oom` is for this."""
+        return self.oom or (self.exit == OUT_OF_MEMORY_EXIT and not self.stopped)
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran."""
+        return (self.ended - self.started).total_seconds()
+
+    @classmethod
+    def read(cls, end: dict[str, Any]) -> JobEnd:
+        """Build it from the agent's reply."""
+        return cls(
+            exit=end["exit"],
+            signal=end["signal"],
+            oom=end["oom"],
+            timed_out=end["timed_out"],
+            stopped=end["stopped"],
+            lost=end["lost"],
+            started=datetime.fromtimestamp(end["started"], UTC),
+            ended=datetime.fromtimestamp(end["ended"], UTC),
+            log_bytes=end["log_bytes"],
+            peaks=Peaks(**end["peaks"]),
+            metrics=end["metrics"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """One GPU at one moment. None: the driver does not say."""
+
+    index: int
+    memory_used_mib: float | None
+    memory_total_mib: float | None
+    utilisation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a job used at one moment."""
+
+    at: datetime
+    gpus: tuple[GpuUse, ...]
+    disk_free_mib: int
+
+    @classmethod
+    def read(cls, sample: dict[str, Any]) -> Sample:
+        """Build it from the agent's line."""
+        names = ("memory_used_mib", "memory_total_mib", "utilisation")
+        gpus = tuple(GpuUse(int(gpu["index"]), *(gpu.get(name) for name in names)) for gpu in sample["gpus"])
+        return cls(datetime.fromtimestamp(sample["at"], UTC), gpus, sample["disk_free_mib"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """One job of a machine. `end` is None while it runs."""
+
+    job: str
+    state: str  # running | ended
+    service: bool
+    end: JobEnd | None
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> JobInfo:
+        """Build it from the agent's reply."""
+        end = JobEnd.read(entry["end"]) if entry.get("end") else None
+        return cls(entry["job"], entry["state"], entry["service"], end)
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file. `path` is relative to the root that was asked for; `sha256` is None unless it was."""
+
+    path: str
+    bytes: int
+    mtime: float
+    sha256: str | None = None
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> FileInfo:
+        """Build it from the agent's reply."""
+        return cls(entry["path"], entry["bytes"], entry["mtime"], entry.get("sha256"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease that we have until `expires`."""
+
+    expires: datetime
+
+    @classmethod
+    def read(cls, reply: dict[str, Any]) -> Lease:
+        """Build it from the agent's reply."""
+        return cls(datetime.fromtimestamp(reply["expires"], UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class PartSum:
+    """One slice of a file with its CRC-32 (base64 of the big-endian value)."""
+
+    number: int
+    offset: int
+    length: int
+    crc32: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """Checksums of a file: SHA-256 in hexadecimal, the others base64. `md5` is None unless it was asked for."""
+
+    bytes: int
+    sha256: str
+    crc32: str
+    parts: tuple[PartSum, ...]
+    md5: str | None = None
+
+    @classmethod
+    def read(cls, reply: dict[str, Any]) -> Checksums:
+        """Build it from the agent's reply."""
+        parts = tuple(PartSum(p["number"], p["offset"], p["length"], p["crc32"]) for p in reply["parts"])
+        return cls(reply["bytes"], reply["sha256"], reply["crc32"], parts, reply.get("md5"))
+
+
+@dataclass(frozen=True, slots=True)
+class SentPart:
+    """What became of a PUT. `error` is "" when the store took the part."""
+
+    number: int
+    status: int  # HTTP; 0: no answer
+    etag: str
+    bytes: int  # stored
+    range: str  # what a resumable upload says it holds
+    error: str
+
+    @property
+    def stored(self) -> bool:
+        """Whether the store has the part."""
+        return not self.error
+
+    @classmethod
+    def read(cls, line: dict[str, Any]) -> SentPart:
+        """Build it from the agent's line."""
+        return cls(line["part"], line["status"], line["etag"], line["bytes"], line["range"], line.get("error", ""))

@@ -1,0 +1,270 @@
+"""The Transport over SSH: short commands, streams and bulk data on raw channels of a few shared connections."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import commands
+from orchestrator.errors import ConnectionLost
+from orchestrator.ports import Address, CommandResult
+from orchestrator.transport.link import CHANNELS, PING_EVERY_S, PING_LIMIT_S, HostKeyStore, Link
+
+if TYPE_CHECKING:
+    import paramiko
+
+CHUNK = 1 << 16
+FETCH_SILENCE_S = 60.0
+STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
+EXIT_S = 10.0  # between the end of the output and the exit code
+INLINE_STDIN = 1 << 16  # as much as always fits into a channel's window: sent without a thread
+SIGNALLED = -1
+
+
+class SshTransport:
+    """One machine over SSH (implements ports.Transport). Thread-safe; nothing is connected before the first call."""
+
+    def __init__(
+        self,
+        address: Address | Callable[[], Address],
+        key_file: Path,
+        known: HostKeyStore,
+        *,
+        ping_every_s: float = PING_EVERY_S,
+        ping_limit_s: float = PING_LIMIT_S,
+    ) -> None:
+        """A callable address is asked again before every connection: it may have changed."""
+        self._address = address
+        self._key_file, self._known = key_file, known
+        self._ping_every_s, self._ping_limit_s = ping_every_s, ping_limit_s
+        self._links: list[Link] = []
+        self._lock = threading.Lock()  # guards the list and the counts in it
+        self._connecting = threading.Lock()  # one connection is made at a time
+        self._closed = False
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
+        """Run a short command to its end. ConnectionLost when it takes longer than `timeout_s`."""
+        with self._channel(command) as channel:
+            return self._collect(channel, [stdin] if stdin else [], timeout_s)
+
+    def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
+        """Run a command with `chunks` as its standard input. An error of the iterator's own is raised here."""
+        with self._channel(command) as channel:
+            return self._collect(channel, chunks, timeout_s)
+
+    def stream(
+        self,
+        command: str,
+        on_line: Callable[[bytes], None],
+        *,
+        stdin: bytes = b"",
+        silence_s: float = 60.0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Hand over each line (without its newline; stderr's too) as it comes and return the exit code."""
+        rest = b""
+
+        def take(data: bytes) -> None:
+            nonlocal rest
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                on_line(line)
+
+        with self._channel(command) as channel:
+            channel.set_combine_stderr(True)
+            _Writer(channel, [stdin] if stdin else [])
+            for data in self._output(channel, silence_s, stop=stop):
+                if data is None:
+                    return SIGNALLED
+                take(data)
+            if rest:
+                on_line(rest)
+            return self._exit(channel)
+
+    def fetch(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of a remote file from `offset` on. FileNotFoundError: there is none."""
+        with self._channel(commands.fetch(path, offset).text) as channel:
+            _Writer(channel, [])
+            for data in self._output(channel, FETCH_SILENCE_S):
+                if data is not None:
+                    yield data
+            code = self._exit(channel)
+        if code == commands.NO_FILE:
+            raise FileNotFoundError(path)
+        if code:
+            raise ConnectionLost(f"reading {path} on the machine ended with {code}")
+
+    def close(self) -> None:
+        """Close every channel and connection; calls that wait, and calls to come, end in ConnectionLost. Idempotent."""
+        with self._lock:
+            self._closed = True
+            links, self._links = self._links, []
+        for link in links:
+            link.close()
+
+    # --- channels ---
+
+    @contextmanager
+    def _channel(self, command: str) -> Iterator[paramiko.Channel]:
+        """A channel on which the command runs. Whatever goes wrong with the connection becomes ConnectionLost."""
+        import paramiko
+
+        link, channel = self._open(command)
+        try:
+            yield channel
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ConnectionLost(
+                f"the connection to {link.address} was lost: {error or type(error).__name__}"
+            ) from error
+        finally:
+            channel.close()
+            self._give_back(link)
+
+    def _open(self, command: str) -> tuple[Link, paramiko.Channel]:
+        """Start a command. A connection that turns out to be dead before the command is sent is replaced once."""
+        import paramiko
+
+        link = self._take()
+        try:
+            return link, link.session(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._give_back(link)
+            link.close()
+            if isinstance(error, paramiko.ChannelException):
+                raise ConnectionLost(f"{link.address} refuses a channel: {error}") from error
+        link = self._take()
+        try:
+            return link, link.session(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._give_back(link)
+            link.close()
+            raise ConnectionLost(f"{link.address} does not start a command: {error or type(error).__name__}") from error
+
+    def _take(self) -> Link:
+        """A place on a connection, on a new one if all are full."""
+        found = self._find()
+        if found:
+            return found
+        with self._connecting:
+            found = self._find()
+            if found:
+                return found
+            address = self._address() if callable(self._address) else self._address
+            link = Link(
+                address, self._key_file, self._known, ping_every_s=self._ping_every_s, ping_limit_s=self._ping_limit_s
+            )
+            with self._lock:
+                if not self._closed:
+                    self._links.append(link)
+                    link.in_use += 1
+                    return link
+            link.close()
+            raise ConnectionLost("the connection was closed")
+
+    def _find(self) -> Link | None:
+        with self._lock:
+            if self._closed:
+                raise ConnectionLost("the connection was closed")
+            dead = [link for link in self._links if not link.alive]
+            self._links = [link for link in self._links if link.alive]
+            free = next((link for link in self._links if link.in_use < CHANNELS), None)
+            if free:
+                free.in_use += 1
+        for link in dead:
+            link.close()
+        return free
+
+    def _give_back(self, link: Link) -> None:
+        with self._lock:
+            link.in_use -= 1
+
+    # --- data ---
+
+    def _collect(self, channel: paramiko.Channel, chunks: Iterable[bytes], timeout_s: float) -> CommandResult:
+        errors: list[bytes] = []
+        writer = _Writer(channel, chunks)
+        deadline = time.monotonic() + timeout_s
+        output = [data for data in self._output(channel, timeout_s, deadline=deadline, errors=errors) if data]
+        code = self._exit(channel)
+        if writer.error:
+            raise writer.error
+        return CommandResult(code, b"".join(output), b"".join(errors))
+
+    def _output(
+        self,
+        channel: paramiko.Channel,
+        silence_s: float,
+        *,
+        deadline: float = float("inf"),
+        errors: list[bytes] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[bytes | None]:
+        """What the command prints, until it has closed its outputs. None: `stop` said so, nothing follows."""
+        poller = select.poll()
+        poller.register(channel.fileno(), select.POLLIN)
+        heard = time.monotonic()
+        while True:
+            ended = channel.eof_received or channel.closed  # asked before reading: nothing comes after it
+            got = False
+            while errors is not None and channel.recv_stderr_ready():
+                errors.append(channel.recv_stderr(CHUNK))
+                got = True
+            while channel.recv_ready():
+                yield channel.recv(CHUNK)
+                got = True
+            now = time.monotonic()
+            if got:
+                heard = now
+            elif ended:
+                return
+            if stop():
+                yield None
+                return
+            if now - heard > silence_s or now > deadline:
+                raise ConnectionLost(f"no answer from the machine within {min(silence_s, now - heard):.0f} s")
+            if not got:
+                poller.poll(1000 * max(0.0, min(STOP_LOOK_S, heard + silence_s - now, deadline - now)))
+
+    def _exit(self, channel: paramiko.Channel) -> int:
+        """The exit code; SIGNALLED if a signal ended the command."""
+        channel.status_event.wait(EXIT_S)
+        transport = channel.get_transport()
+        if channel.exit_status == -1 and not (transport.is_active() and channel.status_event.is_set()):
+            raise ConnectionLost("the connection was lost before the command's exit code came")
+        return int(channel.exit_status)
+
+
+class _Writer:
+    """Feeds a channel from a thread of its own, so that a command that answers early is heard."""
+
+    def __init__(self, channel: paramiko.Channel, chunks: Iterable[bytes]) -> None:
+        self.error: Exception | None = None  # the iterator's own
+        self._channel, self._chunks = channel, iter(chunks)
+        if isinstance(chunks, list) and sum(map(len, chunks)) <= INLINE_STDIN:
+            self._work()
+        else:
+            threading.Thread(target=self._work, name="ssh stdin", daemon=True).start()
+
+    def _work(self) -> None:
+        """Send everything, then say that it was all."""
+        while True:
+            try:
+                data = next(self._chunks, None)
+            except Exception as error:  # noqa: BLE001 - handed to the thread that asked
+                self.error = error
+                self._channel.close()
+                return
+            try:
+                if data is None:
+                    self._channel.shutdown_write()
+                    return
+                self._channel.sendall(data)
+            except (OSError, EOFError):  # the command ended, or the connection: the reader finds out which
+                return
