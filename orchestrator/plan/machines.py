@@ -1,0 +1,82 @@
+"""Which machine on sale serves a phase, and at which place all phases are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from orchestrator.errors import NoMachine
+from orchestrator.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.ports import Offer
+
+MachineRequest = tuple[MachineNeed, Sequence[Offer]]
+
+
+def memory_of(gpu: str) -> int:
+    """Return the GB of one GPU by gpuplan's name; 0: the name is new to us, or it is none."""
+    return GPU_MEMORY_GB.get(gpu, 0)
+
+
+def fits(need: MachineNeed, offer: Offer) -> bool:
+    """Whether the machine has the GPUs and the memory that are needed: the least memory of the wanted types."""
+    if not need.gpu:
+        return True
+    least = min(memory_of(gpu) for gpu in need.gpu)
+    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= least
+
+
+def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None, spot: bool) -> list[Offer]:
+    """Return the offers that serve the need, the one to try first in front.
+
+    Wanted types come in the order of preference, other types that fit after them; within a type the cheapest is
+    first. What the catalogue calls sold out stands at the end: it may be wrong. place None: anywhere.
+    """
+    found = [o for o in offers if fits(need, o) and o.spot == spot and place in {None, o.place}]
+    ranks = {gpu: rank for rank, gpu in enumerate(need.gpu)}
+    return sorted(
+        found, key=lambda o: (not o.available, ranks.get(o.gpu, len(ranks)), o.price_hour, o.type_id, o.place)
+    )
+
+
+def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:
+    """Return the place that sells every phase's machine, where they cost the least an hour together.
+
+    NoMachine: no place does; the message says for each phase where its machine is sold.
+    """
+    best: list[dict[str, Decimal]] = [_prices(need, offers, spot=spot) for need, offers in requests]
+    common = set(best[0]).intersection(*best[1:]) if best else set()
+    if not common:
+        sold = [f"{described(need)}: {_listed(prices)}" for (need, _), prices in zip(requests, best, strict=True)]
+        missing = [need for (need, _), prices in zip(requests, best, strict=True) if not prices]
+        raise NoMachine(
+            "no place sells the machine of every phase now\n  " + "\n  ".join(dict.fromkeys(sold)),
+            remedy=_remedy(missing, spot=spot),
+        )
+    return min(sorted(common), key=lambda place: sum(prices[place] for prices in best))
+
+
+def described(need: MachineNeed) -> str:
+    """Return the need in words: `2x A100-80GB or H100-80GB, 2 nodes`."""
+    machine = f"{need.count}x {' or '.join(need.gpu)}" if need.gpu else "a machine without GPU"
+    return f"{machine}, {need.nodes} nodes" if need.nodes > 1 else machine
+
+
+def _prices(need: MachineNeed, offers: Sequence[Offer], *, spot: bool) -> dict[str, Decimal]:
+    """Place -> USD an hour of all nodes, for the machine that would be taken there."""
+    prices: dict[str, Decimal] = {}
+    for offer in candidates(need, offers, place=None, spot=spot):
+        if offer.available:
+            prices.setdefault(offer.place, offer.price_hour * need.nodes)
+    return prices
+
+
+def _listed(prices: dict[str, Decimal]) -> str:
+    return ", ".join(sorted(prices)) or "nowhere"
+
+
+def _remedy(missing: Sequence[MachineNeed], *, spot: bool) -> str:
+    if missing and spot:
+        return "interruptible machines are not sold for it: try --spot-or-demand, or leave --spot out"
+    if missing:
+        return "try later, name another GPU type in the phase, or another provider with --provider"
+    return "name GPU types that one place sells together, or another provider with --provider"
