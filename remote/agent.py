@@ -40,15 +40,14 @@ ROLES = {"cuda": "cuda", "follow": "viewing"}  # what the agent runs of itself: 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request and return its last line. Errors are values here: nothing is raised."""
-    from gpuplan_agent.wire import AgentError
-
+    wire = importlib.import_module("gpuplan_agent.wire")
     try:
         op = request.get("op")
         if op not in MODULES:
-            raise AgentError("bad_request", f"there is no operation {op!r}")
+            raise wire.AgentError("bad_request", f"there is no operation {op!r}")
         module = importlib.import_module(f"gpuplan_agent.{MODULES[op]}")
         return {"ok": True, **getattr(module, f"op_{op}")(request)}
-    except AgentError as error:
+    except wire.AgentError as error:
         return {"ok": False, "code": error.code, "message": error.message, **error.facts}
     except BrokenPipeError:
         raise

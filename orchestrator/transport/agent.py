@@ -101,8 +101,6 @@ class Agent:
         job_facts: dict[str, Any] = {"job": job, "command": command, "cwd": cwd, "env": env, "secrets": texts}
         return str(self._ask("start", **job_facts, timeout_s=timeout_s, service=service)["state"])
 
-    run_job = start
-
     def follow(
         self,
         job: str,
