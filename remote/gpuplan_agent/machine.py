@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import Any
 
+from gpuplan_agent import locks
 from gpuplan_agent.places import home, search_path, workspace
 from gpuplan_agent.processes import boot_id
 from gpuplan_agent.sampling import disk_free_mib
@@ -89,6 +90,12 @@ def op_probe(request: dict[str, Any]) -> dict[str, Any]:
 
 def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
     """Run the payload's bootstrap.sh, which makes ~/.gpuplan/venv; what it prints is streamed."""
+    with locks.locked(os.path.join(home(), "bootstrap.lock")):
+        _bootstrap(request)
+    return {"venv": os.path.join(home(), "venv")}
+
+
+def _bootstrap(request: dict[str, Any]) -> None:
     script = os.path.join(request["payload"], "bootstrap.sh")
     env = {**os.environ, "PATH": os.environ.get("PATH", os.defpath), "WORKSPACE": workspace(request)}
     run = subprocess.Popen(
@@ -110,4 +117,3 @@ def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
     killer.cancel()
     if code:
         raise AgentError("bootstrap", f"bootstrap.sh ended with {code}: {last.strip()}")
-    return {"venv": os.path.join(home(), "venv")}
