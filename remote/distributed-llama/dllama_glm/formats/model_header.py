@@ -273,10 +273,10 @@ def _check_experts(header: Header) -> None:
         raise ModelFileError(
             f"uses {header.n_active_experts} of {header.n_experts} experts of width {header.moe_hidden_dim}"
         )
-    if not 0 <= header.first_dense_layers <= header.n_layers or header.n_shared_experts < 0:
-        raise ModelFileError(
-            f"has {header.first_dense_layers} of {header.n_layers} layers dense and {header.n_shared_experts} shared experts"
-        )
+    if not 0 <= header.first_dense_layers <= header.n_layers:
+        raise ModelFileError(f"says that {header.first_dense_layers} of {header.n_layers} layers are dense")
+    if header.n_shared_experts < 0:
+        raise ModelFileError(f"has {header.n_shared_experts} shared experts")
     groups, kept = header.n_groups, header.topk_groups
     if groups < 1 or header.n_experts % groups or not 1 <= kept <= groups:
         raise ModelFileError(f"keeps {kept} of {groups} groups of {header.n_experts} experts, which is not possible")

@@ -1,0 +1,132 @@
+"""The command line of `convert-hf.py`."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dllama_glm.checkpoint.errors import CheckpointError
+from dllama_glm.convert.errors import BadValue, OutputError
+from dllama_glm.convert.plan import check_output, make_plan
+from dllama_glm.convert.progress import Progress
+from dllama_glm.formats.float_types import FloatType
+
+_USAGE, _FAILED, _NO_MEMORY, _INTERRUPTED = 2, 3, 75, 130
+_DESCRIPTION = "Convert a Hugging Face checkpoint to the .m format of Distributed Llama."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="convert-hf.py", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint: config.json and *.safetensors")
+    parser.add_argument("type", choices=[kind.name.lower() for kind in FloatType], help="how weights are stored")
+    parser.add_argument("name", metavar="NAME", help="the output is NAME.m, beside this script")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="write there instead: a file, or a folder for NAME.m"
+    )
+    parser.add_argument("--low-memory", action="store_true", help="fewer threads and smaller pieces (200 MB at most)")
+    parser.add_argument("--force", action="store_true", help="start over instead of going on with a partial output")
+    parser.add_argument("--json", action="store_true", help="progress and result as JSON lines")
+    parser.add_argument(
+        "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
+    )
+    return parser
+
+
+def run(argv: Sequence[str], *, default_folder: Path) -> int:
+    """Convert as the arguments say; every foreseeable failure is one clear message on stderr and an exit code."""
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+        path = _output_path(args, default_folder)
+    except ValueError as error:
+        parser.error(str(error))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    progress = Progress(as_json=args.json)
+    try:
+        _convert(args, path, progress)
+    except MemoryError:
+        return _failed(progress, "out of memory: try --low-memory, or a machine with more", _NO_MEMORY)
+    except KeyboardInterrupt:
+        return _failed(progress, "interrupted; the same command goes on from here", _INTERRUPTED)
+    except (CheckpointError, OutputError, BadValue) as error:
+        return _failed(progress, str(error), _FAILED)
+    except OSError as error:
+        where = error.filename or args.folder
+        return _failed(progress, f"{where}: {error.strerror or error}", _FAILED)
+    return 0
+
+
+def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
+    name = args.name
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise ValueError(f"NAME is {name!r}, which is no file name")
+    file = f"{name}.m"
+    if args.output is None:
+        return default_folder / file
+    output: Path = args.output
+    return output / file if output.is_dir() else output
+
+
+def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
+    began = time.monotonic()
+    plan = make_plan(args.folder, FloatType[args.type.upper()], ignore=args.ignore_key)
+    check_output(path, args.folder, plan.write_bytes)
+    for note in plan.notes:
+        progress.note(f"note: {note}")
+    progress.event(
+        "start",
+        f"{args.folder} ({plan.config.model_type}, {plan.read_bytes / 1e6:,.1f} MB) -> {path} "
+        f"({args.type}, {plan.write_bytes / 1e6:,.1f} MB)",
+        bytes=plan.read_bytes,
+        output_bytes=plan.write_bytes,
+        tensors=len(plan.sources),
+    )
+    # Only now, since it loads the compiler: whatever is wrong has been said at once.
+    from dllama_glm.convert.job import Result, convert
+
+    result: Result = convert(plan, path, progress, low_memory=args.low_memory, fresh=args.force)
+    _write_metrics(result.bytes_read, result.bytes_written, result.seconds, result.mb_per_s)
+    progress.note(
+        f"{result.bytes_read / 1e6:,.1f} MB read in {result.seconds:.2f} s ({result.mb_per_s:,.0f} MB/s; "
+        f"{result.sync_seconds:.2f} s of it the final sync), whole process {time.monotonic() - began:.2f} s"
+    )
+    progress.event(
+        "done",
+        f"{path.name} created successfully",
+        file=str(path),
+        bytes_read=result.bytes_read,
+        bytes_written=result.bytes_written,
+        seconds=round(result.seconds, 3),
+        sync_seconds=round(result.sync_seconds, 3),
+        mb_per_s=round(result.mb_per_s, 1),
+        resumed_tensors=result.resumed_tensors,
+    )
+
+
+def _write_metrics(bytes_read: int, bytes_written: int, seconds: float, mb_per_s: float) -> None:
+    """Append the figures to the controller's file, if it named one; never a reason to fail."""
+    target = os.environ.get("GPUPLAN_METRICS")
+    if not target:
+        return
+    facts = {"bytes_read": bytes_read, "bytes_written": bytes_written, "seconds": seconds, "mb_per_s": mb_per_s}
+    try:
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"name": name, "value": value}) + "\n" for name, value in facts.items())
+    except OSError as error:
+        print(f"note: metrics could not be written to {target}: {error.strerror or error}", file=sys.stderr)
+
+
+def _failed(progress: Progress, message: str, code: int) -> int:
+    progress.error(f"convert-hf.py: {message}", code=code)
+    return code

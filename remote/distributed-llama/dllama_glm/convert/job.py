@@ -1,0 +1,77 @@
+"""One conversion from plan to final name."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dllama_glm.convert.chunks import cut
+from dllama_glm.convert.output import Output
+from dllama_glm.convert.pipeline import Pipeline, settings
+from dllama_glm.convert.plan import Plan
+from dllama_glm.convert.progress import Progress, State
+from dllama_glm.convert.reader import ShardReader
+
+_SLOW_COMPILE = 0.5
+
+
+@dataclass(frozen=True)
+class Result:
+    """`seconds` from the first byte read to the final name, `sync_seconds` of them bringing the rest to the disk."""
+
+    bytes_read: int
+    bytes_written: int
+    seconds: float
+    sync_seconds: float
+    resumed_tensors: int
+
+    @property
+    def mb_per_s(self) -> float:
+        """Source megabytes (10^6) a second."""
+        return self.bytes_read / 1e6 / max(self.seconds, 1e-9)
+
+
+def convert(plan: Plan, path: Path, progress: Progress, *, low_memory: bool = False, fresh: bool = False) -> Result:
+    """Write the plan's output to `path`, going on with a killed run's part unless `fresh`.
+
+    Raises Busy, OutputError (the partial file stays), BadValue (likewise), OSError for the source.
+    """
+    output = Output(path, plan.fingerprint(), [source.slot.end for source in plan.sources], fresh=fresh)
+    try:
+        if output.resumed:
+            progress.note(
+                f"going on with {output.partial.name}: {len(output.resumed)} of {len(plan.sources)} tensors done"
+            )
+        reader = ShardReader({source.tensor.file for source in plan.sources})
+        try:
+            return _fill(plan, output, reader, progress, low_memory=low_memory)
+        finally:
+            reader.close()
+    finally:
+        output.close()
+
+
+def _fill(plan: Plan, output: Output, reader: ShardReader, progress: Progress, *, low_memory: bool) -> Result:
+    how = settings(low_memory=low_memory)
+    chunks = cut(plan.sources, how.chunk_values, skip=output.resumed)
+    pipeline = Pipeline(chunks, reader, output, how.workers)
+    began = time.monotonic()
+    pipeline.warm_up()
+    compiled = time.monotonic() - began
+    if compiled > _SLOW_COMPILE:
+        progress.note(
+            f"compiled the loops in {compiled:.1f} s (kept for the next run)", compile_seconds=round(compiled, 2)
+        )
+    before = plan.read_bytes - sum(chunk.read_bytes for chunk in chunks)
+    progress.start()
+    began = time.monotonic()
+    output.write(0, memoryview(plan.header))
+    pipeline.run(
+        lambda: progress.update(State(before + pipeline.read, before, plan.read_bytes, pipeline.tensor)),
+        progress.interval,
+    )
+    filled = time.monotonic()
+    output.commit()
+    ended = time.monotonic()
+    return Result(
+        pipeline.read, pipeline.written + len(plan.header), ended - began, ended - filled, len(output.resumed)
+    )

@@ -1,0 +1,1 @@
+"""Turning checkpoint values into the blocks of a `.m` file."""
