@@ -165,6 +165,7 @@ class Phase(Value):
     steps: tuple[Step, ...]
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
+    artifacts_gb: Decimal = Field(default=Decimal(0), ge=0)  # what they weigh, for the estimate
     pack: Literal["none", "tar"] = "none"
     pull_to: str | None = None
 

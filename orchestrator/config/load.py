@@ -12,9 +12,10 @@ from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_plan, in_order
-from orchestrator.config.problems import Problems
+from orchestrator.config.problems import Problems, nearest
 from orchestrator.config.sources import find, phase_files
 from orchestrator.model import Notes, Phase, Plan, Settings
+from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 
 
 def load_plan(
@@ -80,7 +81,17 @@ def _read_phases(paths: tuple[Path, ...], problems: Problems) -> tuple[list[Docu
 
 def _read_notes(path: Path, problems: Problems) -> Notes:
     node = read_file(path, problems)
-    return (Binder(problems).bind(Notes, node) if node else None) or Notes()
+    binder = Binder(problems)
+    notes = (binder.bind(Notes, node) if node else None) or Notes()
+    known = {*COMPUTED, *notes.figures}
+    for index, note in enumerate(notes.notes):
+        place = binder.place("notes", index, "fact")
+        try:
+            for name in sorted(names_in(note) - known):
+                problems.add(place, f"there is no figure {name}", nearest(name, known))
+        except BadFormula as error:
+            problems.add(place, str(error))
+    return notes
 
 
 def _is_phase(node: Node) -> bool:

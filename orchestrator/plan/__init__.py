@@ -1,18 +1,27 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
+from orchestrator.plan.estimate import estimate, makespan
 from orchestrator.plan.keys import done_keys
 from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
+from orchestrator.plan.preview import Market, PhasePreview, Preview, StepPreview, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
 
 __all__ = [
     "ALL",
+    "Market",
+    "PhasePreview",
     "PhaseRun",
+    "Preview",
+    "StepPreview",
     "StepRun",
     "candidates",
     "choose_place",
     "described",
     "done_keys",
+    "estimate",
     "fits",
+    "makespan",
     "memory_of",
+    "preview",
     "resolve",
 ]

@@ -1,0 +1,100 @@
+"""Notes on the user's own plan: sentences whose figures are computed, so that they say what they rest on."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from string import Formatter
+
+from orchestrator.model import Note, Notes
+
+# What a preview knows by itself; everything else is in the notes' own figures.
+COMPUTED = ("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "cpu_usd", "volume_gb")
+
+_OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+class BadFormula(ValueError):
+    """A formula in a note cannot be computed; the message says which part."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One note, ready to be shown."""
+
+    about: str
+    plan: str
+    fact: str
+    source: str
+
+
+def remarks(notes: Notes, known: Mapping[str, Decimal | None]) -> tuple[Remark, ...]:
+    """Return the notes with their figures. One that needs a figure which is not known now (None) is left out."""
+    figures: dict[str, Decimal | None] = {**known, **notes.figures}
+    found = []
+    for note in notes.notes:
+        if all(figures.get(name) is not None for name in names_in(note)):
+            values = {name: value for name, value in figures.items() if value is not None}
+            found.append(
+                Remark(render(note.about, values), render(note.plan, values), render(note.fact, values), note.source)
+            )
+    return tuple(found)
+
+
+def render(text: str, figures: Mapping[str, Decimal]) -> str:
+    """Fill each `{formula:format}`; a formula has + - * / and names of figures. BadFormula: it does not compute."""
+    pieces = []
+    for literal, formula, spec, _ in _fields(text):
+        pieces.append(literal)
+        if formula is not None:
+            pieces.append(format(_value(_tree(formula), figures), spec or "f"))
+    return "".join(pieces)
+
+
+def names_in(note: Note) -> set[str]:
+    """Return the figures that a note needs. BadFormula: a formula is not one."""
+    trees = [_tree(field) for text in (note.about, note.plan, note.fact) for _, field, _, _ in _fields(text) if field]
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _fields(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    try:
+        return list(Formatter().parse(text))
+    except ValueError as error:
+        raise BadFormula(f"{error} in {text!r}: write {{{{ and }}}} for braces that are meant as such") from error
+
+
+def _tree(formula: str) -> ast.expr:
+    try:
+        tree = ast.parse(formula, mode="eval").body
+        _value(tree, _Any())
+    except SyntaxError as error:
+        raise BadFormula(f"{formula!r} is no formula") from error
+    except ArithmeticError:
+        return tree  # made-up figures may divide by nothing
+    return tree
+
+
+def _value(tree: ast.expr, figures: Mapping[str, Decimal]) -> Decimal:
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float) and not isinstance(tree.value, bool):
+        return Decimal(str(tree.value))
+    if isinstance(tree, ast.Name):
+        return figures[tree.id]
+    if isinstance(tree, ast.BinOp) and type(tree.op) in _OPERATORS:
+        return _OPERATORS[type(tree.op)](_value(tree.left, figures), _value(tree.right, figures))
+    raise BadFormula(f"{ast.unparse(tree)!r} is more than + - * / of figures")
+
+
+class _Any(dict[str, Decimal]):
+    """Stands for every figure, to check a formula's form."""
+
+    def __missing__(self, name: str) -> Decimal:
+        return Decimal(1)
