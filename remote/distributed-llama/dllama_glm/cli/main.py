@@ -6,9 +6,11 @@ import os
 import sys
 
 from dllama_glm.cli.options import parse
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.runtime.errors import DllamaError
 
 INTERRUPTED = 130
+UNUSABLE = 1
 
 
 def main(words: list[str]) -> int:
@@ -25,6 +27,9 @@ def main(words: list[str]) -> int:
     except DllamaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except TokenizerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

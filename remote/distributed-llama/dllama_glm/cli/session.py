@@ -1,12 +1,11 @@
 """What the text commands share: files opened, ranks formed, tokens turned into text."""
 
 import argparse
-import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dllama_glm.cli.options import existing
 from dllama_glm.parallel.addresses import parse_endpoints
@@ -15,20 +14,23 @@ from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.generate import Forward
 from dllama_glm.runtime.machine import has_nvidia_gpu, note, processor, threads_from
 
+if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that only refuses something
+    from dllama_glm.tokenizer.runtime import Tokenizer
+
 
 @dataclass(frozen=True)
 class Session:
     """A model that is ready on all its ranks, with its tokenizer; `max_seq_len` is what user and model allow."""
 
     model: Forward
-    tokenizer: Any
+    tokenizer: "Tokenizer"
     max_seq_len: int
     ranks: int
     measured_on: str
 
     def raw_ids(self, text: str) -> list[int]:
         """Encode a prompt that no chat template frames; the model's prefix comes in front unless it is there."""
-        ids: list[int] = self.tokenizer.encode(text, add_special=True)
+        ids = self.tokenizer.encode(text, add_special=True)
         prefix = list(self.tokenizer.prefix_ids)
         return ids if ids[: len(prefix)] == prefix else prefix + ids
 
@@ -79,35 +81,24 @@ def _with_workers(
 
 
 def _session(
-    options: argparse.Namespace, model: Forward, tokenizer: Any, architecture: Architecture, ranks: int, threads: int
+    options: argparse.Namespace,
+    model: Forward,
+    tokenizer: "Tokenizer",
+    architecture: Architecture,
+    ranks: int,
+    threads: int,
 ) -> Session:
     limit = min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
     return Session(model, tokenizer, limit, ranks, f"CPU ({processor()}), {threads} thread(s) a rank")
 
 
-def load_tokenizer(path: Path, architecture: Architecture) -> Any:
+def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
     """Open the tokenizer; refuse one that has more tokens than the model."""
     from dllama_glm.tokenizer.runtime import load
 
     tokenizer = load(path)
-    if tokenizer.vocab_size > architecture.vocab_size:
+    if tokenizer.n_tokens > architecture.vocab_size:
         raise DllamaError(
-            f"{path} has {tokenizer.vocab_size} tokens, the model {architecture.vocab_size}: they belong to two models."
+            f"{path} has {tokenizer.n_tokens} tokens, the model {architecture.vocab_size}: they belong to two models."
         )
     return tokenizer
-
-
-class TextStream:
-    """Turns tokens into text as they come, holding back bytes that do not make a whole character yet."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token: int) -> str:
-        """Return the text that this token completes."""
-        return self._decoder.decode(self._tokenizer.piece(token))
-
-    def finish(self) -> str:
-        """Return what is left: a replacement character where a character stayed unfinished."""
-        return self._decoder.decode(b"", final=True)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from dllama_glm.cli.options import max_tokens
-from dllama_glm.cli.session import Session, TextStream
+from dllama_glm.cli.session import Session
 from dllama_glm.runtime.generate import Limits, Run, generate
 from dllama_glm.runtime.machine import peak_memory_mib
 from dllama_glm.runtime.sampler import Sampler
@@ -13,7 +13,7 @@ from dllama_glm.runtime.sampler import Sampler
 
 def sampler_of(options: argparse.Namespace, session: Session) -> Sampler:
     """Make the sampler that the options ask for."""
-    return Sampler(session.tokenizer.vocab_size, options.temperature, options.topp, options.seed)
+    return Sampler(session.tokenizer.n_tokens, options.temperature, options.topp, options.seed)
 
 
 def limits_of(options: argparse.Namespace, session: Session, prompt_tokens: int) -> Limits:
@@ -27,13 +27,13 @@ def write_text(
 ) -> tuple[str, Run]:
     """Continue `ids` (of which the cache holds the first `start`); print the text as it comes if `show`."""
     run = Run(prompt_tokens=len(ids) - start)
-    stream = TextStream(session.tokenizer)
+    stream = session.tokenizer.decode_stream()
     pieces = []
     for token in generate(session.model, sampler, ids[start:], limits, run, start=start):
         pieces.append(stream.push(token))
         if show:
             print(pieces[-1], end="", flush=True)
-    pieces.append(stream.finish())
+    pieces.append(stream.flush())
     if show:
         print(pieces[-1], flush=True)
     return "".join(pieces), run

@@ -1,0 +1,44 @@
+"""The payload's scripts, run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAYLOAD = Path(__file__).resolve().parents[3] / "remote" / "distributed-llama"
+MODELS = Path(__file__).resolve().parents[2] / "models"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+REPOS = {"base": "zai-org/GLM-4.5-Air-Base", "intellect3": "PrimeIntellect/INTELLECT-3"}
+
+
+def command_of(script: str, *words: str) -> list[str]:
+    """The command line that runs one of the payload's scripts with this Python."""
+    return [sys.executable, str(PAYLOAD / script), *words]
+
+
+def environment_of(changes: dict[str, str]) -> dict[str, str]:
+    """This process's environment without what gpuplan sets on a machine, with the changes."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GPUPLAN_")}
+    return plain | changes
+
+
+def try_script(
+    script: str, *words: str, text: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the payload's scripts to its end, with `text` on stdin."""
+    return subprocess.run(
+        command_of(script, *words),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=text or "",
+        env=environment_of(environment),
+        check=False,
+    )
+
+
+def run_script(script: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the payload's scripts to its end; a failure shows what it printed."""
+    done = try_script(script, *words, **environment)
+    assert done.returncode == 0, f"{script} {words}\n{done.stdout}\n{done.stderr}"
+    return done

@@ -1,0 +1,56 @@
+"""The trained models give the answers that they learnt, from Q40 files; wrong arithmetic gives other ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from dllama_glm.parallel.group import SingleGroup
+from dllama_glm.runtime.generate import Limits, Run, generate
+from dllama_glm.runtime.loader import load_model
+from dllama_glm.runtime.model import Model
+from dllama_glm.runtime.sampler import Sampler
+from dllama_glm.runtime.source import read_architecture
+from runtime_scripts import MODELS, REPOS, run_script
+
+ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
+
+
+def loaded(path: Path) -> Model:
+    return load_model(path, read_architecture(path), SingleGroup(), threads=1)
+
+
+def continued(model: Model, prompt: list[int]) -> list[int]:
+    """The tokens made greedily, with the end token that stopped them."""
+    run = Run(len(prompt))
+    tokens = list(generate(model, Sampler(1008), prompt, Limits(150, 2048, frozenset({972, 979, 981})), run))
+    return [*tokens, run.stop_id]
+
+
+@pytest.mark.parametrize("name", REPOS)
+def test_every_answer_comes_out_exactly(name: str, converted: Path):
+    """All answers of both models, raw and chat, token for token with the end token that stops each."""
+    model = loaded(converted / f"{name}.m")
+    answers = ANSWERS[REPOS[name]]
+    wrong = [a["prompt"] for a in answers if continued(model, a["prompt_ids"]) != a["answer_ids"]]
+    assert wrong == []
+    assert len(answers) > 60
+
+
+@pytest.mark.parametrize("name", REPOS)
+def test_trained_model_in_f32_equals_transformers(name: str, tmp_path: Path):
+    """The trained model's F32 file gives transformers' logits within 1e-4 (the answers alone would miss a wrong scale)."""
+    path = tmp_path / "model.m"
+    run_script("converter/convert-hf.py", str(MODELS / REPOS[name]), "f32", "model", "--output", str(path))
+    torch.set_num_threads(1)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(
+        MODELS / REPOS[name], dtype=torch.float32, attn_implementation="eager"
+    )
+    model = loaded(path)
+    for answer in ANSWERS[REPOS[name]][-4:]:
+        ids = answer["prompt_ids"] + answer["answer_ids"]
+        with torch.no_grad():
+            expected = oracle(torch.tensor([ids])).logits[0].numpy()
+        assert np.abs(model.forward(ids, 0, every=True) - expected).max() < 1e-4
