@@ -1,0 +1,170 @@
+"""What both emulated vendors share: the records, the clock, the faults, the hosts, and volumes as folders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.rehearsal.clouds.catalogue import file_system_price_hour, volume_price_hour
+from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
+from orchestrator.rehearsal.clouds.faults import Faults
+from orchestrator.rehearsal.clouds.records import Billed, Records, Vendor, Volume
+from orchestrator.rehearsal.hosts import HostSpec
+
+AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
+STILL_LISTED = 20.0  # cloud seconds that delete-still-listed lasts
+
+
+class HostUp(Protocol):
+    """A machine that can be reached."""
+
+    @property
+    def host(self) -> str:
+        """Its address."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """Its SSH port."""
+        ...
+
+
+class Hosts(Protocol):
+    """What the clouds ask of the emulated machines: orchestrator.rehearsal.hosts has the real ones."""
+
+    async def boot(self, spec: HostSpec) -> HostUp:
+        """Start a machine."""
+        ...
+
+    async def end(self, host_id: str, *, keep_disk: bool = False) -> None:
+        """Kill all of it. Idempotent."""
+        ...
+
+    async def cut(self, host_id: str) -> None:
+        """Drop its SSH connections once."""
+        ...
+
+    async def create_volume(self, name: str) -> None:
+        """Make an empty volume."""
+        ...
+
+    async def destroy_volume(self, name: str) -> None:
+        """Remove a volume."""
+        ...
+
+
+class ReplyLostError(Exception):
+    """What was asked for is done; the client never hears of it."""
+
+
+@dataclass
+class Context:
+    """One account's cloud. `folder` holds clouds.json; `breaches` are replies of ours that broke the contract."""
+
+    folder: Path
+    hosts: Hosts
+    clock: CloudClock
+    records: Records
+    faults: Faults
+    breaches: list[str] = field(default_factory=list)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Write everything down."""
+        self.records.save(self.folder / "clouds.json", self.clock.now())
+
+    def log(self, api: str, action: str, thing: Billed | None, **more: str) -> None:
+        """Note a change that happened. `api` is who asked: an API's name, or "cloud" for its own doing."""
+        entry = {"at": stamp(self.clock.now()), "api": api, "action": action}
+        if thing is not None:
+            entry |= {"name": thing.name, "id": thing.id}
+        self.records.log.append(entry | more)
+        self.save()
+
+    def run(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with something in the background; what ran under the same key must have ended."""
+        task = asyncio.create_task(work, name=f"cloud {key}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()):
+            self.breaches.append(f"{task.get_name()}: {error!r}")
+
+    async def halt(self, key: str) -> None:
+        """Stop what runs under this key, but never in the middle of a `locked` part."""
+        task = self._tasks.pop(key, None)
+        if task is None or task is asyncio.current_task():
+            return
+        async with self.locked(key):
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def locked(self, key: str) -> asyncio.Lock:
+        """The lock that a boot holds, so that no half-booted machine is left."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    async def close(self) -> None:
+        """End all background work."""
+        await asyncio.gather(*(self.halt(key) for key in list(self._tasks)))
+
+    async def make_volume(self, vendor: Vendor, name: str, place: str, size_gb: int, kind: str = "STANDARD") -> Volume:
+        """A new volume, with a folder of its own even when its name is taken (RunPod's names need not be unique)."""
+        identity, now = new_id(), self.clock.now()
+        taken = {volume.folder for volume in self.records.volumes.values() if volume.gone is None}
+        plain = bool(re.fullmatch(r"[\w-][\w.-]*", name)) and name not in taken
+        volume = Volume(
+            id=identity,
+            name=name,
+            created=now,
+            vendor=vendor,
+            folder=name if plain else f"volume-{identity}",
+            place=place,
+            size_gb=size_gb,
+            type=kind,
+        )
+        await self.hosts.create_volume(volume.folder)
+        volume.charge(volume_price_hour(size_gb) if vendor == "runpod" else Decimal(0), now)
+        self.records.volumes[volume.id] = volume
+        return volume
+
+    def measure(self, volume: Volume) -> None:
+        """Price a Lambda filesystem by what it holds now: the rehearsal takes the last size for the whole time."""
+        for span in volume.spans:
+            span.price_hour = file_system_price_hour(self.used_bytes(volume))
+
+    async def drop_volume(self, volume: Volume) -> None:
+        """Remove a volume for good. ValueError: a machine mounts it."""
+        await self.hosts.destroy_volume(volume.folder)
+        volume.settle(self.clock.now())
+        volume.gone = self.clock.now()
+
+    def volumes(self, vendor: Vendor) -> list[Volume]:
+        """The volumes that exist, oldest first."""
+        return [v for v in self.records.volumes.values() if v.vendor == vendor and v.gone is None]
+
+    def used_bytes(self, volume: Volume) -> int:
+        """What a volume's folder holds now."""
+        total = 0
+        for top, _, files in os.walk(self.folder / "volumes" / volume.folder):
+            for name in files:
+                try:
+                    total += (Path(top) / name).lstat().st_size
+                except FileNotFoundError:  # a download renames its files while this walks
+                    continue
+        return total
+
+
+def new_id() -> str:
+    """Ten letters and digits, as RunPod's volume ids."""
+    return secrets.token_hex(5)

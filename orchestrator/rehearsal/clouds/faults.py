@@ -1,0 +1,74 @@
+"""The switchboard: disasters that are armed by name and happen once each, or as often as they were armed.
+
+An argument is STEP, COUNT or STEP:COUNT: `preempt` with `convert-intellect3`, `create-refused-capacity` with `3`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+AT_A_STEP = {
+    "preempt": "the machine that runs the step is taken away a second after the step began",
+    "ssh-cut": "every SSH connection of the step's machine is cut once; what runs goes on",
+}
+AT_A_CALL = {
+    "create-reply-lost": "the next create makes the machine, then the connection drops without a reply",
+    "create-refused-capacity": "the next create is refused for want of machines",
+    "delete-still-listed": "the next delete is accepted, but the machine stays listed for a while and bills on",
+}
+KNOWN = {**AT_A_STEP, **AT_A_CALL}
+
+
+@dataclass
+class Fault:
+    """One kind of disaster, at one step or anywhere (""): how often it will still happen, and has."""
+
+    name: str
+    step: str
+    armed: int = 0
+    fired: int = 0
+
+
+@dataclass
+class Faults:
+    """What is armed. `allowed` lets the owner of another switch (storage, hub) add names of its own."""
+
+    allowed: dict[str, str] = field(default_factory=lambda: dict(KNOWN))
+    _faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
+    on_fire: Callable[[Fault], None] = lambda _fault: None
+
+    def arm(self, name: str, arg: str | None = None) -> None:
+        """Arm a fault. ValueError says what is wrong with the name or the argument."""
+        if name not in self.allowed:
+            raise ValueError(f"there is no fault {name!r}; known are {', '.join(sorted(self.allowed))}")
+        step, count = _argument(arg or "")
+        if name in AT_A_STEP and not step:
+            raise ValueError(f"{name} happens at a step: say which ({name}@STEP)")
+        fault = self._faults.setdefault((name, step), Fault(name, step))
+        fault.armed += count
+
+    def take(self, name: str, step: str = "") -> bool:
+        """Whether this fault is to happen now; each call that says yes uses it up once."""
+        fault = self._faults.get((name, step))
+        if fault is None or fault.armed < 1:
+            return False
+        fault.armed -= 1
+        fault.fired += 1
+        self.on_fire(fault)
+        return True
+
+    def listing(self) -> list[dict[str, str | int]]:
+        """Every fault that was ever armed here, with what is left of it."""
+        return [{"name": f.name, "step": f.step, "armed": f.armed, "fired": f.fired} for f in self._faults.values()]
+
+
+def _argument(text: str) -> tuple[str, int]:
+    step, _, count = text.rpartition(":")
+    if not step and text.isdigit():
+        step, count = "", text
+    elif not step:
+        step, count = text, "1"
+    if not count.isdigit() or int(count) < 1:
+        raise ValueError(f"{text!r} is not STEP, COUNT or STEP:COUNT with a count of 1 or more")
+    return step, int(count)

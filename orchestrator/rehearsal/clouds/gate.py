@@ -1,0 +1,96 @@
+"""What stands before the emulated APIs: who may pass, how often, and what is done to a reply on its way out."""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aiohttp import web
+
+from orchestrator.rehearsal.clouds.clock import CloudClock
+
+# The live quotas are not documented: the specification's header has examples only. These are generous on purpose.
+WINDOWS = {"minute": (600, 60), "hour": (12_000, 3600), "day": (100_000, 86_400)}
+
+
+@dataclass
+class Quota:
+    """RunPod's three windows, counted in cloud time."""
+
+    clock: CloudClock
+    windows: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(WINDOWS))
+    _counts: dict[str, tuple[datetime, int]] = field(default_factory=dict)
+
+    def count(self) -> str | None:
+        """Count one request. The name of the window that is used up, or None."""
+        exceeded = None
+        for name, (quota, length) in self.windows.items():
+            began, used = self._counts.get(name, (self.clock.now(), 0))
+            if self.clock.since(began) >= length:
+                began, used = self.clock.now(), 0
+            self._counts[name] = (began, used + 1)
+            if used + 1 > quota:
+                exceeded = exceeded or name
+        return exceeded
+
+    def reset_in(self, name: str) -> int:
+        """Cloud seconds until a window begins anew, at least 1."""
+        began, _ = self._counts.get(name, (self.clock.now(), 0))
+        return max(1, int(self.windows[name][1] - min(self.clock.since(began), self.windows[name][1])))
+
+    def headers(self) -> dict[str, str]:
+        """RateLimit and RateLimit-Policy as the specification's examples write them."""
+        left = [
+            f'"{name}";r={max(0, quota - self._counts.get(name, (None, 0))[1])};t={self.reset_in(name)}'
+            for name, (quota, _) in self.windows.items()
+        ]
+        policy = [f'"{name}";q={quota};w={length}' for name, (quota, length) in self.windows.items()]
+        return {"RateLimit": ", ".join(left), "RateLimit-Policy": ", ".join(policy)}
+
+
+@dataclass
+class Pace:
+    """At most `burst` requests in `burst * seconds` of cloud time; the vendor states the rate, not the shape.
+
+    A burst of two lets a client pass that keeps the pace and is a few milliseconds early, as clocks are.
+    """
+
+    clock: CloudClock
+    seconds: float
+    burst: int = 2
+    _taken: deque[datetime] = field(default_factory=deque)
+
+    def allows(self) -> bool:
+        """Count one request, unless it comes too early."""
+        while self._taken and self.clock.since(self._taken[0]) >= self.burst * self.seconds:
+            self._taken.popleft()
+        if len(self._taken) >= self.burst:
+            return False
+        self._taken.append(self.clock.now())
+        return True
+
+
+def bearer(request: web.Request) -> str | None:
+    """The key of an Authorization header of the Bearer kind, or None."""
+    kind, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" and key.strip() else None
+
+
+def basic_user(request: web.Request) -> str | None:
+    """The user name of an Authorization header of the Basic kind (the password is not looked at), or None."""
+    kind, _, coded = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(coded, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return None
+
+
+def drop(request: web.Request) -> web.Response:
+    """Cut the client's connection: no byte of a reply reaches it. What is returned goes nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)

@@ -1,0 +1,202 @@
+"""The life of a Lambda instance: launched, booted, active, terminated. There is no stop.
+
+Delays are in cloud seconds. A boot to usable was measured to take 165 to 478 s; the others are not documented.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context
+from orchestrator.rehearsal.clouds.records import Instance, Volume
+from orchestrator.rehearsal.hosts import HostSpec
+
+API = "lambda"
+BOOTING = 165.0
+TERMINATING = 5.0  # until a terminated instance leaves the list
+PREEMPTED_LISTED = 60.0
+
+
+class ApiError(Exception):
+    """An error envelope: clients are to look at the code only."""
+
+    def __init__(self, status: int, code: str, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.suggestion = status, code, message, suggestion
+
+
+def missing(what: str) -> ApiError:
+    """What was named at launch does not exist; the specification lists it under 400 and 404 alike."""
+    return ApiError(404, "global/object-does-not-exist", f"{what} does not exist.", "Check the name and try again.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A launch that the schema has passed."""
+
+    kind: str
+    region: str
+    ssh_keys: tuple[str, ...]
+    name: str = ""
+    file_systems: tuple[str, ...] = ()  # names
+    mounts: dict[str, str] = field(default_factory=dict)  # mount point by filesystem id
+    hostname: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    user_data: str = ""
+
+
+class Instances:
+    """Every instance of the account. All of them listen at one SSH port, each at an address of its own."""
+
+    def __init__(self, context: Context, ssh_port: int) -> None:
+        self._context, self._ssh_port = context, ssh_port
+
+    def listing(self) -> list[Instance]:
+        """What the API lists: not the ones that left."""
+        return [i for i in self._context.records.instances.values() if not self._left(i)]
+
+    def _left(self, instance: Instance) -> bool:
+        # Whether and how long the live list keeps terminated rows is not documented; here they vanish.
+        return instance.left is not None and self._context.clock.now() >= instance.left
+
+    def get(self, instance_id: str) -> Instance:
+        """An instance by id, or ApiError 404."""
+        instance = self._context.records.instances.get(instance_id)
+        if instance is None or self._left(instance):
+            raise ApiError(404, "global/object-does-not-exist", "Specified instance does not exist.")
+        return instance
+
+    async def launch(self, launch: Launch) -> Instance:
+        """Make an instance, or raise ApiError: nothing was made."""
+        kind = INSTANCE_TYPES.get(launch.kind)
+        if kind is None:
+            raise missing(f"Instance type {launch.kind}")
+        if launch.region not in REGIONS:
+            raise missing(f"Region {launch.region}")
+        if len(launch.ssh_keys) != 1:
+            raise ApiError(400, "global/invalid-parameters", "Exactly one SSH key must be specified.")
+        if not self._public_key(launch.ssh_keys[0]):
+            raise missing(f"SSH key {launch.ssh_keys[0]}")
+        volume, mount_point = self._file_system(launch)
+        if self._context.faults.take("create-refused-capacity") or launch.region not in kind.regions:
+            code = "instance-operations/launch/insufficient-capacity"
+            raise ApiError(400, code, "Not enough capacity to fulfill launch request.")
+        instance = Instance(
+            id=secrets.token_hex(16),
+            name=launch.name,
+            created=self._context.clock.now(),
+            kind=kind.name,
+            region=launch.region,
+            ssh_key=launch.ssh_keys[0],
+            volume_id=volume.id if volume else None,
+            mount_point=mount_point,
+            hostname=launch.hostname,
+            tags=launch.tags,
+            user_data=launch.user_data,
+            jupyter_token=secrets.token_hex(16),
+        )
+        self._context.records.instances[instance.id] = instance
+        price = Decimal(kind.cents) / 100
+        self._context.log(API, "create-machine", instance, vendor=API, price_hour=str(price))
+        self._context.run(instance.id, self._boot(instance, price))
+        return instance
+
+    def _public_key(self, name: str) -> str:
+        keys = [key.public_key for key in self._context.records.ssh_keys.values() if key.name == name]
+        return keys[0] if keys else ""
+
+    def _file_system(self, launch: Launch) -> tuple[Volume | None, str]:
+        volumes = self._context.volumes("lambda")
+        wanted: dict[str, tuple[Volume, str]] = {}
+        for name in launch.file_systems:
+            found = next((v for v in volumes if v.name == name), None)
+            if found is None:
+                raise missing(f"Filesystem {name}")
+            wanted[found.id] = (found, mount_point_of(found))
+        for identity, path in launch.mounts.items():
+            found = next((v for v in volumes if v.id == identity), None)
+            if found is None:
+                raise missing(f"Filesystem {identity}")
+            wanted[found.id] = (found, path)
+        for volume, _ in wanted.values():
+            if volume.place != launch.region:
+                code = "instance-operations/launch/file-system-in-wrong-region"
+                raise ApiError(400, code, f"Filesystem {volume.name} is in {volume.place}, not in {launch.region}.")
+        if len(wanted) > 1:
+            raise ApiError(400, "global/invalid-parameters", "The rehearsal mounts one filesystem a machine.")
+        return next(iter(wanted.values()), (None, ""))
+
+    async def _boot(self, instance: Instance, price: Decimal) -> None:
+        await self._context.clock.sleep(BOOTING)
+        async with self._context.locked(instance.id):
+            kind = INSTANCE_TYPES[instance.kind]
+            volume = self._context.records.volumes[instance.volume_id] if instance.volume_id else None
+            address = self._address()
+            spec = HostSpec(
+                id=instance.id,
+                name=instance.name or instance.id,
+                user="ubuntu",
+                gpu=kind.smi,
+                gpus=kind.gpus,
+                gpu_memory_mib=kind.memory_mib,
+                public_key=self._public_key(instance.ssh_key),
+                volume=volume.folder if volume else None,
+                address=f"{address}:{self._ssh_port}",
+            )
+            try:
+                await self._context.hosts.boot(spec)
+            except (OSError, ValueError) as error:
+                instance.status = "unhealthy"
+                self._context.log("cloud", "boot-failed", instance, reason=str(error))
+                return
+            # The bill begins when the machine has booted, says the vendor.
+            instance.charge(price, self._context.clock.now())
+            instance.ip, instance.status = address, "active"
+            self._context.save()
+
+    def _address(self) -> str:
+        """An address of loopback's for each instance; where there is only one (macOS), one instance at a time."""
+        if sys.platform != "linux":
+            return "127.0.0.1"
+        taken = {i.ip for i in self._context.records.instances.values() if i.gone is None}
+        return next(ip for n in range(2, 255) if (ip := f"127.0.0.{n}") not in taken)
+
+    async def terminate(self, instance: Instance) -> None:
+        """Begin to end an instance: it shows as terminating, then vanishes. Idempotent."""
+        self._context.log(API, "destroy-machine", instance)
+        if instance.status == "terminating":
+            return
+        if self._context.faults.take("delete-still-listed"):
+            instance.status = "terminating"
+            self._context.run(f"{instance.id} leaving", self._linger(instance))
+            return
+        await self._end(instance, "terminating", TERMINATING)
+
+    async def _linger(self, instance: Instance) -> None:
+        await self._context.clock.sleep(STILL_LISTED)
+        await self._end(instance, "terminating", TERMINATING)
+
+    async def preempt(self, instance: Instance) -> None:
+        """Take the machine away unasked. The status is in the specification; what brings it about is not."""
+        await self._end(instance, "preempted", PREEMPTED_LISTED)
+        self._context.log("cloud", "preempt-machine", instance)
+
+    async def _end(self, instance: Instance, status: str, listed: float) -> None:
+        await self._context.halt(instance.id)
+        await self._context.hosts.end(instance.id)
+        now = self._context.clock.now()
+        if instance.gone is None:
+            instance.gone = now
+            instance.settle(now)
+        instance.status, instance.ip = status, None
+        instance.left = self._context.clock.later(listed)
+        self._context.save()
+
+
+def mount_point_of(volume: Volume) -> str:
+    """Where a filesystem appears when the launch says nothing else."""
+    return f"/lambda/nfs/{volume.name}"

@@ -1,0 +1,289 @@
+"""The life of a RunPod pod: made, booted, stopped, started, taken away, ended. REST and GraphQL both call this.
+
+Delays are in cloud seconds. No document states them: a boot of half a minute is what clients report.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.rehearsal.clouds.catalogue import GPUS
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context
+from orchestrator.rehearsal.clouds.placement import NO_CAPACITY, PodRequest, ProblemError, check, place
+from orchestrator.rehearsal.clouds.records import Pod, Volume
+from orchestrator.rehearsal.hosts import HostSpec
+
+UNSEEN = 4.0  # a fresh pod is missing from list and GET (reported, never documented)
+PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
+RESTARTING = 5.0
+_CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
+
+ACTIONS = {
+    "PROVISIONING": ["stop", "terminate"],
+    "STARTING": ["stop", "terminate"],
+    "RUNNING": ["stop", "restart", "terminate"],
+    "EXITED": ["start", "terminate"],
+    "ERROR": ["start", "terminate"],
+    "TERMINATED": [],
+}
+
+
+class Pods:
+    """Every pod of the account."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._leaving: set[str] = set()
+
+    def listing(self) -> list[Pod]:
+        """What the API shows, oldest first."""
+        return [pod for pod in self._context.records.pods.values() if self._visible(pod)]
+
+    def get(self, pod_id: str) -> Pod:
+        """A pod by id. ProblemError 404: unknown, ended, or too fresh (which no client can tell apart)."""
+        pod = self._context.records.pods.get(pod_id)
+        if pod is None or not self._visible(pod):
+            # Whether a terminated pod answers 404 at once is not documented; here it does.
+            raise ProblemError(404, "pod not found")
+        return pod
+
+    def _visible(self, pod: Pod) -> bool:
+        return pod.gone is None and self._context.clock.since(pod.created) >= UNSEEN
+
+    def volume(self, volume_id: str) -> Volume:
+        """A network volume by id, or ProblemError 404."""
+        volume = self._context.records.volumes.get(volume_id)
+        if volume is None or volume.gone is not None or volume.vendor != "runpod":
+            raise ProblemError(404, "network volume not found")
+        return volume
+
+    async def create(self, request: PodRequest) -> Pod:
+        """Make a pod, or raise ProblemError (nothing was made) or ReplyLostError (it was)."""
+        check(request)
+        volume = self.volume(request.volume_id) if request.volume_id else None
+        if self._context.faults.take("create-refused-capacity"):
+            raise ProblemError(400, NO_CAPACITY)
+        placement = place(request, volume)
+        pod = self._new(request, placement.place, placement.price_hour)
+        self._context.records.pods[pod.id] = pod
+        self._context.log(request.api, "create-machine", pod, vendor="runpod", price_hour=str(pod.price_hour))
+        self._context.run(pod.id, self._boot(pod))
+        if request.stop_after:
+            self._context.run(f"{pod.id} stop-after", self._fence(pod, request.stop_after, self.stop))
+        if request.terminate_after:
+            self._context.run(f"{pod.id} terminate-after", self._fence(pod, request.terminate_after, self.terminate))
+        return pod
+
+    def _new(self, request: PodRequest, where: str, price_hour: Decimal) -> Pod:
+        context, now = self._context, self._context.clock.now()
+        registered = "\n".join(context.records.account_keys) if request.start_ssh else ""
+        env = dict(request.env)
+        if request.start_jupyter:
+            env.setdefault("JUPYTER_PASSWORD", secrets.token_hex(8))
+        pod = Pod(
+            id=secrets.token_hex(7),
+            name=request.name,
+            created=now,
+            changed=now,
+            image=request.image,
+            args=request.args,
+            disk=request.disk,
+            ports=list(request.ports),
+            env=env,
+            registry=request.registry,
+            cloud=request.cloud,
+            place=where,
+            gpu_id=request.gpu_id,
+            gpu_count=request.gpu_count or 0,
+            cpu_id=request.cpu_id,
+            vcpu=request.vcpu,
+            price_hour=price_hour,
+            volume_id=request.volume_id,
+            mount_path=request.mount_path,
+            persistent=request.persistent,
+            public_key=request.env.get("SSH_PUBLIC_KEY") or request.env.get("PUBLIC_KEY") or registered,
+            private_ip=self._private_ip() if request.global_networking else None,
+            interruptible=request.bid is not None,
+            api_key="rpa_" + secrets.token_hex(16),
+            base_url=request.base_url,
+        )
+        pod.charge(price_hour, now)
+        return pod
+
+    def _private_ip(self) -> str:
+        """An address that processes can bind here: one of loopback's where it has many, as on Linux."""
+        if sys.platform != "linux":
+            return "127.0.0.1"
+        taken = {pod.private_ip for pod in self._context.records.pods.values() if pod.gone is None}
+        return next(ip for n in range(2, 255) if (ip := f"127.0.1.{n}") not in taken)
+
+    async def _boot(self, pod: Pod) -> None:
+        clock = self._context.clock
+        await clock.sleep(PROVISIONING)
+        self._move(pod, "STARTING")
+        await clock.sleep(STARTING)
+        await self._up(pod)
+
+    async def _up(self, pod: Pod) -> None:
+        """RUNNING comes before the ports do, as recorded from the live service."""
+        address = None
+        async with self._context.locked(pod.id):
+            # Without a published 22/tcp, or without a key, nobody gets in: then there is no host to emulate.
+            if "22/tcp" in pod.ports and pod.public_key:
+                try:
+                    host = await self._context.hosts.boot(self._spec(pod))
+                except (OSError, ValueError) as error:
+                    self._move(pod, "ERROR")
+                    self._context.log("cloud", "boot-failed", pod, reason=str(error))
+                    return
+                address = (host.host, host.port)
+        pod.started = self._context.clock.now()
+        self._move(pod, "RUNNING")
+        await self._context.clock.sleep(WITHOUT_ADDRESS)
+        pod.address = address
+        self._context.save()
+
+    def _spec(self, pod: Pod) -> HostSpec:
+        gpu = GPUS[pod.gpu_id] if pod.gpu_id else None
+        volume = self._context.records.volumes[pod.volume_id] if pod.volume_id else None
+        injected = {
+            "RUNPOD_POD_ID": pod.id,
+            "RUNPOD_DC_ID": pod.place,
+            "RUNPOD_POD_HOSTNAME": pod.id,
+            "RUNPOD_GPU_COUNT": str(pod.gpu_count),
+            "RUNPOD_CPU_COUNT": str(pod.vcpu or (gpu.vcpus * pod.gpu_count if gpu else 0)),
+            "RUNPOD_PUBLIC_IP": "127.0.0.1",
+            "RUNPOD_API_KEY": pod.api_key,
+            # Ours: so that what runs on the machine finds the emulator, as the SDK's own variable allows.
+            "RUNPOD_API_BASE_URL": pod.base_url,
+            "PUBLIC_KEY": pod.public_key,
+        } | ({"RUNPOD_VOLUME_ID": volume.id} if volume else {})
+        return HostSpec(
+            id=pod.id,
+            name=pod.name,
+            user="root",
+            gpu=gpu.id if gpu else "",
+            gpus=pod.gpu_count,
+            gpu_memory_mib=gpu.memory_mib if gpu else 0,
+            public_key=pod.public_key,
+            volume=volume.folder if volume else None,
+            env={**pod.env, **injected},
+        )
+
+    def _move(self, pod: Pod, status: str) -> None:
+        pod.status, pod.changed = status, self._context.clock.now()
+        self._context.save()
+
+    async def act(self, pod: Pod, action: str, api: str) -> None:
+        """Do what the action endpoint does. ProblemError 409: not in this status."""
+        if action not in ACTIONS[pod.status]:
+            raise ProblemError(409, f"cannot {action} a pod with status {pod.status}")
+        if pod.locked and action in {"stop", "restart"}:
+            raise ProblemError(409, "pod is locked")
+        await {"start": self.start, "stop": self.stop, "restart": self.restart, "terminate": self.terminate}[action](
+            pod, api
+        )
+
+    async def update(self, pod: Pod, changes: dict[str, Any], api: str) -> None:
+        """Change what may be changed; a change of the container restarts it. ProblemError 400, 404 or 409."""
+        if "templateId" in changes:
+            raise ProblemError(404, "template not found")
+        _check_mounts(pod, changes.get("mounts") or {})
+        if "globalNetworking" in changes and changes["globalNetworking"] != (pod.private_ip is not None):
+            # It would take effect at the next start only; gpuplan asks for it at create.
+            raise ProblemError(501, "the rehearsal sets globalNetworking at create only")
+        for key in ("name", "locked", "image", "args", "disk", "ports", "env", "registry"):
+            if key in changes:
+                setattr(pod, key, changes[key])
+        self._context.log(api, "update-machine", pod)
+        if pod.status == "RUNNING" and _CONTAINER & set(changes):
+            await self.restart(pod, api)
+
+    async def start(self, pod: Pod, api: str) -> None:
+        """Boot a stopped pod again. An interruptible one was outbid: ProblemError for want of machines."""
+        if pod.interruptible:
+            raise ProblemError(400, NO_CAPACITY)
+        pod.charge(pod.price_hour, self._context.clock.now())
+        self._move(pod, "PROVISIONING")
+        self._context.log(api, "start-machine", pod)
+        self._context.run(pod.id, self._boot(pod))
+
+    async def stop(self, pod: Pod, api: str) -> None:
+        """Release the machine: the container's disk is wiped, a persistent mount is kept."""
+        if pod.gone is None:
+            await self._down(pod)
+            pod.settle(self._context.clock.now())
+            self._move(pod, "EXITED")
+            self._context.log(api, "stop-machine", pod)
+
+    async def restart(self, pod: Pod, api: str) -> None:
+        """Restart the container in place; its SSH port changes."""
+        await self._down(pod)
+        self._move(pod, "STARTING")
+        self._context.log(api, "restart-machine", pod)
+        self._context.run(pod.id, self._again(pod))
+
+    async def _again(self, pod: Pod) -> None:
+        await self._context.clock.sleep(RESTARTING)
+        await self._up(pod)
+
+    async def terminate(self, pod: Pod, api: str) -> None:
+        """End a pod for good. Returns when every process of it is dead, unless delete-still-listed is armed."""
+        self._context.log(api, "destroy-machine", pod)
+        if pod.id in self._leaving:
+            return
+        if self._context.faults.take("delete-still-listed"):
+            self._leaving.add(pod.id)
+            self._context.run(f"{pod.id} leaving", self._linger(pod))
+            return
+        await self._gone(pod)
+
+    async def _linger(self, pod: Pod) -> None:
+        await self._context.clock.sleep(STILL_LISTED)
+        await self._gone(pod)
+
+    async def _gone(self, pod: Pod) -> None:
+        await self._down(pod, for_good=True)
+        if pod.gone is None:
+            pod.gone = self._context.clock.now()
+            pod.settle(pod.gone)
+            self._move(pod, "TERMINATED")
+        for fence in ("stop-after", "terminate-after"):
+            await self._context.halt(f"{pod.id} {fence}")
+
+    async def _fence(self, pod: Pod, moment: datetime, end: Callable[[Pod, str], Awaitable[None]]) -> None:
+        await self._context.clock.sleep_until(moment)
+        await end(pod, "cloud")
+
+    async def preempt(self, pod: Pod) -> None:
+        """Take the machine away unasked: the container's disk is wiped, the processes are killed, the port closes."""
+        await self._down(pod)
+        pod.settle(self._context.clock.now())
+        self._move(pod, "EXITED")
+        self._context.log("cloud", "preempt-machine", pod)
+
+    async def _down(self, pod: Pod, *, for_good: bool = False) -> None:
+        await self._context.halt(pod.id)
+        pod.address = None
+        await self._context.hosts.end(pod.id, keep_disk=pod.persistent is not None and not for_good)
+
+
+def _check_mounts(pod: Pod, mounts: dict[str, Any]) -> None:
+    """Nothing is attached late, and nothing is attached elsewhere: only a path may change."""
+    if "network" in mounts:
+        if not mounts["network"]:
+            raise ProblemError(400, "clearing mounts is not supported")
+        if pod.volume_id is None:
+            raise ProblemError(400, "a network mount cannot be added after create")
+        if mounts["network"][0]["volumeId"] != pod.volume_id:
+            raise ProblemError(400, "the volumeId of a network mount is immutable")
+        pod.mount_path = mounts["network"][0]["path"]
+    if "persistent" in mounts:
+        if pod.persistent is None:
+            raise ProblemError(400, "a persistent mount cannot be added after create")
+        pod.persistent = (mounts["persistent"]["size"], mounts["persistent"]["path"])

@@ -1,0 +1,206 @@
+"""RunPod's GraphQL: for what REST v2 lacks (interruptible pods, terminateAfter, the balance), and for the SDK 1.12."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, build_schema, execute, parse, validate
+
+from orchestrator.rehearsal.clouds.billing import cost
+from orchestrator.rehearsal.clouds.catalogue import GPUS, PLACES
+from orchestrator.rehearsal.clouds.context import Context, ReplyLostError
+from orchestrator.rehearsal.clouds.contracts import SPECS
+from orchestrator.rehearsal.clouds.gate import bearer, drop
+from orchestrator.rehearsal.clouds.graphql_requests import cpu_request, gpu_request
+from orchestrator.rehearsal.clouds.graphql_views import data_center_view, gpu_view, pod_view, volume_view
+from orchestrator.rehearsal.clouds.placement import ProblemError
+from orchestrator.rehearsal.clouds.pods import Pods
+from orchestrator.rehearsal.clouds.records import Pod
+
+API = "runpod-graphql"
+CREDIT = Decimal(1000)  # USD that the account began with
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the account, one of its pods (only about itself), or nobody (the catalogue alone)."""
+
+    account: bool
+    pod: Pod | None
+    base_url: str
+
+
+class RunPodGraphql:
+    """Executes real GraphQL: fields, aliases, fragments and variables as any server would."""
+
+    def __init__(self, context: Context, pods: Pods) -> None:
+        self._context, self._pods = context, pods
+        self._schema: GraphQLSchema = build_schema((SPECS / "runpod.graphql").read_text())
+        self._root: dict[str, Callable[..., Any]] = {
+            "myself": self._myself,
+            "pod": self._pod,
+            "gpuTypes": self._gpu_types,
+            "dataCenters": lambda _info: [data_center_view(place) for place in PLACES.values()],
+            "podFindAndDeployOnDemand": self._deploy,
+            "podRentInterruptable": self._deploy,
+            "deployCpuPod": self._deploy_cpu,
+            "podStop": self._stop,
+            "podResume": self._resume,
+            "podTerminate": self._terminate,
+        }
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer POST /graphql."""
+        agent = request.headers.get("User-Agent", "")
+        if not agent or agent.startswith("Python-urllib"):
+            return web.Response(status=403, text="error code: 1010", content_type="text/html")
+        if request.method != "POST":
+            return web.Response(status=405, headers={"Allow": "POST"})
+        caller = self._caller(request)
+        if caller is None:
+            return web.json_response({"errors": [{"message": "Unauthorized"}]}, status=401)
+        try:
+            status, reply = await self._execute(await request.read(), caller)
+        except ReplyLostError:
+            return drop(request)
+        return web.json_response(reply, status=status)
+
+    def _caller(self, request: web.Request) -> Caller | None:
+        key, base_url = bearer(request), f"{request.scheme}://{request.host}"
+        if key is None or key == self._context.records.runpod_key:
+            return Caller(account=key is not None, pod=None, base_url=base_url)
+        pods = self._context.records.pods.values()
+        pod = next((p for p in pods if p.api_key == key and p.gone is None), None)
+        return Caller(account=False, pod=pod, base_url=base_url) if pod else None
+
+    async def _execute(self, raw: bytes, caller: Caller) -> tuple[int, dict[str, Any]]:
+        try:
+            wanted = json.loads(raw)
+            source = wanted["query"]
+            if not isinstance(source, str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            return 400, _invalid("GraphQL operations must contain a non-empty `query`.", "BAD_REQUEST")
+        try:
+            document = parse(source)
+        except GraphQLError as error:
+            return 400, _invalid(error.message, "GRAPHQL_PARSE_FAILED")
+        if errors := validate(self._schema, document):
+            return 400, {"errors": [_error(error, "GRAPHQL_VALIDATION_FAILED") for error in errors]}
+        result = execute(
+            self._schema,
+            document,
+            root_value=self._root,
+            context_value=caller,
+            variable_values=wanted.get("variables"),
+            operation_name=wanted.get("operationName"),
+            field_resolver=_resolve,
+        )
+        done = result if isinstance(result, ExecutionResult) else await result
+        lost = [error for error in done.errors or [] if isinstance(error.original_error, ReplyLostError)]
+        if lost:
+            raise ReplyLostError
+        if done.data is None and done.errors and all(error.path is None for error in done.errors):
+            # Variables that do not fit their types: a request error too.
+            return 400, {"errors": [_error(error, "BAD_USER_INPUT") for error in done.errors]}
+        reply: dict[str, Any] = {"data": done.data}
+        if done.errors:
+            # Business errors come with HTTP 200: seen live.
+            reply["errors"] = [_error(error, "RUNPOD") for error in done.errors]
+        return 200, reply
+
+    # -- queries --------------------------------------------------------------------------------------------------
+
+    def _view(self, pod: Pod) -> dict[str, Any]:
+        return pod_view(pod, self._context.clock.now())
+
+    def _myself(self, info: Any) -> dict[str, Any]:
+        _require_account(info.context)
+        records, now = self._context.records, self._context.clock.now()
+        running = [pod for pod in records.pods.values() if pod.spans and pod.spans[-1].end is None]
+        spent = sum((cost(thing, now) for thing in (*records.pods.values(), *self._runpod_volumes())), Decimal(0))
+        return {
+            "id": "user_rehearsal",
+            "email": "me@example.com",
+            "pubKey": "\n".join(records.account_keys),
+            "clientBalance": float(CREDIT - spent),
+            "currentSpendPerHr": float(sum((pod.price_hour for pod in running), Decimal(0))),
+            "spendLimit": 80,
+            "pods": [self._view(pod) for pod in self._pods.listing()],
+            "networkVolumes": [volume_view(volume) for volume in self._context.volumes("runpod")],
+        }
+
+    def _runpod_volumes(self) -> list[Any]:
+        return [volume for volume in self._context.records.volumes.values() if volume.vendor == "runpod"]
+
+    def _pod(self, info: Any, input: dict[str, Any] | None = None) -> dict[str, Any] | None:  # noqa: A002 - the API's word
+        try:
+            return self._view(self._own(info.context, (input or {}).get("podId") or ""))
+        except ProblemError:
+            return None  # what an unknown pod answers is not documented; SDKs take null for it
+
+    def _gpu_types(self, _info: Any, input: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: A002
+        wanted = input or {}
+        ids = {wanted["id"]} if wanted.get("id") else set(wanted.get("ids") or GPUS)
+        return [gpu_view(gpu) for gpu in GPUS.values() if gpu.id in ids]
+
+    # -- mutations ------------------------------------------------------------------------------------------------
+
+    async def _deploy(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+        _require_account(info.context)
+        return await self._create(gpu_request(input, API, info.context.base_url))
+
+    async def _deploy_cpu(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+        _require_account(info.context)
+        return await self._create(cpu_request(input, API, info.context.base_url))
+
+    async def _create(self, request: Any) -> dict[str, Any]:
+        pod = await self._pods.create(request)
+        if self._context.faults.take("create-reply-lost"):
+            raise ReplyLostError
+        return self._view(pod)
+
+    async def _stop(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+        pod = self._own(info.context, input["podId"])
+        await self._pods.act(pod, "stop", API)
+        return self._view(pod)
+
+    async def _resume(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+        pod = self._own(info.context, input["podId"])
+        await self._pods.act(pod, "start", API)
+        return self._view(pod)
+
+    async def _terminate(self, info: Any, input: dict[str, Any]) -> None:  # noqa: A002
+        await self._pods.terminate(self._own(info.context, input["podId"]), API)
+
+    def _own(self, caller: Caller, pod_id: str) -> Pod:
+        """The account's pod; a pod's own key (RUNPOD_API_KEY on the machine) is good for that pod alone."""
+        if caller.pod is not None and caller.pod.id == pod_id:
+            return caller.pod
+        _require_account(caller)
+        return self._pods.get(pod_id)
+
+
+def _require_account(caller: Caller) -> None:
+    if not caller.account:
+        raise ProblemError(403, "Unauthorized")
+
+
+def _resolve(source: Any, info: Any, **arguments: Any) -> Any:
+    value = source.get(info.field_name)
+    return value(info, **arguments) if callable(value) else value
+
+
+def _invalid(message: str, code: str) -> dict[str, Any]:
+    return {"errors": [{"message": message, "extensions": {"code": code}}]}
+
+
+def _error(error: GraphQLError, code: str) -> dict[str, Any]:
+    row = dict(error.formatted)
+    row["extensions"] = {"code": code}
+    return row
