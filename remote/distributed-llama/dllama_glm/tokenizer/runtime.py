@@ -1,0 +1,130 @@
+"""The tokenizer of a running model: `load` a `.t` file, then text to ids and ids to text."""
+
+import codecs
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dllama_glm.formats import tokenizer_file as format_
+from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
+from dllama_glm.tokenizer import chat, pipeline
+from dllama_glm.tokenizer.boundary import BoundaryEncoder
+
+
+class DecodeStream:
+    """Turns ids into text one by one; bytes of an unfinished character are held back until it is complete."""
+
+    def __init__(self, piece: Callable[[int], bytes]) -> None:
+        self._piece = piece
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """Return the text that `token_id` completes, often a whole word and sometimes nothing yet."""
+        return self._decoder.decode(self._piece(token_id))
+
+    def flush(self) -> str:
+        """Return what is held back (as U+FFFD, since it never became a character) and begin anew."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest
+
+
+class Tokenizer:
+    """Ids and text of one vocabulary. Ids equal Hugging Face's where the file has our extension, else upstream's.
+
+    `vocab_size` counts padding rows; ids from `n_tokens` on are padding and must never be sampled.
+    `eos_ids` all end a generation. `bos_id` is None where the model has no such token.
+    `prefix_ids` go in front of a raw prompt, `encode` does not add them (GLM: `[gMASK]<sop>`); `prompt_ids` does both.
+    """
+
+    def __init__(self, content: TokenizerFile) -> None:
+        extension = content.extension
+        self.vocab_size = len(content.tokens)
+        self.n_tokens = extension.n_tokens if extension else self.vocab_size
+        self.eos_ids = content.eos_ids
+        self.prefix_ids = extension.prefix_ids if extension else ()
+        self.chat_template = content.chat_template
+        self._tokens = content.tokens
+        if extension is not None:
+            self.bos_id = extension.bos_id
+            self._exact = pipeline.assemble(content)
+            self._names = pipeline.options(extension).get("special_tokens", {})
+            special = {record.id for record in extension.records if record.flags & format_.SPECIAL}
+            self._silent = frozenset((*special, *range(extension.n_tokens, self.vocab_size)))
+        else:
+            self.bos_id = content.bos_id if content.add_bos and 0 <= content.bos_id < self.vocab_size else None
+            self._exact = None
+            self._rule = BoundaryEncoder(content)
+            self._names = self._standard_names()
+            self._silent = frozenset((*content.eos_ids, content.bos_id))
+
+    def _standard_names(self) -> dict[str, str]:
+        named = {"bos_token": self.bos_id, "eos_token": next(iter(self.eos_ids), None)}
+        return {
+            name: self._tokens[token_id].decode("utf-8", "replace")
+            for name, token_id in named.items()
+            if token_id is not None
+        }
+
+    def encode(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Return the ids of `text`; special tokens written out in it become their ids.
+
+        `add_special` adds what the tokenizer itself puts around a text (a bos, say). Raises TokenizerError.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise TokenizerError("the text is not valid Unicode (it holds half of a surrogate pair)") from None
+        if self._exact is not None:
+            ids: list[int] = self._exact.encode(text, add_special_tokens=add_special).ids
+            return ids
+        bos = [self.bos_id] if add_special and self.bos_id is not None else []
+        return bos + self._rule.encode(text)
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids to feed for a raw prompt: the prefix that the model was trained with, then the text."""
+        return [*self.prefix_ids, *self.encode(text)]
+
+    def piece(self, token_id: int) -> bytes:
+        """Return the bytes of a token, also of a special one. Raises TokenizerError for an unknown id."""
+        if not 0 <= token_id < self.vocab_size:
+            raise TokenizerError(f"token id {token_id} is not in the vocabulary of {self.vocab_size}")
+        return self._tokens[token_id]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Return the text of `ids`; what is no UTF-8 becomes U+FFFD. Raises TokenizerError for an unknown id."""
+        pieces = [self.piece(token_id) for token_id in ids if not (skip_special and token_id in self._silent)]
+        if self._exact is not None:
+            text: str = self._exact.decode(list(ids), skip_special_tokens=skip_special)
+            return text
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def decode_stream(self, *, skip_special: bool = True) -> DecodeStream:
+        """Return a decoder for ids as they come; special tokens and padding print nothing with `skip_special`."""
+        return DecodeStream(lambda token_id: b"" if skip_special and token_id in self._silent else self.piece(token_id))
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
+        """Return the text that the chat template makes of `messages`, ready for the assistant's turn.
+
+        `variables` reach the template (`tools`, `enable_thinking`, `add_generation_prompt`). Raises TokenizerError.
+        """
+        if self.chat_template is None:
+            raise TokenizerError(
+                "this tokenizer has no chat template: the model was not trained to chat, use inference"
+            )
+        values = {"add_generation_prompt": True, "tools": None, "documents": None, **self._names, **variables}
+        return chat.render(self.chat_template, messages, values)
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> list[int]:
+        """Return the ids to feed for a conversation (`{"role": ..., "content": ...}` each). Raises TokenizerError."""
+        return self.encode(self.render_chat(messages, **variables), add_special=False)
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Load a `.t` file. Raises TokenizerError naming the file where it is missing, damaged or of another kind."""
+    path = Path(path)
+    content = format_.read(path)
+    try:
+        return Tokenizer(content)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from None
