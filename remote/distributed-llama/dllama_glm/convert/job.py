@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_glm.convert.chunks import cut
+from dllama_glm.convert.crew import crew_size
 from dllama_glm.convert.output import Output
-from dllama_glm.convert.pipeline import Pipeline, settings
+from dllama_glm.convert.pipeline import Pipeline
 from dllama_glm.convert.plan import Plan
 from dllama_glm.convert.progress import Progress, State
 from dllama_glm.convert.reader import ShardReader
 
+# Values in one piece of work: it stays in the processor's cache from reading to writing.
+_CHUNK_VALUES = 1 << 20
+_LOW_MEMORY_VALUES = 1 << 18
 _SLOW_COMPILE = 0.5
 
 
@@ -51,9 +55,9 @@ def convert(plan: Plan, path: Path, progress: Progress, *, low_memory: bool = Fa
 
 
 def _fill(plan: Plan, output: Output, reader: ShardReader, progress: Progress, *, low_memory: bool) -> Result:
-    how = settings(low_memory=low_memory)
-    chunks = cut(plan.sources, how.chunk_values, skip=output.resumed)
-    pipeline = Pipeline(chunks, reader, output, how.workers)
+    values = _LOW_MEMORY_VALUES if low_memory else _CHUNK_VALUES
+    chunks = cut(plan.sources, values, skip=output.resumed)
+    pipeline = Pipeline(chunks, reader, output, crew_size(low_memory=low_memory))
     began = time.monotonic()
     pipeline.warm_up()
     compiled = time.monotonic() - began

@@ -74,6 +74,10 @@ class Progress:
             self._told = now
             self._tell(state, now)
 
+    def finish(self) -> None:
+        """Take the bar away."""
+        self._clear()
+
     def _speed(self, state: State, now: float) -> tuple[float, float | None]:
         """(bytes a second, seconds left or None)."""
         elapsed = max(now - self._started, 1e-6)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dllama_glm.formats.float_types import BLOCK_VALUES, FloatType
+from dllama_glm.formats.float_types import BLOCK_VALUES, FloatType, decode
 from dllama_glm.quantise.cache import prepare_cache
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -52,10 +52,7 @@ class Encoder:
 
         Raises NotStorable for a value that is not finite or a number too large for a half.
         """
-        if source.ctypes.data % 2:
-            source = source.copy()
-        words = source.view(np.uint16)
-        words.flags.writeable = False
+        words = _words(source)
         size = ITEM_BYTES[dtype] // 2
         count = len(words) // size
         whole = count // BLOCK_VALUES * BLOCK_VALUES
@@ -81,3 +78,45 @@ def widen(source: Bytes, dtype: str) -> npt.NDArray[np.float32]:
     if dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.frombuffer(raw, "<f2" if dtype == "F16" else "<f4").astype(np.float32)
+
+
+class ErrorMeter:
+    """What storing values in one type costs; making one imports the compiler."""
+
+    def __init__(self, float_type: FloatType) -> None:
+        prepare_cache()
+        from dllama_glm.quantise import errors
+
+        self._loop = {
+            FloatType.F16: errors.errors_f16,
+            FloatType.Q40: errors.errors_q40,
+            FloatType.Q80: errors.errors_q80,
+        }.get(float_type)
+        self._float_type = float_type
+
+    def warm_up(self) -> None:
+        """Load the compiled loop, or compile it now."""
+        self.measure(
+            np.zeros(2 * BLOCK_VALUES, np.uint8), "BF16", np.zeros(self._float_type.nbytes(BLOCK_VALUES), np.uint8)
+        )
+
+    def measure(self, source: Bytes, dtype: str, stored: Bytes) -> tuple[float, float]:
+        """(largest difference, sum of squares) between values and what `stored` gives back; F32 loses nothing."""
+        if self._loop is None:
+            return 0.0, 0.0
+        words = _words(source)
+        whole = len(source) // ITEM_BYTES[dtype] // BLOCK_VALUES * BLOCK_VALUES
+        largest, total = self._loop(words, _KINDS[dtype], stored[: self._float_type.nbytes(whole)])
+        if whole * ITEM_BYTES[dtype] < len(source):
+            rest = stored[self._float_type.nbytes(whole) :]
+            tail = widen(source[whole * ITEM_BYTES[dtype] :], dtype) - decode(rest, self._float_type)
+            largest = max(largest, float(np.abs(tail).max()))
+            total += float((tail.astype(np.float64) ** 2).sum())
+        return float(largest), float(total)
+
+
+def _words(source: Bytes) -> Words:
+    """The same bytes as 16-bit words; copied only if they lie at an odd address."""
+    words = (source.copy() if source.ctypes.data % 2 else source).view(np.uint16)
+    words.flags.writeable = False
+    return words

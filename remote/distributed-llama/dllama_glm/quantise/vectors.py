@@ -19,38 +19,41 @@ _WORDS, _FLOATS, _INTS = ir.VectorType(_I16, 32), ir.VectorType(_FLOAT, 32), ir.
 _SIGN = 0x80000000
 
 
-def _splat(value: float, kind: ir.Type = _I32, count: int = 32) -> ir.Constant:
+def splat(value: float, kind: ir.Type = _I32, count: int = 32) -> ir.Constant:
+    """A constant vector of `count` times the same value."""
     return ir.Constant(ir.VectorType(kind, count), [value] * count)
 
 
-def _fill(builder: Any, scalar: Any) -> Any:
+def fill(builder: Any, scalar: Any) -> Any:
     """A vector with the same run-time value in all 32 places."""
     single = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, ir.Constant(_FLOATS, ir.Undefined), _splat(0))
+    return builder.shuffle_vector(single, ir.Constant(_FLOATS, ir.Undefined), splat(0))
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: ir.Type) -> Any:
+def address(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: ir.Type) -> Any:
+    """A pointer to a vector that begins at element `index` of an array."""
     data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _load(context: Any, builder: Any, array_type: Any, array: Any, first: Any, kind: int) -> Any:
+def load(context: Any, builder: Any, array_type: Any, array: Any, first: Any, kind: int) -> Any:
     """The bits, as float32, of the 32 values from value `first` on."""
     if kind == F32:
         words = builder.mul(first, ir.Constant(_I64, 2))
-        return builder.load(_address(context, builder, array_type, array, words, _INTS), align=2)
-    words = builder.load(_address(context, builder, array_type, array, first, _WORDS), align=2)
+        return builder.load(address(context, builder, array_type, array, words, _INTS), align=2)
+    words = builder.load(address(context, builder, array_type, array, first, _WORDS), align=2)
     wide = builder.zext(words, _INTS)
     if kind == BF16:
-        return builder.shl(wide, _splat(16))
+        return builder.shl(wide, splat(16))
     # A half: its bits moved in place are the value times 2**-112, subnormals included, which one product corrects.
-    moved = builder.shl(builder.and_(wide, _splat(0x7FFF)), _splat(13))
-    scaled = builder.fmul(builder.bitcast(moved, _FLOATS), _splat(2.0**112, _FLOAT))
-    sign = builder.shl(builder.and_(wide, _splat(0x8000)), _splat(16))
+    moved = builder.shl(builder.and_(wide, splat(0x7FFF)), splat(13))
+    scaled = builder.fmul(builder.bitcast(moved, _FLOATS), splat(2.0**112, _FLOAT))
+    sign = builder.shl(builder.and_(wide, splat(0x8000)), splat(16))
     return builder.or_(builder.bitcast(scaled, _INTS), sign)
 
 
-def _reduce_smax(builder: Any, vector: Any) -> Any:
+def reduce_smax(builder: Any, vector: Any) -> Any:
+    """The largest of 32 signed numbers."""
     name = "llvm.vector.reduce.smax.v32i32"
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, [_INTS]), name)
     return builder.call(function, [vector])
@@ -62,9 +65,9 @@ def extremes(typing_context, src, first, kind):  # type: ignore[no-untyped-def] 
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = _load(context, builder, signature.args[0], arguments[0], arguments[1], number)
-        high = builder.zext(_reduce_smax(builder, bits), _I64)
-        low = builder.zext(_reduce_smax(builder, builder.xor(bits, _splat(_SIGN))), _I64)
+        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+        high = builder.zext(reduce_smax(builder, bits), _I64)
+        low = builder.zext(reduce_smax(builder, builder.xor(bits, splat(_SIGN))), _I64)
         return builder.or_(high, builder.shl(low, ir.Constant(_I64, 32)))
 
     return types.int64(src, types.int64, kind), codegen
@@ -76,11 +79,11 @@ def put_q40(typing_context, src, first, inverse, out, at, kind):  # type: ignore
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = _load(context, builder, signature.args[0], arguments[0], arguments[1], number)
-        value = builder.fmul(builder.bitcast(bits, _FLOATS), _fill(builder, arguments[2]))
-        value = builder.fadd(value, _splat(8.5, _FLOAT))
+        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+        value = builder.fmul(builder.bitcast(bits, _FLOATS), fill(builder, arguments[2]))
+        value = builder.fadd(value, splat(8.5, _FLOAT))
         for compare, bound in ((">", 0.0), ("<", 15.0)):
-            limit = _splat(bound, _FLOAT)
+            limit = splat(bound, _FLOAT)
             value = builder.select(builder.fcmp_ordered(compare, value, limit), value, limit)
         nibbles = builder.trunc(builder.fptosi(value, _INTS), ir.VectorType(_I8, 32))
         low, high = (
@@ -89,8 +92,8 @@ def put_q40(typing_context, src, first, inverse, out, at, kind):  # type: ignore
             )
             for start in (0, 16)
         )
-        packed = builder.or_(low, builder.shl(high, _splat(4, _I8, 16)))
-        target = _address(context, builder, signature.args[3], arguments[3], arguments[4], packed.type)
+        packed = builder.or_(low, builder.shl(high, splat(4, _I8, 16)))
+        target = address(context, builder, signature.args[3], arguments[3], arguments[4], packed.type)
         builder.store(packed, target, align=1)
         return context.get_dummy_value()
 
@@ -103,13 +106,13 @@ def put_q80(typing_context, src, first, inverse, out, at, kind):  # type: ignore
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = _load(context, builder, signature.args[0], arguments[0], arguments[1], number)
-        value = builder.fmul(builder.bitcast(bits, _FLOATS), _fill(builder, arguments[2]))
+        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+        value = builder.fmul(builder.bitcast(bits, _FLOATS), fill(builder, arguments[2]))
         # Adding and taking away 1.5 * 2**23 leaves no room for a fraction: the addition rounds it away.
-        value = builder.fadd(value, _splat(12582912.0, _FLOAT))
-        value = builder.fsub(value, _splat(12582912.0, _FLOAT))
+        value = builder.fadd(value, splat(12582912.0, _FLOAT))
+        value = builder.fsub(value, splat(12582912.0, _FLOAT))
         packed = builder.trunc(builder.fptosi(value, _INTS), ir.VectorType(_I8, 32))
-        target = _address(context, builder, signature.args[3], arguments[3], arguments[4], packed.type)
+        target = address(context, builder, signature.args[3], arguments[3], arguments[4], packed.type)
         builder.store(packed, target, align=1)
         return context.get_dummy_value()
 
@@ -122,8 +125,8 @@ def put_f32(typing_context, src, first, out, at, kind):  # type: ignore[no-untyp
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = _load(context, builder, signature.args[0], arguments[0], arguments[1], number)
-        target = _address(context, builder, signature.args[2], arguments[2], arguments[3], _INTS)
+        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+        target = address(context, builder, signature.args[2], arguments[2], arguments[3], _INTS)
         builder.store(bits, target, align=1)
         return context.get_dummy_value()
 
@@ -136,9 +139,9 @@ def put_f16(typing_context, src, first, out, at, kind):  # type: ignore[no-untyp
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = _load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
         halves = builder.trunc(_halves(builder, bits), _WORDS)
-        target = _address(context, builder, signature.args[2], arguments[2], arguments[3], _WORDS)
+        target = address(context, builder, signature.args[2], arguments[2], arguments[3], _WORDS)
         builder.store(halves, target, align=1)
         return context.get_dummy_value()
 
@@ -147,15 +150,15 @@ def put_f16(typing_context, src, first, out, at, kind):  # type: ignore[no-untyp
 
 def _halves(builder: Any, bits: Any) -> Any:
     """Float32 bits to half bits. Below 2**-14 adding one half shifts the fraction into the half's place and rounds."""
-    magnitude = builder.and_(bits, _splat(0x7FFFFFFF))
-    shifted = builder.fadd(builder.bitcast(magnitude, _FLOATS), _splat(0.5, _FLOAT))
-    small = builder.sub(builder.bitcast(shifted, _INTS), _splat(0x3F000000))
-    odd = builder.and_(builder.lshr(magnitude, _splat(13)), _splat(1))
-    rebased = builder.sub(magnitude, _splat(0x38000000 - 0xFFF))
-    normal = builder.lshr(builder.add(rebased, odd), _splat(13))
-    half = builder.select(builder.icmp_unsigned("<", magnitude, _splat(0x38800000)), small, normal)
-    half = builder.select(builder.icmp_unsigned("<", magnitude, _splat(0x47800000)), half, _splat(0x7C00))
-    return builder.or_(half, builder.lshr(builder.and_(bits, _splat(_SIGN)), _splat(16)))
+    magnitude = builder.and_(bits, splat(0x7FFFFFFF))
+    shifted = builder.fadd(builder.bitcast(magnitude, _FLOATS), splat(0.5, _FLOAT))
+    small = builder.sub(builder.bitcast(shifted, _INTS), splat(0x3F000000))
+    odd = builder.and_(builder.lshr(magnitude, splat(13)), splat(1))
+    rebased = builder.sub(magnitude, splat(0x38000000 - 0xFFF))
+    normal = builder.lshr(builder.add(rebased, odd), splat(13))
+    half = builder.select(builder.icmp_unsigned("<", magnitude, splat(0x38800000)), small, normal)
+    half = builder.select(builder.icmp_unsigned("<", magnitude, splat(0x47800000)), half, splat(0x7C00))
+    return builder.or_(half, builder.lshr(builder.and_(bits, splat(_SIGN)), splat(16)))
 
 
 @intrinsic
@@ -173,7 +176,7 @@ def half_bits(typing_context, value):  # type: ignore[no-untyped-def] # noqa: AN
     """The bits of the half nearest to a float32, ties to even, as an int32."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        bits = builder.bitcast(_fill(builder, arguments[0]), _INTS)
+        bits = builder.bitcast(fill(builder, arguments[0]), _INTS)
         return builder.extract_element(_halves(builder, bits), ir.Constant(_I32, 0))
 
     return types.int32(types.float32), codegen
