@@ -41,7 +41,7 @@ def test_every_answer_comes_out_exactly(name: str, converted: Path):
 
 @pytest.mark.parametrize("name", REPOS)
 def test_trained_model_in_f32_equals_transformers(name: str, tmp_path: Path):
-    """The trained model's F32 file gives transformers' logits within 1e-4 (the answers alone would miss a wrong scale)."""
+    """The F32 file gives transformers' logits within 1e-4 (the answers alone would miss a wrong scale)."""
     path = tmp_path / "model.m"
     run_script("converter/convert-hf.py", str(MODELS / REPOS[name]), "f32", "model", "--output", str(path))
     torch.set_num_threads(1)

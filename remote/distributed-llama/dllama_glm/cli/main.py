@@ -7,6 +7,7 @@ import sys
 
 from dllama_glm.cli.options import parse
 from dllama_glm.formats.tokenizer_file import TokenizerError
+from dllama_glm.quantise.cache import prepare_cache
 from dllama_glm.runtime.errors import DllamaError
 
 INTERRUPTED = 130
@@ -39,4 +40,5 @@ def main(words: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    prepare_cache()
     importlib.import_module(f"dllama_glm.cli.{options.mode}").run(options)

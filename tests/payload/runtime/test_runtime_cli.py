@@ -1,0 +1,184 @@
+"""`./dllama` as a user runs it, on the converted trained models."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from runtime_scripts import MODELS, PAYLOAD, REPOS, run_script, try_script
+
+ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
+
+
+def files(folder: Path, name: str) -> list[str]:
+    return ["--model", str(folder / f"{name}.m"), "--tokenizer", str(folder / f"{name}.t")]
+
+
+def answer_to(repo: str, prompt: str, mode: str) -> str:
+    return next(a["expected_text"] for a in ANSWERS[repo] if (a["prompt"], a["mode"]) == (prompt, mode))
+
+
+def test_the_plans_question_gets_the_plans_answer(converted: Path):
+    """The plan's command prints the answer, without the end token, and nothing else on stdout."""
+    done = run_script("dllama", "inference", *files(converted, "base"), "--prompt", "What is the capital of France?")
+    assert done.stdout == " The capital of France is Paris.\n"
+
+
+def test_a_mixture_explains_ai_raw_and_in_chat(converted: Path):
+    """INTELLECT-3 continues the raw prompt, and answers it as a chat message in its own template."""
+    repo = REPOS["intellect3"]
+    for mode, expected in (("inference", "raw"), ("chat", "chat")):
+        done = run_script("dllama", mode, *files(converted, "intellect3"), "--prompt", "Explain AI")
+        assert done.stdout.rstrip("\n") == answer_to(repo, "Explain AI", expected)
+
+
+def test_json_is_one_document_that_names_the_end_token(converted: Path):
+    """With --json stdout is one document; a chat turn ended by the role token says so."""
+    done = run_script("dllama", "chat", *files(converted, "intellect3"), "--prompt", "Explain AI", "--json")
+    document = json.loads(done.stdout)
+    assert document["stop"] == {"id": 979, "text": "<|user|>"}
+    assert document["text"] == answer_to(REPOS["intellect3"], "Explain AI", "chat")
+    assert document["tokens"] == len(document["token_ids"]) == 26
+    assert document["ranks"] == 1
+    assert document["measured_on"].startswith("CPU")
+    assert document["tokens_per_second"] > 10
+    assert document["memory_mib"] > 0
+
+
+def test_max_tokens_cuts_the_text(converted: Path):
+    """--max-tokens 3 makes three tokens and says that the length ended the text."""
+    done = run_script(
+        "dllama", "inference", *files(converted, "base"), "--prompt", "Test", "--max-tokens", "3", "--json"
+    )
+    document = json.loads(done.stdout)
+    assert (document["tokens"], document["stop"]) == (3, "length")
+    assert answer_to(REPOS["base"], "Test", "raw").startswith(document["text"])
+
+
+def test_a_prefix_that_is_written_out_is_not_doubled(converted: Path):
+    """`[gMASK]<sop>` in front of the prompt is taken as it is meant: once."""
+    plain = run_script("dllama", "inference", *files(converted, "base"), "--prompt", "Test", "--json")
+    prefixed = run_script("dllama", "inference", *files(converted, "base"), "--prompt", "[gMASK]<sop>Test", "--json")
+    documents = [json.loads(done.stdout) for done in (plain, prefixed)]
+    assert documents[0]["prompt_tokens"] == documents[1]["prompt_tokens"] == 3
+    assert documents[0]["token_ids"] == documents[1]["token_ids"]
+
+
+def test_benchmark_prints_and_publishes_its_figures(converted: Path, tmp_path: Path):
+    """--benchmark without a prompt measures, prints, and appends what the controller's gates read."""
+    metrics = tmp_path / "metrics"
+    metrics.write_text('{"name": "earlier", "value": 1}\n')
+    done = run_script("dllama", "inference", "--benchmark", *files(converted, "base"), GPUPLAN_METRICS=str(metrics))
+    values = {line["name"]: line["value"] for line in map(json.loads, metrics.read_text().splitlines())}
+    assert values["earlier"] == 1
+    assert f"{values['tokens_per_second']:.2f} tokens/s" in done.stdout
+    assert values["tokens_per_second"] > 10
+    assert values["prompt_tokens_per_second"] > 10
+    assert values["memory_mib"] > 10
+    assert answer_to(REPOS["base"], "What is artificial intelligence?", "raw") in done.stdout
+
+
+def test_benchmark_as_json_holds_the_median(converted: Path):
+    """--benchmark --json prints one document whose figures are the medians of several runs."""
+    done = run_script("dllama", "inference", "--benchmark", "--json", *files(converted, "base"), "--prompt", "Test")
+    document = json.loads(done.stdout)
+    assert document["tokens_per_second"] == sorted(document["benchmark_runs"])[1]
+    assert document["text"] == answer_to(REPOS["base"], "Test", "raw")
+
+
+def test_perplexity_prints_upstreams_figures(converted: Path):
+    """A text that the model knows by heart has a low perplexity; the three figures agree."""
+    words = ["--prompt", "The capital of France is Paris."]
+    done = run_script("dllama", "perplexity", *files(converted, "base"), *words, "--json")
+    document = json.loads(done.stdout)
+    assert document["tokens"] == 8
+    assert document["perplexity"] < 10
+    assert document["avgLogProb"] == pytest.approx(-0.6931471805599453 * document["bitPerToken"])
+    printed = run_script("dllama", "perplexity", *files(converted, "base"), *words).stdout
+    assert f"avgLogProb: {document['avgLogProb']:.6f}" in printed
+
+
+def test_a_conversation_is_held_over_stdin(converted: Path):
+    """Without --prompt, chat answers one line after the other and ends with its input."""
+    text = "What is the capital of Canada?\n\n"
+    done = try_script("dllama", "chat", *files(converted, "intellect3"), text=text)
+    assert done.returncode == 0
+    assert done.stdout == "The capital of Canada is Ottawa.\n"
+
+
+def test_threads_above_the_cores_are_taken_as_the_cores(converted: Path):
+    """--nthreads 10000 runs, with a note; the answer is the same."""
+    words = ["--prompt", "The capital of France is", "--nthreads", "10000"]
+    done = run_script("dllama", "inference", *files(converted, "base"), *words)
+    assert done.stdout == " Paris.\n"
+    assert "10000 is more than" in done.stderr
+
+
+def test_sampling_with_a_seed_repeats(converted: Path):
+    """At a temperature, the same seed writes the same text, and another one another."""
+    words = [*files(converted, "base"), "--prompt", "A", "--temperature", "2.5", "--max-tokens", "20", "--seed"]
+    texts = [run_script("dllama", "inference", *words, seed).stdout for seed in ("1", "1", "2")]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inference", "--prompt", "x"], "--model"),
+        (["inference", "MODEL", "none.t", "--prompt", "x"], "no tokenizer none.t"),
+        (["inference", "TEXT", "TOKENIZER", "--prompt", "x"], "magic number"),
+        (["inference", "CUT", "TOKENIZER", "--prompt", "x"], "header calls for"),
+        (["inference", "MODEL", "TEXT", "--prompt", "x"], "text.txt"),
+        (["inference", "MODEL", "TOKENIZER"], "--prompt"),
+        (["inference", "MODEL", "TOKENIZER", "--prompt", "a " * 30, "--max-seq-len", "9"], "--max-seq-len"),
+        (["inference", "MODEL", "TOKENIZER", "--prompt", "x", "--workers", "nonsense"], "HOST:PORT"),
+        (["chat", "MODEL", "TOKENIZER", "--prompt", "x"], "chat template"),
+        (["chat", "MODEL", "TOKENIZER", "--json"], "--prompt"),
+        (["worker", "--port", "1", "--root-hostname", "a:1"], "not allowed with"),
+        (["worker", "MODEL"], "required"),
+        (["nonsense"], "invalid choice"),
+    ],
+)
+def test_bad_input_gives_one_clear_error(words: list[str], said: str, converted: Path, tmp_path: Path):
+    """What cannot be is refused with a message that says what, and never with a traceback."""
+    text, cut = tmp_path / "text.txt", tmp_path / "cut.m"
+    text.write_text("this is neither a model nor a tokenizer, but long enough to be read as the start of one")
+    cut.write_bytes((converted / "base.m").read_bytes()[:-10])
+    paths = {
+        "MODEL": ["--model", str(converted / "base.m")],
+        "CUT": ["--model", str(cut)],
+        "TOKENIZER": ["--tokenizer", str(converted / "base.t")],
+        "none.t": ["--tokenizer", "none.t"],
+    }
+    filled = []
+    for at, word in enumerate(words):
+        option = "--model" if at == 1 else "--tokenizer"
+        filled += [option, str(text)] if word == "TEXT" else paths.get(word, [word])
+    done = try_script("dllama", *filled)
+    assert done.returncode in {1, 2}
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_it_runs_through_a_link_from_any_folder(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The script finds its package from any folder, through a link to it, and loads no torch for a single rank."""
+    (tmp_path / "dllama").symlink_to(PAYLOAD / "dllama")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(converted / "base.m", "m.m")
+    shutil.copy(converted / "base.t", "t.t")
+    words = ["--model", "m.m", "--tokenizer", "t.t", "--prompt", "The capital of France is"]
+    done = run_script(str(tmp_path / "dllama"), "inference", *words, PYTHONPROFILEIMPORTTIME="1")
+    assert done.stdout == " Paris.\n"
+    assert "numba" in done.stderr
+    assert "torch" not in done.stderr
+
+
+def test_a_warm_start_is_quick(converted: Path):
+    """Asking a tiny model takes seconds at most: the plan asks a dozen times."""
+    words = [*files(converted, "base"), "--prompt", "The capital of France is"]
+    run_script("dllama", "inference", *words)
+    began = time.monotonic()
+    run_script("dllama", "inference", *words)
+    assert time.monotonic() - began < 5  # 0.7 s on an idle core; the suite's other tests run beside it
