@@ -42,7 +42,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request and return its last line. Errors are values here: nothing is raised."""
     wire = importlib.import_module("gpuplan_agent.wire")
     try:
-        op = request.get("op")
+        op = request["op"]
         if op not in MODULES:
             raise wire.AgentError("bad_request", f"there is no operation {op!r}")
         module = importlib.import_module(f"gpuplan_agent.{MODULES[op]}")
@@ -54,8 +54,16 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "os_error"
         return {"ok": False, "code": code, "message": str(error)}
-    except (KeyError, TypeError, ValueError) as error:
-        return {"ok": False, "code": "bad_request", "message": f"{request.get('op')}: {type(error).__name__}: {error}"}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return {"ok": False, "code": "bad_request", "message": f"{type(error).__name__}: {error}{_place(error)}"}
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, for whoever has to find out whether the request or the agent is wrong."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace else ""  # noqa: PTH119
 
 
 def main() -> int:

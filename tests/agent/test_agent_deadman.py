@@ -1,0 +1,75 @@
+"""The dead-man's switch: a machine that nobody asks after ends its own bill."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.agent.conftest import Machine, eventually
+
+
+def beat(machine: Machine, seconds: float, **facts: Any) -> dict[str, Any]:
+    return machine.ask("heartbeat", deadman_s=seconds, end_bill='echo "bill ended by $0" >> "$HOME/bill"', **facts)
+
+
+def test_without_heartbeats_the_bill_is_ended_once(machine: Machine):
+    """After the last heartbeat's time nothing new starts and the bill is ended, once; a late heartbeat is told so."""
+    assert beat(machine, 0.5)["ok"]
+    assert machine.start("job", "true")["ok"]
+    eventually((machine.home / "bill").exists)
+    assert machine.start("other", "true")["code"] == "deadman"
+    assert beat(machine, 60)["code"] == "deadman"
+    assert (machine.home / "bill").read_text().count("ended") == 1
+    eventually(lambda: not [line for line in machine.processes().values() if "agent.py" in line])
+
+
+def test_heartbeats_keep_the_machine(machine: Machine):
+    """As long as heartbeats come, nothing happens; many of them make one switch."""
+    for _ in range(8):
+        assert beat(machine, 1.5)["ok"]
+        time.sleep(0.1)
+    assert machine.start("job", "true")["ok"]
+    assert not (machine.home / "bill").exists()
+    assert len([line for line in machine.processes().values() if "agent.py" in line]) <= 2
+
+
+def test_a_running_step_goes_on_to_its_end(machine: Machine):
+    """A step that runs when the heartbeats end is not disturbed; the bill ends after it. A service is not waited for."""
+    machine.start("service", "echo up; sleep 600", service=True)
+    machine.start("step", 'sleep 1.5; echo "step ended" >> "$HOME/bill"')
+    assert beat(machine, 0.3)["ok"]
+    eventually(lambda: (machine.home / "bill").exists() and "bill ended" in (machine.home / "bill").read_text())
+    assert (machine.home / "bill").read_text().splitlines()[0] == "step ended"
+
+
+def test_a_controller_that_comes_back_in_time_keeps_the_machine(machine: Machine):
+    """Heartbeats that come again while a step still runs undo the alarm."""
+    machine.start("step", "sleep 1.2")
+    assert beat(machine, 0.3)["ok"]
+    time.sleep(0.5)
+    assert machine.start("new", "true")["code"] == "deadman"
+    assert beat(machine, 60)["ok"]
+    machine.watch("step")
+    assert machine.start("new", "true")["ok"]
+    time.sleep(0.7)
+    assert not (machine.home / "bill").exists()
+
+
+def test_steps_are_stopped_if_that_was_asked_for(machine: Machine):
+    """With a time after which steps are to stop, a running step is stopped, and then the bill is ended."""
+    machine.start("step", "sleep 600")
+    assert beat(machine, 0.2, stop_after_s=0.6)["ok"]
+    eventually((machine.home / "bill").exists)
+    _, end = machine.watch("step")
+    assert end["stopped"]
+
+
+def test_a_machine_that_was_started_again_begins_anew(machine: Machine):
+    """The end of an earlier boot's bill does not bind the machine after a restart."""
+    machine.env["GPUPLAN_BOOT_ID"] = "first"
+    beat(machine, 0.1)
+    eventually((machine.home / "bill").exists)
+    assert machine.start("job", "true")["code"] == "deadman"
+    machine.env["GPUPLAN_BOOT_ID"] = "second"
+    assert beat(machine, 60)["ok"]
+    assert machine.start("job", "true")["ok"]

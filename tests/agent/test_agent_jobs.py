@@ -1,0 +1,257 @@
+"""Jobs: how they start, end, are stopped, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.conftest import Machine, eventually
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "number"),
+    [
+        ("true", 0, None),
+        ("exit 7", 7, None),
+        ("false; echo not reached", 1, None),  # -e
+        ("false | true", 1, None),  # pipefail
+        ("kill -TERM $$", 143, 15),
+        ("no-such-program-here", 127, None),
+    ],
+)
+def test_exit_codes(machine: Machine, command: str, code: int, number: int | None):
+    """A job's end carries its shell's exit code, and 128 + the number where a signal ended it."""
+    log, end = machine.run("job", command)
+    assert (end["exit"], end["signal"]) == (code, number)
+    assert "not reached" not in log
+    assert not (end["timed_out"] or end["stopped"] or end["lost"])
+
+
+def test_both_outputs_are_logged_in_order(machine: Machine):
+    """Standard output and standard error are one log, in the order in which they were written."""
+    log, end = machine.run("job", "echo one; echo two >&2; echo three; printf 'no newline'")
+    assert log == "one\ntwo\nthree\nno newline"
+    assert end["log_bytes"] == len(log)
+
+
+def test_starting_twice_runs_once(machine: Machine):
+    """A job is started once for its id: while it runs and after its end, asking again only says where it stands."""
+    assert machine.start("job", "echo ran >> count; sleep 0.5")["state"] == "running"
+    assert machine.start("job", "echo ran >> count")["state"] == "running"
+    machine.watch("job")
+    assert machine.start("job", "echo ran >> count")["state"] == "ended"
+    assert (machine.workspace / "count").read_text() == "ran\n"
+
+
+def test_ten_starts_at_once_run_once(machine: Machine):
+    """Starts of the same job at the same moment run it once, and all are answered."""
+    facts: dict[str, Any] = {"cwd": str(machine.workspace), "env": {}, "secrets": {}, "timeout_s": 60}
+    running = [machine.begin("start", job="job", command="echo ran >> count", **facts) for _ in range(10)]
+    replies = [machine.replies(process)[-1] for process in running]
+    assert all(reply["ok"] for reply in replies)
+    machine.watch("job")
+    assert (machine.workspace / "count").read_text() == "ran\n"
+
+
+def test_the_job_ends_when_its_shell_ends(machine: Machine):
+    """A child in the background that holds the output open, even in a session of its own, delays nothing and is killed."""
+    command = "nohup sleep 600 & setsid sleep 601 & (setsid nohup sleep 602 &) ; for i in 1 2 3; do echo $i; done"
+    began = time.monotonic()
+    log, end = machine.run("job", command)
+    assert time.monotonic() - began < 20
+    assert log.endswith("1\n2\n3\n")
+    assert end["exit"] == 0
+    assert not [line for line in machine.processes().values() if "sleep 60" in line]
+
+
+def test_a_stopped_job_keeps_its_last_lines(machine: Machine):
+    """The last line that a stopped job wrote is the last of the streamed log and of the machine's file."""
+    machine.start("job", "nohup sleep 600 & i=0; while true; do i=$((i+1)); echo line $i; sleep 0.002; done")
+    eventually(lambda: (machine.job("job") / "log").exists() and (machine.job("job") / "log").stat().st_size > 500)
+    end = machine.ask("stop", job="job", grace_s=5)["end"]
+    log, _ = machine.watch("job")
+    assert end["stopped"]
+    assert end["exit"] == 143
+    lines = (machine.job("job") / "log").read_text().splitlines()
+    assert log.splitlines() == lines
+    assert lines[-1] == f"line {len([line for line in lines if line.startswith('line')])}"
+    assert not [line for line in machine.processes().values() if "sleep 600" in line]
+
+
+def test_stop_kills_what_ignores_the_request(machine: Machine):
+    """A job that ignores SIGTERM is killed when the grace is over."""
+    machine.start("job", "trap '' TERM; echo ready; while true; do sleep 0.05; done")
+    eventually(lambda: "ready" in (machine.job("job") / "log").read_text())
+    began = time.monotonic()
+    end = machine.ask("stop", job="job", grace_s=0.5)["end"]
+    assert 0.4 < time.monotonic() - began < 10
+    assert end["exit"] == 137
+    assert end["stopped"]
+    assert not end["oom"], "we killed it ourselves"
+
+
+def test_stopping_an_ended_job_changes_nothing(machine: Machine):
+    """Stop of a job that has ended says how it had ended."""
+    machine.run("job", "exit 3")
+    end = machine.ask("stop", job="job", grace_s=1)["end"]
+    assert (end["exit"], end["stopped"]) == (3, False)
+
+
+def test_time_out(machine: Machine):
+    """At its time-out the whole of a job is ended, and its end says why."""
+    log, end = machine.run("job", "echo begun; (sleep 600; echo never) & sleep 601; echo never", timeout_s=0.4)
+    assert log == "begun\n"
+    assert end["timed_out"]
+    assert not end["oom"]
+    assert end["ended"] - end["started"] < 15
+    assert not [line for line in machine.processes().values() if "sleep 60" in line]
+
+
+def test_a_kill_that_was_not_ours_counts_as_out_of_memory(machine: Machine):
+    """Exit 137 that we did not cause is taken for the kernel's kill for want of memory."""
+    _, end = machine.run("job", "bash -c 'kill -9 $$'")
+    assert end["exit"] == 137
+    assert end["oom"]
+
+
+def test_secrets_reach_the_job_and_no_file(machine: Machine):
+    """A secret is in the job's environment, in no file under the machine's home or memory, no command line, no log."""
+    secret = "s3cr3t-token-value"
+    command = 'test "$TOKEN" = "$(rev <<< eulav-nekot-t3rc3s)"; echo "it is $TOKEN"; sleep 1'
+    machine.start("job", command, secrets={"TOKEN": secret})
+    eventually(lambda: "it is" in (machine.job("job") / "log").read_text())
+    everywhere = [machine.home, machine.workspace, Path("/dev/shm"), Path("/tmp") / "gpuplan"]
+    holders = [
+        path
+        for root in everywhere
+        for path in (root.rglob("*") if root.exists() else [])
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+    assert holders == []
+    assert secret not in subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, check=True).stdout.decode()
+    log, end = machine.watch("job")
+    assert log == "it is ***\n"
+    assert end["exit"] == 0
+    assert machine.ask("jobs")["jobs"][0]["job"] == "job"
+    assert "TOKEN" in (machine.job("job") / "request.json").read_text(), "its name is kept, its text is not"
+
+
+def test_files_of_a_job_are_private(machine: Machine):
+    """What the agent keeps is readable by its user only."""
+    machine.run("job", "echo x")
+    for path in (
+        machine.home / ".gpuplan",
+        machine.job("job"),
+        machine.job("job") / "log",
+        machine.job("job") / "exit.json",
+    ):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_awkward_names_arrive_byte_for_byte(machine: Machine):
+    """Spaces, quotes, dollars, leading dashes and newlines in job ids, folders and values change nothing on the way."""
+    cwd = machine.workspace / "a b" / 'c\'d "e" $HOME ~'
+    cwd.mkdir(parents=True)
+    values = {
+        "ONE": 'it\'s "x" $HOME `id` \\',
+        "TWO": "two\nlines",
+        "THREE": " spaces ",
+        "FOUR": "-rf",
+        "FIVE": "grüße",
+    }
+    command = 'pwd -P > out; python3 -c \'import json, os; json.dump(dict(os.environ), open("-rf", "w"))\''
+    log, end = machine.run("run/phase/step with 'quotes' /1", command, cwd=str(cwd), env=values)
+    assert end["exit"] == 0, log
+    assert (cwd / "out").read_text() == f"{cwd}\n"
+    seen = json.loads((cwd / "-rf").read_text())
+    assert {name: seen[name] for name in values} == values
+    assert machine.ask("jobs")["jobs"][0]["job"] == "run/phase/step with 'quotes' /1"
+
+
+def test_a_command_that_begins_with_a_dash_is_a_command(machine: Machine):
+    """A command text is never taken for an option of the shell."""
+    log, end = machine.run("job", "-x; echo no")
+    assert end["exit"] == 127
+    assert "-x" in log
+
+
+def test_the_environment_of_a_job(machine: Machine):
+    """A job finds the workspace, the metrics file, and in PATH what comes first, then the venv."""
+    log, _ = machine.run("job", 'echo "$WORKSPACE"; echo "$GPUPLAN_METRICS"; echo "$PATH"')
+    workspace, metrics, path = log.splitlines()
+    assert workspace == str(machine.workspace)
+    assert metrics == str(machine.job("job") / "metrics")
+    assert path.split(":")[:2] == [str(machine.bin), str(machine.home / ".gpuplan" / "venv" / "bin")]
+
+
+def test_metrics(machine: Machine):
+    """Figures that a job reports come with its end, the last of each name; a line that is none does no harm."""
+    lines = [
+        '{"name": "speed", "value": 1}',
+        "rubbish",
+        '{"value": 2}',
+        '{"name": "speed", "value": 12.5}',
+        "[]",
+        '{"na',
+    ]
+    command = "\n".join(f"echo '{line}' >> \"$GPUPLAN_METRICS\"" for line in lines)
+    _, end = machine.run("job", command)
+    assert end["metrics"] == {"speed": 12.5}
+
+
+def test_peaks_come_from_the_gpus(machine: Machine):
+    """Peaks are the highest of what nvidia-smi reported, also for a job that is over at once; [N/A] is left out."""
+    machine.tool("nvidia-smi", "echo '0, 1000, 80000, 10'; echo '1, 60000, 80000, 97'; echo '2, [N/A], [N/A], 5'")
+    _, end = machine.run("job", "true")
+    peaks = end["peaks"]
+    assert (peaks["gpu_memory_percent"], peaks["gpu_memory_mib"], peaks["gpu_utilisation"]) == (75.0, 60000.0, 97.0)
+    assert peaks["disk_free_mib_min"] > 0
+
+
+def test_a_hanging_nvidia_smi_holds_nothing_up(machine: Machine):
+    """A driver tool that never answers delays neither the log nor the end by much."""
+    machine.tool("nvidia-smi", "sleep 600")
+    began = time.monotonic()
+    log, end = machine.run("job", "echo x")
+    assert (log, end["exit"]) == ("x\n", 0)
+    assert time.monotonic() - began < 10
+    assert not [line for line in machine.processes().values() if "sleep 600" in line]
+
+
+def test_a_killed_supervisor_is_an_end_too(machine: Machine):
+    """When its supervisor is killed, a job counts as ended and lost, what is left of it is killed, and it is not run again."""
+    machine.start("job", "echo x; sleep 600")
+    eventually(lambda: "x" in (machine.job("job") / "log").read_text())
+    os.kill(int((machine.job("job") / "supervisor").read_text()), signal.SIGKILL)
+    _, end = machine.watch("job")
+    assert end["lost"]
+    assert end["exit"] == 255
+    assert machine.start("job", "echo again >> count")["state"] == "ended"
+    assert not (machine.workspace / "count").exists()
+    eventually(lambda: not [line for line in machine.processes().values() if "sleep 600" in line])
+
+
+def test_refusals_leave_nothing(machine: Machine):
+    """What cannot be started is refused with a code, and can be started rightly afterwards."""
+    assert machine.start("job", "true", cwd="/no/such/folder")["code"] == "no_cwd"
+    assert machine.start("job", "true", cwd="relative")["code"] == "bad_request"
+    assert machine.start("job", "x" * 200_000)["code"] == "bad_request"
+    assert machine.start("job", "true", env={"A=B": "c"})["code"] == "bad_request"
+    assert machine.ask("watch", job="job", offset=0)["code"] == "no_job"
+    assert machine.ask("stop", job="job")["code"] == "no_job"
+    assert machine.run("job", "echo now")[0] == "now\n"
+
+
+def test_bad_requests_are_answered(machine: Machine):
+    """Whatever is asked, the answer is one line with a code, never a traceback."""
+    for facts in ({"op": "nothing"}, {"op": "start"}, {"op": "lease", "name": 3}, {"op": "files", "root": "x"}):
+        reply = machine.ask(**facts)
+        assert (reply["ok"], reply["code"]) == (False, "bad_request"), reply
