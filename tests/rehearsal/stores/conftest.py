@@ -1,0 +1,45 @@
+"""The rehearsal's stores on ports of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from orchestrator.rehearsal.s3_gate import REGION, S3
+from orchestrator.rehearsal.switches import Switches
+
+
+@pytest.fixture(scope="session")
+def s3_switches() -> Switches:
+    return Switches()
+
+
+@pytest.fixture(scope="session")
+def s3(s3_switches: Switches) -> Iterator[S3]:
+    store = S3(switches=s3_switches)
+    store.start()
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def client(s3: S3):
+    """A boto3 client as the controller makes it."""
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        retries={"total_max_attempts": 1},
+        read_timeout=10,
+        connect_timeout=5,
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+        region_name=REGION,
+        config=config,
+    )
