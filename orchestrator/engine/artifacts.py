@@ -9,11 +9,11 @@ import posixpath
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator.agent import Agent
 from orchestrator.engine.context import Context, now
 from orchestrator.errors import ConnectionLost, MachineLost, StepFailed
 from orchestrator.ledger import tables
 from orchestrator.ports import ArtifactStore, Part, Upload
+from orchestrator.transport.agent import Agent
 
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
 STALLS = 5  # rounds without a single new part before an upload is given up
@@ -115,7 +115,7 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
             with partial.open("ab") as out:
                 if out.tell() > file["bytes"]:
                     out.truncate(0)
-                for chunk in context.agents(machine).fetch(path, out.tell()):
+                for chunk in context.agents(machine).transport.fetch(path, out.tell()):
                     out.write(chunk)
                     context.control.check()
                 os.fsync(out.fileno())
@@ -129,6 +129,24 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
             return
         partial.unlink()  # not what the manifest says: from the beginning
     raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
+
+
+def fetch_from_store(store: ArtifactStore, file: dict[str, Any], target: Path) -> str:
+    """Bring one uploaded file home, going on with what is there; return "fetched" or "already there"."""
+    name = safe(str(file["name"]))
+    final, partial = target / name, target / f"{name}.partial"
+    if final.exists() and final.stat().st_size == file["bytes"] and _sha256(final) == file["sha256"]:
+        return "already there"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("ab") as out:
+        for chunk in store.read(str(name), out.tell()):
+            out.write(chunk)
+        os.fsync(out.fileno())
+    if _sha256(partial) != file["sha256"]:
+        partial.unlink()
+        raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
+    partial.replace(final)
+    return "fetched"
 
 
 def safe(name: str) -> PurePosixPath:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from orchestrator.agent import Agent
 from orchestrator.engine import hub_check
 from orchestrator.engine.context import Context
 from orchestrator.errors import GpuplanError, Interrupted, StepFailed
@@ -14,6 +13,7 @@ from orchestrator.ledger import tables
 from orchestrator.lifecycle import StepState
 from orchestrator.model import Deliverable, HubCheckout, Phase
 from orchestrator.plan.globs import matches
+from orchestrator.transport.agent import Agent
 
 GOOD = (StepState.DONE, StepState.UP_TO_DATE, StepState.READY)
 
@@ -49,7 +49,7 @@ class Deliverables:
     def _answer(self, wanted: Deliverable) -> str:
         """How the question was answered; StepFailed: what does not hold."""
         if wanted.machine:
-            return f"agent answers in {self._agent.hello().workspace}"
+            return f"agent answers in {self._agent.workspace}"
         if wanted.file:
             return self._file(wanted.file, wanted.min_bytes or 0)
         if wanted.same:

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.agent import Agent
 from orchestrator.engine.control import Control
 from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.plan import PhaseRun, done_keys, resolve
 from orchestrator.ports import ArtifactStore, Clock, Provider
 from orchestrator.secret import Secret
+from orchestrator.transport.agent import Agent
 
 
 class Agents(Protocol):
@@ -23,6 +23,10 @@ class Agents(Protocol):
 
     def __call__(self, machine: str) -> Agent:
         """The machine's agent; ConnectionLost when it cannot be reached."""
+        ...
+
+    def hold(self, machine: str, volume: str) -> None:
+        """Keep renewing this run's lease on a volume, through that machine."""
         ...
 
     def drop(self, machine: str) -> None:
@@ -41,8 +45,15 @@ class Hub(Protocol):
 class Payload(Protocol):
     """What is laid on the machine."""
 
-    hash: str
-    files: Mapping[str, str]  # path -> sha256
+    @property
+    def hash(self) -> str:
+        """The name of its content."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Path -> sha256."""
+        ...
 
     def push(self, agent: Agent) -> str:
         """Bring it to the machine's workspace, unless that very content is there; return its folder there."""

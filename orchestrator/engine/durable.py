@@ -83,6 +83,11 @@ class _PlainJson(DBOSSerializer):
         return data
 
 
+def _kind(error: errors.GpuplanError) -> str:
+    """The name of the error's nearest class in orchestrator.errors: an adapter may have finer ones."""
+    return str(next(c.__name__ for c in type(error).__mro__ if c is getattr(errors, c.__name__, None)))
+
+
 @DBOS.dbos_class()
 class _Workflows(DBOSConfiguredInstance):
     """Workflow functions for DBOS; what they do is in the story."""
@@ -118,7 +123,7 @@ class _Workflows(DBOSConfiguredInstance):
             try:
                 return {"value": body()}
             except errors.GpuplanError as error:
-                return {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+                return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
             except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
                 with self._debug_log.open("a") as log:
                     log.write(f"in {name}:\n{traceback.format_exc()}\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from orchestrator.agent import Agent
 from orchestrator.engine.context import Context
 from orchestrator.errors import StepFailed
 from orchestrator.model import HubCheckout
+from orchestrator.transport.agent import Agent
 
 SHOWN = 5  # wrong files that a message names
 
@@ -36,7 +36,7 @@ def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout
 
 def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo: HubCheckout | None) -> str:
     """Check every shard that the folder's index names; return a sentence on it. StepFailed: what is wrong."""
-    text = agent.read(f"{workspace}/{folder}/model.safetensors.index.json")
+    text = agent.read(f"{folder}/model.safetensors.index.json")
     if text is None:
         raise StepFailed(f"{folder} has no model.safetensors.index.json")
     shards = sorted(set(json.loads(text)["weight_map"].values()))

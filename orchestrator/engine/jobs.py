@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.errors import ConnectionLost, HostKeyChanged, MachineLost
+from orchestrator.transport.replies import JobEnd
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
@@ -76,7 +77,7 @@ def follow(
                 job, log.offset, on_log=log.add, stop=lambda: stop() or context.control.stopping
             )
             if end is not None:
-                return asdict(end)
+                return _plain(end)
             if context.control.stopping:
                 _stop_quietly(context, machine, job, log)
                 context.control.check()
@@ -103,6 +104,20 @@ def _stop_quietly(context: Context, machine: str, job: str, log: StepLog) -> Non
 def stop(context: Context, machine: str, job: str, log: StepLog) -> None:
     """Stop a service's job; its machine being gone is as good."""
     _stop_quietly(context, machine, job, log)
+
+
+def _plain(end: JobEnd) -> dict[str, Any]:
+    """A job's end as a plain value, for the record."""
+    return {
+        "exit": end.exit,
+        "oom": end.oom,
+        "timed_out": end.timed_out,
+        "stopped": end.stopped,
+        "lost": end.lost,
+        "seconds": end.seconds,
+        "peaks": {name: value for name, value in asdict(end.peaks).items() if value is not None},
+        "metrics": {name: value for name, value in end.metrics.items() if isinstance(value, int | float)},
+    }
 
 
 def last_lines(path: Path, count: int = 15) -> str:

@@ -14,15 +14,16 @@ from orchestrator.errors import (
     Ambiguous,
     ConnectionLost,
     GpuplanError,
-    MachineLost,
     ProviderUnavailable,
     Refused,
+    StepFailed,
 )
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import ENDED, MachineState
 from orchestrator.ports import Address, MachineSpec, MachineStatus, MachineView, Offer
 
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time
+FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
 DESTROY_S = 600.0  # how long a machine may take to be gone, in the cloud's time
 ENDED_STATUSES = (MachineStatus.STOPPED, MachineStatus.FAILED)
 
@@ -114,6 +115,7 @@ class Machines:
         """Wait until the machine answers over SSH and its GPUs work. {"ready": bool, "why": str}."""
         row = self._ledger.one(tables.machines, name=name)
         give_up = now() + self._scaled(self._context.spec.plan.settings.readiness_seconds)
+        faulty_until: float | None = None
         seen = "nothing"
         while now() < give_up:
             self._context.control.check()
@@ -128,8 +130,10 @@ class Machines:
                     return {"ready": True, "why": ""}
             except (ProviderUnavailable, ConnectionLost) as error:
                 seen = error.message
-            except MachineLost as error:
-                return {"ready": False, "why": error.message}
+            except StepFailed as error:  # it was reached, but its GPUs (or its Python) do not work
+                seen = error.message
+                faulty_until = faulty_until or now() + self._scaled(FAULT_S)
+                give_up = min(give_up, faulty_until)
             self._context.clock.sleep(POLL_S)
         return {"ready": False, "why": f"{name} was not ready in time; last seen: {seen}"}
 
@@ -140,7 +144,7 @@ class Machines:
         )  # fmt: skip
 
     def _greet(self, name: str, gpus: int) -> None:
-        """First contact: agent, a real call on each GPU, heartbeat. MachineLost: its GPUs do not work."""
+        """First contact: agent, and a real call on each GPU. StepFailed: a GPU is missing or does not work."""
         agent = self._context.agents(name)
         hello = agent.hello()
         if gpus and not self._context.spec.ssh_host:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.agent import Agent
 from orchestrator.engine import artifacts
 from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context, now
@@ -21,6 +21,7 @@ from orchestrator.model import Phase
 from orchestrator.plan import candidates, fits, memory_of
 from orchestrator.ports import ArtifactStore, Offer
 from orchestrator.retry import retrying
+from orchestrator.transport.agent import Agent
 
 LEASE_S = 180.0  # real seconds without renewal after which another run may take the volume
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
@@ -83,7 +84,7 @@ class PhaseWork:
         found: list[Offer] = []
         for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
             on_sale = self._patiently(
-                lambda s=spot: self._context.provider.offers(gpus=need.count if need.gpu else 0, spot=s)
+                partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
             )
             found += candidates(need, on_sale, place=spec.place, spot=spot)
         return [_plain(offer) for offer in found]
@@ -113,10 +114,11 @@ class PhaseWork:
         rows = self._context.machines(name)
         try:
             for row in rows:
-                self._reaching(str(row["name"]), lambda m=str(row["name"]): self.machines.prepare(m))
+                self._reaching(str(row["name"]), partial(self.machines.prepare, str(row["name"])))
             if volume := self._phase(name).volume:
                 root = str(rows[0]["name"])
                 self._reaching(root, lambda: self._context.agents(root).lease(volume.name, self._context.run, LEASE_S))
+                self._context.agents.hold(root, volume.name)
         except MachineLost as error:
             return error.message
         return ""
@@ -245,7 +247,7 @@ class PhaseWork:
         if not volume or not rows:
             return
         try:
-            self._context.agents(str(rows[0]["name"])).release(volume.name, self._context.run)
+            self._context.agents(str(rows[0]["name"])).lease(volume.name, self._context.run, LEASE_S, "release")
         except GpuplanError as error:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 
@@ -279,7 +281,7 @@ class PhaseWork:
             raise MachineLost(f"{name} has no machine any more")
         machine = str(rows[0]["name"])
         agent = self._context.agents(machine)
-        return machine, (agent, agent.hello().workspace)
+        return machine, (agent, agent.workspace)
 
     def _offer(self, row: Row) -> Offer:
         return Offer(

@@ -7,10 +7,10 @@ import posixpath
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.agent import Agent
 from orchestrator.engine.context import Context, now
 from orchestrator.ledger import tables
 from orchestrator.plan import StepRun
+from orchestrator.transport.agent import Agent
 
 FOLDER = ".gpuplan/done"
 
@@ -35,7 +35,7 @@ def _hash(sha256: str | None) -> dict[str, str]:
 
 def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> dict[str, Any] | None:
     """The volume's record of this very step, if every file that it names still has the size it had; else None."""
-    text = agent.read(_path(workspace, context.keys[run.id]))
+    text = agent.read(_path(context.keys[run.id]))
     if text is None:
         return None
     try:
@@ -63,11 +63,11 @@ def write(
     files = created(agent, workspace, run)
     key = context.keys[run.id]
     record = {"step": run.id, "key": key, "run": context.run, "at": now(), "files": files} | extra
-    agent.write(_path(workspace, key), json.dumps(record, indent=1))
+    agent.write(_path(key), json.dumps(record, indent=1))
     if volume:
         context.ledger.put(tables.records, volume=volume, step=run.id, key=key, at=now())
     return files
 
 
-def _path(workspace: str, key: str) -> str:
-    return f"{workspace}/{FOLDER}/{key}.json"
+def _path(key: str) -> str:
+    return f"{FOLDER}/{key}.json"

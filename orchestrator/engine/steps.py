@@ -6,19 +6,22 @@ import posixpath
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from orchestrator.agent import Agent
 from orchestrator.engine import hub_check, jobs, records, write_up
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.durable import Recorder
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.spec import plain
-from orchestrator.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.engine.volumes import Volumes
+from orchestrator.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import StepState
 from orchestrator.model import RunsOn
 from orchestrator.plan import StepRun
+from orchestrator.secret import Secret
+from orchestrator.transport.agent import Agent
 
 GOOD = frozenset({StepState.DONE, StepState.UP_TO_DATE, StepState.READY})
 ENDED = GOOD | {StepState.FAILED, StepState.SKIPPED, StepState.INTERRUPTED, StepState.LOST}
@@ -26,6 +29,7 @@ LOG_KEPT = 64 * 1024  # characters of a step's output that its done-record keeps
 OUT_OF_MEMORY = 75  # the converter's own exit code for it
 KILLED = 137
 POLL_S = 0.05
+WRITE_UP = ".gpuplan/write-up.md"
 
 
 class Steps:
@@ -34,6 +38,7 @@ class Steps:
     def __init__(self, context: Context, machines: Machines) -> None:
         self._context = context
         self._machines = machines
+        self._volumes = Volumes(context)
         self._ledger = context.ledger
 
     # -- the story of one step -------------------------------------------------------------------------------------
@@ -78,7 +83,7 @@ class Steps:
         while True:
             number += 1
             job = self._job(phase, run, attempt, number)
-            end = recorder.record(f"run-{number}", lambda c=command, j=job: self._attempt(phase, run, c, j))
+            end = recorder.record(f"run-{number}", partial(self._attempt, phase, run, command, job))
             if end["exit"] == 0 and not end["timed_out"]:
                 return
             if self._out_of_memory(end) and run.step.on_oom and not low_memory:
@@ -126,7 +131,7 @@ class Steps:
             return False
         self._mark(phase, run, StepState.PENDING, detail="checking what is done")
         agent = self._agent(self._targets(phase, run)[0])
-        workspace = agent.hello().workspace
+        workspace = agent.workspace
         record = records.read(self._context, agent, workspace, run)
         if record is None:
             return False
@@ -145,9 +150,8 @@ class Steps:
                 pool.map(lambda t: self._on_machine(phase, run, command, f"{job}.{t[0]}", t), enumerate(targets))
             )
         worst = next((e for e in ends if e["exit"] != 0 or e["timed_out"]), ends[0])
-        self._metrics(run, worst.get("metrics") or {}, self._measured_on(targets[0]))
-        peaks = {name: value for name, value in (worst.get("peaks") or {}).items() if value is not None}
-        self._metrics(run, peaks, self._measured_on(targets[0]))
+        self._metrics(run, worst["metrics"], self._measured_on(targets[0]))
+        self._metrics(run, worst["peaks"], self._measured_on(targets[0]))
         return worst
 
     def _on_machine(self, phase: str, run: StepRun, command: str, job: str, target: tuple[int, str]) -> dict[str, Any]:
@@ -163,7 +167,7 @@ class Steps:
         while True:
             try:
                 agent = self._agent(machine)
-                workspace = agent.hello().workspace
+                workspace = agent.workspace
                 agent.start(
                     job,
                     self._command(agent, workspace, run, command),
@@ -175,7 +179,7 @@ class Steps:
                 )
                 self._context.announce(run.step.name, "started", machine)
                 return
-            except jobs.ConnectionLost as error:
+            except ConnectionLost as error:
                 if reason := self._machines.lost(machine):
                     raise MachineLost(f"{machine}: {reason}") from error
                 self._context.control.check()
@@ -185,7 +189,7 @@ class Steps:
         """Check what the step was to create, against the hub where it says so, and write its done-record."""
         machine = self._targets(phase, run)[0]
         agent = self._agent(machine)
-        workspace = agent.hello().workspace
+        workspace = agent.workspace
         if run.step.hub:
             hub_check.verify(self._context, agent, workspace, run.step.hub)
         missing = records.missing(agent, workspace, run)
@@ -204,7 +208,7 @@ class Steps:
         self._context.control.check()
         if run.step.hub:
             agent = self._agent(self._targets(phase, run)[0])
-            agent.clean_incomplete(posixpath.join(agent.hello().workspace, run.step.hub.dir))
+            agent.clean_incomplete(posixpath.join(agent.workspace, run.step.hub.dir))
 
     def _serve(self, phase: str, run: StepRun, attempt: int) -> None:
         """Start a service on its machines and wait until each is ready."""
@@ -218,7 +222,7 @@ class Steps:
             give_up = now() + run.step.ready.timeout
             end = jobs.follow(
                 self._context, self._machines, machine, job, log,
-                until=lambda m=machine, g=log, u=give_up: self._ready(run, m, g) or now() > u,
+                until=partial(self._settled, run, machine, log, give_up),
             )  # fmt: skip
             if end:
                 raise StepFailed(
@@ -228,12 +232,15 @@ class Steps:
                 jobs.stop(self._context, machine, job, log)
                 raise StepFailed(f"{run.id} was not ready after {run.step.ready.timeout:.0f} s")
 
+    def _settled(self, run: StepRun, machine: str, log: jobs.StepLog, give_up: float) -> bool:
+        return now() > give_up or self._ready(run, machine, log)
+
     def _ready(self, run: StepRun, machine: str, log: jobs.StepLog) -> bool:
         ready = run.step.ready
         assert ready
         if ready.log is not None:
             return ready.log in log.text()
-        return self._agent(machine).port_listens(ready.port or 0)
+        return listens(self._agent(machine), ready.port or 0)
 
     def _stop(self, phase: str, run: StepRun, attempt: int) -> None:
         """Stop the service's jobs and bring the rest of their logs home."""
@@ -275,16 +282,15 @@ class Steps:
             return 'cp -R "$GPUPLAN_PAYLOAD/." . && echo "payload $GPUPLAN_PAYLOAD_HASH laid over $PWD"'
         if run.step.builtin == "report":
             text = write_up.render(self._context, run.step)
-            source = f"{workspace}/.gpuplan/write-up.md"
-            agent.write(source, text)
-            return f"cp {shlex.quote(source)} {shlex.quote(run.step.creates[0])}"
+            agent.write(WRITE_UP, text)
+            return f"cp {shlex.quote(f'{workspace}/{WRITE_UP}')} {shlex.quote(run.step.creates[0])}"
         return command
 
     def _env(self, phase: str, run: StepRun, machine: str, agent: Agent) -> dict[str, str]:
         rows: list[Row] = self._context.machines(phase)
         names = [str(r["name"]) for r in rows]
         addresses = [str(r["private_ip"]) for r in rows]
-        workspace = agent.hello().workspace
+        workspace = agent.workspace
         return dict(run.env) | {
             "GPUPLAN_RUN": self._context.run,
             "GPUPLAN_PHASE": phase,
@@ -297,9 +303,9 @@ class Steps:
             "GPUPLAN_PAYLOAD_HASH": self._context.payload.hash,
         }
 
-    def _secrets(self, run: StepRun) -> dict[str, str]:
+    def _secrets(self, run: StepRun) -> dict[str, Secret]:
         names = [n for n in (*run.secrets, "GPUPLAN_TOKEN") if n in self._context.secrets]
-        return {name: self._context.secrets[name].reveal() for name in names}
+        return {name: self._context.secrets[name] for name in names}
 
     def _metrics(self, run: StepRun, values: dict[str, float], measured_on: str) -> None:
         for name, value in values.items():
@@ -312,8 +318,8 @@ class Steps:
         return str(self._ledger.one(tables.machines, name=machine)["measured_on"])
 
     def _volume(self, phase: str) -> str:
-        need = self._context.phase(phase).phase.volume
-        return need.name if need else ""
+        row = self._volumes.row(self._context.phase(phase).phase.volume)
+        return str(row["name"]) if row else ""
 
     def _out_of_memory(self, end: dict[str, Any]) -> bool:
         ours = end["stopped"] or end["timed_out"]
@@ -338,3 +344,11 @@ class Steps:
         ended: dict[str, Any] = {} if state == StepState.READY else {"ended_at": now()}
         recorder.record("end", lambda: self._mark(phase, run, state, detail=detail, **ended))
         return {"step": run.id, "state": str(state), "detail": detail}
+
+
+def listens(agent: Agent, port: int) -> bool:
+    """Whether something on the machine listens on that TCP port. Nobody is dialled: a worker takes one caller only."""
+    table = f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == \"0A\" {{print $2}}' | grep -q ':{port:04X}$'"
+    dial = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"
+    script = f"if [ -r /proc/net/tcp ]; then {table}; else {dial}; fi"
+    return agent.transport.run(f"bash -c {shlex.quote(script)}").exit == 0

@@ -6,6 +6,7 @@ phase:  volume -> machines -> payload -> steps (again on a new machine after a l
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from orchestrator.engine.context import Context, now
@@ -29,7 +30,7 @@ class Story:
 
     def run(self, recorder: Recorder) -> dict[str, Any]:
         """The whole run; {"outcome": str, "left": [what may still cost money]}."""
-        recorder.record("begin", lambda: self._move_run(RunState.RUNNING))
+        recorder.record("begin", partial(self._move_run, RunState.RUNNING))
         outcomes = []
         for phase in self._context.phases:
             name = phase.phase.name
@@ -40,7 +41,7 @@ class Story:
         outcome = worst(outcomes)
         recorder.record("tear-down", lambda: self._move_run(RunState.TEARING_DOWN, outcome=str(outcome)))
         left = recorder.record("end-machines", lambda: self._ending.machines(str(outcome)))
-        left += recorder.record("end-volume", lambda: self._ending.volume(outcome))
+        left += recorder.record("end-volume", partial(self._ending.volume, outcome))
         recorder.record("settle", self._ending.settle)
         if not left:
             recorder.record("done", lambda: self._move_run(RunState.DONE, ended_at=now()))
@@ -59,8 +60,8 @@ class Story:
             outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:
             outcome, why = Outcome.FAILED, str(error)
-        recorder.record("tear-down", lambda: self._work.tear_down(name, outcome, why))
-        recorder.record("end", lambda: self._work.finish(name))
+        recorder.record("tear-down", partial(self._work.tear_down, name, outcome, why))
+        recorder.record("end", partial(self._work.finish, name))
         return {"outcome": str(outcome)}
 
     def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
@@ -73,15 +74,15 @@ class Story:
 
     def _do(self, recorder: Recorder, name: str) -> tuple[Outcome, str]:
         work = self._work
-        recorder.record("provision", lambda: work.move(name, PhaseState.PROVISIONING))
-        volume = recorder.record("volume", lambda: work.volume(name))
+        recorder.record("provision", partial(work.move, name, PhaseState.PROVISIONING))
+        volume = recorder.record("volume", partial(work.volume, name))
         attempts = self._context.spec.plan.settings.max_replacements + 1
         for attempt in range(1, attempts + 1):
-            recorder.record(f"provision-{attempt}", lambda: work.move(name, PhaseState.PROVISIONING))
+            recorder.record(f"provision-{attempt}", partial(work.move, name, PhaseState.PROVISIONING))
             self._provision(recorder, name, attempt, volume)
-            lost = recorder.record(f"prepare-{attempt}", lambda: work.prepare(name))
+            lost = recorder.record(f"prepare-{attempt}", partial(work.prepare, name))
             if not lost:
-                recorder.record(f"run-{attempt}", lambda n=attempt: work.begin_steps(name, n))
+                recorder.record(f"run-{attempt}", partial(work.begin_steps, name, attempt))
                 results = self._run_steps(recorder, name, attempt)
                 losses = [r["detail"] for r in results if r["state"] == StepState.LOST]
                 if not losses:
@@ -90,29 +91,27 @@ class Story:
                     except MachineLost as error:
                         losses = [error.message]
                 lost = losses[0]
-            recorder.record(f"replace-{attempt}", lambda w=lost: work.replace(name, w))
+            recorder.record(f"replace-{attempt}", partial(work.replace, name, lost))
         raise NoMachine(f"{name} lost its machine {attempts} times; last: {lost}")
 
     def _provision(self, recorder: Recorder, name: str, attempt: int, volume: str) -> None:
         """Take over, or create, each node's machine: the first candidate that comes up."""
         work = self._work
-        if recorder.record(f"take-over-{attempt}", lambda: work.take_over(name)):
+        if recorder.record(f"take-over-{attempt}", partial(work.take_over, name)):
             return
-        offers = recorder.record(f"offers-{attempt}", lambda: work.offers(name))
-        for node in recorder.record(f"nodes-{attempt}", lambda: work.missing_nodes(name)):
+        offers = recorder.record(f"offers-{attempt}", partial(work.offers, name))
+        for node in recorder.record(f"nodes-{attempt}", partial(work.missing_nodes, name)):
             why = "nobody sells a machine that fits"
             for number, offer in enumerate(offers):
                 request = f"{attempt}.{node}.{number}"
-                machine = recorder.record(
-                    f"name-{request}", lambda r=request, n=node, o=offer: work.request(name, r, n, o)
-                )
-                made = recorder.record(f"create-{request}", lambda m=machine: work.create(name, m, volume))
+                machine = recorder.record(f"name-{request}", partial(work.request, name, request, node, offer))
+                made = recorder.record(f"create-{request}", partial(work.create, name, machine, volume))
                 if "created" in made:
-                    ready = recorder.record(f"wait-{request}", lambda m=machine: work.machines.wait(m))
+                    ready = recorder.record(f"wait-{request}", partial(work.machines.wait, machine))
                     if ready["ready"]:
                         break
                     made = {"refused": ready["why"], "account": False}
-                    recorder.record(f"end-{request}", lambda m=machine, w=ready["why"]: work.machines.destroy(m, w))
+                    recorder.record(f"end-{request}", partial(work.machines.destroy, machine, ready["why"]))
                 why = made["refused"]
                 if made["account"]:
                     raise NoMachine(why)
@@ -121,7 +120,7 @@ class Story:
 
     def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[dict[str, Any]]:
         """Start every step at once: each waits for its own needs. Services are stopped by a branch of their own."""
-        ids = recorder.record(f"steps-{attempt}", lambda: self._work.open_steps(name))
+        ids = recorder.record(f"steps-{attempt}", partial(self._work.open_steps, name))
         services = {s.id for s in self._context.phase(name).steps if s.step.ready}
         base = f"{self._context.run}/{name}"
         branches = [recorder.branch("step", name, i, str(attempt), id=f"{base}/{i}/{attempt}") for i in ids]
@@ -143,16 +142,16 @@ class Story:
         if StepState.INTERRUPTED in states and not failed:
             self._context.control.check()
             raise Interrupted("a step was interrupted")
-        recorder.record("collect", lambda: work.move(name, PhaseState.COLLECTING))
-        files = [] if failed else recorder.record("manifest", lambda: work.manifest(name))
+        recorder.record("collect", partial(work.move, name, PhaseState.COLLECTING))
+        files = [] if failed else recorder.record("manifest", partial(work.manifest, name))
         if files:
             for store in self._context.stores:
                 for file in files:
                     label = f"upload {store.url} {file['name']}"
-                    recorder.record(label, lambda s=store, f=file: work.upload(name, s, f))
-                recorder.record(f"put-manifest {store.url}", lambda s=store: work.put_manifest(name, s, files))
-            recorder.record("pull", lambda: work.pull(name, files))
-        answers = recorder.record("check", lambda: work.judge(name, files))
+                    recorder.record(label, partial(work.upload, name, store, file))
+                recorder.record(f"put-manifest {store.url}", partial(work.put_manifest, name, store, files))
+            recorder.record("pull", partial(work.pull, name, files))
+        answers = recorder.record("check", partial(work.judge, name, files))
         wrong = [f"{a['name']}: {a['detail']}" for a in answers if not a["ok"]]
         if failed or wrong:
             return Outcome.FAILED, "\n".join(failed or wrong)

@@ -1,0 +1,39 @@
+# Every target does the set-up that it needs, from nothing: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+DEMO_HOME ?= $(CURDIR)/.demo
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: install demo check test faults bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpuplan needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: install  ## the whole plan, rehearsed on this computer
+	@rm -rf "$(DEMO_HOME)"
+	GPUPLAN_HOME="$(DEMO_HOME)" $(BIN)/gpuplan run all --dry-run --yes
+
+check: install  ## style, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything that must hold, in under 15 minutes on 2 cores
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults"
+
+faults: install  ## disasters and kill points, exhaustively: long
+	$(BIN)/pytest -n 2 --dist loadgroup -m faults
+
+bench: install  ## what docs/benchmarks.md says, measured again on this computer
+	$(BIN)/python bench/converter.py
+
+clean:
+	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,0 +1,50 @@
+"""The application and the one place where an error becomes words and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from orchestrator.errors import ExitCode, GpuplanError
+
+app = typer.Typer(
+    name="gpuplan",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Run a multi-day GPU job from YAML: rent machines, push, run, check, upload, account, leave nothing running.",
+    epilog="Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 a step or deliverable failed, "
+    "4 no machine, 5 budget, 6 interrupted, 7 something may still be running.",
+)
+
+
+@app.callback()
+def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceback with an error.")) -> None:
+    if debug:
+        os.environ["GPUPLAN_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line and exit with the code of errors.ExitCode."""
+    from orchestrator.cli import ending, looking, machine, planning, running
+
+    assert all((ending, looking, machine, planning, running)), "importing them registers their commands"
+    debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
+    try:
+        app()
+    except GpuplanError as error:
+        if debug:
+            raise
+        typer.echo(f"gpuplan: {error}", err=True)
+        sys.exit(int(error.exit_code))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
+        sys.exit(int(ExitCode.DONE))
+    except Exception as error:  # the last word on any error is here
+        if debug:
+            raise
+        typer.echo(f"gpuplan: internal error: {type(error).__name__}: {error}\n  --debug shows where", err=True)
+        sys.exit(int(ExitCode.INTERNAL))

@@ -1,0 +1,68 @@
+"""Commands that go on with a run or end it: resume, down."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.common import Json, RunName, find_run, open_home
+from orchestrator.errors import StillRunning, UsageError
+
+WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
+
+
+@app.command()
+def resume(run: RunName = None, *, json: Json = False, yes: bool = typer.Option(False, "--yes", "-y")) -> None:
+    """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
+    from orchestrator.cli import running
+    from orchestrator.ledger import tables
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    row = ledger.one(tables.runs, id=spec.run)
+    if row["state"] == "DONE" and row["outcome"] == "succeeded":
+        typer.echo(f"{spec.run} is done; nothing to resume", err=True)
+        running.show_end(home, ledger, spec, json=json)
+        return
+    if row["state"] == "DONE":
+        following = home.following(spec.run)
+        spec = spec.model_copy(
+            update={"run": following, "previous": spec.run, "created_at": time.time(), "faults": (), "force": False}
+        )
+        running.begin(home, ledger, spec, yes=yes, json=json)
+        return
+    running.drive(home, ledger, spec, json=json)
+
+
+@app.command()
+def down(
+    run: RunName = None,
+    *,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Delete the run's volumes too, with what is on them.")
+    ] = False,
+) -> None:
+    """End whatever a run left: its machines, and with --volumes its volumes. Works beside a living or a dead process."""
+    from orchestrator.ledger import tables
+    from orchestrator.runner import end_run
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
+    give_up = time.monotonic() + WAIT_S
+    while time.monotonic() < give_up:
+        with home.lock(spec.run) as mine:
+            if mine:
+                left = end_run(home, spec, volumes=volumes or spec.dry_run)
+                break
+        time.sleep(0.5)
+    else:
+        raise UsageError(f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s")
+    if left:
+        raise StillRunning(
+            "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"
+        )
+    typer.echo(f"{spec.run}: nothing is running")

@@ -1,0 +1,73 @@
+"""Commands that reach a run's machines or its artifacts: ssh, pull."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.common import RunName, find_run, open_home
+from orchestrator.errors import NoMachine, StepFailed, UsageError
+
+
+@app.command()
+def ssh(
+    run: RunName = None,
+    *,
+    node: Annotated[int, typer.Option("--node", min=0, help="Which node of the phase (0: the root).")] = 0,
+    command: Annotated[str, typer.Option("--command", "-c", help="Run this instead of a shell.")] = "",
+) -> None:
+    """Open a shell on a running machine of a run."""
+    from orchestrator.commands import ssh_argv
+    from orchestrator.ledger import tables
+    from orchestrator.ports import Address
+    from orchestrator.transport.keys import key_file
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    rows = [r for r in ledger.all(tables.machines, run=spec.run, state="REACHABLE") if r["node"] == node]
+    if not rows:
+        raise NoMachine(f"{spec.run} has no machine up as node {node}", remedy=f"gpuplan status {spec.run}")
+    row = rows[-1]
+    address = Address(str(row["host"]), int(row["port"]), str(row["user"]))
+    pinned = ledger.one(tables.host_keys, address=row["name"])["key"]
+    known = home.run_folder(spec.run) / "known_hosts"
+    known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
+    words = [command] if command else []
+    ledger.close()
+    argv = ssh_argv(address, key_file(home.path), known, *words, tty=not command)
+    os.execvp(argv[0], argv)  # noqa: S606  the user's own ssh takes over this process
+
+
+@app.command()
+def pull(
+    run: RunName = None,
+    *,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put the files.")] = Path("local"),
+) -> None:
+    """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
+    import json
+
+    from orchestrator import session
+    from orchestrator.engine.artifacts import fetch_from_store
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    if not spec.stores:
+        raise UsageError(f"{spec.run} has no store", remedy="its artifacts were not uploaded anywhere")
+    manifests = sorted(home.run_folder(spec.run).glob("manifest-*.json"))
+    if not manifests:
+        raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
+    if spec.dry_run and not spec.rehearsal:
+        raise UsageError(
+            "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
+        )
+    rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
+    store = session.store_for(spec.stores[0], rehearsal.facts if rehearsal else {})
+    for manifest in manifests:
+        for file in json.loads(manifest.read_text()):
+            typer.echo(f"{file['name']}  {fetch_from_store(store, file, to)}")
+    typer.echo(f"all in {to.resolve()}")

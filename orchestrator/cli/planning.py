@@ -1,0 +1,69 @@
+"""Commands that decide nothing and rent nothing: plan, validate, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json
+
+
+@app.command("plan")
+def show_plan(
+    phases: Annotated[list[str] | None, typer.Argument(metavar="[PHASE]...", help="Left out: all phases.")] = None,
+    *,
+    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose prices.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="Prices of interruptible machines.")] = False,
+    plan: PlanFolder = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Show what a run would take: machines, hours and dollars beside the plan's own, and where the plan is wrong."""
+    from orchestrator.cli.prepare import foresee
+    from orchestrator.config import load_plan
+    from orchestrator.report import pages
+
+    home, ledger = open_home()
+    loaded = load_plan(plan, config=config)
+    seen = foresee(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
+    if json:
+        print_json(seen.preview.document() | {"prices_from": seen.source})
+    else:
+        pages.plan(loaded, seen.preview, seen.source)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; left out: the whole plan.")
+    ] = None,
+    *,
+    plan: PlanFolder = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Check phase files and settings: every mistake with file, line, column and what to do."""
+    from orchestrator.config import load_file, load_plan
+
+    if files:
+        for file in files:
+            load_file(file)
+        checked = [str(f) for f in files]
+    else:
+        found = load_plan(plan, config=config)
+        checked = [p.name for p in found.phases]
+    if json:
+        print_json({"valid": True, "checked": checked})
+    else:
+        typer.echo(f"valid: {', '.join(checked)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of phase files and settings, for an editor."""
+    from orchestrator.config import schema as of_plan
+
+    print_json(of_plan())

@@ -1,0 +1,169 @@
+"""From what was asked to what will be done: provider, place, preview; refuses what cannot work before it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from orchestrator import files, preflight
+from orchestrator.config.prices import load_prices
+from orchestrator.engine.spec import RunSpec
+from orchestrator.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
+from orchestrator.home import Home
+from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.lifecycle import ENDED
+from orchestrator.model import Plan
+from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
+from orchestrator.plan.preview import Market, Preview, preview
+from orchestrator.ports import Capability, Offer, Provider
+from orchestrator.report import history
+from orchestrator.session import provider_for, require_secrets, store_for
+from orchestrator.transport.payload import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A run that can begin. `up_to_date`: when everything in it was done last; "": there is something to do."""
+
+    spec: RunSpec
+    preview: Preview
+    up_to_date: str = field(default="")
+
+
+def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool) -> Ready:
+    """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
+    phases = resolve(spec.plan, spec.asked)
+    done, as_of = _done(ledger, spec)
+    open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
+    if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
+        raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
+    if not open_steps and done:
+        return Ready(spec, preview(spec.plan, phases, Market(done=done)), as_of)
+    require_secrets(spec, {name for step in open_steps for name in step.secrets})
+    volume = _volume(ledger, spec)
+    choice = preflight.choose(
+        phases,
+        _providers(home, spec, facts, volume),
+        spot=spec.spot,
+        spot_or_demand=spec.spot_or_demand,
+        place=str(volume["place"]) or None if volume else spec.place,
+    )
+    for url in spec.stores:
+        store_for(url, facts).check()
+    market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
+    chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place})
+    return Ready(chosen, preview(spec.plan, phases, market))
+
+
+def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row | None) -> list[Provider]:
+    """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
+    names = [spec.provider] if spec.provider else list(spec.plan.settings.providers)
+    if volume and str(volume["provider"]) not in names:
+        raise NoMachine(
+            f"the plan's volume {volume['name']} is at {volume['provider']}", remedy=f"--provider {volume['provider']}"
+        )
+    if volume:
+        names = [str(volume["provider"])]
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(provider_for(home, name, spec.owner, facts, spec.ssh_host))
+        except UsageError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _volume(ledger: Ledger, spec: RunSpec) -> Row | None:
+    """The plan's volume, where an earlier run left it; None: there is none yet."""
+    labels = {p.volume.name for p in spec.plan.phases if p.volume and p.name in spec.asked}
+    rows = [r for r in ledger.all(tables.volumes, cloud=spec.cloud) if r["label"] in labels]
+    living = [r for r in rows if r["state"] not in ENDED]
+    return living[-1] if living else None
+
+
+def _done(ledger: Ledger, spec: RunSpec) -> tuple[frozenset[str], str]:
+    """The steps whose records held when the volume was last seen, and when that was."""
+    volume = _volume(ledger, spec)
+    if volume is None:
+        return frozenset(), ""
+    keys = done_keys(spec.plan, Payload.load(files.remote(), spec.plan.settings.payload).files)
+    rows = [r for r in ledger.all(tables.records, volume=volume["name"]) if keys.get(r["step"]) == r["key"]]
+    services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
+    done = frozenset(str(r["step"]) for r in rows)
+    return (done | services if done else done), history.as_text(max((r["at"] for r in rows), default=0.0))
+
+
+def _market(
+    ledger: Ledger,
+    plan: Plan,
+    phases: tuple[PhaseRun, ...],
+    choice: preflight.Choice,
+    done: frozenset[str],
+    stores: int,
+) -> Market:
+    sizes = {p.phase.volume.size_gb for p in phases if p.phase.volume}
+    provider = choice.provider
+    has_volume = sizes and Capability.VOLUMES in provider.capabilities
+    return Market(
+        offers=choice.offers,
+        cpu=_cheapest_cpu(provider, choice.place),
+        volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
+        earlier=history.earlier(ledger, plan),
+        done=done,
+        stores=stores,
+    )
+
+
+def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
+    """A CPU machine at that place, for the figure of what needs no GPU; None: not sold, or not to be asked."""
+    try:
+        offers = provider.offers(gpus=0, spot=False)
+    except GpuplanError:
+        return None
+    return next((o for o in offers if o.available and place in (None, o.place)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """A preview, and whose prices it is made with."""
+
+    preview: Preview
+    source: str
+
+
+def foresee(
+    home: Home, ledger: Ledger, plan: Plan, asked: tuple[str, ...], *, provider: str | None, spot: bool
+) -> Foresight:
+    """What a run would take, at the prices of a provider whose key is set, else at the dated list in configs/.
+
+    NoMachine: the provider that was named does not serve it.
+    """
+    phases = resolve(plan, asked)
+    for name in [provider] if provider else plan.settings.providers:
+        try:
+            found = provider_for(home, name, home.owner(), {})
+            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None)
+        except (UsageError, NoMachine, ProviderUnavailable):
+            if provider:
+                raise
+            continue
+        return Foresight(preview(plan, phases, _market(ledger, plan, phases, choice, frozenset(), 1)), f"{name}, now")
+    prices = load_prices()
+    sizes = [p.phase.volume.size_gb for p in phases if p.phase.volume]
+    offers = {
+        p.name: fitting[0]
+        for p in plan.phases
+        if (fitting := candidates(p.machine, prices.offers(p.machine, spot=spot), place=None, spot=spot))
+    }
+    market = Market(
+        offers=offers,
+        cpu=prices.cpu_offer(),
+        volume_price_hour=prices.volume_hour(max(sizes)) if sizes else Decimal(0),
+        earlier=history.earlier(ledger, plan),
+        stores=1,
+    )
+    return Foresight(preview(plan, phases, market), f"{prices.provider}'s list of {prices.read_on}: no key is set")

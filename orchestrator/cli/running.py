@@ -1,0 +1,191 @@
+"""The command that rents: run. Preview, one question, then the run until its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json
+from orchestrator.errors import OverBudget, StillRunning, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.engine.spec import RunSpec
+    from orchestrator.home import Home
+    from orchestrator.ledger import Ledger
+    from orchestrator.model import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The flags of `run` that shape it."""
+
+    dry_run: bool
+    spot: bool
+    spot_or_demand: bool
+    provider: str | None
+    ssh_host: str
+    stores: tuple[str, ...]
+    force: bool
+    only: bool
+    cloud: Path | None
+    faults: tuple[str, ...]
+
+
+@app.command()
+def run(
+    phases: Annotated[list[str], typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")],
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Rehearse against emulated clouds on this computer.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    spot: Annotated[bool, typer.Option("--spot", help="Interruptible machines only.")] = False,
+    spot_or_demand: Annotated[
+        bool, typer.Option("--spot-or-demand", help="Interruptible machines, on-demand ones where none is to be had.")
+    ] = False,
+    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.")] = None,
+    ssh_host: Annotated[
+        str, typer.Option("--ssh-host", metavar="USER@HOST:PORT", help="Use this machine; nothing is rented.")
+    ] = "",
+    store: Annotated[
+        list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://…, gs://…")
+    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run steps again that are done.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="Refuse when steps of other phases are missing.")] = False,
+    cloud: Annotated[
+        Path | None, typer.Option("--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).")
+    ] = None,
+    plan: PlanFolder = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
+    from orchestrator.config import load_plan
+
+    wishes = Wishes(
+        dry_run, spot, spot_or_demand, provider, ssh_host, tuple(store or ()), force, only, cloud, tuple(fault or ())
+    )
+    _check_flags(wishes)
+    loaded = load_plan(plan, config=config, overrides={"budget_usd": budget})
+    home, ledger = open_home()
+    spec = _draft(home, loaded, tuple(phases), wishes)
+    begin(home, ledger, spec, yes=yes, json=json, only=only)
+
+
+def _check_flags(wishes: Wishes) -> None:
+    if wishes.faults and not wishes.dry_run:
+        raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
+    if wishes.cloud and not wishes.dry_run:
+        raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
+    if wishes.spot and wishes.spot_or_demand:
+        raise UsageError("--spot and --spot-or-demand exclude each other")
+    if wishes.ssh_host and (wishes.provider or wishes.spot or wishes.spot_or_demand):
+        raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
+
+
+def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> RunSpec:
+    """The run as it was asked for; provider and place are chosen in `begin`."""
+    from orchestrator.engine.spec import RunSpec
+    from orchestrator.plan import resolve
+
+    resolved = resolve(plan, asked)
+    name = home.new_run()
+    folder = home.run_folder(name)
+    cloud = str((wishes.cloud or folder / "rehearsal").absolute()) if wishes.dry_run else ""
+    stores = wishes.stores or plan.settings.stores
+    if wishes.dry_run and not stores and any(p.phase.artifacts for p in resolved):
+        stores = ("s3://gpuplan-rehearsal/artifacts",)
+    return RunSpec(
+        run=name,
+        owner=home.owner(),
+        plan=plan,
+        asked=tuple(p.phase.name for p in resolved),
+        whole_plan=len(resolved) == len(plan.phases),
+        provider="ssh-host" if wishes.ssh_host else wishes.provider or "",
+        place=None,
+        spot=wishes.spot,
+        spot_or_demand=wishes.spot_or_demand,
+        force=wishes.force,
+        dry_run=wishes.dry_run,
+        cloud=cloud,
+        keep_cloud=wishes.cloud is not None or bool(os.environ.get("GPUPLAN_REHEARSAL")),
+        rehearsal=os.environ.get("GPUPLAN_REHEARSAL", "") if wishes.dry_run else "",
+        faults=wishes.faults,
+        ssh_host=wishes.ssh_host,
+        stores=stores,
+        pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
+        created_at=time.time(),
+    )
+
+
+def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, only: bool = False) -> None:
+    """Choose, show, ask, freeze, and drive a new run."""
+    from orchestrator import session
+    from orchestrator.cli.prepare import prepare
+    from orchestrator.report import pages
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
+    folder = home.run_folder(spec.run)
+    folder.mkdir(parents=True, mode=0o700)
+    rehearsal = None
+    try:
+        rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
+        ready = prepare(home, ledger, spec, rehearsal.facts if rehearsal else {}, only=only)
+        if ready.up_to_date:
+            typer.echo(f"up to date as of {ready.up_to_date}", err=json)
+            if json:
+                print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": ready.up_to_date})
+            raise typer.Exit
+        pages.preview(ready.preview, ready.spec, err=json)
+        if ready.preview.over_budget:
+            raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
+        if not yes and not typer.confirm("Run it?", err=json):
+            raise typer.Exit
+    except BaseException:
+        if rehearsal and not spec.rehearsal:
+            rehearsal.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    from orchestrator.runner import open_books
+
+    ready.spec.save(folder)
+    open_books(ledger, ready.spec)
+    drive(home, ledger, ready.spec, json=json)
+
+
+def drive(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
+    """Bring the run to its end, show it, and exit with its code."""
+    from orchestrator import runner
+    from orchestrator.report.views import open_view
+
+    with open_view(home.run_folder(spec.run), spec, err=json) as view:
+        result = runner.drive(home, spec, view)
+    show_end(home, ledger, spec, json=json)
+    if result.left:
+        raise StillRunning(
+            "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
+        )
+    raise typer.Exit(int(result.exit_code))
+
+
+def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
+    """The final status: one JSON document, or the tables of deliverables and cost."""
+    from orchestrator.report import documents, pages
+
+    pages.end(ledger, spec, home.run_folder(spec.run), err=json)
+    if json:
+        document: dict[str, Any] = documents.status(ledger, spec.run)
+        print_json(document)

@@ -1,0 +1,101 @@
+"""This process's connections to a run's machines, and the heartbeat that keeps their dead-man's switches fed."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+from orchestrator.errors import GpuplanError
+from orchestrator.ledger import Ledger, tables
+from orchestrator.ports import Address, Provider
+from orchestrator.transport.agent import Agent
+from orchestrator.transport.ssh import SshTransport
+
+BEAT_S = 20.0  # real seconds between two heartbeats
+LEASE_S = 180.0
+
+
+class HostKeys:
+    """Pins a machine's key at first contact. Known by the machine's name: an address may be another one's tomorrow."""
+
+    def __init__(self, ledger: Ledger, machine: str) -> None:
+        self._ledger, self._machine = ledger, machine
+
+    def get(self, _host_port: str) -> str | None:
+        """The key seen at first contact; None: never seen."""
+        row = self._ledger.maybe(tables.host_keys, address=self._machine)
+        return str(row["key"]) if row else None
+
+    def put(self, _host_port: str, key: str) -> None:
+        """Pin it."""
+        self._ledger.put(tables.host_keys, address=self._machine, key=key)
+
+
+class Connections:
+    """Implements engine.context.Agents over SSH."""
+
+    def __init__(self, ledger: Ledger, provider: Provider, key_file: Path, run: str, deadman_s: float) -> None:
+        self._ledger, self._provider, self._key_file = ledger, provider, key_file
+        self._run, self._deadman_s = run, deadman_s
+        self._agents: dict[str, Agent] = {}
+        self._held: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    def __call__(self, machine: str) -> Agent:
+        """The machine's agent, installed and greeted once a process. ConnectionLost: it cannot be reached."""
+        with self._lock:
+            if machine in self._agents:
+                return self._agents[machine]
+            opening = self._opening.setdefault(machine, threading.Lock())
+        with opening:
+            if machine in self._agents:
+                return self._agents[machine]
+            transport = SshTransport(lambda: self._address(machine), self._key_file, HostKeys(self._ledger, machine))
+            agent = Agent(transport, workspace=self._provider.mount_path)
+            try:
+                agent.install()
+                agent.hello()
+                self._feed(agent)
+            except BaseException:
+                transport.close()
+                raise
+            with self._lock:
+                self._agents[machine] = agent
+            return agent
+
+    def _address(self, machine: str) -> Address:
+        row = self._ledger.one(tables.machines, name=machine)
+        return Address(str(row["host"]), int(row["port"]), str(row["user"]))
+
+    def hold(self, machine: str, volume: str) -> None:
+        """Renew the lease on that volume through this machine, with every heartbeat."""
+        self._held[machine] = volume
+
+    def drop(self, machine: str) -> None:
+        """Close the connection of a machine that is no more. Idempotent."""
+        self._held.pop(machine, None)
+        with self._lock:
+            agent = self._agents.pop(machine, None)
+        if agent:
+            agent.transport.close()
+
+    def close(self) -> None:
+        """Close all; the heartbeat stops."""
+        self._closed.set()
+        for machine in list(self._agents):
+            self.drop(machine)
+
+    def _feed(self, agent: Agent) -> None:
+        agent.heartbeat(self._deadman_s, self._provider.end_bill_script())
+
+    def _beat(self) -> None:
+        while not self._closed.wait(min(BEAT_S, self._deadman_s / 4)):
+            for machine, agent in list(self._agents.items()):
+                with contextlib.suppress(GpuplanError):  # a cut is found and mended by whoever works there
+                    self._feed(agent)
+                    if machine in self._held:
+                        agent.lease(self._held[machine], self._run, LEASE_S, "renew")

@@ -1,0 +1,89 @@
+"""GPUPLAN_HOME: the one folder that holds all of gpuplan's state on this computer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
+
+
+class Home:
+    """Folders and names. `path` is made, readable by its owner only, when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def find(environ: Mapping[str, str] = os.environ) -> Home:
+        """$GPUPLAN_HOME, or the platform's place for application data."""
+        if named := environ.get("GPUPLAN_HOME"):
+            return Home(Path(named).expanduser().absolute())
+        import platformdirs
+
+        return Home(Path(platformdirs.user_data_dir("gpuplan")))
+
+    def make(self) -> None:
+        """Make the folder, or say why it cannot be made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self.path / "runs").mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be made: {error.strerror}", remedy="set GPUPLAN_HOME") from error
+
+    @property
+    def database_url(self) -> str | None:
+        """GPUPLAN_DATABASE_URL; None: a SQLite file in the folder."""
+        return os.environ.get("GPUPLAN_DATABASE_URL")
+
+    def owner(self) -> str:
+        """Eight characters in the name of everything this home rents: made once, and shareable by a team."""
+        file = self.path / "owner"
+        if not file.exists():
+            self.make()
+            file.write_text(_letters(8))
+        return file.read_text().strip()
+
+    def run_folder(self, run: str) -> Path:
+        """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""
+        return self.path / "runs" / run
+
+    def new_run(self) -> str:
+        """A short name that no run has: month, day, four letters."""
+        while True:
+            run = f"{time.strftime('%m%d')}-{_letters(4)}"
+            if not self.run_folder(run).exists():
+                return run
+
+    def following(self, run: str) -> str:
+        """The name of the run that goes on with an ended one: RUN.2, RUN.3, ..."""
+        base = run.rsplit(".", 1)[0] if run.rsplit(".", 1)[-1].isdigit() else run
+        number = 2
+        while self.run_folder(f"{base}.{number}").exists():
+            number += 1
+        return f"{base}.{number}"
+
+    @contextmanager
+    def lock(self, run: str) -> Iterator[bool]:
+        """Hold the run for this process; yields False when another one holds it."""
+        file = (self.run_folder(run) / "lock").open("w")
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            file.close()
+
+
+def _letters(count: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(count))

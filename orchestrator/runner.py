@@ -1,0 +1,221 @@
+"""Drives one run in this process: its lock, its signals, its view, and the words and exit code at its end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.engine import accounting
+from orchestrator.engine.context import now
+from orchestrator.engine.control import Watch
+from orchestrator.engine.spec import RunSpec
+from orchestrator.errors import ExitCode, GpuplanError, StillRunning, UsageError
+from orchestrator.home import Home
+from orchestrator.ledger import Ledger, tables
+from orchestrator.lifecycle import ENDED, Outcome, PhaseState, RunState, StepState
+from orchestrator.plan import resolve
+from orchestrator.session import Session, open_session
+
+TICK_S = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class View(Protocol):
+    """Whoever looks on while a run goes on."""
+
+    def update(self, ledger: Ledger, run: str) -> None:
+        """Look at the ledger again."""
+        ...
+
+    def log(self, step: str, text: str) -> None:
+        """A step has printed something."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line that a person must see now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended. `left`: what may still cost money."""
+
+    run: str
+    outcome: Outcome
+    left: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """7 > 6 > 5 > 4 > 3 > 0."""
+        return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
+
+
+def open_books(ledger: Ledger, spec: RunSpec) -> None:
+    """Write the run, its phases and its steps down, all still to do. Nothing has been asked of anybody yet."""
+    ledger.put(
+        tables.runs, id=spec.run, state=str(RunState.PLANNED), outcome=None, dry_run=int(spec.dry_run), error="",
+        stop="", created_at=spec.created_at,
+    )  # fmt: skip
+    for position, phase in enumerate(resolve(spec.plan, spec.asked)):
+        name = phase.phase.name
+        ledger.put(
+            tables.phases, run=spec.run, name=name, position=position, state=str(PhaseState.PLANNED), outcome=None,
+            error="",
+        )  # fmt: skip
+        for number, step in enumerate(phase.steps):
+            ledger.put(
+                tables.steps, run=spec.run, phase=name, id=step.id, position=number, state=str(StepState.PENDING),
+                attempt=0, machines="", detail="",
+            )  # fmt: skip
+
+
+def drive(home: Home, spec: RunSpec, view: View) -> Result:
+    """Begin the run, or take up what a dead process left of it, and bring it to its end."""
+    folder = home.run_folder(spec.run)
+    with home.lock(spec.run) as mine:
+        if not mine:
+            raise UsageError(
+                f"another process is driving {spec.run}",
+                remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
+            )
+        session = open_session(home, spec, view.log)
+        try:
+            return _drive(session, spec, view, folder / "debug.log")
+        finally:
+            session.close()
+            _end_rehearsal(session, spec)
+
+
+def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Result:
+    from orchestrator.engine.durable import DurableRun
+    from orchestrator.engine.story import Story
+
+    context = session.context
+    durable = DurableRun(Story(context), spec.run, database_url=context.ledger.url, debug_log=debug_log)
+    watch = Watch(context.control, lambda: reason_to_stop(context.ledger, spec))
+    ended: dict[str, Any] = {}
+
+    def wait() -> None:
+        try:
+            ended.update(durable.start().result())
+        except Exception as error:  # noqa: BLE001  it is raised again in the main thread
+            ended["error"] = error
+
+    worker = threading.Thread(target=wait, daemon=True, name="run")
+    with _signals(context.control.stop, view.say):
+        watch.start()
+        worker.start()
+        while worker.is_alive():
+            view.update(context.ledger, spec.run)
+            worker.join(TICK_S)
+        watch.end()
+        view.update(context.ledger, spec.run)
+        durable.close()
+    if "error" in ended:
+        return _broken(context.ledger, spec.run, ended["error"])
+    return Result(spec.run, Outcome(ended["outcome"]), tuple(ended["left"]))
+
+
+def _broken(ledger: Ledger, run: str, error: Exception) -> Result:
+    """The engine itself failed. StillRunning if a machine may live on, else GpuplanError."""
+    living = [str(m["name"]) for m in ledger.all(tables.machines, run=run) if m["state"] not in ENDED]
+    if living:
+        raise StillRunning(
+            f"internal error: {error}; these may still cost money: {', '.join(living)}",
+            remedy=f"gpuplan down {run} ends them",
+        ) from error
+    raise GpuplanError(f"internal error: {error}") from error
+
+
+def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
+    """End what a run left, without the durable engine; the caller holds its lock. Return what could not be ended."""
+    from orchestrator.engine.durable import give_up
+    from orchestrator.engine.ending import Ending
+    from orchestrator.engine.machines import Machines
+    from orchestrator.engine.volumes import Volumes
+
+    session = open_session(home, spec, lambda _step, _text: None)
+    context = session.context
+    try:
+        give_up(spec.run, database_url=context.ledger.url)
+        made = Volumes(context)
+        ending = Ending(context, Machines(context), made)
+        left = ending.machines("gpuplan down")
+        if volumes:
+            rows = [r for r in context.ledger.all(tables.volumes, run=spec.run) if r["state"] not in ENDED]
+            ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}
+            left += [f"{name} ({end['why']})" for name, end in ends.items() if not end["gone"]]
+        ending.settle()
+        if not left:
+            _close_books(context.ledger, spec.run)
+        return left
+    finally:
+        session.close()
+        _end_rehearsal(session, spec)
+
+
+def _close_books(ledger: Ledger, run: str) -> None:
+    """Mark everything of the run as ended; a run that was under way was interrupted."""
+    for step in ledger.all(tables.steps, run=run):
+        if step["state"] in (StepState.PENDING, StepState.RUNNING, StepState.READY):
+            state = StepState.SKIPPED if step["state"] == StepState.PENDING else StepState.INTERRUPTED
+            key = {"run": run, "phase": step["phase"], "id": step["id"]}
+            ledger.change(tables.steps, key, state=str(state), ended_at=now())
+    for phase in ledger.all(tables.phases, run=run):
+        key = {"run": run, "name": phase["name"]}
+        outcome = phase["outcome"] or str(Outcome.INTERRUPTED)
+        ledger.move(tables.phases, key, PhaseState.TEARING_DOWN, outcome=outcome)
+        ledger.move(tables.phases, key, PhaseState.DONE, ended_at=phase["ended_at"] or now())
+    outcome = ledger.one(tables.runs, id=run)["outcome"] or str(Outcome.INTERRUPTED)
+    ledger.move(tables.runs, {"id": run}, RunState.TEARING_DOWN, outcome=outcome)
+    ledger.move(tables.runs, {"id": run}, RunState.DONE, ended_at=now())
+
+
+@contextmanager
+def _signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> Iterator[None]:
+    """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing."""
+
+    def handle(number: int, _frame: object) -> None:
+        name = signal.Signals(number).name
+        if stop("interrupted", f"stopped by {'Ctrl-C' if number == signal.SIGINT else name}"):
+            say("stopping: running steps are ended, then every machine (once more changes nothing)")
+        else:
+            say("still ending the machines: nothing may be left running")
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def reason_to_stop(ledger: Ledger, spec: RunSpec) -> tuple[str, str] | None:
+    """Why the run is to stop now: somebody asked, a budget is used up, a phase takes too long; None: it may go on."""
+    row = ledger.one(tables.runs, id=spec.run)
+    if row["stop"]:
+        return "interrupted", str(row["stop"])
+    budget = spec.plan.settings.budget_usd
+    if budget is not None and (spent := accounting.accrued(ledger, spec.run)) > budget:
+        return "over_budget", f"${spent:.4f} are spent, the budget is ${budget}"
+    for phase in ledger.all(tables.phases, run=spec.run):
+        if phase["state"] not in (PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING):
+            continue
+        limits = spec.plan.phase(phase["name"])
+        spent = accounting.accrued(ledger, spec.run, phase["name"])
+        if limits.budget_usd is not None and spent > limits.budget_usd:
+            return "over_budget", f"{phase['name']}: ${spent:.4f} are spent, its budget is ${limits.budget_usd}"
+        if phase["started_at"] and now() - phase["started_at"] > limits.timeout:
+            return "failed", f"{phase['name']} took longer than its time-out of {limits.timeout:.0f} s"
+    return None
+
+
+def _end_rehearsal(session: Session, spec: RunSpec) -> None:
+    """The rehearsed cloud ends with its run, unless somebody else keeps it."""
+    if session.rehearsal and not spec.rehearsal:
+        session.rehearsal.stop()

@@ -1,0 +1,184 @@
+"""Opens the adapters that a frozen run names: the same ones for a rehearsal, only at other addresses."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import files
+from orchestrator.clock import SystemClock
+from orchestrator.connections import Connections
+from orchestrator.engine.context import Context
+from orchestrator.engine.spec import RunSpec
+from orchestrator.errors import UsageError
+from orchestrator.home import Home
+from orchestrator.ledger import open_ledger
+from orchestrator.ports import ArtifactStore, Provider
+from orchestrator.providers import ProviderAccess, access_from_env, open_provider
+from orchestrator.secret import Secret
+from orchestrator.storage import StoreAccess, open_store
+
+if TYPE_CHECKING:
+    from orchestrator.rehearsal.client import Rehearsal
+
+TOKEN = "GPUPLAN_TOKEN"  # noqa: S105  the name of the variable by which ranks of one run know each other
+
+
+@dataclass
+class Session:
+    """Everything open for one run in this process."""
+
+    context: Context
+    connections: Connections
+    rehearsal: Rehearsal | None
+
+    def close(self) -> None:
+        """Close the connections and the ledger; the rehearsed cloud lives on."""
+        self.connections.close()
+        self.context.ledger.close()
+
+
+class HubListing:
+    """Implements engine.context.Hub; asked once for each repository."""
+
+    def __init__(self, url: str, token: Secret | None) -> None:
+        self._url, self._token = url, token
+        self._seen: dict[tuple[str, str], list[tuple[str, int, str | None]]] = {}
+
+    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+        """Path, bytes, sha256 of each file."""
+        from orchestrator.hub import Hub
+
+        if (repo, revision) not in self._seen:
+            found = Hub(self._url, self._token).files(repo, revision)
+            self._seen[repo, revision] = [(f.path, f.bytes, f.sha256) for f in found]
+        return self._seen[repo, revision]
+
+
+def open_session(home: Home, spec: RunSpec, log: Callable[[str, str], None]) -> Session:
+    """Open what the run needs; a rehearsal's cloud is started, or found again where it is still alive."""
+    from orchestrator.transport.keys import ensure_key_pair, key_file
+    from orchestrator.transport.payload import Payload
+
+    folder = home.run_folder(spec.run)
+    ledger = open_ledger(home.path, home.database_url)
+    rehearsal = open_rehearsal(spec) if spec.dry_run else None
+    facts = rehearsal.facts if rehearsal else {}
+    public_key = ensure_key_pair(home.path)
+    provider = provider_for(home, spec.provider, spec.owner, facts, spec.ssh_host)
+    settings = spec.plan.settings
+    connections = Connections(ledger, provider, key_file(home.path), spec.run, deadman_s=settings.deadman_minutes * 60)
+    known = run_secrets(spec, folder, facts)
+    context = Context(
+        spec=spec,
+        folder=folder,
+        ledger=ledger,
+        provider=provider,
+        clock=SystemClock(facts.get("time_scale", 1.0)),
+        agents=connections,
+        payload=Payload.load(files.remote(), settings.payload).freeze(folder / "payload"),
+        hub=HubListing(facts["hub"]["endpoint"] if facts else settings.hub_url, known.get("HF_TOKEN")),
+        stores=[store_for(url, facts) for url in spec.stores],
+        public_key=public_key,
+        secrets=known,
+        log=log,
+        announce=_announcer(rehearsal),
+    )
+    return Session(context, connections, rehearsal)
+
+
+def open_rehearsal(spec: RunSpec) -> Rehearsal:
+    """The run's cloud: somebody else's (GPUPLAN_REHEARSAL), the one still alive in its folder, or a new one there."""
+    from orchestrator.rehearsal import client
+
+    if spec.rehearsal:
+        return client.attach(Path(spec.rehearsal))
+    return client.start(Path(spec.cloud), faults=list(spec.faults))
+
+
+def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ssh_host: str = "") -> Provider:
+    """The adapter of that name, at the vendor's address or at the rehearsal's."""
+    from orchestrator.transport.keys import ensure_key_pair
+
+    if name == "ssh-host":
+        return open_provider(name, ProviderAccess(base_url=ssh_host, owner=owner))
+    public_key = ensure_key_pair(home.path)
+    if not facts:
+        from dataclasses import replace
+
+        pace = home.path / f"pace-{name}"
+        return open_provider(name, replace(access_from_env(name), public_key=public_key, owner=owner, pace_file=pace))
+    part = facts[name]
+    return open_provider(
+        name,
+        ProviderAccess(
+            api_key=Secret(part["api_key"]),
+            base_url=part.get("rest") or part.get("url"),
+            graphql_url=part.get("graphql"),
+            time_scale=facts["time_scale"],
+            public_key=public_key,
+            owner=owner,
+            ssh_port=part.get("ssh_port", 22),
+        ),
+    )
+
+
+def store_for(url: str, facts: Mapping[str, Any]) -> ArtifactStore:
+    """The store at that URL, or its stand-in in the rehearsal."""
+    if not facts or url.startswith("file:"):
+        return open_store(url)
+    if url.startswith("gs:"):
+        return open_store(url, StoreAccess(endpoint=facts["gcs"]["endpoint"], project="rehearsal"))
+    part = facts["s3"]
+    return open_store(
+        url,
+        StoreAccess(
+            endpoint=part["endpoint"],
+            access_key=part["access_key"],
+            secret_key=Secret(part["secret_key"]),
+            region=part["region"],
+        ),
+    )
+
+
+def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[str, Secret]:
+    """What the plan's `secrets` name, from the environment (or the rehearsal's hub), and the run's own token."""
+    known = {TOKEN: _run_token(folder)}
+    for name in sorted({name for phase in spec.plan.phases for name in phase.secrets}):
+        if facts and name == "HF_TOKEN":
+            known[name] = Secret(facts["hub"]["token"])
+        elif value := os.environ.get(name):
+            known[name] = Secret(value)
+    return known
+
+
+def require_secrets(spec: RunSpec, wanted: set[str]) -> None:
+    """UsageError unless every secret that a step of this run needs is set."""
+    missing = sorted(n for n in wanted if not os.environ.get(n) and not (spec.dry_run and n == "HF_TOKEN"))
+    if missing:
+        raise UsageError(f"the secret {missing[0]} is not set", remedy=f"export {missing[0]}=… and run again")
+
+
+def _run_token(folder: Path) -> Secret:
+    file = folder / "token"
+    if not file.exists():
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_hex(16))
+    return Secret(file.read_text())
+
+
+def _announcer(rehearsal: Rehearsal | None) -> Callable[[str, str, str], None]:
+    """Tells the rehearsal which step begins where, so that a disaster can be timed by it. Silent otherwise."""
+    if rehearsal is None:
+        return lambda _step, _state, _machine: None
+    living = rehearsal
+
+    def tell(step: str, state: str, machine: str) -> None:
+        (living.step_started if state == "started" else living.step_ended)(step, machine)
+
+    return tell
