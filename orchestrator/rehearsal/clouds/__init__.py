@@ -9,12 +9,13 @@ from aiohttp import web
 
 from orchestrator.rehearsal.clouds.clock import CloudClock
 from orchestrator.rehearsal.clouds.context import Hosts
+from orchestrator.rehearsal.clouds.faults import KNOWN as FAULTS
 from orchestrator.rehearsal.clouds.lambdalabs import LambdaCloud
 from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.state import CloudState
 
-__all__ = ["CloudState", "Hosts", "mount"]
+__all__ = ["FAULTS", "CloudState", "Hosts", "mount"]
 
 
 def mount(

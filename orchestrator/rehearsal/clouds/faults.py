@@ -32,16 +32,15 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What is armed. `allowed` lets the owner of another switch (storage, hub) add names of its own."""
+    """What is armed."""
 
-    allowed: dict[str, str] = field(default_factory=lambda: dict(KNOWN))
     _faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
     on_fire: Callable[[Fault], None] = lambda _fault: None
 
     def arm(self, name: str, arg: str | None = None) -> None:
         """Arm a fault. ValueError says what is wrong with the name or the argument."""
-        if name not in self.allowed:
-            raise ValueError(f"there is no fault {name!r}; known are {', '.join(sorted(self.allowed))}")
+        if name not in KNOWN:
+            raise ValueError(f"there is no fault {name!r}; known are {', '.join(sorted(KNOWN))}")
         step, count = _argument(arg or "")
         if name in AT_A_STEP and not step:
             raise ValueError(f"{name} happens at a step: say which ({name}@STEP)")
@@ -58,9 +57,11 @@ class Faults:
         self.on_fire(fault)
         return True
 
-    def listing(self) -> list[dict[str, str | int]]:
-        """Every fault that was ever armed here, with what is left of it."""
-        return [{"name": f.name, "step": f.step, "armed": f.armed, "fired": f.fired} for f in self._faults.values()]
+    def listing(self) -> list[dict[str, str | int | None]]:
+        """Every fault that was ever armed here: `left` is how often it will still happen, `arg` its step or None."""
+        return [
+            {"name": f.name, "arg": f.step or None, "left": f.armed, "fired": f.fired} for f in self._faults.values()
+        ]
 
 
 def _argument(text: str) -> tuple[str, int]:

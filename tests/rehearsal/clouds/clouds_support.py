@@ -129,7 +129,7 @@ class Cloud:
 
 
 class Server(threading.Thread):
-    def __init__(self, folder: Path, hosts: FakeHosts, clock: ManualClock) -> None:
+    def __init__(self, folder: Path, hosts: Any, clock: CloudClock) -> None:
         super().__init__(daemon=True)
         self.loop = asyncio.new_event_loop()
         self.ready = threading.Event()
@@ -145,7 +145,7 @@ class Server(threading.Thread):
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=2**20)
-        self.state = mount(app, self.hosts, self.folder, 1.0, clock=self.clock)
+        self.state = mount(app, self.hosts, self.folder, self.clock.time_scale, clock=self.clock)
         self.runner = web.AppRunner(app, access_log=None)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)

@@ -1,0 +1,170 @@
+"""The switchboard: every disaster happens as often as it was armed, and leaves what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from clouds_support import KEY, Cloud
+
+DEPLOY = "mutation M($input: PodFindAndDeployOnDemandInput!) { podFindAndDeployOnDemand(input: $input) { id } }"
+INPUT = {"name": "gpuplan-a", "imageName": "i", "gpuTypeId": "NVIDIA L40S", "gpuCount": 1}
+LAUNCH = {"region_name": "us-east-1", "instance_type_name": "gpu_1x_a10", "ssh_key_names": ["k"], "name": "gpuplan-a"}
+
+
+def rest(cloud: Cloud, pod_body: dict[str, Any]) -> httpx.Response:
+    return cloud.runpod.post("/pods", json=pod_body)
+
+
+def graphql(cloud: Cloud, _pod_body: dict[str, Any]) -> httpx.Response:
+    return cloud.graphql(DEPLOY, input=INPUT)
+
+
+def lambda_cloud(cloud: Cloud, _pod_body: dict[str, Any]) -> httpx.Response:
+    if not cloud.state.context.records.ssh_keys:
+        cloud.lambda_cloud.post("/ssh-keys", json={"name": "k", "public_key": KEY})
+    cloud.advance(12)
+    return cloud.lambda_cloud.post("/instance-operations/launch", json=LAUNCH)
+
+
+CREATES = pytest.mark.parametrize("create", [rest, graphql, lambda_cloud])
+Create = Callable[[Cloud, dict[str, Any]], httpx.Response]
+
+
+def made(cloud: Cloud) -> int:
+    return [entry["action"] for entry in cloud.state.log()].count("create-machine")
+
+
+@CREATES
+def test_create_reply_lost_makes_the_machine_and_drops_the_connection(
+    cloud: Cloud, pod_body: dict[str, Any], create: Create
+) -> None:
+    """The client sees no byte of a reply, the machine exists under its name, and the next create is answered."""
+    cloud.state.arm("create-reply-lost")
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        create(cloud, pod_body)
+    assert made(cloud) == 1
+    assert cloud.state.alive()["machines"] == ["gpuplan-a"]
+    assert cloud.state.faults() == [{"name": "create-reply-lost", "arg": None, "left": 0, "fired": 1}]
+    assert create(cloud, pod_body).is_success
+    assert made(cloud) == 2
+
+
+@CREATES
+def test_create_refused_capacity_makes_nothing(cloud: Cloud, pod_body: dict[str, Any], create: Create) -> None:
+    """Armed with a count it refuses so many creates in the vendor's words, then sells again."""
+    cloud.state.arm("create-refused-capacity", "2")
+    for _ in range(2):
+        text = create(cloud, pod_body).text
+        assert "no longer any instances available" in text or "insufficient-capacity" in text
+    assert made(cloud) == 0
+    create(cloud, pod_body)
+    assert made(cloud) == 1
+
+
+def test_preempt_takes_the_pod_away_a_second_after_its_step_began(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """EXITED, host dead, disk wiped, nothing billed any more; another step and a second time leave pods alone."""
+    pod_id = rest(cloud, pod_body).json()["id"]
+    cloud.advance(31)
+    cloud.state.arm("preempt", "convert")
+    cloud.call(cloud.state.step_started("other", "gpuplan-a"))
+    cloud.call(cloud.state.step_started("convert", "gpuplan-a"))
+    assert cloud.runpod.get(f"/pods/{pod_id}").json()["status"] == "RUNNING"
+    cloud.advance(1)
+    shown = cloud.runpod.get(f"/pods/{pod_id}").json()
+    assert (shown["status"], shown["ssh"]["direct"], shown["runtime"]) == ("EXITED", None, None)
+    assert cloud.hosts.ended == [(pod_id, False)]
+    bill = cloud.state.invoice()["machines"]
+    cloud.advance(3600)
+    assert cloud.state.invoice()["machines"] == bill == {"gpuplan-a": "0.006577"}
+    cloud.runpod.post(f"/pods/{pod_id}/action", json={"action": "start"})
+    cloud.advance(31)
+    cloud.call(cloud.state.step_started("convert", "gpuplan-a"))
+    cloud.advance(2)
+    assert cloud.runpod.get(f"/pods/{pod_id}").json()["status"] == "RUNNING"
+
+
+def test_preempt_on_lambda(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """An instance shows as preempted, costs nothing, and leaves the list by itself."""
+    lambda_cloud(cloud, pod_body)
+    cloud.advance(165)
+    cloud.state.arm("preempt", "convert")
+    cloud.call(cloud.state.step_started("convert", "gpuplan-a"))
+    cloud.advance(2)
+    (shown,) = cloud.lambda_cloud.get("/instances").json()["data"]
+    assert (shown["status"], "ip" in shown) == ("preempted", False)
+    assert cloud.state.alive()["machines"] == []
+    cloud.advance(60)
+    assert cloud.lambda_cloud.get("/instances").json() == {"data": []}
+
+
+def test_ssh_cut_drops_connections_once(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """The host's connections are cut and the pod goes on."""
+    pod_id = rest(cloud, pod_body).json()["id"]
+    cloud.advance(31)
+    cloud.state.arm("ssh-cut", "download")
+    for _ in range(2):
+        cloud.call(cloud.state.step_started("download", "gpuplan-a"))
+        cloud.advance(2)
+    assert cloud.hosts.cuts == [pod_id]
+    assert cloud.runpod.get(f"/pods/{pod_id}").json()["status"] == "RUNNING"
+
+
+def test_delete_still_listed_bills_on_until_the_pod_is_really_gone(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """DELETE says 204, yet the pod is listed, alive and billed for 20 more cloud seconds."""
+    pod_id = rest(cloud, pod_body).json()["id"]
+    cloud.advance(31)
+    cloud.state.arm("delete-still-listed")
+    assert cloud.runpod.delete(f"/pods/{pod_id}").status_code == 204
+    cloud.advance(19)
+    assert [pod["status"] for pod in cloud.runpod.get("/pods").json()["pods"]] == ["RUNNING"]
+    assert cloud.hosts.ended == []
+    assert cloud.runpod.delete(f"/pods/{pod_id}").status_code == 204
+    assert cloud.runpod.get(f"/pods/{pod_id}").status_code == 200
+    cloud.advance(2)
+    assert cloud.runpod.get(f"/pods/{pod_id}").status_code == 404
+    assert cloud.hosts.ended == [(pod_id, False)]
+    assert cloud.state.invoice()["machines"] == {"gpuplan-a": "0.010483"}  # 51 s at 0.74
+
+
+def test_delete_still_listed_on_lambda(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """A terminated instance stays terminating for long, and runs until then."""
+    identity = lambda_cloud(cloud, pod_body).json()["data"]["instance_ids"][0]
+    cloud.advance(165)
+    cloud.state.arm("delete-still-listed")
+    cloud.lambda_cloud.post("/instance-operations/terminate", json={"instance_ids": [identity]})
+    cloud.advance(19)
+    assert cloud.lambda_cloud.get(f"/instances/{identity}").json()["data"]["status"] == "terminating"
+    assert cloud.hosts.ended == []
+    cloud.advance(10)
+    assert cloud.lambda_cloud.get(f"/instances/{identity}").status_code == 404
+    assert cloud.state.alive()["machines"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arg", "words"),
+    [
+        ("pre-empt", "x", "known are"),
+        ("preempt", None, "preempt@STEP"),
+        ("preempt", "step:none", "COUNT"),
+        ("create-refused-capacity", "0", "COUNT"),
+    ],
+)
+def test_arming_nonsense_is_told(cloud: Cloud, name: str, arg: str | None, words: str) -> None:
+    """An unknown fault, a missing step and a bad count are refused with what would be right."""
+    with pytest.raises(ValueError, match=words):
+        cloud.state.arm(name, arg)
+    assert cloud.state.faults() == []
+
+
+def test_a_count_arms_a_step_fault_more_than_once(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """STEP:COUNT happens at so many starts of the step."""
+    rest(cloud, pod_body)
+    cloud.advance(31)
+    cloud.state.arm("ssh-cut", "s:2")
+    for _ in range(3):
+        cloud.call(cloud.state.step_started("s", "gpuplan-a"))
+        cloud.advance(2)
+    assert len(cloud.hosts.cuts) == 2
