@@ -18,14 +18,14 @@ from typing import Any
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.ports import MachineSpec
-from orchestrator.providers.http import speaks_of_capacity
+from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity
 from orchestrator.secret import Secret, mask
 
 BASE_URL_VARIABLE = "RUNPOD_API_BASE_URL"  # the SDK reads it at every call
 
 # An error in the answer is a definite no, unless it is the server's own trouble: then the pod may exist.
 TROUBLE_WORDS = ("something went wrong", "internal server error", "timeout", "timed out", "unexpected error")
-CANNOT_QUERY = ("is not defined by type", "cannot query field", "unknown argument", "unknown type")
+NOT_IN_SCHEMA = ("is not defined by type", "unknown field", "unknown argument")  # told before anything is run
 
 _loading = threading.Lock()
 
@@ -79,7 +79,7 @@ class RunPodGraphQL:
             pod = self._send_create(mutation, fields)
         except Refused as refusal:
             # A schema that lacks the fence turned the request away before running it: nothing was created.
-            if "terminateAfter" not in refusal.message or not _says(refusal.message, CANNOT_QUERY):
+            if "terminateAfter" not in refusal.message or not _says(refusal.message, NOT_IN_SCHEMA):
                 raise
             pod = self._send_create(mutation, {k: v for k, v in fields.items() if k != "terminateAfter"})
         if pod is None:
@@ -105,7 +105,7 @@ class RunPodGraphQL:
         except sdk_errors.AuthenticationError as error:
             raise AccountRefused(f"RunPod refused the API key: {error}", remedy="make a new key") from error
         except sdk_errors.QueryError as error:
-            words = mask(str(error), [self._key])
+            words = mask(str(error), [self._key])[:WORDS_SHOWN]
             if _says(words, TROUBLE_WORDS):
                 raise unsure(f"RunPod (GraphQL): {words}") from error
             raise (NoCapacity if speaks_of_capacity(words) else Refused)(f"RunPod (GraphQL): {words}") from error
