@@ -1,0 +1,189 @@
+"""Several ranks as processes of their own: same tokens as one, and no rank is left when another ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime_scripts import MODELS, REPOS, command_of, environment_of, try_script
+
+ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
+BOUND = 30.0  # seconds that any process may take to end, on a busy machine
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start scripts whose processes are ended with the test."""
+    with ExitStack() as stack:
+
+        def begin(script: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                command_of(script, *words),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment_of(environment),
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
+
+
+def listening(process: subprocess.Popen[str]) -> int:
+    """The port that a worker says it listens on."""
+    line = process.stdout.readline()
+    assert line.startswith("listening on port "), line + process.stderr.read()
+    return int(line.split()[-1])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def files(folder: Path, name: str) -> list[str]:
+    return ["--model", str(folder / f"{name}.m"), "--tokenizer", str(folder / f"{name}.t")]
+
+
+def answer(prompt: str) -> dict[str, Any]:
+    return next(a for a in ANSWERS[REPOS["intellect3"]] if (a["prompt"], a["mode"]) == (prompt, "raw"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ranks_write_what_one_process_writes(workers: int, converted: Path, start: Start):
+    """With 2 and with 3 ranks (uneven: 8 heads, 3 blocks an expert) the tokens are the single process's."""
+    model = ["--model", str(converted / "intellect3.m")]
+    processes = [start("dllama-worker", *model, "--port", "0") for _ in range(workers)]
+    addresses = ",".join(f"tcp://localhost:{listening(process)}" for process in processes)
+    words = [*files(converted, "intellect3"), "--prompt", "Describe the future of AI", "--workers", addresses, "--json"]
+    done = try_script("dllama", "inference", *words)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    expected = answer("Describe the future of AI")
+    assert document["token_ids"] == expected["answer_ids"][:-1]
+    assert (document["ranks"], document["stop"]["id"]) == (workers + 1, expected["answer_ids"][-1])
+    for process in processes:
+        assert process.wait(BOUND) == 0
+        assert f"of {workers + 1}\nthe root has ended" in process.stdout.read()
+
+
+def test_a_root_with_a_port_waits_for_workers_that_dial_it(converted: Path, start: Start):
+    """The plan's form over nodes: $GPUPLAN_NODES - 1 workers dial the root, started before or after it."""
+    port = str(free_port())
+    model = ["--model", str(converted / "intellect3.m")]
+    early = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
+    assert early.stdout.readline() == f"dialling 127.0.0.1:{port}\n"
+    words = [*files(converted, "intellect3"), "--port", port, "--prompt", "Explain machine learning"]
+    root = start("dllama", "inference", *words, GPUPLAN_NODES="3", GPUPLAN_TOKEN="t", GPUPLAN_PRIVATE_IP="127.0.0.1")
+    late = start("dllama-worker", *model, "--root-hostname", f"localhost:{port}", GPUPLAN_TOKEN="t")
+    out, err = root.communicate(timeout=BOUND)
+    assert root.returncode == 0, err
+    assert out.rstrip("\n") == answer("Explain machine learning")["expected_text"]
+    assert early.wait(BOUND) == late.wait(BOUND) == 0
+
+
+def test_a_worker_without_a_model_takes_the_roots_path(converted: Path, start: Start):
+    """On the same disk a worker needs no --model; two words after --workers are two workers, as upstream has it."""
+    workers = [start("dllama", "worker", "--port", "0") for _ in range(2)]
+    addresses = [f"127.0.0.1:{listening(worker)}" for worker in workers]
+    words = [*files(converted, "base"), "--workers", *addresses, "--prompt", "The capital of France is"]
+    done = try_script("dllama", "inference", *words)
+    assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+
+
+def test_a_port_probe_and_a_stranger_do_not_disturb_a_worker(converted: Path, start: Start):
+    """A worker lets go of a connection that says nothing, or nonsense, and of a root with another token."""
+    worker = start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0", GPUPLAN_TOKEN="right")
+    port = listening(worker)
+    socket.create_connection(("127.0.0.1", port)).close()
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    words = [*files(converted, "base"), "--workers", f"localhost:{port}", "--prompt", "The capital of France is"]
+    refused = try_script("dllama", "inference", *words, GPUPLAN_TOKEN="wrong")
+    assert refused.returncode == 1
+    assert "GPUPLAN_TOKEN" in refused.stderr
+    done = try_script("dllama", "inference", *words, GPUPLAN_TOKEN="right")
+    assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+    assert worker.wait(BOUND) == 0
+
+
+def test_a_count_that_cannot_work_is_refused_at_once_on_all_ranks(converted: Path, start: Start):
+    """Nine ranks for eight heads: root and workers end with the same message, before anything is loaded."""
+    workers = [start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0") for _ in range(8)]
+    addresses = ",".join(f"localhost:{listening(worker)}" for worker in workers)
+    began = time.monotonic()
+    done = try_script("dllama", "inference", *files(converted, "base"), "--workers", addresses, "--prompt", "x")
+    took = time.monotonic() - began
+    assert done.returncode == 1
+    assert "9 ranks cannot share this model" in done.stderr
+    assert "1 to 8 ranks work" in done.stderr
+    for worker in workers:
+        assert worker.wait(BOUND) == 1
+        assert worker.stderr.read() == done.stderr
+    assert took < 4  # below 2 s where nine processes do not share two cores with a test suite
+
+
+def test_unequal_model_files_are_refused_on_all_ranks(converted: Path, start: Start):
+    """A worker with another model's file: both ends say so, with the file to copy."""
+    worker = start("dllama-worker", "--model", str(converted / "intellect3.m"), "--port", "0")
+    words = [*files(converted, "base"), "--workers", f"localhost:{listening(worker)}", "--prompt", "x"]
+    done = try_script("dllama", "inference", *words)
+    assert done.returncode == 1
+    assert "another model file" in done.stderr
+    assert worker.wait(BOUND) == 1
+    assert worker.stderr.read() == done.stderr
+
+
+def test_workers_end_when_the_root_is_killed(converted: Path, start: Start):
+    """Kill -9 of the root in the middle of a long text: the worker notices and ends, and says why."""
+    worker = start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0")
+    root = start("dllama", "inference", *long_text(converted, listening(worker)))
+    wait_for_output(root)
+    root.kill()
+    assert worker.wait(BOUND) == 1
+    assert "gone" in worker.stderr.read()
+
+
+def test_the_root_ends_when_a_worker_is_killed(converted: Path, start: Start):
+    """Kill -9 of a worker: the root ends with an error that names it, and the other worker ends too."""
+    workers = [start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0") for _ in range(2)]
+    ports = [listening(worker) for worker in workers]
+    root = start("dllama", "inference", *long_text(converted, *ports))
+    wait_for_output(root)
+    workers[0].kill()
+    assert root.wait(BOUND) == 1
+    assert f"127.0.0.1:{ports[0]} was lost" in root.stderr.read()
+    assert workers[1].wait(BOUND) == 1
+
+
+def test_workers_end_when_the_root_is_interrupted(converted: Path, start: Start):
+    """Ctrl-C at the root: it exits 130, and the worker ends with it."""
+    worker = start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0")
+    root = start("dllama", "inference", *long_text(converted, listening(worker)))
+    wait_for_output(root)
+    root.send_signal(signal.SIGINT)
+    assert root.wait(BOUND) == 130
+    assert worker.wait(BOUND) == 1
+
+
+def long_text(folder: Path, *ports: int) -> list[str]:
+    """Options of a run that takes far longer than a test: hot sampling seldom meets an end token."""
+    addresses = ",".join(f"localhost:{port}" for port in ports)
+    hot = ["--temperature", "50", "--topp", "1", "--seed", "1", "--max-tokens", "1900"]
+    return [*files(folder, "base"), "--workers", addresses, "--prompt", "Benchmark test", *hot]
+
+
+def wait_for_output(root: subprocess.Popen[str]) -> None:
+    """Wait until the root has written some text: all ranks are at work then."""
+    assert root.stdout.read(20)
