@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, 
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from orchestrator.config.document import Mapping, Node, Scalar, Sequence
+from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.scalars import NotA, is_null, read_bool, read_decimal, read_duration, read_int
 from orchestrator.model import Duration, Value
@@ -32,6 +32,7 @@ class Binder:
 
     problems: Problems
     places: dict[KeyPath, Place] = field(default_factory=dict)
+    spoilt: set[KeyPath] = field(default_factory=set)  # what is wrong already: nothing else is said about it
 
     def bind(self, model: type[V], node: Node, path: KeyPath = ()) -> V | None:
         """Return the value, or None when something that it must have is missing or wrong.
@@ -49,8 +50,14 @@ class Binder:
             path = path[:-1]
         return self.places[path]
 
+    def sound(self, path: KeyPath) -> bool:
+        """Whether nothing at or below the path is wrong already, so that a check of it means something."""
+        return not any(spoilt[: len(path)] == path for spoilt in self.spoilt)
+
     def _model(self, model: type[V], node: Node, path: KeyPath) -> V:
         self.places[path] = node.place
+        if isinstance(node, Broken):
+            raise _WrongError
         if not isinstance(node, Mapping):
             self._wrong(node.place, f"keys and values are expected ({', '.join(model.model_fields)})")
         values: dict[str, Any] = {}
@@ -59,10 +66,12 @@ class Binder:
             info = model.model_fields.get(key.text)
             if info is None:
                 self.problems.add(key.place, f"unknown key {key.text}", nearest(key.text, model.model_fields))
+                self.spoilt.add((*path, key.text))
                 continue
             try:
                 values[key.text] = self._value(info.annotation, info.metadata, child, (*path, key.text))
             except _WrongError:
+                self.spoilt.add((*path, key.text))
                 broken = broken or info.is_required()
         broken = self._missing(model.model_fields, node) or broken
         if broken:
@@ -78,6 +87,8 @@ class Binder:
 
     def _value(self, kind: Any, limits: Items[Any], node: Node, path: KeyPath) -> Any:
         self.places[path] = node.place
+        if isinstance(node, Broken):
+            raise _WrongError
         origin = get_origin(kind)
         if origin is Annotated:
             inner, *more = get_args(kind)

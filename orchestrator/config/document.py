@@ -44,7 +44,14 @@ class Mapping:
         return next((value for name, value in self.entries if name.text == key), None)
 
 
-Node = Scalar | Sequence | Mapping
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something that cannot be read; why is noted already."""
+
+    place: Place
+
+
+Node = Scalar | Sequence | Mapping | Broken
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,15 +73,15 @@ class _Reader:
     def place(self, mark: yaml.Mark) -> Place:
         return Place(self.source, mark.line + 1, mark.column + 1)
 
-    def node(self, raw: yaml.Node) -> Node | None:
+    def node(self, raw: yaml.Node) -> Node:
         place = self.place(raw.start_mark)
         self.count += 1
         if self.count > MOST_NODES or id(raw) in self.open:
             self.problems.add(place, "aliases make this file endless", "write the values out")
-            return None
+            return Broken(place)
         if raw.tag not in _PLAIN_TAGS:
             self.problems.add(place, f"the tag {raw.tag} is not used here", "remove it: the key decides the type")
-            return None
+            return Broken(place)
         self.open.add(id(raw))
         try:
             return self.read(raw, place)
@@ -85,8 +92,7 @@ class _Reader:
         if isinstance(raw, yaml.ScalarNode):
             return Scalar(place, raw.value, plain=raw.style is None)
         if isinstance(raw, yaml.SequenceNode):
-            items = (self.node(item) for item in raw.value)
-            return Sequence(place, tuple(item for item in items if item is not None))
+            return Sequence(place, tuple(self.node(item) for item in raw.value))
         return self.mapping(raw, place)
 
     def mapping(self, raw: yaml.Node, place: Place) -> Mapping:
@@ -100,9 +106,7 @@ class _Reader:
                 first = entries[key.text][0].place
                 self.problems.add(key.place, f"{key.text} is given twice, first on line {first.line}", "keep one")
                 continue
-            value = self.node(raw_value)
-            if value is not None:
-                entries[key.text] = (key, value)
+            entries[key.text] = (key, self.node(raw_value))
         return Mapping(place, tuple(entries.values()))
 
 

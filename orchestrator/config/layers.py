@@ -7,7 +7,7 @@ from collections.abc import Sequence as Items
 from typing import Any
 
 from orchestrator.config.bind import Binder
-from orchestrator.config.document import Mapping, Node, Scalar, Sequence
+from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.model import Settings, Value
 
@@ -26,7 +26,7 @@ def read_settings(
     for layer in [*layers, _environment(environ), _flags(overrides, problems)]:
         if isinstance(layer, Mapping):
             whole = _over(whole, layer)
-        else:
+        elif not isinstance(layer, Broken):
             problems.add(layer.place, f"settings are expected as keys and values ({', '.join(Settings.model_fields)})")
     binder = Binder(problems)
     settings = binder.bind(Settings, whole) or Settings()

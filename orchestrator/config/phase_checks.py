@@ -29,7 +29,8 @@ class _PhaseChecks:
         self.names = [step.name for step in phase.steps]
 
     def wrong(self, path: KeyPath, message: str, remedy: str = "") -> None:
-        self.binder.problems.add(self.binder.place(*path), message, remedy)
+        if self.binder.sound(path):
+            self.binder.problems.add(self.binder.place(*path), message, remedy)
 
     def each(self, path: KeyPath, texts: Iterable[str], check: words.Check) -> None:
         for index, text in enumerate(texts):

@@ -23,6 +23,12 @@ class _Schema(GenerateJsonSchema):
                 numeric[keyword] = int(value)
         return numeric
 
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        found = super().dict_schema(schema)
+        if found.get("additionalProperties") == {"type": "string"}:  # {THREADS: 8} is the text 8
+            found["additionalProperties"] = {"type": ["string", "number", "boolean"]}
+        return found
+
 
 def schema(kind: str = "phase", mode: JsonSchemaMode = "validation") -> dict[str, Any]:
     """Return the JSON schema of a phase file (`phase`) or of the settings (`settings`)."""
