@@ -11,8 +11,8 @@ choose_python() {
     local name path found=""
     for name in python3 python python3.14 python3.13 python3.12 python3.11 python3.10; do
         path="$(command -v "$name" 2>/dev/null)" || continue
-        "$path" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue
-        if "$path" -c 'import sys; from importlib.util import find_spec; sys.exit(not find_spec("torch"))'; then
+        "$path" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || continue
+        if "$path" -c 'import sys; from importlib.util import find_spec; sys.exit(not find_spec("torch"))' >/dev/null 2>&1; then
             echo "$path"
             return
         fi

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuplan_agent import locks
 from gpuplan_agent.places import home, search_path, workspace
-from gpuplan_agent.processes import boot_id
+from gpuplan_agent.processes import boot_id, role_command
 from gpuplan_agent.sampling import disk_free_mib
 from gpuplan_agent.wire import AgentError, alive, emit
 
@@ -68,12 +68,11 @@ def _gpus() -> list[dict[str, Any]]:
 def op_probe(request: dict[str, Any]) -> dict[str, Any]:
     """Make a real CUDA call on each of the first `gpus` GPUs. That the driver lists them says little."""
     tool = shutil.which("cuda-probe", path=search_path())
-    ours = [sys.executable, "-I", "-S", os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cuda"]
     for index in range(int(request["gpus"])):
         alive()
         try:
             done = subprocess.run(
-                [*([tool] if tool else ours), str(index)],
+                [*([tool] if tool else role_command("cuda")), str(index)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -84,7 +83,8 @@ def op_probe(request: dict[str, Any]) -> dict[str, Any]:
             raise AgentError("gpu_fault", f"GPU {index}: no CUDA call returned in {PROBE_S:.0f} s") from error
         if done.returncode:
             said = done.stdout.decode("utf-8", "replace").strip() or f"the probe ended with {done.returncode}"
-            raise AgentError("no_gpu" if done.returncode == NO_GPU else "gpu_fault", f"GPU {index}: {said}")
+            missing = done.returncode == NO_GPU or index >= len(_gpus())
+            raise AgentError("no_gpu" if missing else "gpu_fault", f"GPU {index}: {said}")
     return {"gpus": int(request["gpus"])}
 
 

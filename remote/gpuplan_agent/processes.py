@@ -19,6 +19,11 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def role_command(role: str) -> list[str]:
+    """The argument list that runs this agent in another role; arguments may follow."""
+    return [sys.executable, "-E", "-s", "-S", "-X", "utf8", os.path.abspath(sys.argv[0]), role]
+
+
 def detach(body: Callable[[], None], errors: str) -> int:
     """Run `body` in a forked process of its own session; what it says on stderr goes to the file `errors`."""
     pid = os.fork()
@@ -131,7 +136,13 @@ def started_at(pid: int) -> int:
 
 
 def boot_id() -> str:
-    """Differs after a reboot, and after a restart of the container (process 1 began at another time)."""
+    """Differs after a reboot, and after a restart of the container (process 1 began at another time).
+
+    An emulated machine, which shares its kernel with others, says it in its environment.
+    """
+    emulated = os.environ.get("GPUPLAN_BOOT_ID")
+    if emulated:
+        return emulated
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()}:{started_at(1)}"

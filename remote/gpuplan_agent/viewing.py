@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from gpuplan_agent.jobfolder import RUNNING, JobFolder
 from gpuplan_agent.places import home, search_path
+from gpuplan_agent.processes import role_command
 from gpuplan_agent.watching import Follower
 
 SESSION = "gpuplan"
@@ -24,13 +26,13 @@ def op_view(_request: dict[str, Any]) -> dict[str, Any]:
     if tool is None:
         return {"attach": ""}
     socket = os.path.join(home(), "tmux")  # of this machine alone: emulated machines share one user
-    agent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    follow = [sys.executable, "-I", "-S", agent, "follow"]
     tmux = [tool, "-S", socket]
     quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subprocess.run([*tmux, "has-session", "-t", SESSION], **quiet, timeout=TMUX_S, check=False).returncode:
-        subprocess.run([*tmux, "new-session", "-d", "-s", SESSION, *follow], **quiet, timeout=TMUX_S, check=False)
-    return {"attach": f"tmux -S {socket} attach -t {SESSION}"}
+        subprocess.run(
+            [*tmux, "new-session", "-d", "-s", SESSION, *role_command("follow")], **quiet, timeout=TMUX_S, check=False
+        )
+    return {"attach": f"tmux -S {shlex.quote(socket)} attach -t {SESSION}"}
 
 
 def main(_arguments: list[str]) -> int:

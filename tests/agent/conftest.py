@@ -83,10 +83,10 @@ class Machine:
         """Every living process of this machine, by its environment, with its command line."""
         found = {}
         mark = f"HOME={self.home}\0".encode()
-        for entry in os.listdir("/proc"):
+        for entry in Path("/proc").iterdir():
             try:
-                if entry.isdigit() and mark in Path(f"/proc/{entry}/environ").read_bytes():
-                    found[int(entry)] = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
         return found

@@ -34,7 +34,7 @@ def test_heartbeats_keep_the_machine(machine: Machine):
 
 
 def test_a_running_step_goes_on_to_its_end(machine: Machine):
-    """A step that runs when the heartbeats end is not disturbed; the bill ends after it. A service is not waited for."""
+    """A step that runs when the heartbeats end is not disturbed, the bill ends after it; no service is waited for."""
     machine.start("service", "echo up; sleep 600", service=True)
     machine.start("step", 'sleep 1.5; echo "step ended" >> "$HOME/bill"')
     assert beat(machine, 0.3)["ok"]

@@ -32,7 +32,7 @@ def test_exit_codes(machine: Machine, command: str, code: int, number: int | Non
     log, end = machine.run("job", command)
     assert (end["exit"], end["signal"]) == (code, number)
     assert "not reached" not in log
-    assert not (end["timed_out"] or end["stopped"] or end["lost"])
+    assert (end["timed_out"], end["stopped"], end["lost"]) == (False, False, False)
 
 
 def test_both_outputs_are_logged_in_order(machine: Machine):
@@ -62,7 +62,7 @@ def test_ten_starts_at_once_run_once(machine: Machine):
 
 
 def test_the_job_ends_when_its_shell_ends(machine: Machine):
-    """A child in the background that holds the output open, even in a session of its own, delays nothing and is killed."""
+    """A child that holds the output open, even in a session of its own, delays nothing and is killed."""
     command = "nohup sleep 600 & setsid sleep 601 & (setsid nohup sleep 602 &) ; for i in 1 2 3; do echo $i; done"
     began = time.monotonic()
     log, end = machine.run("job", command)
@@ -227,7 +227,7 @@ def test_a_hanging_nvidia_smi_holds_nothing_up(machine: Machine):
 
 
 def test_a_killed_supervisor_is_an_end_too(machine: Machine):
-    """When its supervisor is killed, a job counts as ended and lost, what is left of it is killed, and it is not run again."""
+    """When its supervisor is killed, a job has ended and is lost, its rest is killed, and it is not run again."""
     machine.start("job", "echo x; sleep 600")
     eventually(lambda: "x" in (machine.job("job") / "log").read_text())
     os.kill(int((machine.job("job") / "supervisor").read_text()), signal.SIGKILL)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_plain_output_is_kept_as_it_is(data: bytes, cuts: list[int]):
     """Output without carriage returns is logged byte for byte, however it was cut on its way."""
     data = data.replace(b"\r", b"")
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(places)]
     assert feed(pieces) == data
 
 
@@ -71,8 +73,10 @@ def test_a_prompt_is_shown_without_waiting_for_its_end():
 
 @given(st.lists(st.binary(max_size=60), max_size=40), st.integers(1, 50))
 @settings(max_examples=200, deadline=None)
-def test_reading_from_any_offset_finds_what_is_kept(tmp_path_factory, pieces: list[bytes], step: int):
-    """The head and the newest segments are there; reading on says how much between them is gone, and loses nothing else."""
+def test_reading_from_any_offset_finds_what_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], step: int
+):
+    """The head and the newest segments are there; reading on says how much between them is gone."""
     folder = str(tmp_path_factory.mktemp("log"))
     writer = logs.Writer(folder, head=64, segment=32)
     for piece in pieces:
@@ -149,6 +153,5 @@ def test_a_silent_job_is_heard_of(machine: Machine):
     assert process.stdout is not None
     times = [time.monotonic()]
     with process:
-        for _ in process.stdout:
-            times.append(time.monotonic())
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 5.0
+        times.extend(time.monotonic() for _ in process.stdout)
+    assert max(b - a for a, b in itertools.pairwise(times)) < 5.0
