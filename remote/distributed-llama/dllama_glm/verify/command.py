@@ -11,6 +11,7 @@ from typing import NoReturn
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert.errors import BadValue
 from dllama_glm.convert.progress import Progress
+from dllama_glm.formats.model_file import ModelFileError, read_header
 from dllama_glm.verify.check import verify
 from dllama_glm.verify.report import Report
 
@@ -62,8 +63,17 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         return _failed(progress, f"{error.filename or args.folder}: {error.strerror or error}", _DIFFERENT)
     progress.finish()
-    print(json.dumps(report.as_json()) if args.json else _text(report))
+    print(json.dumps(report.as_json()) if args.json else "\n".join([*_architecture(args.model), _text(report)]))
     return 0 if report.ok else _DIFFERENT
+
+
+def _architecture(model: Path) -> list[str]:
+    """What the file says it is; nothing where its header cannot be read, which the report says."""
+    try:
+        arch = read_header(model).arch
+    except ModelFileError:
+        return []
+    return [f"architecture {arch.name} (0x{arch:X})"]
 
 
 def _text(report: Report) -> str:
