@@ -29,18 +29,18 @@ class BoundaryEncoder:
         for token_id in special:
             self._special.setdefault(content.tokens[token_id][0], []).append((content.tokens[token_id], token_id))
 
-    def encode(self, text: str, *, parse_special: bool = True) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Return the ids of `text`. Raises TokenizerError where the vocabulary cannot spell it."""
         data = text.encode()
         if self.sentencepiece and data:
             data = b" " + data
-        return self._merge(self._pieces(data, parse_special=parse_special))
+        return self._merge(self._pieces(data))
 
-    def _pieces(self, data: bytes, *, parse_special: bool) -> list[int]:
+    def _pieces(self, data: bytes) -> list[int]:
         ids: list[int] = []
         start = position = 0
         while position < len(data):
-            special = self._special_at(data, position) if parse_special and start == position else None
+            special = self._special_at(data, position) if start == position else None
             if special is not None:
                 ids.append(special)
                 position += len(self._tokens[special])

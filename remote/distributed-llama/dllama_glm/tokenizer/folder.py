@@ -71,6 +71,11 @@ class Folder:
         """Whether a text begins with the bos token; upstream takes it so where nothing is said."""
         return bool(self.tokenizer_config.get("add_bos_token", True))
 
+    @property
+    def adds_bos_unasked(self) -> bool:
+        """Whether Hugging Face takes it so: where nothing is said, only a tokenizer that names a bos begins with it."""
+        return bool(self.tokenizer_config.get("add_bos_token", "bos_token" in self.special_tokens))
+
     def chat_template(self, *, file_first: bool) -> str | None:
         """The chat template, None where there is none. `file_first`: chat_template.jinja wins, as in transformers."""
         path = self.path / "chat_template.jinja"

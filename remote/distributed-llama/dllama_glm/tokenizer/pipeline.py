@@ -39,6 +39,16 @@ def assemble(content: TokenizerFile) -> Any:
         raise TokenizerError(f"holds a tokenizer that cannot be built: {error}") from None
 
 
+def reference(document: dict[str, Any]) -> Any:
+    """Build the tokenizer that a tokenizer.json describes, but for truncation and padding. Raises TokenizerError."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(json.dumps({**document, "truncation": None, "padding": None}))
+    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever it does not accept
+        raise TokenizerError(f"Hugging Face's tokenizers refuses it: {error}") from None
+
+
 def options(extension: Extension) -> dict[str, Any]:
     """Return the pipeline's JSON object. Raises TokenizerError."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
-from dllama_glm.tokenizer import chat, pipeline
+from dllama_glm.tokenizer import pipeline
 from dllama_glm.tokenizer.boundary import BoundaryEncoder
 
 
@@ -112,6 +112,8 @@ class Tokenizer:
             raise TokenizerError(
                 "this tokenizer has no chat template: the model was not trained to chat, use inference"
             )
+        from dllama_glm.tokenizer import chat
+
         values = {"add_generation_prompt": True, "tools": None, "documents": None, **self._names, **variables}
         return chat.render(self.chat_template, messages, values)
 

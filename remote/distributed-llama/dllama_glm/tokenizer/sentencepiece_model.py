@@ -32,7 +32,7 @@ def read_pieces(path: Path) -> Pieces:
     """Read a tokenizer.model. Raises TokenizerError where it is none, or names no bos or no eos."""
     processor = _open(path)
     if processor.bos_id() < 0 or processor.eos_id() < 0:
-        raise TokenizerError(f"{path}: names no bos or no eos token, which the format needs")
+        raise TokenizerError("names no bos or no eos token, which the format needs")
     count = processor.get_piece_size()
     return Pieces(
         tokens=tuple(_bytes(processor.id_to_piece(token_id)) for token_id in range(count)),
@@ -53,11 +53,11 @@ def _open(path: Path) -> Any:
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
-        raise TokenizerError(f"{path}: reading it needs the sentencepiece package: pip install sentencepiece") from None
+        raise TokenizerError("reading it needs the sentencepiece package: pip install sentencepiece") from None
     try:
         return SentencePieceProcessor(model_file=str(path))
     except (OSError, RuntimeError) as error:
-        raise TokenizerError(f"{path}: is no sentencepiece model: {error}") from None
+        raise TokenizerError(f"is no sentencepiece model: {error}") from None
 
 
 def to_document(path: Path, *, add_bos: bool) -> dict[str, Any]:
@@ -68,11 +68,11 @@ def to_document(path: Path, *, add_bos: bool) -> dict[str, Any]:
     try:
         proto = parse(path.read_bytes())
     except OSError as error:
-        raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from None
+        raise TokenizerError(f"cannot be read: {error.strerror}") from None
     except ProtoError as error:
-        raise TokenizerError(f"{path}: is no sentencepiece model: {error}") from None
+        raise TokenizerError(f"is no sentencepiece model: {error}") from None
     if proto.model_type != BPE:
-        raise TokenizerError(f"{path}: is not a BPE model; exact ids are supported for BPE only (leave out --extended)")
+        raise TokenizerError("is not a BPE model; exact ids are supported for BPE only (leave out --extended)")
     processor = _open(path)
     ids = {piece.text: token_id for token_id, piece in enumerate(proto.pieces)}
     unk = proto.pieces[processor.unk_id()].text

@@ -7,14 +7,8 @@ from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenRecord
 from dllama_glm.tokenizer import bytetable, pipeline
 
-_MODEL_OPTIONS = (
-    "unk_token",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "fuse_unk",
-    "byte_fallback",
-    "ignore_merges",
-)
+_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_ELSEWHERE = frozenset(("type", "vocab", "merges", "dropout"))  # of the model's entries: fixed, or kept by the file
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Vocabulary:
         try:
             return [self.regular[string] for pair in self.merges for string in pair]
         except KeyError as error:
-            raise TokenizerError(f"tokenizer.json: a merge names {error}, which is not in the vocabulary") from None
+            raise TokenizerError(f"a merge names {error}, which is not in the vocabulary") from None
 
     def exact(self) -> tuple[list[bytes], list[TokenRecord]]:
         """The tokens' bytes, as they decode, and the records from which the strings follow again."""
@@ -93,20 +87,20 @@ def read_vocabulary(document: dict[str, Any]) -> Vocabulary:
     model = document.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         kind = model.get("type") if isinstance(model, dict) else None
-        raise TokenizerError(
-            f"tokenizer.json: its model is of type {kind!r}; only byte-pair encoding (BPE) is supported"
-        )
+        raise TokenizerError(f"its model is of type {kind!r}; only byte-pair encoding (BPE) is supported")
     if model.get("dropout"):
-        raise TokenizerError("tokenizer.json: model.dropout makes ids random; set it to null")
+        raise TokenizerError("model.dropout makes ids random; set it to null")
     regular: dict[str, int] = model["vocab"]
     added = {entry["id"]: entry for entry in document.get("added_tokens") or []}
     by_id = {token_id: string for string, token_id in regular.items()} | {
         token_id: entry["content"] for token_id, entry in added.items()
     }
+    if any(isinstance(token_id, bool) or not isinstance(token_id, int) for token_id in by_id):
+        raise TokenizerError("a token id is not a whole number")
     if not by_id or min(by_id) < 0 or max(by_id) > 4 * len(by_id) + 65536:
-        raise TokenizerError("tokenizer.json: token ids are missing, negative or far beyond the number of tokens")
+        raise TokenizerError("token ids are missing, negative or far beyond the number of tokens")
     if any(not string for string in by_id.values()):
-        raise TokenizerError("tokenizer.json: has an empty token, which a .t file cannot hold")
+        raise TokenizerError("has an empty token, which a .t file cannot hold")
     return Vocabulary(
         strings=tuple(by_id.get(token_id) for token_id in range(max(by_id) + 1)),
         added=added,
@@ -118,11 +112,10 @@ def read_vocabulary(document: dict[str, Any]) -> Vocabulary:
 
 def pipeline_of(document: dict[str, Any], form: str, special_tokens: dict[str, str]) -> dict[str, Any]:
     """What the extension keeps of a tokenizer.json as JSON: everything but vocabulary, merges and added tokens."""
-    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     return {
         "strings": form,
-        **{part: document.get(part) for part in parts},
-        "model": {name: document["model"].get(name) for name in _MODEL_OPTIONS},
+        **{part: document.get(part) for part in _PARTS},
+        "model": {name: value for name, value in document["model"].items() if name not in _ELSEWHERE},
         "special_tokens": special_tokens,
     }
 
