@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from string import Formatter
@@ -41,11 +42,11 @@ def remarks(notes: Notes, known: Mapping[str, Decimal | None]) -> tuple[Remark, 
     figures: dict[str, Decimal | None] = {**known, **notes.figures}
     found = []
     for note in notes.notes:
-        if all(figures.get(name) is not None for name in names_in(note)):
-            values = {name: value for name, value in figures.items() if value is not None}
-            found.append(
-                Remark(render(note.about, values), render(note.plan, values), render(note.fact, values), note.source)
-            )
+        values = {name: value for name in names_in(note) if (value := figures.get(name)) is not None}
+        if values.keys() == names_in(note):
+            with suppress(ArithmeticError):  # an estimate of 0 hours, when nothing is left to do, divides nothing
+                about, plan, fact = (render(text, values) for text in (note.about, note.plan, note.fact))
+                found.append(Remark(about, plan, fact, note.source))
     return tuple(found)
 
 
@@ -61,7 +62,8 @@ def render(text: str, figures: Mapping[str, Decimal]) -> str:
 
 def names_in(note: Note) -> set[str]:
     """Return the figures that a note needs. BadFormula: a formula is not one."""
-    trees = [_tree(field) for text in (note.about, note.plan, note.fact) for _, field, _, _ in _fields(text) if field]
+    texts = (note.about, note.plan, note.fact)
+    trees = [_tree(formula) for text in texts for _, formula, _, _ in _fields(text) if formula is not None]
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 

@@ -1,0 +1,94 @@
+"""How long steps and phases are expected to take."""
+
+from __future__ import annotations
+
+import pytest
+from plan_samples import phase, step
+
+from orchestrator.model import Plan, Rates, Settings, Step
+from orchestrator.plan import estimate, makespan, resolve
+from orchestrator.plan.estimate import collecting_seconds
+
+SETTINGS = Settings(step_seconds=10, rates=Rates(hub=100, volume=200, converter=400, upload=50))
+
+
+def span(*steps: Step, measured: dict[str, float] | None = None) -> float:
+    plan = Plan(name="p", phases=(phase("one", *steps),), settings=SETTINGS)
+    return makespan(resolve(plan, ["one"])[0].steps, SETTINGS, measured or {})
+
+
+def test_a_step_says_how_long_it_takes():
+    """What a step expects is believed; a step that says nothing takes step_seconds."""
+    assert estimate(step("a", expect=7, reads_gb=100), SETTINGS, {}) == 7
+    assert estimate(step("a"), SETTINGS, {}) == 10
+
+
+def test_bytes_over_rate():
+    """The larger of reading and writing counts, at the step's rate, after the fixed part."""
+    assert estimate(step("a", reads_gb=20, writes_gb=5), SETTINGS, {}) == pytest.approx(10 + 100)
+    assert estimate(step("a", writes_gb=20, rate="hub"), SETTINGS, {}) == pytest.approx(10 + 200)
+
+
+def test_nothing_is_faster_than_the_volume():
+    """A converter that could do 400 MB/s does 200 on a volume of 200."""
+    assert estimate(step("a", reads_gb=20, rate="converter"), SETTINGS, {}) == pytest.approx(10 + 100)
+
+
+def test_a_hub_checkout_is_read_once_more():
+    """The checksums of what was downloaded cost one reading from the volume."""
+    got = estimate(step("a", writes_gb=20, rate="hub", hub={"repo": "o/m", "dir": "m"}), SETTINGS, {})
+    assert got == pytest.approx(10 + 200 + 100)
+
+
+def test_measured_rates_replace_the_settings():
+    """What an earlier run measured is used; nonsense is not."""
+    assert estimate(step("a", writes_gb=20, rate="hub"), SETTINGS, {"hub": 20}) == pytest.approx(10 + 1000)
+    assert estimate(step("a", writes_gb=20, rate="hub"), SETTINGS, {"hub": 0, "moon": 3}) == pytest.approx(10 + 200)
+
+
+def test_independent_steps_run_together_and_needs_wait():
+    """Without bytes the longest chain decides."""
+    assert span(step("a", expect=5), step("b", expect=9)) == pytest.approx(9)
+    assert span(step("a", expect=5), step("b", "a", expect=9), step("c", expect=3)) == pytest.approx(14)
+
+
+def test_two_downloads_share_the_line():
+    """Two downloads at once take as long as one after the other; a third step beside them costs nothing."""
+    both = span(step("a", writes_gb=10, rate="hub"), step("b", writes_gb=10, rate="hub"), step("c", expect=50))
+    assert both == pytest.approx(10 + 200)
+
+
+def test_a_short_user_leaves_the_rest_to_the_long_one():
+    """When one of two steps on a resource ends, the other has it alone."""
+    assert span(step("a", writes_gb=10, rate="hub"), step("b", writes_gb=2, rate="hub")) == pytest.approx(10 + 120)
+
+
+def test_download_and_conversion_do_not_hinder_each_other():
+    """Different resources overlap."""
+    assert span(step("a", writes_gb=10, rate="hub"), step("b", reads_gb=10)) == pytest.approx(10 + 100)
+
+
+def test_needs_outside_count_as_done():
+    """A phase's span does not wait for what other phases did."""
+    plan = Plan(name="p", phases=(phase("one", step("a", expect=5)), phase("two", step("b", "one/a", expect=3))))
+    both = resolve(plan, ["all"])
+    assert makespan(both[1].steps, plan.settings, {}) == pytest.approx(3)
+
+
+def test_collecting_counts_checksums_and_each_store(shipped: Plan):
+    """Artifacts are read once and sent to each store; compared files are read."""
+    settings = shipped.settings
+    last, moe = shipped.phase("day6-7"), shipped.phase("day4-5")
+    once = float(last.artifacts_gb) * 1000 / 400
+    send = float(last.artifacts_gb) * 1000 / 200
+    assert collecting_seconds(last, settings, {}, 1) == pytest.approx(once + send)
+    assert collecting_seconds(last, settings, {}, 2) == pytest.approx(once + 2 * send)
+    assert collecting_seconds(moe, settings, {}, 1) == pytest.approx(2 * 62.3 * 1000 / 400)
+
+
+def test_downloads_of_the_shipped_plan_take_24_minutes_together(shipped: Plan):
+    """At 300 MB/s both checkpoints need 24 minutes on the line, and then their checksums."""
+    steps = [s for s in resolve(shipped, ["day1"])[0].steps if s.step.hub]
+    bytes_only = sum(float(s.step.writes_gb) for s in steps) * 1000 / 300
+    assert bytes_only / 60 == pytest.approx(24.1, abs=0.1)
+    assert makespan(steps, shipped.settings, {}) > bytes_only

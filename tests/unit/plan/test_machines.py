@@ -1,0 +1,112 @@
+"""Which machine serves a phase, in which order they are tried, and where all of them are sold."""
+
+from __future__ import annotations
+
+import pytest
+from plan_samples import offer
+
+from orchestrator.errors import ExitCode, NoMachine
+from orchestrator.model import MachineNeed
+from orchestrator.plan import candidates, choose_place, fits, memory_of
+
+BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
+SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))
+NONE = MachineNeed(count=0)
+
+
+def test_count_and_memory_decide():
+    """A machine fits with as many GPUs of at least the memory of the smallest wanted type, whatever its name."""
+    assert fits(BIG, offer("A100-80GB", "1", gpus=2, memory=80))
+    assert fits(BIG, offer("H200-141GB", "1", gpus=4, memory=141))
+    assert not fits(BIG, offer("A100-80GB", "1", gpus=1, memory=80))
+    assert not fits(BIG, offer("L40S", "1", gpus=2, memory=48))
+    assert fits(SMALL, offer("L40S", "1", memory=48))
+    assert fits(BIG, offer("H100-80GB", "1", gpus=2, memory=79)), "a provider that counts in GiB says 79"
+
+
+def test_a_machine_without_gpu():
+    """Where none is needed any machine serves; where one is, a CPU machine does not."""
+    cpu = offer("", "0.1", gpus=0)
+    assert fits(NONE, cpu)
+    assert fits(NONE, offer("L4", "1", memory=24))
+    assert not fits(SMALL, cpu)
+
+
+def test_wanted_types_first_then_by_price():
+    """The preferred type comes first even when dearer; other types that fit follow, cheapest first; sold out last."""
+    found = candidates(
+        SMALL,
+        [
+            offer("L40S", "0.99", memory=48),
+            offer("RTX-3090", "0.20", memory=24),
+            offer("A100-40GB", "1.99", memory=40),
+            offer("RTX-4090", "0.80", memory=24, place="B"),
+            offer("RTX-4090", "0.74", memory=24),
+            offer("RTX-4090", "0.10", memory=24, available=False),
+            offer("L4", "0.15", memory=24, spot=True),
+            offer("V100-16GB", "0.05", memory=16),
+        ],
+        place=None,
+        spot=False,
+    )
+    assert [(o.gpu, str(o.price_hour)) for o in found] == [
+        ("RTX-4090", "0.74"),
+        ("RTX-4090", "0.80"),
+        ("A100-40GB", "1.99"),
+        ("RTX-3090", "0.20"),
+        ("L40S", "0.99"),
+        ("RTX-4090", "0.10"),
+    ]
+
+
+def test_place_and_spot_are_kept_to():
+    """Only the volume's place; and interruptible machines only, or never."""
+    offers = [
+        offer("L4", "1", memory=24),
+        offer("L4", "1", memory=24, place="B"),
+        offer("L4", "0.5", memory=24, spot=True),
+    ]
+    need = MachineNeed(gpu=("L4",))
+    assert [o.place for o in candidates(need, offers, place="B", spot=False)] == ["B"]
+    assert [str(o.price_hour) for o in candidates(need, offers, place=None, spot=True)] == ["0.5"]
+    assert candidates(need, offers, place="B", spot=True) == []
+
+
+def test_the_place_that_sells_everything_for_the_least():
+    """The cheapest place for one phase loses when it lacks another's machine; nodes count."""
+    small = [offer("RTX-4090", "0.1", memory=24, place=p) for p in ("A", "B", "C")]
+    big = [
+        offer("A100-80GB", "4", gpus=2, memory=80, place="B"),
+        offer("A100-80GB", "3", gpus=2, memory=80, place="C"),
+        offer("A100-80GB", "1", gpus=2, memory=80, place="A", available=False),
+    ]
+    two_nodes = BIG.model_copy(update={"nodes": 2})
+    small_c = [*small[:2], offer("RTX-4090", "1.5", memory=24, place="C")]
+    assert choose_place([(SMALL, small), (BIG, big)]) == "C"
+    assert choose_place([(SMALL, small_c), (BIG, big)]) == "B"
+    assert choose_place([(SMALL, small_c), (two_nodes, big)]) == "C"
+
+
+def test_no_place_sells_everything():
+    """The error says where each machine is sold, and what to do; exit code 4."""
+    with pytest.raises(NoMachine) as caught:
+        choose_place(
+            [
+                (SMALL, [offer("RTX-4090", "1", memory=24)]),
+                (BIG, [offer("A100-80GB", "1", gpus=2, memory=80, place="B")]),
+            ]
+        )
+    assert caught.value.exit_code == ExitCode.NO_MACHINE
+    assert "1x RTX-4090 or A100-40GB: A" in caught.value.message
+    assert "2x A100-80GB or H100-80GB: B" in caught.value.message
+
+
+def test_nothing_interruptible_is_said_plainly():
+    """With --spot and nothing on sale the remedy names --spot-or-demand."""
+    with pytest.raises(NoMachine, match="--spot-or-demand"):
+        choose_place([(SMALL, [offer("RTX-4090", "1", memory=24)])], spot=True)
+
+
+def test_memory_of_known_names():
+    """Names carry their memory or are sold with one size; unknown names are 0."""
+    assert (memory_of("A100-80GB"), memory_of("RTX-4090"), memory_of("new"), memory_of("")) == (80, 24, 0, 0)

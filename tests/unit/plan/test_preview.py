@@ -1,0 +1,120 @@
+"""What is shown before a run is confirmed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from plan_samples import offer
+
+from orchestrator.model import Plan
+from orchestrator.plan import Market, preview, resolve
+
+A100 = "A100-80GB"
+MARKET = Market(
+    offers={
+        "day1": offer("RTX-4090", "0.74", memory=24),
+        "day2-3": offer(A100, "1.79", memory=80),
+        "day4-5": offer(A100, "3.58", gpus=2, memory=80),
+        "day6-7": offer(A100, "3.58", gpus=2, memory=80),
+    },
+    cpu=offer("", "0.16", gpus=0),
+    volume_price_hour=Decimal("0.0959"),
+    stores=1,
+)
+
+
+def test_the_whole_plan_fits_the_aim(shipped: Plan):
+    """At catalogue prices the shipped plan is estimated within 4 hours and 15 dollars, beside 66 and 155."""
+    found = preview(shipped, resolve(shipped, ["all"]), MARKET)
+    assert found.planned == (66, 155)
+    assert found.estimated_hours <= 4
+    assert found.estimated_usd is not None
+    assert found.estimated_usd <= 15
+    assert found.over_budget == ()
+
+
+def test_two_nodes_cost_twice(shipped: Plan):
+    """A phase's price an hour is that of all its nodes."""
+    (last,) = preview(shipped, resolve(shipped, ["day6-7"]), MARKET).phases
+    assert last.price_hour == Decimal("7.16")
+    assert last.needs == "2x A100-80GB or H100-80GB, 2 nodes"
+
+
+def test_pulled_in_steps_are_shown_with_their_cost(shipped: Plan):
+    """A phase alone shows what it does for others, what that costs here, and what the cheaper machine would save."""
+    (alone,) = preview(shipped, resolve(shipped, ["day4-5"]), MARKET).phases
+    pulled = [step.id for step in alone.steps if step.pulled_in]
+    assert pulled == ["day1/clone", "day1/download-intellect3", "day1/overlay"]
+    assert alone.pulled_in_usd == pytest.approx(alone.pulled_in_hours * Decimal("3.58"), abs=Decimal("0.001"))
+    assert alone.earlier_first_saves_usd is not None
+    assert Decimal(0) < alone.earlier_first_saves_usd < alone.pulled_in_usd
+
+
+def test_what_is_done_is_not_counted(shipped: Plan):
+    """Steps whose records held when the volume was last seen cost nothing; with all of them done, nothing is left."""
+    runs = resolve(shipped, ["day4-5"])
+    pulled = frozenset(step.id for step in runs[0].pulled_in)
+    (rest,) = preview(shipped, runs, replace(MARKET, done=pulled)).phases
+    assert rest.pulled_in_hours == 0
+    assert rest.earlier_first_saves_usd is None
+    (nothing,) = preview(shipped, runs, replace(MARKET, done=frozenset(s.id for s in runs[0].steps))).phases
+    assert nothing.up_to_date
+    assert (nothing.estimated_hours, nothing.estimated_usd) == (0, 0)
+
+
+def test_a_machine_is_taken_over_when_it_fits(shipped: Plan):
+    """With an 80 GB card on day 1, days 2-3 go on with it at its price and without another boot."""
+    market = replace(MARKET, offers={**MARKET.offers, "day1": offer(A100, "1.50", memory=80)})
+    day1, day2 = preview(shipped, resolve(shipped, ["day1", "day2-3"]), market).phases
+    assert (day2.takes_over, day2.price_hour, day1.takes_over) == ("day1", Decimal("1.50"), None)
+    (alone,) = preview(shipped, resolve(shipped, ["day2-3"]), market).phases
+    assert alone.takes_over is None
+    other = preview(shipped, resolve(shipped, ["day1", "day2-3"]), MARKET).phases[1]
+    assert other.takes_over is None, "24 GB do not fit"
+    boot = Decimal(180) / 3600
+    assert other.estimated_hours - day2.estimated_hours == pytest.approx(boot, abs=Decimal("0.001"))
+
+
+def test_the_cpu_figure_is_cheaper_or_absent(shipped: Plan):
+    """What needs no GPU is priced on a CPU machine; without a price for one there is no figure."""
+    found = preview(shipped, resolve(shipped, ["all"]), MARKET)
+    assert found.cpu_usd is not None
+    assert found.estimated_usd is not None
+    assert found.cpu_usd < found.estimated_usd
+    assert preview(shipped, resolve(shipped, ["all"]), replace(MARKET, cpu=None)).cpu_usd is None
+
+
+def test_without_prices_hours_are_still_told(shipped: Plan):
+    """No offer, no dollars; the hours and the plan's own figures stay."""
+    found = preview(shipped, resolve(shipped, ["all"]), Market())
+    assert found.estimated_usd is None
+    assert found.estimated_hours > 1
+    assert not [note for note in found.notes if note.about == "Hours and dollars"]
+
+
+def test_measured_figures_stand_beside(shipped: Plan):
+    """Earlier runs are shown for each phase, and in total once every phase has run."""
+    day1 = (Decimal("0.5"), Decimal("0.4"))
+    some = preview(shipped, resolve(shipped, ["day1", "day2-3"]), replace(MARKET, earlier={"day1": day1}))
+    assert [phase.measured for phase in some.phases] == [day1, None]
+    assert some.measured is None
+    both = preview(shipped, resolve(shipped, ["day1"]), replace(MARKET, earlier={"day1": day1}))
+    assert both.measured == day1
+
+
+def test_too_small_budgets_are_told(shipped: Plan):
+    """An estimate above a phase's cap or the plan's is a sentence each."""
+    dear = replace(MARKET, offers={name: replace(o, price_hour=Decimal(99)) for name, o in MARKET.offers.items()})
+    over = preview(shipped, resolve(shipped, ["all"]), dear).over_budget
+    assert [text.split(":")[0] for text in over] == ["day1", "day2-3", "day6-7", "the run"]
+
+
+def test_the_document_is_json(shipped: Plan):
+    """`gpuplan plan --json` can print it."""
+    document = json.loads(json.dumps(preview(shipped, resolve(shipped, ["all"]), MARKET).document()))
+    assert document["total"]["planned"] == ["66", "155"]
+    assert document["phases"][0]["offer"]["gpu"] == "RTX-4090"
+    assert document["notes"][0]["about"] == "Size of GLM-4.5-Air-Base"

@@ -1,0 +1,78 @@
+"""Which steps a run holds, and under which phase."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.model import Plan, Settings
+from orchestrator.plan import PhaseRun, resolve
+
+
+def held(runs: tuple[PhaseRun, ...]) -> dict[str, list[str]]:
+    return {run.phase.name: [s.id + ("+" if s.pulled_in else "") for s in run.steps] for run in runs}
+
+
+def test_all_runs_each_step_in_its_own_phase(three: Plan):
+    """With every phase asked for nothing is pulled in."""
+    assert held(resolve(three, ["all"])) == {
+        "one": ["one/a", "one/b", "one/c"],
+        "two": ["two/d", "two/e"],
+        "three": ["three/f", "three/g"],
+    }
+
+
+def test_alone_a_phase_pulls_in_exactly_what_it_needs(three: Plan):
+    """Needs are followed through other phases, needs first, and nothing else comes along."""
+    assert held(resolve(three, ["two"])) == {"two": ["one/a+", "one/b+", "two/d", "two/e"]}
+    assert held(resolve(three, ["three"])) == {"three": ["one/a+", "one/b+", "two/d+", "three/f", "one/c+", "three/g"]}
+
+
+def test_several_phases_share_what_they_pull_in(three: Plan):
+    """A step is pulled in by the first phase that needs it; a later one finds it done."""
+    assert held(resolve(three, ["three", "two"])) == {
+        "two": ["one/a+", "one/b+", "two/d", "two/e"],
+        "three": ["three/f", "one/c+", "three/g"],
+    }
+
+
+def test_phases_run_in_the_plans_order_and_once(three: Plan):
+    """The order on the command line does not matter, nor does naming a phase twice."""
+    assert list(held(resolve(three, ["three", "one", "three"]))) == ["one", "three"]
+
+
+def test_a_pulled_in_step_keeps_its_own_phases_world(three: Plan):
+    """Environment and secrets are those of the phase whose file holds the step, over the payload's."""
+    plan = three.model_copy(update={"settings": Settings(payload_env={"X": "0", "Y": "0"})})
+    step = resolve(plan, ["two"])[0].steps[0]
+    assert (step.phase, step.pulled_in, step.secrets) == ("one", True, ("TOKEN",))
+    assert step.env == {"X": "1", "Y": "0"}
+
+
+def test_needs_are_ids(three: Plan):
+    """Needs are written out as PHASE/STEP."""
+    assert resolve(three, ["three"])[0].steps[-1].needs == ("one/c", "three/f")
+
+
+def test_unknown_phase_is_told_with_the_nearest(three: Plan):
+    """A wrong name, and no name, are usage errors that list what there is."""
+    with pytest.raises(UsageError, match=r"did you mean three\?"):
+        resolve(three, ["thre"])
+    with pytest.raises(UsageError, match="there are: one, two, three, all"):
+        resolve(three, ["zzz"])
+    with pytest.raises(UsageError, match="which phase"):
+        resolve(three, [])
+
+
+def test_shipped_phases_run_alone(shipped: Plan):
+    """Each shipped phase resolves on its own, with every need inside the run."""
+    for phase in shipped.phases:
+        (run,) = resolve(shipped, [phase.name])
+        ids = [step.id for step in run.steps]
+        assert all(ids.index(need) < ids.index(step.id) for step in run.steps for need in step.needs)
+
+
+def test_day4_5_alone_pulls_in_the_download_only(shipped: Plan):
+    """INTELLECT-3 alone needs its download, the clone and the overlay, and not the other model."""
+    (run,) = resolve(shipped, ["day4-5"])
+    assert {step.id for step in run.pulled_in} == {"day1/clone", "day1/overlay", "day1/download-intellect3"}
