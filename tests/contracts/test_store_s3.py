@@ -1,0 +1,104 @@
+"""What only an S3 can show: signatures, expiry, faults in the middle, and refusals in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import httpx
+import pytest
+from stores import MIB, begin, cut, payload, put, send
+
+from orchestrator.errors import UsageError
+from orchestrator.ports import ArtifactStore, Part
+from orchestrator.rehearsal.s3_gate import BUCKET, S3
+from orchestrator.secret import Secret
+from orchestrator.storage import StoreAccess, open_store
+
+Build = Callable[..., ArtifactStore]
+
+
+@pytest.fixture
+def build(s3_server: S3) -> Build:
+    access = StoreAccess(
+        endpoint=s3_server.endpoint,
+        access_key=s3_server.access_key,
+        secret_key=Secret(s3_server.secret_key),
+        region="us-east-1",
+        part_bytes=5 * MIB,
+    )
+    return lambda url=f"s3://{BUCKET}/signed", **changes: open_store(url, replace(access, **changes))
+
+
+def test_a_signed_part_is_for_that_part_alone(build: Build):
+    """The same signature with another number, another checksum, or none, is refused."""
+    store, data = build(), payload(100)
+    opened = begin(store, "a.m", data)
+    (signed,) = store.sign(opened, cut(data, opened.part_bytes))
+    other = signed.url.replace("partNumber=1", "partNumber=2")
+    assert put(replace(signed, url=other), data).status_code == 403
+    assert put(signed, data, **{"x-amz-checksum-crc32": "AAAAAA=="}).status_code in {400, 403}
+    bare = httpx.put(signed.url, content=data, headers={"Content-Type": "application/octet-stream"}, timeout=20)
+    assert bare.status_code == 403
+    assert put(signed, data).status_code == 200
+    store.abort(opened)
+
+
+def test_signed_parts_expire(build: Build, s3_server: S3):
+    """A URL that is too old stores nothing; a new one does."""
+    store, data = build(url_seconds=1), payload(100, seed=2)
+    opened = begin(store, "late.m", data)
+    parts = cut(data, opened.part_bytes)
+    (signed,) = store.sign(opened, parts)
+    old = signed.url.replace(_date(signed.url), "20200101T000000Z")
+    assert put(replace(signed, url=old), data).status_code == 403
+    send(build(), opened, parts, data)
+    assert store.missing(opened, parts) == []
+    store.abort(opened)
+
+
+def _date(url: str) -> str:
+    return url.partition("X-Amz-Date=")[2].partition("&")[0]
+
+
+def test_a_part_whose_answer_was_lost_is_not_sent_again(build: Build, s3_server: S3):
+    """The store is asked, not the sender: what arrived is there."""
+    store, data = build(), payload(5 * MIB + 10, seed=3)
+    opened = begin(store, "cut.m", data)
+    parts = cut(data, opened.part_bytes)
+    s3_server.gate._switches.arm("s3-cut")
+    with pytest.raises(httpx.TransportError):
+        put(store.sign(opened, parts)[0], data)
+    assert parts[1:] == store.missing(opened, parts)
+    send(store, opened, parts[1:], data)
+    assert store.complete(opened, parts).crc32 is not None
+
+
+def test_the_objects_own_checksum_is_stored(build: Build):
+    """The store keeps the CRC32 of the whole object, which is that of the file."""
+    store, data = build(), payload(2 * 5 * MIB + 3, seed=4)
+    opened = begin(store, "whole.m", data)
+    parts = cut(data, opened.part_bytes)
+    send(store, opened, parts, data)
+    assert cut(data, len(data))[0].crc32 == store.complete(opened, parts).crc32
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"secret_key": Secret("wrong")}, "AWS_SECRET_ACCESS_KEY"),
+        ({"access_key": "NOBODY"}, "AWS_ACCESS_KEY_ID"),
+        ({"url": "s3://no-such-bucket-here/x"}, "create it"),
+    ],
+)
+def test_check_says_what_is_wrong(build: Build, changes: dict[str, object], words: str):
+    """A bucket or a key that will not do is found before money is spent."""
+    with pytest.raises(UsageError, match=words):
+        build(**changes).check()
+
+
+def test_small_parts_are_raised_to_a_whole_number_of_mib(build: Build):
+    """What the store would refuse at the very end cannot be begun."""
+    with pytest.raises(UsageError, match="5242880"):
+        build(part_bytes=5_000_000)
+    assert isinstance(cut(b"x", 1)[0], Part)
