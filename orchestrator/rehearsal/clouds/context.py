@@ -64,6 +64,18 @@ class ReplyLostError(Exception):
     """What was asked for is done; the client never hears of it."""
 
 
+class ReplyCutError(Exception):
+    """What was asked for is done; the client gets half of the reply."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__("reply cut")
+        self.status, self.body = status, body
+
+
+class DoneButFailedError(Exception):
+    """What was asked for is done; the client is told that the server failed."""
+
+
 @dataclass
 class Context:
     """One account's cloud. `folder` holds clouds.json; `breaches` are replies of ours that broke the contract."""
@@ -114,6 +126,15 @@ class Context:
         """The lock that a boot holds, so that no half-booted machine is left."""
         return self._locks.setdefault(key, asyncio.Lock())
 
+    def after_create(self, status: int, reply: Any) -> None:
+        """Spoil the reply to a create that has succeeded, if that is armed."""
+        if self.faults.take("create-reply-lost"):
+            raise ReplyLostError
+        if self.faults.take("create-reply-cut"):
+            raise ReplyCutError(status, reply)
+        if self.faults.take("create-500"):
+            raise DoneButFailedError
+
     async def close(self) -> None:
         """End all background work."""
         await asyncio.gather(*(self.halt(key) for key in list(self._tasks)))
@@ -133,7 +154,11 @@ class Context:
             size_gb=size_gb,
             type=kind,
         )
-        await self.hosts.create_volume(volume.folder)
+        try:
+            await self.hosts.create_volume(volume.folder)
+        except ValueError:  # somebody's folder that is in no record: never mount what is not this volume's
+            volume.folder = f"volume-{identity}"
+            await self.hosts.create_volume(volume.folder)
         volume.charge(volume_price_hour(size_gb) if vendor == "runpod" else Decimal(0), now)
         self.records.volumes[volume.id] = volume
         return volume

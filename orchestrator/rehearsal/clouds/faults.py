@@ -12,12 +12,36 @@ AT_A_STEP = {
     "preempt": "the machine that runs the step is taken away a second after the step began",
     "ssh-cut": "every SSH connection of the step's machine is cut once; what runs goes on",
 }
-AT_A_CALL = {
+AT_A_CREATE = {
     "create-reply-lost": "the next create makes the machine, then the connection drops without a reply",
+    "create-reply-cut": "the next create makes the machine, then half of the reply's body comes",
+    "create-500": "the next create makes the machine, then answers 500",
     "create-refused-capacity": "the next create is refused for want of machines",
-    "delete-still-listed": "the next delete is accepted, but the machine stays listed for a while and bills on",
+    "create-refused-payment": "the next create is refused: 402 on RunPod, account-inactive on Lambda",
+    "create-refused-pool": "the next create is refused: 403 on RunPod, quota-exceeded on Lambda",
+    "volume-reply-lost": "the next create of a volume makes it, then the connection drops without a reply",
 }
-KNOWN = {**AT_A_STEP, **AT_A_CALL}
+AT_A_BOOT = {
+    "list-lag": "the next new machine is missing from list and GET for a minute",
+    "boot-never": "the next new machine goes on booting for ever",
+    "boot-error": "the next new machine ends its boot as ERROR or unhealthy",
+    "boot-no-address": "the next new machine runs and never gets an address",
+    "boot-no-gpu": "the next machine that boots has no GPU, though it was rented with some",
+}
+AT_A_DELETE = {
+    "delete-still-listed": "the next delete is accepted, but the machine stays listed for a while and bills on",
+    "delete-500": "the next delete ends the machine, then answers 500",
+    "delete-404": "the next delete answers 404 while the machine goes on",
+    "delete-refused": "the next delete is refused with 503 and does nothing",
+}
+AT_ANY_CALL = {
+    "rate-limited": "the next request is answered with 429",
+    "front-door": "RunPod's next request meets a 403 in HTML, as a client without User-Agent does",
+    "unavailable": "the next request is answered with 503 and does nothing",
+    "graphql-gone": "RunPod's next GraphQL request is answered with 410",
+    "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
+}
+KNOWN = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL}
 
 
 @dataclass

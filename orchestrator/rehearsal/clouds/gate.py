@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -87,6 +88,29 @@ def basic_user(request: web.Request) -> str | None:
         return base64.b64decode(coded, validate=True).decode().partition(":")[0]
     except ValueError:
         return None
+
+
+async def cut_short(request: web.Request, status: int, body: object) -> web.StreamResponse:
+    """Send half of a JSON body under the length of the whole, then close the connection."""
+    whole = json.dumps(body).encode()
+    reply = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
+    reply.content_length = len(whole)
+    await reply.prepare(request)
+    await reply.write(whole[: len(whole) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return reply
+
+
+def front_door() -> web.Response:
+    """The vendor's front door, not its API: seen live for clients without a proper User-Agent, HTML and no JSON."""
+    return web.Response(status=403, text="error code: 1010", content_type="text/html")
+
+
+def nameless(request: web.Request) -> bool:
+    """Whether the client has no User-Agent, or only that of Python's urllib."""
+    agent = request.headers.get("User-Agent", "")
+    return not agent or agent.startswith("Python-urllib")
 
 
 def drop(request: web.Request) -> web.Response:

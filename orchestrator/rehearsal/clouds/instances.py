@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.records import Instance, Volume
 from orchestrator.rehearsal.hosts import HostSpec
 
@@ -19,6 +19,7 @@ API = "lambda"
 BOOTING = 165.0
 TERMINATING = 5.0  # until a terminated instance leaves the list
 PREEMPTED_LISTED = 60.0
+UNSEEN_LONG = 60.0
 
 
 class ApiError(Exception):
@@ -57,7 +58,10 @@ class Instances:
 
     def listing(self) -> list[Instance]:
         """What the API lists: not the ones that left."""
-        return [i for i in self._context.records.instances.values() if not self._left(i)]
+        return [i for i in self._context.records.instances.values() if self._visible(i)]
+
+    def _visible(self, instance: Instance) -> bool:
+        return not self._left(instance) and self._context.clock.since(instance.created) >= instance.unseen_s
 
     def _left(self, instance: Instance) -> bool:
         # Whether and how long the live list keeps terminated rows is not documented; here they vanish.
@@ -66,7 +70,7 @@ class Instances:
     def get(self, instance_id: str) -> Instance:
         """An instance by id, or ApiError 404."""
         instance = self._context.records.instances.get(instance_id)
-        if instance is None or self._left(instance):
+        if instance is None or not self._visible(instance):
             raise ApiError(404, "global/object-does-not-exist", "Specified instance does not exist.")
         return instance
 
@@ -82,6 +86,7 @@ class Instances:
         if not self._public_key(launch.ssh_keys[0]):
             raise missing(f"SSH key {launch.ssh_keys[0]}")
         volume, mount_point = self._file_system(launch)
+        self._refuse()
         if self._context.faults.take("create-refused-capacity") or launch.region not in kind.regions:
             code = "instance-operations/launch/insufficient-capacity"
             raise ApiError(400, code, "Not enough capacity to fulfill launch request.")
@@ -97,6 +102,7 @@ class Instances:
             hostname=launch.hostname,
             tags=launch.tags,
             user_data=launch.user_data,
+            unseen_s=UNSEEN_LONG if self._context.faults.take("list-lag") else 0.0,
             jupyter_token=secrets.token_hex(16),
         )
         self._context.records.instances[instance.id] = instance
@@ -104,6 +110,13 @@ class Instances:
         self._context.log(API, "create-machine", instance, vendor=API, price_hour=str(price))
         self._context.run(instance.id, self._boot(instance, price))
         return instance
+
+    def _refuse(self) -> None:
+        if self._context.faults.take("create-refused-payment"):
+            advice = "Make sure you have verified your email address and have a valid payment method."
+            raise ApiError(403, "global/account-inactive", "Your account is inactive.", advice)
+        if self._context.faults.take("create-refused-pool"):
+            raise ApiError(400, "global/quota-exceeded", "Quota exceeded.", "Contact Support to increase your quota.")
 
     def _public_key(self, name: str) -> str:
         keys = [key.public_key for key in self._context.records.ssh_keys.values() if key.name == name]
@@ -131,7 +144,13 @@ class Instances:
         return next(iter(wanted.values()), (None, ""))
 
     async def _boot(self, instance: Instance, price: Decimal) -> None:
+        faults = self._context.faults
+        if faults.take("boot-never"):
+            return
         await self._context.clock.sleep(BOOTING)
+        if faults.take("boot-error"):
+            instance.status = "unhealthy"
+            return
         async with self._context.locked(instance.id):
             kind = INSTANCE_TYPES[instance.kind]
             volume = self._context.records.volumes[instance.volume_id] if instance.volume_id else None
@@ -141,7 +160,7 @@ class Instances:
                 name=instance.name or instance.id,
                 user="ubuntu",
                 gpu=kind.smi,
-                gpus=kind.gpus,
+                gpus=0 if faults.take("boot-no-gpu") else kind.gpus,
                 gpu_memory_mib=kind.memory_mib,
                 public_key=self._public_key(instance.ssh_key),
                 volume=volume.folder if volume else None,
@@ -155,26 +174,36 @@ class Instances:
                 return
             # The bill begins when the machine has booted, says the vendor.
             instance.charge(price, self._context.clock.now())
-            instance.ip, instance.status = address, "active"
+            # Reserved in any case: an instance without an address still keeps its host's.
+            instance.address = address
+            instance.ip = None if faults.take("boot-no-address") else address
+            instance.status = "active"
             self._context.save()
 
     def _address(self) -> str:
         """An address of loopback's for each instance; where there is only one (macOS), one instance at a time."""
         if sys.platform != "linux":
             return "127.0.0.1"
-        taken = {i.ip for i in self._context.records.instances.values() if i.gone is None}
+        taken = {i.address for i in self._context.records.instances.values() if i.gone is None}
         return next(ip for n in range(2, 255) if (ip := f"127.0.0.{n}") not in taken)
 
     async def terminate(self, instance: Instance) -> None:
         """Begin to end an instance: it shows as terminating, then vanishes. Idempotent."""
+        faults = self._context.faults
+        if faults.take("delete-refused"):
+            raise ApiError(503, "provider/internal-unavailable", "The provider is unavailable.")
+        if faults.take("delete-404"):
+            raise ApiError(404, "global/object-does-not-exist", "Specified instance does not exist.")
         self._context.log(API, "destroy-machine", instance)
         if instance.status == "terminating":
             return
-        if self._context.faults.take("delete-still-listed"):
+        if faults.take("delete-still-listed"):
             instance.status = "terminating"
             self._context.run(f"{instance.id} leaving", self._linger(instance))
             return
         await self._end(instance, "terminating", TERMINATING)
+        if faults.take("delete-500"):
+            raise DoneButFailedError
 
     async def _linger(self, instance: Instance) -> None:
         await self._context.clock.sleep(STILL_LISTED)

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
-from orchestrator.rehearsal.clouds.context import Context, ReplyLostError
+from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
-from orchestrator.rehearsal.clouds.gate import Pace, basic_user, bearer, drop
+from orchestrator.rehearsal.clouds.gate import Pace, basic_user, bearer, cut_short, drop
 from orchestrator.rehearsal.clouds.instances import API, ApiError, Instances, Launch, missing
 from orchestrator.rehearsal.clouds.lambda_views import (
     FAMILIES,
@@ -81,6 +81,11 @@ class LambdaCloud:
             if error.suggestion:
                 body["suggestion"] = error.suggestion
             return web.json_response({"error": body}, status=error.status)
+        except DoneButFailedError:
+            body = {"code": "global/internal-error", "message": "An internal server error occurred."}
+            return web.json_response({"error": body}, status=500)
+        except ReplyCutError as cut:
+            return await cut_short(request, cut.status, cut.body)
         except ReplyLostError:
             return drop(request)
 
@@ -95,6 +100,10 @@ class LambdaCloud:
         match = self._contract.match(request.path)
         if match is None or request.method not in self._contract.methods(match.template):
             raise ApiError(404, "global/not-found", "The requested resource was not found.")
+        if self._context.faults.take("rate-limited"):
+            return web.Response(status=429, text="Too many requests")  # the body of a 429 is not documented
+        if self._context.faults.take("unavailable"):
+            raise ApiError(503, "provider/internal-unavailable", "The provider is unavailable.")
         is_launch = match.template == LAUNCH and request.method == "POST"
         if not self._pace.allows() or (is_launch and not self._launches.allows()):
             # The specification has neither a schema nor a code for this.
@@ -149,9 +158,9 @@ class LambdaCloud:
                 user_data=wanted.get("user_data", ""),
             )
         )
-        if self._context.faults.take("create-reply-lost"):
-            raise ReplyLostError
-        return {"instance_ids": [instance.id]}
+        reply = {"instance_ids": [instance.id]}
+        self._context.after_create(200, {"data": reply})
+        return reply
 
     async def _terminate(self, call: Call) -> Any:
         # One unknown id spoils the whole call: nothing is terminated.
@@ -215,6 +224,8 @@ class LambdaCloud:
             raise ApiError(400, "global/quota-exceeded", "Quota exceeded.", "Contact Support to increase your quota.")
         volume = await self._context.make_volume("lambda", name, region, 0)
         self._context.log(API, "create-volume", volume, vendor=API)
+        if self._context.faults.take("volume-reply-lost"):
+            raise ReplyLostError
         return await self._file_system(volume)
 
     async def _delete_file_system(self, call: Call) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,6 +83,9 @@ def check(request: PodRequest) -> None:
         raise ProblemError(400, f"at most {MOST_ENVIRONMENT} environment variables are allowed")
     if request.global_networking and request.gpu_id is None:
         raise ProblemError(400, "global networking requires an NVIDIA GPU")
+    for port in request.ports:
+        if not re.fullmatch(r"\d{1,5}/(tcp|http)", port):
+            raise ProblemError(400, f"port {port!r} is not PORT/tcp or PORT/http")
     if request.cpu_id:
         _check_cpu(request)
 

@@ -13,15 +13,21 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import GPUS
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.placement import NO_CAPACITY, PodRequest, ProblemError, check, place
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 from orchestrator.rehearsal.hosts import HostSpec
 
-UNSEEN = 4.0  # a fresh pod is missing from list and GET (reported, never documented)
+UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
 _CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
+
+_REFUSALS = {
+    "create-refused-capacity": (400, NO_CAPACITY),
+    "create-refused-payment": (402, "insufficient balance"),
+    "create-refused-pool": (403, "your account cannot access the requested pool"),
+}
 
 ACTIONS = {
     "PROVISIONING": ["stop", "terminate"],
@@ -53,7 +59,7 @@ class Pods:
         return pod
 
     def _visible(self, pod: Pod) -> bool:
-        return pod.gone is None and self._context.clock.since(pod.created) >= UNSEEN
+        return pod.gone is None and self._context.clock.since(pod.created) >= pod.unseen_s
 
     def volume(self, volume_id: str) -> Volume:
         """A network volume by id, or ProblemError 404."""
@@ -66,8 +72,9 @@ class Pods:
         """Make a pod, or raise ProblemError (nothing was made) or ReplyLostError (it was)."""
         check(request)
         volume = self.volume(request.volume_id) if request.volume_id else None
-        if self._context.faults.take("create-refused-capacity"):
-            raise ProblemError(400, NO_CAPACITY)
+        for fault, (status, detail) in _REFUSALS.items():
+            if self._context.faults.take(fault):
+                raise ProblemError(status, detail)
         placement = place(request, volume)
         pod = self._new(request, placement.place, placement.price_hour)
         self._context.records.pods[pod.id] = pod
@@ -76,7 +83,7 @@ class Pods:
         if request.stop_after:
             self._context.run(f"{pod.id} stop-after", self._fence(pod, request.stop_after, self.stop))
         if request.terminate_after:
-            self._context.run(f"{pod.id} terminate-after", self._fence(pod, request.terminate_after, self.terminate))
+            self._context.run(f"{pod.id} terminate-after", self._fence(pod, request.terminate_after, self._expire))
         return pod
 
     def _new(self, request: PodRequest, where: str, price_hour: Decimal) -> Pod:
@@ -109,6 +116,7 @@ class Pods:
             public_key=request.env.get("SSH_PUBLIC_KEY") or request.env.get("PUBLIC_KEY") or registered,
             private_ip=self._private_ip() if request.global_networking else None,
             interruptible=request.bid is not None,
+            unseen_s=UNSEEN_LONG if context.faults.take("list-lag") else UNSEEN,
             api_key="rpa_" + secrets.token_hex(16),
             base_url=request.base_url,
         )
@@ -123,10 +131,15 @@ class Pods:
         return next(ip for n in range(2, 255) if (ip := f"127.0.1.{n}") not in taken)
 
     async def _boot(self, pod: Pod) -> None:
-        clock = self._context.clock
+        clock, faults = self._context.clock, self._context.faults
+        if faults.take("boot-never"):
+            return
         await clock.sleep(PROVISIONING)
         self._move(pod, "STARTING")
         await clock.sleep(STARTING)
+        if faults.take("boot-error"):
+            self._move(pod, "ERROR")
+            return
         await self._up(pod)
 
     async def _up(self, pod: Pod) -> None:
@@ -134,7 +147,8 @@ class Pods:
         address = None
         async with self._context.locked(pod.id):
             # Without a published 22/tcp, or without a key, nobody gets in: then there is no host to emulate.
-            if "22/tcp" in pod.ports and pod.public_key:
+            reachable = "22/tcp" in pod.ports and pod.public_key
+            if reachable and not self._context.faults.take("boot-no-address"):
                 try:
                     host = await self._context.hosts.boot(self._spec(pod))
                 except (OSError, ValueError) as error:
@@ -168,7 +182,7 @@ class Pods:
             name=pod.name,
             user="root",
             gpu=gpu.id if gpu else "",
-            gpus=pod.gpu_count,
+            gpus=0 if self._context.faults.take("boot-no-gpu") else pod.gpu_count,
             gpu_memory_mib=gpu.memory_mib if gpu else 0,
             public_key=pod.public_key,
             volume=volume.folder if volume else None,
@@ -233,15 +247,22 @@ class Pods:
         await self._up(pod)
 
     async def terminate(self, pod: Pod, api: str) -> None:
-        """End a pod for good. Returns when every process of it is dead, unless delete-still-listed is armed."""
+        """End a pod for good. Returns when every process of it is dead, unless a fault is armed."""
+        faults = self._context.faults
+        if faults.take("delete-refused"):
+            raise ProblemError(503, "upstream unavailable")
+        if faults.take("delete-404"):
+            raise ProblemError(404, "pod not found")
         self._context.log(api, "destroy-machine", pod)
         if pod.id in self._leaving:
             return
-        if self._context.faults.take("delete-still-listed"):
+        if faults.take("delete-still-listed"):
             self._leaving.add(pod.id)
             self._context.run(f"{pod.id} leaving", self._linger(pod))
             return
         await self._gone(pod)
+        if faults.take("delete-500"):
+            raise DoneButFailedError
 
     async def _linger(self, pod: Pod) -> None:
         await self._context.clock.sleep(STILL_LISTED)
@@ -259,6 +280,10 @@ class Pods:
     async def _fence(self, pod: Pod, moment: datetime, end: Callable[[Pod, str], Awaitable[None]]) -> None:
         await self._context.clock.sleep_until(moment)
         await end(pod, "cloud")
+
+    async def _expire(self, pod: Pod, api: str) -> None:
+        self._context.log(api, "expire-machine", pod)
+        await self._gone(pod)
 
     async def preempt(self, pod: Pod) -> None:
         """Take the machine away unasked: the container's disk is wiped, the processes are killed, the port closes."""

@@ -74,6 +74,7 @@ class Pod(Billed):
     private_ip: str | None = None
     interruptible: bool = False
     locked: bool = False
+    unseen_s: float = 0.0  # cloud seconds after the create in which list and GET do not know it
     api_key: str = ""
     base_url: str = ""
     started: datetime | None = None
@@ -95,7 +96,9 @@ class Instance(Billed):
     tags: dict[str, str] = field(default_factory=dict)
     jupyter_token: str = ""
     user_data: str = ""
+    unseen_s: float = 0.0
     ip: str | None = None
+    address: str | None = None  # its host's, whether or not the API tells it
     left: datetime | None = None  # when a terminated one vanishes from the list
 
 

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from orchestrator.rehearsal.clouds import runpod_billing, runpod_catalog
 from orchestrator.rehearsal.clouds.catalogue import PLACES, volume_price_hour
-from orchestrator.rehearsal.clouds.context import Context, ReplyLostError
+from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
-from orchestrator.rehearsal.clouds.gate import Quota, bearer, drop
+from orchestrator.rehearsal.clouds.gate import Quota, bearer, cut_short, drop, front_door, nameless
 from orchestrator.rehearsal.clouds.placement import PodRequest, ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod, Volume
@@ -24,7 +24,7 @@ LARGEST_BODY = 102_400
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 409: "Conflict", 413: "Payload Too Large", 422: "Unprocessable Entity",
-    429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented",
+    429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
 }  # fmt: skip
 
 
@@ -77,23 +77,28 @@ class RunPodRest:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request below /v2/."""
-        agent = request.headers.get("User-Agent", "")
-        if not agent or agent.startswith("Python-urllib"):
-            # The vendor's front door, not its API: seen live, HTML and no JSON.
-            return web.Response(status=403, text="error code: 1010", content_type="text/html")
+        faults = self._context.faults
+        if nameless(request) or faults.take("front-door"):
+            return front_door()
         try:
             self._authenticate(request)
         except ProblemError as problem:
             return self._problem(problem)
-        exceeded = self._quota.count()
+        exceeded = self._quota.count() or ("minute" if faults.take("rate-limited") else None)
         headers = self._quota.headers()
         if exceeded:
             headers["Retry-After"] = str(self._quota.reset_in(exceeded))
             return self._problem(ProblemError(429, f"rate limit exceeded for the {exceeded} window"), headers)
         try:
+            if faults.take("unavailable"):
+                raise ProblemError(503, "upstream unavailable")
             return await self._dispatch(request, headers)
         except ProblemError as problem:
             return self._problem(problem, headers)
+        except DoneButFailedError:
+            return self._problem(ProblemError(500, "Something went wrong. Please try again later."), headers)
+        except ReplyCutError as cut:
+            return await cut_short(request, cut.status, cut.body)
         except ReplyLostError:
             return drop(request)
 
@@ -172,9 +177,9 @@ class RunPodRest:
 
     async def _create_pod(self, call: Call) -> tuple[int, Any]:
         pod = await self._pods.create(pod_request(call.body, call.base_url))
-        if self._context.faults.take("create-reply-lost"):
-            raise ReplyLostError
-        return 201, self._show(pod)
+        shown = self._show(pod)
+        self._context.after_create(201, shown)
+        return 201, shown
 
     async def _get_pod(self, call: Call) -> tuple[int, Any]:
         return 200, self._show(self._pods.get(call.params["id"]))
@@ -208,6 +213,8 @@ class RunPodRest:
             raise ProblemError(400, f"data center {place.id} does not support {kind or 'network'} volumes")
         volume = await self._context.make_volume("runpod", wanted["name"], place.id, wanted["size"], kind)
         self._context.log(API, "create-volume", volume, vendor=API)
+        if self._context.faults.take("volume-reply-lost"):
+            raise ReplyLostError
         return 201, volume_json(volume)
 
     async def _get_volume(self, call: Call) -> tuple[int, Any]:

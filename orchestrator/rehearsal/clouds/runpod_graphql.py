@@ -13,9 +13,9 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, build_schema, 
 
 from orchestrator.rehearsal.clouds.billing import cost
 from orchestrator.rehearsal.clouds.catalogue import GPUS, PLACES
-from orchestrator.rehearsal.clouds.context import Context, ReplyLostError
+from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import SPECS
-from orchestrator.rehearsal.clouds.gate import bearer, drop
+from orchestrator.rehearsal.clouds.gate import bearer, cut_short, drop, front_door, nameless
 from orchestrator.rehearsal.clouds.graphql_requests import cpu_request, gpu_request
 from orchestrator.rehearsal.clouds.graphql_views import data_center_view, gpu_view, pod_view, volume_view
 from orchestrator.rehearsal.clouds.placement import ProblemError
@@ -56,18 +56,29 @@ class RunPodGraphql:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer POST /graphql."""
-        agent = request.headers.get("User-Agent", "")
-        if not agent or agent.startswith("Python-urllib"):
-            return web.Response(status=403, text="error code: 1010", content_type="text/html")
+        faults = self._context.faults
+        if nameless(request) or faults.take("front-door"):
+            return front_door()
+        if faults.take("graphql-gone"):
+            return web.json_response({"errors": [{"message": "this API has been retired"}]}, status=410)
         if request.method != "POST":
             return web.Response(status=405, headers={"Allow": "POST"})
         caller = self._caller(request)
         if caller is None:
             return web.json_response({"errors": [{"message": "Unauthorized"}]}, status=401)
+        if faults.take("rate-limited"):
+            return web.json_response({"errors": [{"message": "rate limit exceeded"}]}, status=429)
+        if faults.take("unavailable"):
+            # A gateway's page, which the SDK takes for broken JSON.
+            return web.Response(status=503, text="<html>503 Service Temporarily Unavailable</html>")
         try:
             status, reply = await self._execute(await request.read(), caller)
         except ReplyLostError:
             return drop(request)
+        except ReplyCutError as cut:
+            return await cut_short(request, cut.status, cut.body)
+        except DoneButFailedError:
+            return web.json_response({"errors": [{"message": "Something went wrong."}]}, status=500)
         return web.json_response(reply, status=status)
 
     def _caller(self, request: web.Request) -> Caller | None:
@@ -102,9 +113,9 @@ class RunPodGraphql:
             field_resolver=_resolve,
         )
         done = result if isinstance(result, ExecutionResult) else await result
-        lost = [error for error in done.errors or [] if isinstance(error.original_error, ReplyLostError)]
-        if lost:
-            raise ReplyLostError
+        for failure in done.errors or []:
+            if isinstance(failure.original_error, (ReplyLostError, ReplyCutError, DoneButFailedError)):
+                raise failure.original_error
         if done.data is None and done.errors and all(error.path is None for error in done.errors):
             # Variables that do not fit their types: a request error too.
             return 400, {"errors": [_error(error, "BAD_USER_INPUT") for error in done.errors]}
@@ -151,18 +162,19 @@ class RunPodGraphql:
 
     # -- mutations ------------------------------------------------------------------------------------------------
 
-    async def _deploy(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    async def _deploy(self, info: Any, input: dict[str, Any]) -> dict[str, Any] | None:  # noqa: A002
         _require_account(info.context)
         return await self._create(gpu_request(input, API, info.context.base_url))
 
-    async def _deploy_cpu(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+    async def _deploy_cpu(self, info: Any, input: dict[str, Any]) -> dict[str, Any] | None:  # noqa: A002
         _require_account(info.context)
         return await self._create(cpu_request(input, API, info.context.base_url))
 
-    async def _create(self, request: Any) -> dict[str, Any]:
+    async def _create(self, request: Any) -> dict[str, Any] | None:
+        if self._context.faults.take("graphql-null"):
+            return None
         pod = await self._pods.create(request)
-        if self._context.faults.take("create-reply-lost"):
-            raise ReplyLostError
+        self._context.after_create(200, {"data": {"id": pod.id}})
         return self._view(pod)
 
     async def _stop(self, info: Any, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002

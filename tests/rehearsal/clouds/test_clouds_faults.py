@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from clouds_support import KEY, Cloud
+
+from orchestrator.rehearsal import clouds
 
 DEPLOY = "mutation M($input: PodFindAndDeployOnDemandInput!) { podFindAndDeployOnDemand(input: $input) { id } }"
 INPUT = {"name": "gpuplan-a", "imageName": "i", "gpuTypeId": "NVIDIA L40S", "gpuCount": 1}
@@ -168,3 +171,147 @@ def test_a_count_arms_a_step_fault_more_than_once(cloud: Cloud, pod_body: dict[s
         cloud.call(cloud.state.step_started("s", "gpuplan-a"))
         cloud.advance(2)
     assert len(cloud.hosts.cuts) == 2
+
+
+@CREATES
+def test_a_500_can_hide_a_machine(cloud: Cloud, pod_body: dict[str, Any], create: Create) -> None:
+    """The server says that it failed, and the machine exists."""
+    cloud.state.arm("create-500")
+    assert create(cloud, pod_body).status_code == 500
+    assert cloud.state.alive()["machines"] == ["gpuplan-a"]
+
+
+@CREATES
+def test_half_a_reply_can_hide_a_machine(cloud: Cloud, pod_body: dict[str, Any], create: Create) -> None:
+    """The body ends before its length, and the machine exists."""
+    cloud.state.arm("create-reply-cut")
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        create(cloud, pod_body)
+    assert cloud.state.alive()["machines"] == ["gpuplan-a"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "create", "status"),
+    [
+        ("create-refused-payment", rest, 402),
+        ("create-refused-payment", lambda_cloud, 403),
+        ("create-refused-pool", rest, 403),
+        ("create-refused-pool", lambda_cloud, 400),
+    ],
+)
+def test_account_refusals_make_nothing(
+    cloud: Cloud, pod_body: dict[str, Any], fault: str, create: Create, status: int
+) -> None:
+    """Each vendor refuses in its own way, and no machine appears."""
+    cloud.state.arm(fault)
+    assert create(cloud, pod_body).status_code == status
+    assert made(cloud) == 0
+
+
+def test_volume_reply_lost_makes_the_volume(cloud: Cloud) -> None:
+    """A volume whose reply was lost can be found by its name, on both clouds."""
+    cloud.state.arm("volume-reply-lost", "2")
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        cloud.runpod.post("/network-volumes", json={"name": "v", "size": 10, "dataCenter": "EU-RO-1"})
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        cloud.lambda_cloud.post("/filesystems", json={"name": "v", "region": "us-east-1"})
+    assert [volume["name"] for volume in cloud.runpod.get("/network-volumes").json()["networkVolumes"]] == ["v"]
+    assert [volume["name"] for volume in cloud.lambda_cloud.get("/file-systems").json()["data"]] == ["v"]
+    assert len(set(cloud.hosts.volumes)) == 2
+
+
+def boot(cloud: Cloud, pod_body: dict[str, Any], fault: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    cloud.state.arm(fault, "2")
+    pod_id = rest(cloud, pod_body).json()["id"]
+    identity = lambda_cloud(cloud, pod_body).json()["data"]["instance_ids"][0]
+    cloud.advance(600)
+    instance = cloud.lambda_cloud.get(f"/instances/{identity}").json()["data"]
+    return cloud.runpod.get(f"/pods/{pod_id}").json(), instance
+
+
+@pytest.mark.parametrize(
+    ("fault", "pod_status", "instance_status", "hosts"),
+    [
+        ("boot-never", "PROVISIONING", "booting", 0),
+        ("boot-error", "ERROR", "unhealthy", 0),
+        ("boot-no-address", "RUNNING", "active", 1),
+        ("boot-no-gpu", "RUNNING", "active", 2),
+    ],
+)
+def test_boots_that_go_wrong(
+    cloud: Cloud, pod_body: dict[str, Any], fault: str, pod_status: str, instance_status: str, hosts: int
+) -> None:
+    """Each bad boot looks on both clouds as it does there, and can be ended."""
+    pod, instance = boot(cloud, pod_body, fault)
+    assert (pod["status"], instance["status"], len(cloud.hosts.specs)) == (pod_status, instance_status, hosts)
+    if fault != "boot-no-gpu":
+        assert (pod["ssh"]["direct"], "ip" in instance) == (None, False)
+    else:
+        assert {spec.gpus for spec in cloud.hosts.specs.values()} == {0}
+    assert cloud.runpod.delete(f"/pods/{pod['id']}").status_code == 204
+    cloud.lambda_cloud.post("/instance-operations/terminate", json={"instance_ids": [instance["id"]]})
+    assert (cloud.state.alive()["machines"], cloud.hosts.specs) == ([], {})
+
+
+def test_list_lag_hides_a_machine_for_a_minute(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """The machine boots, unseen, and shows up later."""
+    cloud.state.arm("list-lag")
+    rest(cloud, pod_body)
+    cloud.advance(59)
+    assert cloud.runpod.get("/pods").json() == {"pods": []}
+    cloud.advance(2)
+    assert len(cloud.runpod.get("/pods").json()["pods"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "alive"),
+    [("delete-500", 500, []), ("delete-404", 404, ["gpuplan-a"]), ("delete-refused", 503, ["gpuplan-a"])],
+)
+def test_deletes_that_go_wrong(
+    cloud: Cloud, pod_body: dict[str, Any], fault: str, status: int, alive: list[str]
+) -> None:
+    """The status of a delete says little: look whether the machine is there."""
+    identity = lambda_cloud(cloud, pod_body).json()["data"]["instance_ids"][0]
+    cloud.state.arm(fault)
+    body = {"instance_ids": [identity]}
+    assert cloud.lambda_cloud.post("/instance-operations/terminate", json=body).status_code == status
+    assert cloud.state.alive()["machines"] == alive
+    cloud.advance(2)
+    cloud.lambda_cloud.post("/instance-operations/terminate", json=body)
+    pod_id = rest(cloud, pod_body).json()["id"]
+    cloud.advance(31)
+    cloud.state.arm(fault)
+    assert cloud.runpod.delete(f"/pods/{pod_id}").status_code == status
+    assert cloud.state.alive()["machines"] == alive
+
+
+def test_any_call_can_meet_trouble(cloud: Cloud) -> None:
+    """429 with Retry-After, 503 and the front door on RunPod; 429 in no standard shape and 503 on Lambda."""
+    cloud.state.arm("rate-limited", "2")
+    limited = cloud.runpod.get("/pods")
+    assert (limited.status_code, int(limited.headers["Retry-After"]) > 0) == (429, True)
+    assert limited.json()["detail"] == "rate limit exceeded for the minute window"
+    assert cloud.lambda_cloud.get("/regions").text == "Too many requests"
+    cloud.state.arm("unavailable", "3")
+    assert cloud.runpod.get("/pods").status_code == 503
+    assert cloud.lambda_cloud.get("/regions").json()["error"]["code"] == "provider/internal-unavailable"
+    assert cloud.graphql("{ gpuTypes { id } }").text.startswith("<html>")
+    cloud.state.arm("front-door")
+    assert cloud.runpod.get("/pods").headers["Content-Type"].startswith("text/html")
+    assert cloud.runpod.get("/pods").status_code == 200
+
+
+def test_graphql_can_be_retired_and_can_answer_null(cloud: Cloud) -> None:
+    """410 for a retired API; null data without an error means that nothing was made."""
+    cloud.state.arm("graphql-gone")
+    assert cloud.graphql("{ gpuTypes { id } }").status_code == 410
+    cloud.state.arm("graphql-null")
+    assert cloud.graphql(DEPLOY, input=INPUT).json() == {"data": {"podFindAndDeployOnDemand": None}}
+    assert made(cloud) == 0
+
+
+def test_every_fault_is_described_and_used() -> None:
+    """No fault is only a name: each is taken somewhere in the emulators."""
+    folder = Path(clouds.__file__).parent
+    sources = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "faults.py")
+    assert [name for name in clouds.FAULTS if f'"{name}"' not in sources] == []
