@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from string import Formatter
 
-from orchestrator.model import Note, Notes
+from orchestrator.model import Note, Notes, Rates
 
 # What a preview knows by itself; everything else is in the notes' own figures.
-COMPUTED = ("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "cpu_usd", "volume_gb")
+COMPUTED = (
+    *("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "cpu_usd", "volume_gb"),
+    *(f"rate_{name}" for name in Rates.model_fields),
+)
 
 _OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
     ast.Add: operator.add,

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from orchestrator.model import Plan, Settings
-from orchestrator.plan.estimate import collecting_seconds, estimate, makespan
+from orchestrator.plan.estimate import collecting_seconds, estimate, makespan, rates_in_use
 from orchestrator.plan.machines import described, fits
 from orchestrator.plan.notes import Remark, remarks
 from orchestrator.plan.resolve import PhaseRun, StepRun
@@ -154,6 +154,8 @@ def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
         "cpu_usd": whole.cpu_usd,
         "volume_gb": Decimal(max(sizes)) if sizes else None,
     }
+    rates = rates_in_use(plan.settings.rates, market.rates)
+    known |= {f"rate_{name}": Decimal(str(speed)) for name, speed in rates.items()}
     return Preview(whole.phases, whole.volume_usd, whole.budget_usd, remarks(plan.notes, known))
 
 

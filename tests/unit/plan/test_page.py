@@ -1,0 +1,81 @@
+"""docs/plan-vs-reality.md says what `gpuplan plan` computes. GPUPLAN_WRITE_DOCS=1 writes its second half anew."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+from plan_samples import offer
+
+from orchestrator.model import Plan
+from orchestrator.plan import Market, Preview, preview, resolve
+
+PAGE = Path(__file__).parents[3] / "docs" / "plan-vs-reality.md"
+MARK = "<!-- from here on written by tests/unit/plan/test_page.py -->\n"
+
+# RunPod's secure cloud as read in autumn 2026; the catalogue's prices of the day replace them in a real preview.
+A100 = "A100-80GB"
+PRICES = Market(
+    offers={
+        "day1": offer("RTX-4090", "0.74", memory=24),
+        "day2-3": offer(A100, "1.79", memory=80),
+        "day4-5": offer(A100, "3.58", gpus=2, memory=80),
+        "day6-7": offer(A100, "3.58", gpus=2, memory=80),
+    },
+    cpu=offer("", "0.16", gpus=0),
+    volume_price_hour=Decimal("0.0959"),  # 1000 GB at $0.07 a GB and month of 730 hours
+    stores=1,
+)
+
+
+def written(found: Preview) -> str:
+    rows = [
+        f"| {p.phase} | {p.planned[0]} h, ${p.planned[1]} | {p.needs} at ${p.price_hour:.2f}/h "
+        f"| {p.estimated_hours:.2f} h, ${p.estimated_usd:.2f} |"
+        for p in found.phases
+        if p.planned
+    ]
+    notes = [
+        f"**{note.about}.** The plan: {note.plan}. {note.fact}" + (f" *({note.source})*" if note.source else "")
+        for note in found.notes
+    ]
+    hours, usd = found.planned
+    return "\n".join(
+        [
+            "## Hours and dollars",
+            "",
+            "An hour in autumn 2026: RTX 4090 $0.74, one A100 80GB $1.79, a CPU machine $0.16, the volume $0.0959.",
+            "",
+            "| phase | the plan | machine | estimated |",
+            "|---|---|---|---|",
+            *rows,
+            f"| volume | | | ${found.volume_usd:.2f} |",
+            f"| all | {hours} h, ${usd} | | {found.estimated_hours:.2f} h, ${found.estimated_usd:.2f} |",
+            "",
+            "Bytes over rates, with what runs at the same time sharing them, a boot of each machine and the uploads to",
+            "one store. What a run really took stands beside both in `gpuplan plan` once there was one.",
+            "",
+            "## Claims",
+            "",
+            "\n\n".join(notes),
+            "",
+        ]
+    )
+
+
+def test_the_page_says_what_is_computed(shipped: Plan):
+    """The page's table and claims are those of the preview at the prices that it names."""
+    hand_written, mark, rest = PAGE.read_text().partition(MARK)
+    assert mark
+    expected = "\n" + written(preview(shipped, resolve(shipped, ["all"]), PRICES))
+    if os.environ.get("GPUPLAN_WRITE_DOCS"):
+        PAGE.write_text(hand_written + MARK + expected)
+        return
+    assert rest == expected, "write it anew with GPUPLAN_WRITE_DOCS=1"
+
+
+def test_every_deliverable_of_the_plan_is_in_the_table(shipped: Plan):
+    """Each line of the plan's checklist has a deliverable: no phase has fewer than the plan has ticks."""
+    ticks = {"day1": 4, "day2-3": 4, "day4-5": 4, "day6-7": 5}
+    assert all(len(phase.deliverables) >= ticks[phase.name] for phase in shipped.phases)
