@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,23 +19,25 @@ NEEDS_SITE = {"pip", "pip3"}  # looks for what is installed; the others start fa
 
 @dataclass(frozen=True)
 class CudaFault:
-    """GPUs that nvidia-smi lists and CUDA cannot use. `gpus` None: all; `until` in unix seconds, None: for ever."""
+    """GPUs that nvidia-smi lists and CUDA cannot use. `gpus` None: all; `lasts_s` None: for ever."""
 
     gpus: tuple[int, ...] | None = None
-    until: float | None = None
+    lasts_s: float | None = None
 
     def write(self, file: Path) -> None:
-        """Switch the fault on for the machine in whose folder the file is; removing the file ends it."""
-        file.write_text(json.dumps({"gpus": self.gpus, "until": self.until}))
+        """Switch the fault on, from now, for the machine in whose folder the file is; removing the file ends it."""
+        until = None if self.lasts_s is None else time.time() + self.lasts_s
+        file.write_text(json.dumps({"gpus": self.gpus, "until": until}))
 
-    @staticmethod
-    def read(file: Path) -> CudaFault | None:
-        """Return what is switched on, None: nothing."""
-        try:
-            fault = json.loads(file.read_text())
-        except FileNotFoundError:
-            return None
-        return CudaFault(None if fault["gpus"] is None else tuple(fault["gpus"]), fault["until"])
+
+def cuda_fails(file: Path, gpu: int) -> bool:
+    """Whether the fault in that file, if there is one, concerns this GPU now."""
+    try:
+        fault = json.loads(file.read_text())
+    except FileNotFoundError:
+        return False
+    concerned = fault["gpus"] is None or gpu in fault["gpus"]
+    return concerned and (fault["until"] is None or time.time() < fault["until"])
 
 
 def install(folder: Path) -> str:

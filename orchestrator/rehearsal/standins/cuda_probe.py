@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 
-from orchestrator.rehearsal.standins import CUDA_FAULT, CudaFault
+from orchestrator.rehearsal.standins import CUDA_FAULT, cuda_fails
 from orchestrator.rehearsal.standins.machine import this_machine
 
 
@@ -17,8 +16,7 @@ def main(arguments: list[str]) -> int:
     index, machine = int(arguments[0]), this_machine()
     if index >= machine.gpus:
         return _failed(f"cuDeviceGet({index}): error 101: invalid device ordinal ({machine.gpus} GPUs)")
-    fault = CudaFault.read(machine.folder / CUDA_FAULT)
-    if fault and (fault.gpus is None or index in fault.gpus) and (fault.until is None or time.time() < fault.until):
+    if cuda_fails(machine.folder / CUDA_FAULT, index):
         return _failed(f"cuInit for GPU {index}: error 802: system not yet initialized")
     print(f"GPU {index}: works (rehearsal: emulated, no CUDA call was made)")  # noqa: T201 - a command line
     return 0

@@ -1,0 +1,200 @@
+"""The controller's side of a rehearsal: start a daemon or find one, ask it, end it. Standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orchestrator
+from orchestrator.errors import GpuplanError, UsageError
+
+FACTS = "rehearsal.json"
+START_S = 30.0
+STOP_S = 20.0
+CALL_S = 30.0
+ALREADY_RUNNING = 9
+
+
+class Rehearsal:
+    """A running rehearsal. `facts` is its rehearsal.json: addresses and keys of everything that is emulated."""
+
+    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+        self.file = file
+        self.facts = facts
+
+    def invoice(self) -> dict[str, Any]:
+        """What the clouds have charged: decimal strings by name, their total, and each vendor's billing unit."""
+        return dict(self._call("invoice"))
+
+    def log(self) -> list[dict[str, Any]]:
+        """Every request that changed something in a cloud, in order."""
+        return list(self._call("log"))
+
+    def alive(self) -> dict[str, Any]:
+        """The names of the machines and volumes that exist, and how many processes run on the machines."""
+        return dict(self._call("alive"))
+
+    def faults(self) -> list[dict[str, Any]]:
+        """What is armed and what has happened."""
+        return list(self._call("faults"))
+
+    def arm(self, fault: str) -> None:
+        """Arm NAME or NAME@ARG. UsageError says what is wrong with it."""
+        name, _, arg = fault.partition("@")
+        self._call("fault", {"name": name, "arg": arg or None})
+
+    def step_started(self, step: str, machine: str) -> None:
+        """Say that a step began on the machine of that name: disasters at that step happen now."""
+        self._call("step", {"step": step, "machine": machine, "state": "started"})
+
+    def step_ended(self, step: str, machine: str) -> None:
+        """Say that a step ended."""
+        self._call("step", {"step": step, "machine": machine, "state": "ended"})
+
+    def stop(self) -> None:
+        """End everything and wait until no process of the rehearsal is left. Idempotent."""
+        try:
+            self._call("stop", {})
+        except GpuplanError:
+            if self._living():  # it hangs: the guard ends the rest
+                _kill(self.facts["pid"])
+        deadline = time.monotonic() + STOP_S
+        while self._living():
+            if time.monotonic() > deadline:
+                raise GpuplanError(
+                    f"the rehearsal in {self.file.parent} does not end", remedy=f"kill {self.facts['pid']}"
+                )
+            time.sleep(0.02)
+
+    def _living(self) -> bool:
+        return _alive(self.facts["pid"]) or _alive(self.facts["guard_pid"])
+
+    def _call(self, what: str, body: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - the address is the daemon's own
+            f"{self.facts['control']}/{what}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Rehearsal-Key": self.facts["control_key"], "Content-Type": "application/json"},
+        )
+        try:
+            with _OPENER.open(request, timeout=CALL_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise UsageError(str(json.load(error)["error"])) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise GpuplanError(
+                f"the rehearsal of {self.file} does not answer: {error}",
+                remedy="it ended with its run or after idle minutes: begin a new one with --dry-run",
+            ) from None
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+
+
+class _Daemon(subprocess.Popen[bytes]):
+    """A process that is meant to outlive us: no warning when it does."""
+
+    def __del__(self) -> None:
+        self.poll()
+
+
+_started: dict[int, _Daemon] = {}  # those of this process, to be buried when they end
+
+
+def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, faults: Sequence[str] = ()) -> Rehearsal:
+    """Return the rehearsal that is alive in this folder, or start one there with these faults armed.
+
+    The daemon has a session of its own and outlives this process. GpuplanError when it does not come up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / FACTS
+    if (found := _find(file)) is not None:
+        return found
+    daemon = _spawn(folder, time_scale, idle_minutes)
+    rehearsal = _await(file, daemon)
+    if rehearsal.facts["pid"] == daemon.pid:
+        try:
+            for fault in faults:
+                rehearsal.arm(fault)
+        except GpuplanError:
+            rehearsal.stop()
+            raise
+    return rehearsal
+
+
+def attach(file: Path) -> Rehearsal:
+    """Return the rehearsal that wrote this file. UsageError when it is gone."""
+    found = _find(file)
+    if found is None:
+        raise UsageError(f"no rehearsal is running behind {file}", remedy="begin one with --dry-run --cloud DIR")
+    return found
+
+
+def _find(file: Path) -> Rehearsal | None:
+    try:
+        facts = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    rehearsal = Rehearsal(file, facts)
+    try:
+        rehearsal.faults()
+    except GpuplanError:
+        return None
+    return rehearsal
+
+
+def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> _Daemon:
+    root = str(Path(orchestrator.__file__).resolve().parent.parent)
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); {_RUN}", "--folder", str(folder)]
+    command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    with (folder / "daemon.log").open("ab") as log:
+        daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    _started[daemon.pid] = daemon
+    return daemon
+
+
+_RUN = "from orchestrator.rehearsal.daemon import main; sys.exit(main(sys.argv[1:]))"
+
+
+def _await(file: Path, daemon: _Daemon) -> Rehearsal:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        code = daemon.poll()
+        if (code is None or code == ALREADY_RUNNING) and file.exists() and (found := _find(file)) is not None:
+            return found
+        if code not in {None, ALREADY_RUNNING}:
+            break
+        time.sleep(0.01)
+    _kill(daemon.pid)
+    tail = (file.parent / "daemon.log").read_text(errors="replace").splitlines()[-1:]
+    raise GpuplanError(
+        f"the rehearsal's daemon did not start: {' '.join(tail) or 'it said nothing'}",
+        remedy=f"see {file.parent / 'daemon.log'}; the dry run needs gpuplan[rehearsal]",
+    )
+
+
+def _alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    if pid in _started:
+        return _started[pid].poll() is None
+    from orchestrator.rehearsal import processes
+
+    process = processes.table().get(pid)
+    return process is not None and process.state != "Z"
+
+
+def _kill(pid: int) -> None:
+    import os
+    import signal
+
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
