@@ -28,15 +28,15 @@ class Bundle:
 def load(source: Path | None = None) -> Bundle:
     """The agent, ready to be unpacked: `source` is the folder remote/ (None: the one that gpuplan ships with)."""
     folder = source or files.remote()
-    content = {"__main__.py": (folder / "agent.py", False)}
-    for path in sources(folder / "gpuplan_agent"):
-        content[f"gpuplan_agent/{path.relative_to(folder / 'gpuplan_agent').as_posix()}"] = (path, False)
-    return Bundle(digest_of({name: path for name, (path, _) in content.items()}), pack(content))
+    content = {"__main__.py": folder / "agent.py"}
+    for path in sources(folder / "gpuplan_agent", "*.py"):
+        content[f"gpuplan_agent/{path.relative_to(folder / 'gpuplan_agent').as_posix()}"] = path
+    return Bundle(digest_of(content), pack(content))
 
 
-def sources(folder: Path) -> list[Path]:
+def sources(folder: Path, pattern: str = "*") -> list[Path]:
     """The regular files below a folder, sorted, without caches."""
-    found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    found = [path for path in folder.rglob(pattern) if path.is_file() and not path.is_symlink()]
     return sorted(path for path in found if not any(part in SKIPPED for part in path.relative_to(folder).parts))
 
 
@@ -49,16 +49,15 @@ def digest_of(content: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:DIGEST_CHARS]
 
 
-def pack(content: Mapping[str, tuple[Path, bool]]) -> bytes:
-    """A tar of name -> (file, executable), with nothing in it of this machine: no owner, no time, no other modes."""
+def pack(content: Mapping[str, Path]) -> bytes:
+    """A tar of name -> file, with nothing in it of this machine: no owner, no time. What begins with #! can be run."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(content):
-            path, executable = content[name]
-            body = path.read_bytes()
+            body = content[name].read_bytes()
             entry = tarfile.TarInfo(f"./{name}")  # a name that begins with a dash is no option to anybody
             entry.size = len(body)
-            entry.mode = 0o755 if executable else 0o644
+            entry.mode = 0o755 if body.startswith(b"#!") else 0o644
             entry.mtime = 0
             tar.addfile(entry, io.BytesIO(body))
     return buffer.getvalue()

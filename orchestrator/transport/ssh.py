@@ -67,23 +67,15 @@ class SshTransport:
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Hand over each line (without its newline; stderr's too) as it comes and return the exit code."""
-        rest = b""
-
-        def take(data: bytes) -> None:
-            nonlocal rest
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                on_line(line)
-
+        printed, said = _Lines(on_line), _Lines(on_line)  # the two outputs reach us apart: lines stay whole
         with self._channel(command) as channel:
-            channel.set_combine_stderr(True)
             _Writer(channel, [stdin] if stdin else [])
-            for data in self._output(channel, silence_s, stop=stop):
+            for data in self._output(channel, silence_s, on_stderr=said.feed, stop=stop):
                 if data is None:
                     return SIGNALLED
-                take(data)
-            if rest:
-                on_line(rest)
+                printed.feed(data)
+            printed.finish()
+            said.finish()
             return self._exit(channel)
 
     def fetch(self, path: str, offset: int = 0) -> Iterator[bytes]:
@@ -191,7 +183,7 @@ class SshTransport:
         errors: list[bytes] = []
         writer = _Writer(channel, chunks)
         deadline = time.monotonic() + timeout_s
-        output = [data for data in self._output(channel, timeout_s, deadline=deadline, errors=errors) if data]
+        output = [data for data in self._output(channel, timeout_s, deadline=deadline, on_stderr=errors.append) if data]
         code = self._exit(channel)
         if writer.error:
             raise writer.error
@@ -203,7 +195,7 @@ class SshTransport:
         silence_s: float,
         *,
         deadline: float = float("inf"),
-        errors: list[bytes] | None = None,
+        on_stderr: Callable[[bytes], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes | None]:
         """What the command prints, until it has closed its outputs. None: `stop` said so, nothing follows."""
@@ -213,8 +205,8 @@ class SshTransport:
         while True:
             ended = channel.eof_received or channel.closed  # asked before reading: nothing comes after it
             got = False
-            while errors is not None and channel.recv_stderr_ready():
-                errors.append(channel.recv_stderr(CHUNK))
+            while channel.recv_stderr_ready():
+                on_stderr(channel.recv_stderr(CHUNK))
                 got = True
             while channel.recv_ready():
                 yield channel.recv(CHUNK)
@@ -239,6 +231,24 @@ class SshTransport:
         if channel.exit_status == -1 and not (transport.is_active() and channel.status_event.is_set()):
             raise ConnectionLost("the connection was lost before the command's exit code came")
         return int(channel.exit_status)
+
+
+class _Lines:
+    """Cuts one output into lines."""
+
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self._on_line, self._rest = on_line, b""
+
+    def feed(self, data: bytes) -> None:
+        """Hand over the lines that are whole."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._on_line(line)
+
+    def finish(self) -> None:
+        """Hand over a last line without newline."""
+        if self._rest:
+            self._on_line(self._rest)
 
 
 class _Writer:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,8 +53,25 @@ class Sshd:
 
     def cut(self) -> None:
         """Drop every connection; what they started in sessions of its own goes on."""
-        for pid in self.sessions():
+        _kill(self.sessions())
+
+    def started(self) -> list[int]:
+        """Every living process that one of its sessions has started, detached ones too (Linux)."""
+        mark = f"WORKSPACE={self.workspace}\0".encode()
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if mark in _environ(entry)]
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:  # it has just ended, or is another user's
+        return b""
 
 
 @contextmanager
@@ -78,15 +95,16 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, port: int
     (folder / "config").write_text(_config(folder, port, shown))
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stdout=log, stderr=log)
+    sshd = Sshd(address, keys.key_file(folder / "client"), home, workspace, server.pid, folder)
     try:
         _await(port, server, folder / "log")
-        sshd = Sshd(address, keys.key_file(folder / "client"), home, workspace, server.pid, folder)
         yield sshd
-        sshd.cut()
     finally:
-        server.send_signal(signal.SIGCONT)
+        sshd.cut()
         server.terminate()
         server.wait(10)
+        while left := sshd.started():
+            _kill(left)
 
 
 def _config(folder: Path, port: int, env: Mapping[str, str]) -> str:
