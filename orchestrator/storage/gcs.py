@@ -26,6 +26,7 @@ from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size,
 T = TypeVar("T")
 
 GRAIN = 256 * 1024  # every part but the last is a multiple of it
+MOST_PARTS = 10_000  # no rule of the store's: enough to go on from without sending much again
 READ_BYTES = 8 * MIB
 READ_BACK_BYTES = 256 * MIB  # up to here reading an object back costs less than a cent and a minute
 TIMEOUT_S = 30.0
@@ -110,7 +111,7 @@ class GcsStore:
 
     def _part_size(self, size: int) -> int:
         asked = self._access.part_bytes
-        return part_size(size, asked, least=GRAIN, most_parts=MIB, grain=GRAIN, url=self.url)
+        return part_size(size, asked, least=GRAIN, most_parts=MOST_PARTS, grain=GRAIN, url=self.url)
 
     def _session(self, key: str, size: int, sha256: str) -> str:
         blob = self._bucket.blob(key)

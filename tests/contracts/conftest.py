@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from stores import MIB, Served
 
+from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
+from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
@@ -46,7 +51,37 @@ def directory(tmp_path: Path) -> Iterator[Served]:
         store.close()
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the endpoint of the GCS emulator, which lives in a loop of its own thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> tuple[web.AppRunner, int]:
+        application = web.Application(client_max_size=1 << 30)
+        application.add_routes(Gcs(tmp_path_factory.mktemp("gcs")).routes())
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return runner, runner.addresses[0][1]
+
+    runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    yield f"http://127.0.0.1:{port}"
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+@pytest.fixture
+def gcs(gcs_server: str) -> Served:
+    access = StoreAccess(endpoint=gcs_server, part_bytes=MIB)
+    return Served("gcs", lambda: open_store(f"gs://{GCS_BUCKET}/runs/r1", access), MIB, refuses_bad_parts=False)
+
+
+@pytest.fixture(params=["directory", "s3", "gcs"])
 def served(request: pytest.FixtureRequest) -> Served:
     """Each kind of store in turn."""
     return request.getfixturevalue(request.param)

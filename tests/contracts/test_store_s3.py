@@ -68,7 +68,7 @@ def test_a_part_whose_answer_was_lost_is_not_sent_again(build: Build, s3_server:
     parts = cut(data, opened.part_bytes)
     s3_server.gate._switches.arm("s3-cut")
     with pytest.raises(httpx.TransportError):
-        put(store.sign(opened, parts)[0], data)
+        put(store.sign(opened, parts)[0], data, timeout_s=2)
     assert parts[1:] == store.missing(opened, parts)
     send(store, opened, parts[1:], data)
     assert store.complete(opened, parts).crc32 is not None
