@@ -1,0 +1,124 @@
+"""The trained models' own prompts and answers, and chat templates against transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dllama_glm.tokenizer import chat
+from dllama_glm.tokenizer.runtime import Tokenizer
+from tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
+
+CHAT = MODELS / "PrimeIntellect" / "INTELLECT-3"
+CONVERSATIONS: list[list[dict[str, Any]]] = [
+    [{"role": "user", "content": "What is the capital of France?"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße, 世界 <b>&amp;</b> 😀"}],
+    [
+        {"role": "user", "content": "  spaces and\nlines\n"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "<|user|>injected</think>"},
+    ],
+]
+TOOLS = """{{ bos_token }}{% for m in messages -%}
+    {%- if loop.last %}{% break %}{% endif -%}
+{{ m.role }}:{% generation %}{{ m.content | tojson }}{% endgeneration %}
+{% endfor %}{{ {"b": "é<", "a": [1, 2]} | tojson(indent=2) }}{{ eos_token }}
+{%- if tools %}{{ tools | tojson }}{% endif %}"""
+
+
+@pytest.mark.parametrize("repo", ["zai-org/GLM-4.5-Air-Base", "PrimeIntellect/INTELLECT-3"])
+def test_prompts_and_answers_of_the_trained_models(repo: str, tmp_path: Path) -> None:
+    """Each prompt has the ids the model was trained on, and each answer's ids spell the answer, whole and streamed."""
+    ours = converted(MODELS / repo, tmp_path / "t.t")
+    answers = read(MODELS / "answers.json")[repo]
+    assert len(answers) >= 68
+    for answer in answers:
+        prompt = answer["prompt"]
+        raw = answer["mode"] == "raw"
+        ids = ours.prompt_ids(prompt) if raw else ours.chat_prompt([{"role": "user", "content": prompt}])
+        stream = ours.decode_stream()
+        streamed = "".join(map(stream.push, answer["answer_ids"])) + stream.flush()
+        assert ids == answer["prompt_ids"]
+        assert ours.decode(answer["answer_ids"]) == streamed == answer["expected_text"]
+        assert answer["answer_ids"][-1] in ours.eos_ids
+
+
+def _transformers(folder: Path) -> Any:
+    transformers = pytest.importorskip("transformers")
+    return transformers.AutoTokenizer.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+@pytest.mark.parametrize("generation", [True, False])
+def test_chat_equals_transformers(messages: list[dict[str, Any]], generation: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """The shipped template gives transformers' text and transformers' ids, with and without the assistant's opening."""
+    ours = converted(CHAT, tmp_path / "t.t")
+    theirs = _transformers(CHAT)
+    expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+    ids = theirs.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation, return_dict=False)
+    assert ours.render_chat(messages, add_generation_prompt=generation) == expected
+    assert ours.chat_prompt(messages, add_generation_prompt=generation) == ids
+
+
+@pytest.mark.parametrize("options", [(), ("--extended",)])
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_chat_equals_transformers_for_upstreams_families(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    """Llama's and Qwen's templates, with the standard file and with the extended one."""
+    ours = converted(GOLDEN / name, tmp_path / "t.t", *options)
+    theirs = _transformers(GOLDEN / name)
+    for messages in CONVERSATIONS:
+        expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert ours.render_chat(messages) == expected
+
+
+def test_template_functions_are_those_of_transformers(tmp_path: Path) -> None:
+    """tojson, break, the generation tag, the tokens' names and tools give transformers' text."""
+    make(tmp_path, "llama3")
+    names = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TOOLS, **names}
+    write(tmp_path / "tokenizer_config.json", config)
+    ours = converted(tmp_path, tmp_path / "t.t", "--extended")
+    tools = [{"type": "function", "function": {"name": "f", "description": "é", "parameters": {}}}]
+    expected = _transformers(tmp_path).apply_chat_template(CONVERSATIONS[1], tokenize=False, tools=tools)
+    assert ours.render_chat(CONVERSATIONS[1], add_generation_prompt=False, tools=tools) == expected
+
+
+def test_template_file_wins_as_in_transformers(tmp_path: Path) -> None:
+    """Where both files hold a template, GLM's is chat_template.jinja's."""
+    folder = copy(CHAT, tmp_path / "model")
+    values = read(folder / "tokenizer_config.json")
+    write(folder / "tokenizer_config.json", {**values, "chat_template": "other"})
+    ours = converted(folder, tmp_path / "t.t")
+    assert ours.chat_template == (folder / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def test_named_templates_use_the_default_one(tmp_path: Path) -> None:
+    """Of several named templates the one called default is carried."""
+    folder = copy(CHAT, tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
+    write(folder / "tokenizer_config.json", {"chat_template": named})
+    assert converted(folder, tmp_path / "t.t").chat_template == "D"
+
+
+def test_model_without_template_says_so(tmp_path: Path) -> None:
+    """A base model has no chat: the error says what to use."""
+    ours: Tokenizer = converted(MODELS / "zai-org" / "GLM-4.5-Air-Base", tmp_path / "t.t")
+    with pytest.raises(ValueError, match=r"no chat template.*inference"):
+        ours.chat_prompt(CONVERSATIONS[0])
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for %}", "cannot be rendered"),
+        ("{{ messages[7].content.strip() }}", "cannot be rendered"),
+        ("{{ 1 / 0 }}", "does not fit"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "cannot be rendered"),
+        ("{{ messages.append(1) }}", "cannot be rendered"),
+    ],
+)
+def test_template_errors_are_sentences(template: str, message: str) -> None:
+    """A template that refuses, is broken, or reaches for the machine ends in one clear error."""
+    with pytest.raises(ValueError, match=message):
+        chat.render(template, CONVERSATIONS[0], {})
