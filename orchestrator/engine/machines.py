@@ -150,8 +150,9 @@ class Machines:
         if gpus and not self._context.spec.ssh_host:
             agent.probe(gpus)
         names = sorted({g.name for g in hello.gpus})
-        where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"CPU, {hello.cores} cores"
-        where += " (rehearsed)" if self._context.spec.dry_run else ""
+        where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"a CPU with {hello.cores} cores"
+        if self._context.spec.dry_run:  # no rehearsed figure may pass for a GPU's
+            where = f"a CPU with {hello.cores} cores, rehearsed"
         self._ledger.move(
             tables.machines, {"name": name}, MachineState.REACHABLE, reachable_at=now(), measured_on=where
         )

@@ -165,15 +165,46 @@ async def _on_pipes(process: asyncssh.SSHServerProcess, command: list[str], logi
         for fd in (stdin, stdout, stderr):
             os.close(fd)
     # send_eof=False: the end of stdout would close the channel before stderr and the exit status are out.
-    await process.redirect(to_stdin, from_stdout, from_stderr, send_eof=False)
+    await process.redirect(None, from_stdout, from_stderr, send_eof=False)
+    feeding = asyncio.ensure_future(_feed(process, to_stdin))
     written = asyncio.ensure_future(_written(process))
     gone = asyncio.ensure_future(process.channel.wait_closed())
     await asyncio.wait([written, gone], return_when=asyncio.FIRST_COMPLETED)
     code = await child.wait()
-    for waiter in (written, gone):
+    for waiter in (written, gone, feeding):
         waiter.cancel()
-    await asyncio.gather(written, gone, return_exceptions=True)
+    await asyncio.gather(written, gone, feeding, return_exceptions=True)
     await _finish(process, code)
+
+
+async def _feed(process: asyncssh.SSHServerProcess, to_stdin: int) -> None:
+    """Hand the client's input over by hand: asyncio's pipe writer, which asyncssh redirects to, can lose its tail.
+
+    (Its buffer runs empty, it asks for more, gets the rest and the end at once, and closes before writing that rest.)
+    """
+    os.set_blocking(to_stdin, False)
+    try:
+        while data := await _received(process):
+            while data:
+                try:
+                    data = data[os.write(to_stdin, data) :]
+                except BlockingIOError:
+                    await _ready(to_stdin, write=True)
+    except OSError:  # the command reads no more
+        pass
+    finally:
+        os.close(to_stdin)
+
+
+async def _received(process: asyncssh.SSHServerProcess) -> bytes:
+    """The next input of the client; b"" at its end, or when the connection is lost."""
+    while True:
+        try:
+            return bytes(await process.stdin.read(65536))
+        except (asyncssh.SignalReceived, asyncssh.BreakReceived, asyncssh.TerminalSizeChanged):
+            continue
+        except asyncssh.Error:
+            return b""
 
 
 async def _written(process: asyncssh.SSHServerProcess) -> None:

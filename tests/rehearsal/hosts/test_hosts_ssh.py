@@ -75,6 +75,18 @@ def test_large_output_arrives_whole(cloud: Cloud):
         assert (len(out), set(out), err, process.returncode) == (40_000_000, {ord("x")}, b"end\n", 3)
 
 
+def test_input_arrives_whole_whatever_its_pieces_are(cloud: Cloud):
+    """The end of a command's input is never lost, though it comes while earlier pieces are still being read."""
+    client = connect(cloud, cloud.boot())
+    for _ in range(30):
+        channel = client.get_transport().open_session()
+        channel.exec_command("wc -c")
+        channel.sendall(b"x" * 700_000)
+        channel.shutdown_write()
+        assert int(channel.makefile("rb").read()) == 700_000
+        channel.close()
+
+
 def test_a_command_killed_by_a_signal_is_reported_as_such(cloud: Cloud):
     """The client learns that a signal ended the command (ssh then says 255)."""
     host = cloud.boot()
