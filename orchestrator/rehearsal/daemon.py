@@ -50,7 +50,7 @@ class Daemon:
         self._last_request = time.monotonic()
         self._runners: list[web.AppRunner] = []
         self._switches = Switches()
-        self._s3 = S3(switches=self._switches, touch=self._touch)
+        self._s3 = S3(folder=folder / "cloud/s3", switches=self._switches, touch=self._touch)
         self._hub_token = "hf_" + secrets.token_hex(12)
         self._key = secrets.token_urlsafe(24)
         self._mirror = git_mirror.make(folder / "cloud/git")

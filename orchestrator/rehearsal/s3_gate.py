@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
@@ -22,6 +23,7 @@ from xml.sax.saxutils import escape
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
+from orchestrator.rehearsal import s3_disk
 from orchestrator.rehearsal.s3_signature import Rejected, Request, verify
 from orchestrator.rehearsal.switches import Switches
 
@@ -40,8 +42,11 @@ DIGESTS: dict[str, Callable[[bytes], bytes]] = {
 class Gate:
     """The WSGI application before moto."""
 
-    def __init__(self, access_key: str, secret_key: str, switches: Switches, touch: Callable[[], None]) -> None:
-        self._keys = access_key, secret_key
+    def __init__(
+        self, keys: tuple[str, str], switches: Switches, touch: Callable[[], None], folder: Path | None
+    ) -> None:
+        self._keys = keys
+        self._folder = folder
         self._switches = switches
         self._touch = touch
         self._lock = threading.Lock()
@@ -52,6 +57,8 @@ class Gate:
 
         if BUCKET not in self.backend.buckets:
             self.backend.create_bucket(BUCKET, REGION)
+        if self._folder is not None:
+            s3_disk.load(self.backend, self._folder)
         return DomainDispatcherApplication(create_backend_app)  # type: ignore[no-any-return]  # moto is untyped here
 
     @cached_property
@@ -65,6 +72,12 @@ class Gate:
         """Load moto and make the bucket now."""
         with self._lock:
             self._moto  # noqa: B018 - made at its first use, and not by two threads at once
+
+    def save(self) -> None:
+        """Write the objects down, when there is a folder for them and moto was ever loaded."""
+        with self._lock:
+            if self._folder is not None and "_moto" in self.__dict__:
+                s3_disk.save(self.backend, self._folder)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Check one request and hand it on, or refuse it."""
@@ -168,10 +181,17 @@ def _refuse(refusal: Rejected, start_response: StartResponse) -> list[bytes]:
 class S3:
     """The gate behind a port of its own, in a thread."""
 
-    def __init__(self, *, switches: Switches | None = None, touch: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        *,
+        folder: Path | None = None,
+        switches: Switches | None = None,
+        touch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`folder` is where objects lie between two daemons (None: they end with this one)."""
         self.access_key = "REHEARSAL" + secrets.token_hex(6).upper()
         self.secret_key = secrets.token_urlsafe(30)
-        self.gate = Gate(self.access_key, self.secret_key, switches or Switches(), touch)
+        self.gate = Gate((self.access_key, self.secret_key), switches or Switches(), touch, folder)
         self._server = make_server("127.0.0.1", 0, self.gate, threaded=True, request_handler=_Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3", daemon=True)
@@ -185,6 +205,7 @@ class S3:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self.gate.save()
 
 
 class _Handler(WSGIRequestHandler):

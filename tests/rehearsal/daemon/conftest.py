@@ -1,0 +1,28 @@
+"""A rehearsal's daemon for a test, ended after it whatever happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import GpuplanError
+from orchestrator.rehearsal import client
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., client.Rehearsal]]:
+    """Starts rehearsals in the test's folder."""
+    started: list[client.Rehearsal] = []
+
+    def begin(name: str = "rehearsal", **options: object) -> client.Rehearsal:
+        started.append(client.start(tmp_path / name, **options))  # type: ignore[arg-type]  # as the test gives them
+        return started[-1]
+
+    yield begin
+    for rehearsal in started:
+        try:
+            rehearsal.stop()
+        except GpuplanError:
+            continue
