@@ -1,0 +1,101 @@
+"""The shipped phases against the payload and the plan's own commands."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from orchestrator import files
+from orchestrator.model import Plan
+from orchestrator.plan.globs import matches
+
+GLM = "./dllama inference --model ./converter/glm4_5_air.m --tokenizer ./converter/glm4_5_air.t"
+MOE = "./dllama inference --model ./converter/intellect3.m --tokenizer ./converter/intellect3.t"
+
+# The plan's commands, as it has them: each must be a step's command, or the beginning of it.
+COMMANDS = {
+    "day1/download-glm": "hf download zai-org/GLM-4.5-Air-Base --local-dir GLM-4.5-Air-Base",
+    "day1/download-intellect3": "hf download PrimeIntellect/INTELLECT-3 --local-dir INTELLECT-3",
+    "day2-3/convert-glm": "python convert-hf.py ../GLM-4.5-Air-Base q40 glm4_5_air",
+    "day2-3/convert-glm-tokenizer": "python convert-tokenizer-hf.py ../GLM-4.5-Air-Base glm4_5_air",
+    "day2-3/infer-glm-france": f'{GLM} --prompt "What is the capital of France?"',
+    "day4-5/convert-intellect3": "python convert-hf.py ../INTELLECT-3 q40 intellect3",
+    "day4-5/convert-intellect3-tokenizer": "python convert-tokenizer-hf.py ../INTELLECT-3 intellect3",
+    "day4-5/infer-intellect3": f'{MOE} --prompt "Explain AI"',
+    "day6-7/infer-glm": f'{GLM} --prompt "Explain quantum computing in simple terms"',
+    "day6-7/benchmark-glm": f'{GLM} --prompt "What is artificial intelligence?" --benchmark',
+    "day6-7/infer-single-node": f"{MOE} --nthreads 8 --workers tcp://localhost:9998,tcp://localhost:9999 "
+    '--prompt "Describe the future of AI"',
+    "day6-7/infer-multi-node": f'{MOE} --port 9999 --prompt "Explain machine learning"',
+    "day6-7/worker-node": "./dllama-worker --model ./converter/intellect3.m --root-hostname $GPUPLAN_ROOT_IP:9999",
+}
+SCRIPT = "test-script"  # it uses everything
+
+
+def payload_files() -> list[str]:
+    root = files.remote() / "distributed-llama"
+    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    return [str(path) for path in found if "__pycache__" not in path.parts]
+
+
+@pytest.mark.parametrize("step", COMMANDS)
+def test_the_plans_commands_stand_as_they_are(step: str, shipped: Plan):
+    """A command of the plan is a step's command, word for word."""
+    phase, name = step.split("/")
+    assert " ".join(shipped.phase(phase).step(name).run.split()).startswith(COMMANDS[step])
+
+
+def test_what_steps_use_is_in_the_payload(shipped: Plan):
+    """Every glob in `uses` names something that the payload has."""
+    found = payload_files()
+    for phase in shipped.phases:
+        for step in phase.steps:
+            for glob in step.uses:
+                assert any(matches(path, glob) for path in found), f"{phase.name}/{step.name}: {glob}"
+
+
+def test_every_folder_of_the_payload_counts_for_somebody(shipped: Plan):
+    """No package of the payload is outside every step's `uses`: a change of it would go unnoticed."""
+    steps = [step for phase in shipped.phases for step in phase.steps if not step.builtin and step.name != SCRIPT]
+    for path in set(payload_files()) - {"test_glm_implementation.sh"}:
+        used = [step.name for step in steps if any(matches(path, glob) for glob in step.uses)]
+        assert used, f"{path} is in the uses of no step"
+
+
+def test_the_overlay_makes_what_it_says(shipped: Plan):
+    """What the overlay is to create is in the payload."""
+    (overlay,) = [step for phase in shipped.phases for step in phase.steps if step.builtin == "overlay"]
+    assert set(overlay.creates) <= set(payload_files())
+
+
+def test_one_port_is_never_used_twice_at_a_time(shipped: Plan):
+    """The multi-node root ends before the single node's workers take its port: nothing may run beside it."""
+    steps = {step.name: step for step in shipped.phase("day6-7").steps}
+    assert steps["worker-9999"].needs == steps["worker-9998"].needs == ("infer-multi-node",)
+
+
+def test_gpu_steps_of_the_last_phase_have_the_machine_to_themselves(shipped: Plan):
+    """Whatever is measured or uses a GPU runs alone: each such step needs the one before it."""
+    phase = shipped.phase("day6-7")
+    chain = [step for step in phase.steps if step.gpu and step.ready is None]
+    needed: dict[str, set[str]] = {}
+    for step in phase.steps:
+        own = {need for need in step.needs if "/" not in need}
+        needed[step.name] = own.union(*(needed[need] for need in own))
+    for earlier, later in itertools.pairwise(chain):
+        assert earlier.name in needed[later.name], f"{later.name} could run beside {earlier.name}"
+
+
+def test_secrets_are_asked_for_where_they_are_used(shipped: Plan):
+    """The hub's token belongs to the phase that downloads, and to no other."""
+    assert {phase.name: phase.secrets for phase in shipped.phases if phase.secrets} == {"day1": ("HF_TOKEN",)}
+
+
+def test_nothing_in_the_controller_knows_the_plan():
+    """The package has no word of the plan's models: a user's own plan works the same."""
+    package = Path(files.__file__).parent
+    for folder in ("config", "plan"):
+        for path in (package / folder).rglob("*.py"):
+            assert "glm" not in path.read_text().lower(), path
