@@ -29,6 +29,7 @@ class Payload:
     name: str
     hash: str
     files: dict[str, str]
+    _hashes: dict[str, str] = field(repr=False)  # of all that is pushed, by its path in the tar
     _tar: bytes = field(repr=False)
 
     @classmethod
@@ -43,14 +44,14 @@ class Payload:
         content[BOOTSTRAP] = source / BOOTSTRAP
         hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in content.items()}
         own = {path.removeprefix(f"{name}/"): digest for path, digest in hashes.items() if path != BOOTSTRAP}
-        return cls(source, name, bundle.digest_of(content), own, bundle.pack(content))
+        return cls(source, name, bundle.digest_of(content), own, hashes, bundle.pack(content))
 
     def freeze(self, into: Path) -> Payload:
         """Copy it, so that a run that is resumed later uses what it began with; a copy that is there is kept."""
         if not into.exists():
             temporary = into.with_name(f"{into.name}.new")
             shutil.rmtree(temporary, ignore_errors=True)
-            for path in [f"{self.name}/{path}" for path in self.files] + [BOOTSTRAP]:
+            for path in self._hashes:
                 (temporary / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.source / path, temporary / path)
             temporary.rename(into)
@@ -76,5 +77,4 @@ class Payload:
     def _is_there(self, agent: Agent, path: str) -> bool:
         """Whether every file on the machine has the content that it has here; more files do no harm."""
         found = {info.path: info.sha256 for info in agent.files(path, ["**"], sha256=True)}
-        own = {f"{self.name}/{file}": digest for file, digest in self.files.items()}
-        return BOOTSTRAP in found and all(found.get(file) == digest for file, digest in own.items())
+        return all(found.get(file) == digest for file, digest in self._hashes.items())

@@ -108,13 +108,10 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, port: int
 
 
 def _config(folder: Path, port: int, env: Mapping[str, str]) -> str:
-    quoted = " ".join(
-        '"' + f"{name}={text}".replace("\\", "\\\\").replace('"', '\\"') + '"' for name, text in env.items()
-    )
     lines = [
         f"ListenAddress 127.0.0.1:{port}",
-        f"HostKey {keys.key_file(folder / 'host')}",
-        f"AuthorizedKeysFile {folder / 'authorized_keys'}",
+        f"HostKey {_quoted(str(keys.key_file(folder / 'host')))}",
+        f"AuthorizedKeysFile {_quoted(str(folder / 'authorized_keys'))}",
         "PidFile none",
         "StrictModes no",
         "UsePAM no",
@@ -122,9 +119,13 @@ def _config(folder: Path, port: int, env: Mapping[str, str]) -> str:
         "KbdInteractiveAuthentication no",
         "PermitRootLogin prohibit-password",
         "Subsystem sftp internal-sftp",
-        f"SetEnv {quoted}",
+        "SetEnv " + " ".join(_quoted(f"{name}={text}") for name, text in env.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _free_port() -> int:

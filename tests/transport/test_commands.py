@@ -1,0 +1,49 @@
+"""Commands as data: what is quoted, what is shown, what a shell makes of it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import commands
+from orchestrator.commands import Shell, chain, command
+from orchestrator.ports import Address
+from orchestrator.secret import Secret
+
+WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=20)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_a_shell_gives_back_every_word(words: list[str]):
+    """Whatever characters a word has, the shell passes it on unchanged and expands nothing."""
+    text = command("printf", "%s\\0", *words).text
+    shown = subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
+    assert shown.decode() == "".join(f"{word}\0" for word in words)
+
+
+def test_secrets_are_in_the_text_and_never_shown():
+    """A secret is quoted where the command is run and masked wherever it is printed."""
+    made = chain(command("login", "--token", Secret("it's secret")), command("cd", Shell('"$HOME"')))
+    assert shlex.split(made.text) == ["login", "--token", "it's secret", "&&", "cd", "$HOME"]
+    assert str(made) == 'login --token *** && cd "$HOME"'
+    assert "secret" not in f"{made} {made!r}"
+
+
+def test_fetch_takes_no_path_for_an_option():
+    """A relative path that begins with a dash is a path."""
+    assert shlex.split(commands.fetch("-rf", 10).text)[-2:] == ["+11", "./-rf"]
+
+
+def test_the_users_own_ssh():
+    """The argument list pins the key, uses ours only, and keeps an address from being an option."""
+    argv = commands.ssh_argv(Address("h", 2222, "root"), Path("/k"), Path("/known"), "tmux attach", tty=True)
+    assert argv[-3:] == ["--", "root@h", "tmux attach"]
+    assert "StrictHostKeyChecking=yes" in argv
+    assert argv[argv.index("-i") + 1] == "/k"
+    assert argv[argv.index("-p") + 1] == "2222"
+    assert "-t" in argv
