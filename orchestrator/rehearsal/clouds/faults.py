@@ -38,6 +38,7 @@ AT_ANY_CALL = {
     "rate-limited": "the next request is answered with 429",
     "front-door": "RunPod's next request meets a 403 in HTML, as a client without User-Agent does",
     "unavailable": "the next request is answered with 503 and does nothing",
+    "status-unknown": "the next reply that shows a machine has a status that no document knows",
     "graphql-gone": "RunPod's next GraphQL request is answered with 410",
     "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
 }

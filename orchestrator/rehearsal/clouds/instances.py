@@ -152,40 +152,43 @@ class Instances:
             instance.status = "unhealthy"
             return
         async with self._context.locked(instance.id):
-            kind = INSTANCE_TYPES[instance.kind]
-            volume = self._context.records.volumes[instance.volume_id] if instance.volume_id else None
-            address = self._address()
-            spec = HostSpec(
-                id=instance.id,
-                name=instance.name or instance.id,
-                user="ubuntu",
-                gpu=kind.smi,
-                gpus=0 if faults.take("boot-no-gpu") else kind.gpus,
-                gpu_memory_mib=kind.memory_mib,
-                public_key=self._public_key(instance.ssh_key),
-                volume=volume.folder if volume else None,
-                address=f"{address}:{self._ssh_port}",
-            )
             try:
-                await self._context.hosts.boot(spec)
+                instance.address = self._address()  # reserved before the wait: others boot at the same time
+                await self._context.hosts.boot(self._spec(instance))
             except (OSError, ValueError) as error:
-                instance.status = "unhealthy"
+                instance.status, instance.address = "unhealthy", None
                 self._context.log("cloud", "boot-failed", instance, reason=str(error))
                 return
             # The bill begins when the machine has booted, says the vendor.
             instance.charge(price, self._context.clock.now())
-            # Reserved in any case: an instance without an address still keeps its host's.
-            instance.address = address
-            instance.ip = None if faults.take("boot-no-address") else address
+            instance.ip = None if faults.take("boot-no-address") else instance.address
             instance.status = "active"
             self._context.save()
+
+    def _spec(self, instance: Instance) -> HostSpec:
+        kind = INSTANCE_TYPES[instance.kind]
+        volume = self._context.records.volumes[instance.volume_id] if instance.volume_id else None
+        return HostSpec(
+            id=instance.id,
+            name=instance.name or instance.id,
+            user="ubuntu",
+            gpu=kind.smi,
+            gpus=0 if self._context.faults.take("boot-no-gpu") else kind.gpus,
+            gpu_memory_mib=kind.memory_mib,
+            public_key=self._public_key(instance.ssh_key),
+            volume=volume.folder if volume else None,
+            address=f"{instance.address}:{self._ssh_port}",
+        )
 
     def _address(self) -> str:
         """An address of loopback's for each instance; where there is only one (macOS), one instance at a time."""
         if sys.platform != "linux":
             return "127.0.0.1"
         taken = {i.address for i in self._context.records.instances.values() if i.gone is None}
-        return next(ip for n in range(2, 255) if (ip := f"127.0.0.{n}") not in taken)
+        free = next((ip for n in range(2, 255) if (ip := f"127.0.0.{n}") not in taken), None)
+        if free is None:
+            raise OSError("every address of the emulated cloud is taken")
+        return free
 
     async def terminate(self, instance: Instance) -> None:
         """Begin to end an instance: it shows as terminating, then vanishes. Idempotent."""

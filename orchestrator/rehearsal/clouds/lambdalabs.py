@@ -118,6 +118,9 @@ class LambdaCloud:
         if errors := self._contract.reply_errors(match.template, request.method, 200, reply):
             self._context.breaches.append(f"{request.method} {match.template}: {'; '.join(errors)}")
             raise ApiError(500, "global/internal-error", f"The emulator's reply breaks the contract: {errors}")
+        if match.template.startswith("/api/v1/instances"):
+            shown = reply["data"]
+            self._context.disguise(shown if isinstance(shown, list) else [shown])
         return web.json_response(reply)
 
     async def _body(self, request: web.Request) -> Any:

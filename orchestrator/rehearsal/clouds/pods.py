@@ -128,7 +128,10 @@ class Pods:
         if sys.platform != "linux":
             return "127.0.0.1"
         taken = {pod.private_ip for pod in self._context.records.pods.values() if pod.gone is None}
-        return next(ip for n in range(2, 255) if (ip := f"127.0.1.{n}") not in taken)
+        free = next((ip for n in range(2, 255) if (ip := f"127.0.1.{n}") not in taken), None)
+        if free is None:
+            raise ProblemError(400, NO_CAPACITY)
+        return free
 
     async def _boot(self, pod: Pod) -> None:
         clock, faults = self._context.clock, self._context.faults

@@ -130,6 +130,8 @@ class RunPodRest:
         base_url = f"{request.scheme}://{request.host}"
         status, reply = await handler(Call(match.params, request.query, body, base_url))
         self._judge(match.template, request.method, status, reply)
+        if match.template in {"/v2/pods", "/v2/pods/{id}"} and request.method == "GET":
+            self._context.disguise(reply.get("pods", [reply]))
         if reply is None:
             return web.Response(status=status, headers=headers)
         return web.json_response(reply, status=status, headers=headers)

@@ -73,6 +73,8 @@ class FakeHosts:
         if self.broken:
             raise OSError("address in use")
         assert spec.volume is None or spec.volume in self.volumes
+        await asyncio.sleep(0)  # booting takes time: others boot meanwhile
+        assert spec.address is None or spec.address not in {other.address for other in self.specs.values()}
         self.specs[spec.id] = spec
         self.booted.append(spec.id)
         host, _, port = (spec.address or "127.0.0.1:40022").partition(":")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 from clouds_support import KEY, Cloud
+
+from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES
+from orchestrator.rehearsal.clouds.records import Instance
 
 
 class Client:
@@ -201,3 +206,21 @@ def test_unknown_and_unemulated_paths_say_so(api: Client):
     assert api.error("GET", "/nothing") == (404, "global/not-found")
     assert api.error("PUT", "/instances") == (404, "global/not-found")
     assert api.error("GET", "/audit-events") == (501, "rehearsal/not-emulated")
+
+
+def test_instances_that_boot_at_the_same_moment_get_different_addresses(cloud: Cloud) -> None:
+    """An address is reserved before its machine is up."""
+    kind, price = INSTANCE_TYPES["gpu_1x_a10"], Decimal(1)
+    made = [
+        Instance(id=f"i{n}", name=f"n{n}", created=cloud.clock.now(), kind=kind.name, region="us-east-1")
+        for n in range(3)
+    ]
+    cloud.state.context.records.instances.update({instance.id: instance for instance in made})
+
+    async def boot() -> None:
+        work = asyncio.gather(*(cloud.state.instances._boot(instance, price) for instance in made))
+        await cloud.clock.advance(166)
+        await work
+
+    cloud.call(boot())
+    assert {instance.ip for instance in made} == {"127.0.0.2", "127.0.0.3", "127.0.0.4"}
