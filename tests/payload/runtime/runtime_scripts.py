@@ -17,9 +17,9 @@ def command_of(script: str, *words: str) -> list[str]:
 
 
 def environment_of(changes: dict[str, str]) -> dict[str, str]:
-    """This process's environment without what gpuplan sets on a machine, with the changes."""
+    """This process's environment on loopback, without what else gpuplan sets on a machine, with the changes."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GPUPLAN_")}
-    return plain | changes
+    return plain | {"GPUPLAN_PRIVATE_IP": "127.0.0.1"} | changes
 
 
 def try_script(

@@ -201,14 +201,18 @@ def test_what_is_no_address_is_refused(text: str):
 
 def test_listeners_are_never_public(monkeypatch: pytest.MonkeyPatch):
     """A listener binds loopback and the private address only, and a taken port is a usage error."""
+    monkeypatch.delenv("GPUPLAN_PRIVATE_IP", raising=False)
+    (only,) = listen(0, other_hosts=False)
+    assert only.getsockname()[0] == "127.0.0.1"
+    only.close()
     monkeypatch.setenv("GPUPLAN_PRIVATE_IP", "127.0.0.2")
-    listeners = listen(0)
+    listeners = listen(0, other_hosts=True)
     try:
         names = [listener.getsockname() for listener in listeners]
         assert [host for host, _ in names] == ["127.0.0.1", "127.0.0.2"]
         assert len({port for _, port in names}) == 1
         with pytest.raises(UsageError, match="--port"):
-            listen(names[0][1])
+            listen(names[0][1], other_hosts=False)
     finally:
         for listener in listeners:
             listener.close()

@@ -60,11 +60,10 @@ def answer(prompt: str) -> dict[str, Any]:
     return next(a for a in ANSWERS[REPOS["intellect3"]] if (a["prompt"], a["mode"]) == (prompt, "raw"))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ranks_write_what_one_process_writes(workers: int, converted: Path, start: Start):
-    """With 2 and with 3 ranks (uneven: 8 heads, 3 blocks an expert) the tokens are the single process's."""
+def test_three_ranks_write_what_one_process_writes(converted: Path, start: Start):
+    """The plan's form on one node: 3 ranks (uneven: 8 heads, 3 blocks an expert) make the single process's tokens."""
     model = ["--model", str(converted / "intellect3.m")]
-    processes = [start("dllama-worker", *model, "--port", "0") for _ in range(workers)]
+    processes = [start("dllama-worker", *model, "--port", "0") for _ in range(2)]
     addresses = ",".join(f"tcp://localhost:{listening(process)}" for process in processes)
     words = [*files(converted, "intellect3"), "--prompt", "Describe the future of AI", "--workers", addresses, "--json"]
     done = try_script("dllama", "inference", *words)
@@ -72,39 +71,33 @@ def test_ranks_write_what_one_process_writes(workers: int, converted: Path, star
     document = json.loads(done.stdout)
     expected = answer("Describe the future of AI")
     assert document["token_ids"] == expected["answer_ids"][:-1]
-    assert (document["ranks"], document["stop"]["id"]) == (workers + 1, expected["answer_ids"][-1])
+    assert (document["ranks"], document["stop"]["id"]) == (3, expected["answer_ids"][-1])
     for process in processes:
         assert process.wait(BOUND) == 0
-        assert f"of {workers + 1}\nthe root has ended" in process.stdout.read()
+        assert "of 3\nthe root has ended" in process.stdout.read()
 
 
-def test_a_root_with_a_port_waits_for_workers_that_dial_it(converted: Path, start: Start):
-    """The plan's form over nodes: $GPUPLAN_NODES - 1 workers dial the root, started before or after it."""
+def test_two_ranks_meet_where_the_root_waits(converted: Path, start: Start):
+    """The plan's form over nodes: $GPUPLAN_NODES - 1 workers dial the root, and may do so before it listens."""
     port = str(free_port())
     model = ["--model", str(converted / "intellect3.m")]
-    early = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
-    assert early.stdout.readline() == f"dialling 127.0.0.1:{port}\n"
-    words = [*files(converted, "intellect3"), "--port", port, "--prompt", "Explain machine learning"]
-    root = start("dllama", "inference", *words, GPUPLAN_NODES="3", GPUPLAN_TOKEN="t", GPUPLAN_PRIVATE_IP="127.0.0.1")
-    late = start("dllama-worker", *model, "--root-hostname", f"localhost:{port}", GPUPLAN_TOKEN="t")
-    out, err = root.communicate(timeout=BOUND)
-    assert root.returncode == 0, err
-    assert out.rstrip("\n") == answer("Explain machine learning")["expected_text"]
-    assert early.wait(BOUND) == late.wait(BOUND) == 0
-
-
-def test_a_worker_without_a_model_takes_the_roots_path(converted: Path, start: Start):
-    """On the same disk a worker needs no --model; two words after --workers are two workers, as upstream has it."""
-    workers = [start("dllama", "worker", "--port", "0") for _ in range(2)]
-    addresses = [f"127.0.0.1:{listening(worker)}" for worker in workers]
-    words = [*files(converted, "base"), "--workers", *addresses, "--prompt", "The capital of France is"]
-    done = try_script("dllama", "inference", *words)
-    assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
+    assert worker.stdout.readline() == f"dialling 127.0.0.1:{port}\n"
+    words = [*files(converted, "intellect3"), "--port", port, "--prompt", "Explain machine learning", "--json"]
+    done = try_script("dllama", "inference", *words, GPUPLAN_NODES="2", GPUPLAN_TOKEN="t")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["token_ids"] == answer("Explain machine learning")["answer_ids"][:-1]
+    assert document["ranks"] == 2
+    assert worker.wait(BOUND) == 0
 
 
 def test_a_port_probe_and_a_stranger_do_not_disturb_a_worker(converted: Path, start: Start):
-    """A worker lets go of a connection that says nothing, or nonsense, and of a root with another token."""
-    worker = start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0", GPUPLAN_TOKEN="right")
+    """A worker lets go of a connection that says nothing, or nonsense, and of a root with another token.
+
+    It was given no model: on the same disk it takes the root's path.
+    """
+    worker = start("dllama", "worker", "--port", "0", GPUPLAN_TOKEN="right")
     port = listening(worker)
     socket.create_connection(("127.0.0.1", port)).close()
     with socket.create_connection(("127.0.0.1", port)) as stranger:
@@ -187,3 +180,45 @@ def long_text(folder: Path, *ports: int) -> list[str]:
 def wait_for_output(root: subprocess.Popen[str]) -> None:
     """Wait until the root has written some text: all ranks are at work then."""
     assert root.stdout.read(20)
+
+
+def test_a_dialling_worker_refuses_a_count_that_cannot_work(converted: Path):
+    """A worker that knows the number of nodes does not wait for a root that refused it before."""
+    began = time.monotonic()
+    words = ["--model", str(converted / "base.m"), "--root-hostname", "localhost:1"]
+    done = try_script("dllama-worker", *words, GPUPLAN_NODES="9")
+    assert done.returncode == 1
+    assert "9 ranks cannot share this model" in done.stderr
+    assert time.monotonic() - began < 5
+
+
+def test_one_node_needs_no_worker(converted: Path):
+    """With $GPUPLAN_NODES=1 a root with --port waits for nobody."""
+    words = [*files(converted, "base"), "--port", "0", "--prompt", "The capital of France is"]
+    done = try_script("dllama", "inference", *words, GPUPLAN_NODES="1")
+    assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+
+
+def test_the_root_ends_when_a_worker_is_lost_before_the_first_pass(converted: Path):
+    """A worker that proves itself, is handed its rank and then vanishes does not leave the root waiting for it."""
+    import threading
+
+    from dllama_glm.parallel.channel import Channel, authenticate
+    from dllama_glm.parallel.fingerprint import fingerprint
+
+    def vanish(listener: socket.socket) -> None:
+        channel = Channel(listener.accept()[0])
+        authenticate(channel, "worker")
+        asked = channel.expect("ask")
+        channel.send({"ready": {"model": fingerprint(Path(asked["model"])), "host": "elsewhere"}})
+        channel.expect("join")
+        channel.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = threading.Thread(target=vanish, args=[listener])
+        worker.start()
+        address = f"localhost:{listener.getsockname()[1]}"
+        done = try_script("dllama", "inference", *files(converted, "base"), "--workers", address, "--prompt", "x")
+        worker.join()
+    assert done.returncode == 1
+    assert "was lost" in done.stderr

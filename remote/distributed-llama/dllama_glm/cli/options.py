@@ -89,7 +89,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 def _add_worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help=".m file (default: the root's path)")
     meeting = parser.add_mutually_exclusive_group(required=True)
-    meeting.add_argument("--port", type=_port, help="wait here for the root")
+    meeting.add_argument("--port", type=_port, help="wait here for the root (on loopback and $GPUPLAN_PRIVATE_IP)")
     meeting.add_argument("--root-hostname", metavar="HOST:PORT", help="dial the root")
     parser.add_argument("--nthreads", type=_positive, help="threads (default: a fair share of the cores)")
 

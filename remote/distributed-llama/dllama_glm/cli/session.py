@@ -12,7 +12,7 @@ from dllama_glm.parallel.addresses import parse_endpoints
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.generate import Forward
-from dllama_glm.runtime.machine import has_nvidia_gpu, note, processor, threads_from
+from dllama_glm.runtime.machine import has_nvidia_gpu, host_id, note, processor, threads_from
 
 if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that only refuses something
     from dllama_glm.tokenizer.runtime import Tokenizer
@@ -66,17 +66,22 @@ def _alone(options: argparse.Namespace, path: Path, tokenizer_path: Path, archit
 def _with_workers(
     options: argparse.Namespace, path: Path, tokenizer_path: Path, architecture: Architecture
 ) -> Iterator[Session]:
-    from dllama_glm.parallel.root import assemble, lead, leading
-    from dllama_glm.runtime.loader import load_model
+    from dllama_glm.parallel.meeting import assemble
 
     workers = assemble(path, architecture, parse_endpoints(options.workers), options.port)
     if not workers:
         yield _alone(options, path, tokenizer_path, architecture)
         return
-    group, threads = lead(architecture, workers, options.nthreads)
-    with leading(load_model(path, architecture, group, threads), workers) as model:
+    from dllama_glm.parallel.team import Leader, Team
+    from dllama_glm.runtime.loader import load_model
+
+    team = Team(workers)
+    with team.at_work():
         tokenizer = load_tokenizer(tokenizer_path, architecture)
-        yield _session(options, model, tokenizer, architecture, group.ranks, threads)
+        group = team.form(architecture)
+        threads = threads_from(options.nthreads, team.ranks_on(host_id()))
+        model = Leader(load_model(path, architecture, group, threads), team)
+        yield _session(options, model, tokenizer, architecture, team.ranks, threads)
     group.close()
 
 

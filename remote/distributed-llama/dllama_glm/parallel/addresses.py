@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dllama_glm.runtime.errors import UsageError
+from dllama_glm.runtime.machine import note
 
 LOOPBACK = "127.0.0.1"
 SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
@@ -44,13 +45,7 @@ def is_loopback(address: str) -> bool:
 
 
 def private_address() -> str | None:
-    """Return this machine's address on the private network, or None if it has none.
-
-    GPUPLAN_PRIVATE_IP decides; without it, the address of the interface that leads out, if it is a private one.
-    """
-    given = os.environ.get("GPUPLAN_PRIVATE_IP")
-    if given:
-        return given
+    """Return the address of the interface that leads out, if it is one of a private network; None otherwise."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("10.255.255.255", 9))  # chooses a route; a datagram socket sends nothing by connecting
@@ -60,10 +55,16 @@ def private_address() -> str | None:
     return address if ipaddress.ip_address(address).is_private else None
 
 
-def listen(port: int) -> list[socket.socket]:
-    """Listen on loopback and on the private network, never on a public address."""
+def listen(port: int, *, other_hosts: bool) -> list[socket.socket]:
+    """Listen on loopback and on the address in GPUPLAN_PRIVATE_IP, never on a public one.
+
+    Without that variable, `other_hosts` also listens on the private network that this machine is on, if it is on one.
+    """
+    private = os.environ.get("GPUPLAN_PRIVATE_IP") or (private_address() if other_hosts else None) or LOOPBACK
+    if not is_loopback(private) and not os.environ.get("GPUPLAN_TOKEN"):
+        note(f"no GPUPLAN_TOKEN is set: whoever reaches {private} can take part")
     sockets: list[socket.socket] = []
-    for address in dict.fromkeys([LOOPBACK, private_address() or LOOPBACK]):
+    for address in dict.fromkeys([LOOPBACK, private]):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -80,12 +81,15 @@ def listen(port: int) -> list[socket.socket]:
 
 def interface_of(address: str) -> str | None:
     """Return the name of the interface with this IPv4 address, or None where the system does not tell (not Linux)."""
+    names = [name for _, name in socket.if_nameindex()]
+    if is_loopback(address):
+        return next((name for name in ("lo", "lo0") if name in names), None)
     try:
         import fcntl
     except ImportError:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
+        for name in names:
             try:
                 reply = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
             except OSError:  # an interface without an IPv4 address

@@ -45,6 +45,13 @@ class Channel:
         """Send one message; a connection that is gone raises OSError."""
         self._socket.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
+    def tell(self, message: Message) -> None:
+        """Send one message to an end that may have gone already: then nobody is left to be told."""
+        try:
+            self.send(message)
+        except OSError:
+            return
+
     def receive(self) -> Message | None:
         """Return the next message, or None when the other end has closed the connection."""
         line = self._reader.readline(MAX_LINE)
@@ -97,10 +104,10 @@ def authenticate(channel: Channel, role: str) -> None:
     if hello.get("role") != other_role:
         raise HandshakeError(f"{channel.peer} is a {hello.get('role')} too: a {role} needs a {other_role} there.")
     theirs = str(hello.get("nonce"))
-    channel.send({"proof": _proof(role, nonce, theirs)})
+    channel.tell({"proof": _proof(role, nonce, theirs)})
     if not hmac.compare_digest(str(channel.expect("proof")), _proof(other_role, theirs, nonce)):
         message = "The tokens differ: root and workers need the same GPUPLAN_TOKEN."
-        channel.send({"refuse": message})
+        channel.tell({"refuse": message})
         raise HandshakeError(message)
 
 

@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +16,10 @@ from dllama_glm.runtime.errors import DllamaError
 FloatArray = npt.NDArray[np.float32]
 
 PATIENCE = timedelta(minutes=30)  # a first pass pages the weights in: ranks may be far apart then
+
+
+class PeerLost(DllamaError):
+    """Another rank has gone in the middle of a sum; which one is known to the root's watch."""
 
 
 class SingleGroup:
@@ -43,11 +49,13 @@ class GlooGroup:
         self.ranks = len(widths)
         self._widths = widths
         self._torch, self._dist = torch, dist
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=PATIENCE)
+        with _losing_peers():
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=PATIENCE)
 
     def sum(self, x: FloatArray) -> FloatArray:
         """Return the sum over all ranks, in x's place."""
-        self._dist.all_reduce(self._torch.from_numpy(x))
+        with _losing_peers():
+            self._dist.all_reduce(self._torch.from_numpy(x))
         return x
 
     def join_columns(self, x: FloatArray) -> FloatArray | None:
@@ -55,17 +63,25 @@ class GlooGroup:
         padded = np.zeros((len(x), max(self._widths)), np.float32)  # gloo gathers equal sizes only
         padded[:, : x.shape[1]] = x
         mine = self._torch.from_numpy(padded)
-        if self.rank:
-            self._dist.gather(mine, dst=0)
+        parts = None if self.rank else [self._torch.empty_like(mine) for _ in self._widths]
+        with _losing_peers():
+            self._dist.gather(mine, parts, dst=0)
+        if parts is None:
             return None
-        parts = [self._torch.empty_like(mine) for _ in self._widths]
-        self._dist.gather(mine, parts, dst=0)
         columns = [part.numpy()[:, :width] for part, width in zip(parts, self._widths, strict=True)]
         return np.concatenate(columns, axis=1)
 
     def close(self) -> None:
         """Leave the group."""
         self._dist.destroy_process_group()
+
+
+@contextmanager
+def _losing_peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # all that gloo raises, for a closed connection as for a time-out
+        raise PeerLost(f"Another rank was lost: {str(error).splitlines()[0]}") from error
 
 
 def host_store(listener: socket.socket, ranks: int) -> Any:

@@ -10,16 +10,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dllama_glm.parallel.addresses import Endpoint, listen
 from dllama_glm.parallel.channel import Channel, HandshakeError, Message, Refused, authenticate
 from dllama_glm.parallel.fingerprint import fingerprint
-from dllama_glm.parallel.shard import vocabulary_parts
+from dllama_glm.parallel.group import GlooGroup, PeerLost, bind_to, join_store, require_torch
+from dllama_glm.parallel.meeting import nodes_of_plan
+from dllama_glm.parallel.shard import check_rank_count, vocabulary_parts
 from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.machine import host_id, note, threads_from
+from dllama_glm.runtime.source import read_architecture
+
+Commands: TypeAlias = Callable[[float | None], Message]
 
 ROOT_PATIENCE = 600.0  # seconds in which the root must appear where it is dialled
+
+LOSS_PATIENCE = 30.0  # seconds in which the root says what became of a lost rank
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Part:
 
 def listen_for_root(port: int, model: Path | None) -> tuple[Channel, Path, Part]:
     """Wait, as long as it takes, for a root that holds the token; connections that are no root are let go."""
-    listeners = listen(port)
+    listeners = listen(port, other_hosts=False)
     print(f"listening on port {listeners[0].getsockname()[1]}", flush=True)
     try:
         while True:
@@ -55,6 +62,9 @@ def listen_for_root(port: int, model: Path | None) -> tuple[Channel, Path, Part]
 
 def dial_root(root: Endpoint, model: Path | None) -> tuple[Channel, Path, Part]:
     """Connect to the root, which may be started later; gives up after ten minutes."""
+    nodes = nodes_of_plan()
+    if model is not None and nodes is not None:
+        check_rank_count(read_architecture(model), nodes)  # the root refuses it too, and then answers nobody
     print(f"dialling {root}", flush=True)
     deadline = time.monotonic() + ROOT_PATIENCE
     while True:
@@ -76,11 +86,14 @@ def _negotiate(channel: Channel, model: Path | None) -> tuple[Path, Part]:
     channel.wait_without_limit()  # the root may wait for other workers first
     asked = channel.expect("ask")
     path = model or Path(asked["model"])
-    if not path.is_file():
-        message = f"A worker on {socket.gethostname()} has no file {path}: start it with --model."
-        channel.send({"refuse": message})
-        raise DllamaError(message)
-    channel.send({"ready": {"model": fingerprint(path), "host": host_id()}})
+    try:
+        require_torch()
+        if not path.is_file():
+            raise DllamaError(f"A worker on {socket.gethostname()} has no file {path}: start it with --model.")
+    except DllamaError as error:
+        channel.tell({"refuse": str(error)})
+        raise
+    channel.tell({"ready": {"model": fingerprint(path), "host": host_id()}})
     join = channel.expect("join")
     part = Part(
         rank=int(join["rank"]),
@@ -101,16 +114,17 @@ def serve(channel: Channel, path: Path, part: Part, threads: int | None) -> None
         _follow(model, commands)
     except Refused:
         raise
-    except (RuntimeError, DllamaError) as error:
-        channel.send({"failed": str(error)})
+    except PeerLost:
+        _follow_to_the_end(commands)
+        raise
+    except (RuntimeError, MemoryError, DllamaError) as error:
+        channel.tell({"failed": str(error)})
         raise DllamaError(f"Rank {part.rank} failed: {error}") from error
     group.close()
 
 
 def _load(path: Path, part: Part, threads: int | None) -> tuple[Any, Any]:
-    from dllama_glm.parallel.group import GlooGroup, bind_to, join_store
     from dllama_glm.runtime.loader import load_model
-    from dllama_glm.runtime.source import read_architecture
 
     bind_to(part.bind)
     architecture = read_architecture(path)
@@ -119,9 +133,9 @@ def _load(path: Path, part: Part, threads: int | None) -> tuple[Any, Any]:
     return load_model(path, architecture, group, threads_from(threads, part.ranks_on_host)), group
 
 
-def _follow(model: Any, commands: Callable[[], Message]) -> None:
+def _follow(model: Any, commands: Commands) -> None:
     while True:
-        command = commands()
+        command = commands(None)
         if command.get("do") == "forward":
             model.forward(command["ids"], command["position"], every=command["every"])
         elif command.get("do") == "reset":
@@ -132,8 +146,22 @@ def _follow(model: Any, commands: Callable[[], Message]) -> None:
             return
 
 
-def _commands(channel: Channel) -> Callable[[], Message]:
-    """Return a function that waits for the next command; a thread ends the process when the root is lost."""
+def _follow_to_the_end(commands: Commands) -> None:
+    """Wait for what the root makes of a lost rank: it knows which one it was. If the root is lost, the process ends."""
+    while True:
+        try:
+            command = commands(LOSS_PATIENCE)
+        except queue.Empty:
+            return
+        if command.get("error"):
+            raise Refused(f"The root ended: {command['error']}")
+
+
+def _commands(channel: Channel) -> Commands:
+    """Return a function that waits, at most so many seconds, for the next command (queue.Empty if none comes).
+
+    A thread ends the process when the root is lost.
+    """
     waiting: queue.Queue[Message] = queue.Queue()
 
     def read() -> None:
@@ -150,4 +178,4 @@ def _commands(channel: Channel) -> Callable[[], Message]:
                 return
 
     threading.Thread(target=read, daemon=True).start()
-    return waiting.get
+    return lambda patience: waiting.get(timeout=patience)

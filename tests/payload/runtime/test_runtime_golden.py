@@ -1,0 +1,51 @@
+"""Files of the architectures that upstream knows, scored as transformers and upstream score them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from dllama_glm.parallel.group import SingleGroup
+from dllama_glm.runtime.generate import log_probabilities
+from dllama_glm.runtime.loader import load_model
+from dllama_glm.runtime.source import read_architecture
+from runtime_scripts import GOLDEN, run_script
+
+SCORED = ["llama", "qwen3", "qwen3_moe"]
+
+
+def expected_of(name: str) -> dict:
+    return json.loads((GOLDEN / name / "expected.json").read_text(encoding="utf-8"))["perplexity"]
+
+
+def convert(name: str, float_type: str, folder: Path) -> Path:
+    path = folder / f"{name}.m"
+    run_script("converter/convert-hf.py", str(GOLDEN / name), float_type, name, "--output", str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", SCORED)
+@pytest.mark.parametrize("float_type", ["f32", "q40"])
+def test_perplexity_equals_transformers_and_upstream(name: str, float_type: str, tmp_path: Path):
+    """Average log-probability within 2e-5 of transformers on the same weights; upstream's own figure within 0.01."""
+    path = convert(name, float_type, tmp_path)
+    expected = expected_of(name)
+    model = load_model(path, read_architecture(path), SingleGroup(), threads=1)
+    found = log_probabilities(model, expected["prompt_ids"])
+    average = sum(found) / len(found)
+    figures = expected[float_type]
+    assert average == pytest.approx(figures["transformers_f32_avgLogProb"], abs=2e-5)
+    if "avgLogProb" in figures:  # upstream cannot run a mixture of experts in F32
+        assert average == pytest.approx(figures["avgLogProb"], abs=0.01)
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_the_command_line_scores_a_text_as_upstream_does(name: str, tmp_path: Path):
+    """`dllama perplexity` makes upstream's tokens of the text and prints upstream's figure, within its rounding."""
+    model = convert(name, "q40", tmp_path)
+    tokenizer = tmp_path / "tokenizer.t"
+    run_script("converter/convert-tokenizer-hf.py", str(GOLDEN / name), name, "--output", str(tokenizer))
+    expected = expected_of(name)
+    words = ["--model", str(model), "--tokenizer", str(tokenizer), "--prompt", expected["prompt"], "--json"]
+    document = json.loads(run_script("dllama", "perplexity", *words).stdout)
+    assert document["tokens"] == len(expected["prompt_ids"]) - 1
+    assert document["avgLogProb"] == pytest.approx(expected["q40"]["transformers_f32_avgLogProb"], abs=2e-5)
