@@ -112,7 +112,7 @@ class Step(Value):
 
     name: str
     run: str = ""
-    builtin: Literal["overlay", "checkout", "report"] | None = None
+    builtin: Literal["overlay", "report"] | None = None
     text: str = ""  # what a report says above the measured figures
     cwd: str = "."  # below the workspace
     env: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
-from orchestrator.plan.estimate import estimate, makespan
+from orchestrator.plan.estimate import estimate, makespan, measured_rates
 from orchestrator.plan.keys import done_keys
 from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
 from orchestrator.plan.preview import Market, PhasePreview, Preview, StepPreview, preview
@@ -21,6 +21,7 @@ __all__ = [
     "estimate",
     "fits",
     "makespan",
+    "measured_rates",
     "memory_of",
     "preview",
     "resolve",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from orchestrator.model import Deliverable, Phase, Rates, Settings, Step
+from orchestrator.model import Deliverable, Phase, Plan, Rates, Settings, Step
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun
 
@@ -26,6 +26,24 @@ def rates_in_use(rates: Rates, measured: Mapping[str, float]) -> dict[str, float
     """Return MB/s by rate; a measured one replaces the setting."""
     configured = {name: float(getattr(rates, name)) for name in Rates.model_fields}
     return configured | {name: speed for name, speed in measured.items() if name in configured and speed > 0}
+
+
+def measured_rates(plan: Plan, spans: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Return rate name -> MB/s from earlier steps. `spans`: step id -> start and end in seconds, of real machines only.
+
+    The bytes of all steps at one rate over the time that at least one of them ran: two downloads at once share a line.
+    """
+    moved: dict[str, Decimal] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
+    for phase in plan.phases:
+        for step in phase.steps:
+            span = spans.get(f"{phase.name}/{step.name}")
+            size = max(step.reads_gb, step.writes_gb)
+            if span and size:
+                moved[step.rate] = moved.get(step.rate, Decimal(0)) + size
+                times.setdefault(step.rate, []).append(span)
+    covered = {rate: _covered(found) for rate, found in times.items()}
+    return {rate: float(size) * _MB_PER_GB / covered[rate] for rate, size in moved.items() if covered[rate] > 0}
 
 
 def stages(step: Step, settings: Settings, measured: Mapping[str, float]) -> tuple[Stage, ...]:
@@ -109,6 +127,15 @@ def _compared_gb(deliverable: Deliverable, phase: Phase) -> Decimal:
 def _makes(step: Step, path: str) -> bool:
     folder = "" if step.cwd == "." else f"{step.cwd.strip('/')}/"
     return any(matches(path, folder + glob) for glob in step.creates)
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that at least one span covers."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return total
 
 
 def _seconds(gigabytes: Decimal, mb_per_second: float) -> float:

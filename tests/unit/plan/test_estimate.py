@@ -6,7 +6,7 @@ import pytest
 from plan_samples import phase, step
 
 from orchestrator.model import Plan, Rates, Settings, Step
-from orchestrator.plan import estimate, makespan, resolve
+from orchestrator.plan import estimate, makespan, measured_rates, resolve
 from orchestrator.plan.estimate import collecting_seconds
 
 SETTINGS = Settings(step_seconds=10, rates=Rates(hub=100, volume=200, converter=400, upload=50))
@@ -92,3 +92,14 @@ def test_downloads_of_the_shipped_plan_take_24_minutes_together(shipped: Plan):
     bytes_only = sum(float(s.step.writes_gb) for s in steps) * 1000 / 300
     assert bytes_only / 60 == pytest.approx(24.1, abs=0.1)
     assert makespan(steps, shipped.settings, {}) > bytes_only
+
+
+def test_rates_are_measured_over_the_time_that_was_used(shipped: Plan):
+    """Two downloads at once make one line's speed; steps that did not run, or in no time, measure nothing."""
+    spans = {
+        "day1/download-glm": (0.0, 800.0),
+        "day1/download-intellect3": (100.0, 900.0),
+        "day2-3/convert-glm": (5.0, 5.0),
+    }
+    assert measured_rates(shipped, spans) == {"hub": pytest.approx((220.9 + 213.7) * 1000 / 900)}
+    assert measured_rates(shipped, {}) == {}
