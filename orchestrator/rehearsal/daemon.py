@@ -36,7 +36,7 @@ from orchestrator.rehearsal.switches import Switches
 FACTS = "rehearsal.json"
 ALREADY_RUNNING = 9  # exit code: another daemon holds the folder
 TICK_S = 1.0
-LONGEST_IDLE = 6  # times the idle minutes: even a machine with running jobs ends then
+LONGEST_IDLE = 3  # times the idle minutes: even a machine with running jobs ends then
 
 
 class Daemon:

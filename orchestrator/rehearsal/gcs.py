@@ -37,6 +37,7 @@ class Session:
     announced: dict[str, Any]
     file: Path
     done: dict[str, Any] | None = None
+    turn: int = 0  # counts requests: a body that is still trickling in when the next one comes is dropped
 
     @property
     def kept(self) -> int:
@@ -202,11 +203,12 @@ class Gcs:
         if session.done is not None:
             return web.json_response(session.done)
         start, total = match[1], match[3]
+        session.turn += 1
         arrived = start is None or await self._receive(request, session, int(start))
         if arrived and total.isdigit() and session.kept == int(total):
             session.done = _finish(self._bucket(request), session.announced, session.file)
             return web.json_response(session.done)
-        _truncate(session)
+        _truncate(session)  # of a chunk that was not the last only whole granules are kept
         headers = {"Range": f"bytes=0-{session.kept - 1}"} if session.kept else {}
         return web.Response(status=308, headers=headers, reason="Resume Incomplete")
 
@@ -214,13 +216,16 @@ class Gcs:
         """Append the part of a body that is new. False: the connection ended before the body did."""
         if start > session.kept:
             raise refusal(503, f"Out of order: {session.kept} bytes are kept, the chunk begins at {start}")
-        skip = session.kept - start
+        skip, turn = session.kept - start, session.turn
         cut = (request.content_length or 0) // 2 if self._switches.take("gcs-cut") else None
         received = 0
         with session.file.open("ab") as file:
             try:
                 async for data in request.content.iter_any():
+                    if session.turn != turn:
+                        raise refusal(503, "another request goes on with this session")
                     file.write(data[skip:])
+                    file.flush()
                     skip = max(0, skip - len(data))
                     received += len(data)
                     if cut is not None and received >= cut and request.transport is not None:
@@ -228,8 +233,6 @@ class Gcs:
                         break
             except OSError:  # the connection is gone
                 cut = received
-        if cut is not None:
-            _truncate(session)
         return cut is None
 
 

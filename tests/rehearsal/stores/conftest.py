@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
+from gcs_served import GcsServed
 
 from orchestrator.rehearsal.s3_gate import REGION, S3
 from orchestrator.rehearsal.switches import Switches
@@ -43,3 +45,9 @@ def client(s3: S3):
         region_name=REGION,
         config=config,
     )
+
+
+@pytest.fixture
+def gcs(tmp_path: Path) -> Iterator[GcsServed]:
+    with GcsServed(tmp_path / "gcs") as served:
+        yield served
