@@ -22,6 +22,7 @@ CHUNK = 1 << 16
 FETCH_SILENCE_S = 60.0
 STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
 EXIT_S = 10.0  # between the end of the output and the exit code
+DYING_S = 0.5  # how long a lost connection takes from closing its channels to being inactive
 INLINE_STDIN = 1 << 16  # as much as always fits into a channel's window: sent without a thread
 SIGNALLED = -1
 
@@ -228,6 +229,8 @@ class SshTransport:
         """The exit code; SIGNALLED if a signal ended the command."""
         channel.status_event.wait(EXIT_S)
         transport = channel.get_transport()
+        if channel.exit_status == -1:  # a signal, or the end of a connection that closes its channels before it says so
+            transport.join(DYING_S)
         if channel.exit_status == -1 and not (transport.is_active() and channel.status_event.is_set()):
             raise ConnectionLost("the connection was lost before the command's exit code came")
         return int(channel.exit_status)
