@@ -232,11 +232,8 @@ class Pods:
 
     async def stop(self, pod: Pod, api: str) -> None:
         """Release the machine: the container's disk is wiped, a persistent mount is kept."""
-        if pod.gone is None:
-            await self._down(pod)
-            pod.settle(self._context.clock.now())
-            self._move(pod, "EXITED")
-            self._context.log(api, "stop-machine", pod)
+        await self._down(pod)
+        self._exit(pod, api, "stop-machine")
 
     async def restart(self, pod: Pod, api: str) -> None:
         """Restart the container in place; its SSH port changes."""
@@ -290,10 +287,16 @@ class Pods:
 
     async def preempt(self, pod: Pod) -> None:
         """Take the machine away unasked: the container's disk is wiped, the processes are killed, the port closes."""
+        if pod.status in {"EXITED", "TERMINATED"}:
+            return
         await self._down(pod)
-        pod.settle(self._context.clock.now())
-        self._move(pod, "EXITED")
-        self._context.log("cloud", "preempt-machine", pod)
+        self._exit(pod, "cloud", "preempt-machine")
+
+    def _exit(self, pod: Pod, api: str, action: str) -> None:
+        if pod.gone is None:  # it may have been deleted while its host was ending
+            pod.settle(self._context.clock.now())
+            self._move(pod, "EXITED")
+            self._context.log(api, action, pod)
 
     async def _down(self, pod: Pod, *, for_good: bool = False) -> None:
         await self._context.halt(pod.id)

@@ -84,10 +84,11 @@ class RunPodRest:
             self._authenticate(request)
         except ProblemError as problem:
             return self._problem(problem)
-        exceeded = self._quota.count() or ("minute" if faults.take("rate-limited") else None)
-        headers = self._quota.headers()
+        exceeded, headers = self._quota.count(), self._quota.headers()
+        if faults.take("rate-limited"):
+            exceeded, headers["Retry-After"] = "minute", "2"
         if exceeded:
-            headers["Retry-After"] = str(self._quota.reset_in(exceeded))
+            headers.setdefault("Retry-After", str(self._quota.reset_in(exceeded)))
             return self._problem(ProblemError(429, f"rate limit exceeded for the {exceeded} window"), headers)
         try:
             if faults.take("unavailable"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -51,6 +52,7 @@ def launch(api: Client):
     }
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address only")
 def test_an_instance_boots_without_ip_becomes_active_and_vanishes_when_terminated(
     cloud: Cloud, api: Client, launch: dict[str, Any]
 ):
@@ -74,6 +76,7 @@ def test_an_instance_boots_without_ip_becomes_active_and_vanishes_when_terminate
     assert api.error("GET", f"/instances/{identity}") == (404, "global/object-does-not-exist")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address only")
 def test_two_instances_have_two_addresses_at_one_port(cloud: Cloud, api: Client, launch: dict[str, Any]):
     """Instances differ by address; the port is the same."""
     for _ in range(2):
@@ -208,6 +211,7 @@ def test_unknown_and_unemulated_paths_say_so(api: Client):
     assert api.error("GET", "/audit-events") == (501, "rehearsal/not-emulated")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="loopback has one address only")
 def test_instances_that_boot_at_the_same_moment_get_different_addresses(cloud: Cloud) -> None:
     """An address is reserved before its machine is up."""
     kind, price = INSTANCE_TYPES["gpu_1x_a10"], Decimal(1)
