@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import transformers
 from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.runtime.generate import log_probabilities
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.source import read_architecture
+from runtime_files import logits_of
 from runtime_scripts import GOLDEN, run_script
 
 SCORED = ["llama", "qwen3", "qwen3_moe"]
@@ -36,6 +40,19 @@ def test_perplexity_equals_transformers_and_upstream(name: str, float_type: str,
     assert average == pytest.approx(figures["transformers_f32_avgLogProb"], abs=2e-5)
     if "avgLogProb" in figures:  # upstream cannot run a mixture of experts in F32
         assert average == pytest.approx(figures["avgLogProb"], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama3-tied", "mistral", "qwen3", "qwen3_moe"])
+def test_converted_files_compute_what_their_checkpoint_computes(name: str, tmp_path: Path):
+    """Converter and runtime together: a checkpoint's F32 file gives the logits of transformers on the checkpoint."""
+    path = convert(name, "f32", tmp_path)
+    torch.set_num_threads(1)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(
+        GOLDEN / name, dtype=torch.float32, attn_implementation="eager"
+    )
+    model = load_model(path, read_architecture(path), SingleGroup(), threads=1)
+    ids = np.random.default_rng(2).integers(0, 380, 200).tolist()  # past the 128 positions that llama3-tied stretches
+    assert np.abs(model.forward(ids, 0, every=True) - logits_of(oracle, ids)).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", SCORED)

@@ -1,7 +1,8 @@
 """The narrow set of operations over which the forward pass is written.
 
 `Tensor` stands for whatever an implementation computes on (numpy arrays on the CPU). Activations are float32
-[tokens, width]; heads are [tokens, heads, head_dim]. A returned tensor is the caller's to keep or to change.
+[tokens, width]; heads are [tokens, heads, head_dim]. A returned tensor is the caller's to keep or to change, and an
+implementation may return its result in the place of an argument: heads of `rotate`, gate of `gated`, y of `add`.
 """
 
 from typing import Any, Protocol, TypeAlias

@@ -23,7 +23,8 @@ class Sampler:
         logits = logits[: self._vocab_size]
         if self._temperature == 0.0:
             return int(np.argmax(logits))
-        powers = np.exp((logits - logits.max()) / np.float32(self._temperature), dtype=np.float64)
+        with np.errstate(over="ignore"):  # near temperature 0 all but the best fall to zero, as they should
+            powers = np.exp((logits - logits.max()).astype(np.float64) / self._temperature)
         order = np.argsort(-powers, kind="stable")
         reached = np.cumsum(powers[order]) / powers.sum()
         kept = order[: int(np.searchsorted(reached, self._topp)) + 1]
