@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from stores import MIB, Served
+from contract_clouds import Cloud, cloud
+from contract_stores import MIB, Served
 
+from orchestrator.rehearsal import client
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.transport.keys import ensure_key_pair, key_file
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +82,21 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def gcs(gcs_server: str) -> Served:
     access = StoreAccess(endpoint=gcs_server, part_bytes=MIB)
     return Served("gcs", lambda: open_store(f"gs://{GCS_BUCKET}/runs/r1", access), MIB, refuses_bad_parts=False)
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.Rehearsal]:
+    """Yield the emulated clouds, in a daemon of their own."""
+    started = client.start(tmp_path_factory.mktemp("cloud"), time_scale=0.01, idle_minutes=5)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module", params=["runpod", "lambda"])
+def on(request: pytest.FixtureRequest, rehearsal: client.Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """Each cloud in turn."""
+    home = tmp_path_factory.mktemp("home")
+    return cloud(request.param, rehearsal, ensure_key_pair(home), key_file(home))
 
 
 @pytest.fixture(params=["directory", "s3", "gcs"])

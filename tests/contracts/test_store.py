@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from stores import Served, begin, cut, payload, put, send, upload
+from contract_stores import Served, begin, cut, payload, put, send, upload
 
 from orchestrator.errors import StepFailed, UsageError
 from orchestrator.storage.layout import UploadGone

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from contract_stores import MIB, Served, begin, cut, payload, put, send, upload
 from google.api_core import exceptions as api_errors
-from stores import MIB, Served, begin, cut, payload, put, send, upload
 
 from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
 from orchestrator.ports import SignedPart

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from stores import MIB, begin, cut, payload, put, send
+from contract_stores import MIB, begin, cut, payload, put, send
 
 from orchestrator.errors import UsageError
 from orchestrator.ports import ArtifactStore, Part

@@ -7,7 +7,7 @@ import threading
 
 import httpx
 import pytest
-from replay import ACCESS, KEY, Vendor
+from vendor_replay import ACCESS, KEY, Vendor
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.providers.http import Api, RateLimited

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from replay import ACCESS, LAMBDA, Vendor, contract, offer, problems, spec
+from vendor_replay import ACCESS, LAMBDA, Vendor, contract, offer, problems, spec
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.ports import Address, MachineStatus

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 import pytest
-from replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
+from vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable
 from orchestrator.ports import Address, MachineStatus

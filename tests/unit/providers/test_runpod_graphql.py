@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from graphql import build_schema, graphql_sync
-from replay import ACCESS, KEY, Vendor, example, offer, spec
+from vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.providers import ProviderAccess

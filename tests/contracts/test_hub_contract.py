@@ -1,0 +1,51 @@
+"""The hub reader against the rehearsal's hub, over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+
+import httpx
+import pytest
+
+from orchestrator.errors import ProviderUnavailable, UsageError
+from orchestrator.hub import Hub
+from orchestrator.rehearsal.client import Rehearsal
+from orchestrator.retry import retrying
+from orchestrator.secret import Secret
+
+REPO = "zai-org/GLM-4.5-Air-Base"
+
+
+def reader(rehearsal: Rehearsal, token: str | None = None) -> Hub:
+    facts = rehearsal.facts["hub"]
+    return Hub(facts["endpoint"], Secret(token or facts["token"]))
+
+
+def test_listed_sizes_and_hashes_are_those_of_the_files(rehearsal: Rehearsal):
+    """Each file can be fetched from where the hub says, and is what the list says."""
+    listed = reader(rehearsal).files(REPO)
+    assert any(f.sha256 for f in listed)
+    headers = {"Authorization": f"Bearer {rehearsal.facts['hub']['token']}"}
+    for file in listed:
+        url = f"{rehearsal.facts['hub']['endpoint']}/{REPO}/resolve/main/{file.path}"
+        body = httpx.get(url, headers=headers, follow_redirects=True).content
+        assert file.bytes == len(body)
+        assert file.sha256 in {None, hashlib.sha256(body).hexdigest()}
+
+
+def test_a_repository_that_is_not_there(rehearsal: Rehearsal):
+    """An unknown repository or a wrong token is the user's to mend: the page or the variable is named."""
+    with pytest.raises(UsageError, match="nobody/nothing"):
+        reader(rehearsal).files("nobody/nothing")
+
+
+@pytest.mark.parametrize("fault", ["hub-429"])
+def test_a_passing_fault_passes(rehearsal: Rehearsal, fault: str):
+    """A rate limit is told as one, and retrying waits it out."""
+    rehearsal.arm(fault)
+    with pytest.raises(ProviderUnavailable) as raised:
+        reader(rehearsal).files(REPO)
+    assert raised.value.retry_after is not None
+    rehearsal.arm(fault)
+    scale = rehearsal.facts["time_scale"]
+    assert retrying(lambda: reader(rehearsal).files(REPO), time_scale=scale)

@@ -1,0 +1,356 @@
+"""What every cloud must do, run on the emulated ones over HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from contract_clouds import Cloud, until
+
+from orchestrator.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.ports import Capability, MachineSpec, MachineStatus, MachineView
+from orchestrator.secret import Secret
+from orchestrator.transport.ssh import SshTransport
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing(on: Cloud) -> Iterator[None]:
+    """Whatever a test leaves is ended, and must end."""
+    yield
+    for view in on.provider.machines():
+        on.provider.destroy(view.id)
+    until(lambda: not on.provider.machines(), "the machines are gone")
+    for volume in on.provider.volumes():
+        until(lambda volume=volume: _destroyed(on, volume.id), "the volume is gone")
+    assert on.rehearsal.alive()["machines"] == []
+
+
+def _destroyed(on: Cloud, volume_id: str) -> bool:
+    try:
+        on.provider.destroy_volume(volume_id)
+    except ProviderUnavailable:
+        return False
+    return True
+
+
+def ready(on: Cloud, machine_id: str) -> MachineView:
+    """Wait until a machine has an address."""
+
+    def look() -> MachineView | None:
+        view = on.provider.machine(machine_id)
+        return view if view and view.status is MachineStatus.READY else None
+
+    return until(look, f"{machine_id} is ready")
+
+
+def gone(on: Cloud, machine_id: str) -> bool:
+    return on.provider.machine(machine_id) is None and machine_id not in {m.id for m in on.provider.machines()}
+
+
+class FirstContact:
+    """Keeps host keys for one test."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, str] = {}
+
+    def get(self, host_port: str) -> str | None:
+        return self._keys.get(host_port)
+
+    def put(self, host_port: str, key: str) -> None:
+        self._keys[host_port] = key
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+def test_offers_are_cheapest_first(on: Cloud, gpus: int):
+    """Each offer has the number of GPUs asked for, a place and a price; they are in order of price."""
+    offers = on.provider.offers(gpus=gpus, spot=False)
+    assert offers
+    assert {(on.provider.name, gpus)} == {(o.provider, o.gpus) for o in offers}
+    assert sorted(o.price_hour for o in offers) == [o.price_hour for o in offers]
+    assert all(o.place and o.price_hour > 0 for o in offers)
+    assert all(bool(o.gpu) == bool(gpus) and (o.memory_gb > 0) == bool(gpus) for o in offers)
+
+
+def test_a_machines_life(on: Cloud):
+    """Created, booting, ready at an address and at the offer's price; destroyed, and gone from GET and list."""
+    spec = on.spec()
+    machine_id = on.provider.create(spec)
+    seen = until(lambda: on.provider.machine(machine_id), "it is known")
+    assert seen.status in {MachineStatus.BOOTING, MachineStatus.READY}
+    view = ready(on, machine_id)
+    assert (spec.name, spec.offer.place, spec.offer.price_hour) == (view.name, view.place, view.price_hour)
+    assert view.address is not None
+    assert [machine_id] == [m.id for m in on.named(spec.name)]
+    on.provider.destroy(machine_id)
+    until(lambda: gone(on, machine_id), "it is gone")
+    on.provider.destroy(machine_id)
+
+
+def test_the_machine_takes_our_key(on: Cloud):
+    """SSH answers at the address to the user and the key that the machine was created with."""
+    view = ready(on, on.provider.create(on.spec()))
+    assert view.address is not None
+    transport = SshTransport(view.address, on.key_file, FirstContact())
+    assert transport.run("echo here").stdout == b"here\n"
+    transport.close()
+
+
+def test_a_volume_follows_its_machines(on: Cloud):
+    """A volume is listed where it was made, attached at create, kept while in use, and outlives the machine."""
+    offer = on.offer()
+    name = f"gpuplan-abcd1234-v{time.time_ns():x}"
+    volume_id = on.provider.create_volume(name, 100, offer.place)
+    volume = until(lambda: next((v for v in on.provider.volumes() if v.id == volume_id), None), "it is listed")
+    assert (name, offer.place) == (volume.name, volume.place)
+    machine_id = on.provider.create(on.spec(offer=offer, volume_id=volume_id, volume_name=name))
+    ready(on, machine_id)
+    with pytest.raises(ProviderUnavailable):
+        on.provider.destroy_volume(volume_id)
+    on.provider.destroy(machine_id)
+    until(lambda: gone(on, machine_id), "the machine is gone")
+    assert volume_id in {v.id for v in on.provider.volumes()}
+    until(lambda: _destroyed(on, volume_id), "the volume may be destroyed")
+    until(lambda: volume_id not in {v.id for v in on.provider.volumes()}, "it is gone")
+    on.provider.destroy_volume(volume_id)
+
+
+def test_a_volume_elsewhere_is_refused(on: Cloud):
+    """A machine cannot have a volume of another place; nothing is created."""
+    offer = on.offer()
+    other = next(o for o in on.provider.offers(gpus=1, spot=False) if o.place != offer.place)
+    name = f"gpuplan-abcd1234-v{time.time_ns():x}"
+    volume_id = on.provider.create_volume(name, 100, other.place)
+    spec = on.spec(offer=offer, volume_id=volume_id, volume_name=name)
+    with pytest.raises(Refused):
+        on.provider.create(spec)
+    assert on.named(spec.name) == []
+
+
+def test_a_wrong_request_is_refused_and_makes_nothing(on: Cloud):
+    """An unknown type, or no image where one is needed, is a definite no."""
+    spec = on.spec(offer=replace(on.offer(), type_id="no such type:4"))
+    with pytest.raises(Refused):
+        on.provider.create(spec)
+    assert on.named(spec.name) == []
+
+
+def test_the_unknown_is_not_there(on: Cloud):
+    """An unknown id is None to look at, and done to end."""
+    assert on.provider.machine("0920582c7ff041399e34823a0be62549") is None
+    on.provider.destroy("0920582c7ff041399e34823a0be62549")
+    on.provider.destroy_volume("398578a2336b49079e74043f0bd2cfe8")
+
+
+def test_a_wrong_key_is_the_accounts_fault(on: Cloud):
+    """Reads, creates and ends are refused with the vendor's words."""
+    stranger = on.reopen(api_key=Secret("wrong-key"))
+    spec = on.spec()
+    for call in (stranger.machines, lambda: stranger.create(spec), lambda: stranger.destroy("x")):
+        with pytest.raises(AccountRefused, match="401"):
+            call()
+
+
+@pytest.mark.parametrize("fault", ["create-reply-lost", "create-reply-cut", "create-500"])
+def test_a_create_without_a_reply_is_found_by_name(on: Cloud, fault: str):
+    """The result is Ambiguous, and the list has exactly one machine of that name."""
+    spec = on.spec()
+    on.rehearsal.arm(fault)
+    with pytest.raises(Ambiguous):
+        on.provider.create(spec)
+    assert len(until(lambda: on.named(spec.name), "it is listed")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("create-refused-capacity", NoCapacity),
+        ("create-refused-payment", AccountRefused),
+        ("create-refused-pool", Refused),
+    ],
+)
+def test_a_refused_create_made_nothing(on: Cloud, fault: str, error: type[Exception]):
+    """Each refusal has its kind, and nothing is listed."""
+    spec = on.spec()
+    on.rehearsal.arm(fault)
+    with pytest.raises(error):
+        on.provider.create(spec)
+    assert on.named(spec.name) == []
+
+
+def test_a_create_is_sent_once(on: Cloud):
+    """The log of the cloud has one creation for each call, whatever became of its reply."""
+    spec = on.spec()
+    on.rehearsal.arm("create-reply-lost")
+    with pytest.raises(Ambiguous):
+        on.provider.create(spec)
+    until(lambda: on.named(spec.name), "it is listed")
+    assert [spec.name] == [e["name"] for e in on.rehearsal.log() if e.get("name") == spec.name and _creates(e)]
+
+
+def _creates(entry: dict[str, object]) -> bool:
+    return "create" in str(entry["action"]) or "launch" in str(entry["action"])
+
+
+def test_a_machine_that_lags_in_the_list_appears(on: Cloud):
+    """A fresh machine may be missing from GET and list; within the time that the adapter states it is there."""
+    on.rehearsal.arm("list-lag")
+    began = time.monotonic()
+    machine_id = on.provider.create(on.spec())
+    until(lambda: on.provider.machine(machine_id), "it appears")
+    assert time.monotonic() - began < on.provider.list_lag_s * on.access.time_scale + 5
+
+
+@pytest.mark.parametrize("fault", ["delete-still-listed", "delete-500", "delete-refused", "delete-404"])
+def test_gone_is_what_the_cloud_shows(on: Cloud, fault: str):
+    """A destroy whose answer means little is repeated until GET and list agree."""
+    machine_id = on.provider.create(on.spec())
+    ready(on, machine_id)
+    on.rehearsal.arm(fault)
+
+    def ended() -> bool:
+        try:
+            on.provider.destroy(machine_id)
+        except ProviderUnavailable:
+            return False
+        return gone(on, machine_id)
+
+    until(ended, "it is gone")
+
+
+def test_a_pre_empted_machine_is_stopped_or_gone(on: Cloud):
+    """A machine that the cloud took away is no longer READY, whether it is still shown or not."""
+    spec = on.spec()
+    machine_id = on.provider.create(spec)
+    ready(on, machine_id)
+    on.rehearsal.arm("preempt@contract-step")
+    on.rehearsal.step_started("contract-step", spec.name)
+
+    def taken() -> bool:
+        view = on.provider.machine(machine_id)
+        return view is None or view.status in {MachineStatus.STOPPED, MachineStatus.FAILED}
+
+    until(taken, "it is taken away")
+
+
+@pytest.mark.parametrize("fault", ["boot-error", "status-unknown"])
+def test_what_will_not_become_ready_is_failed(on: Cloud, fault: str):
+    """ERROR, unhealthy, and words that are new are failures, not waits."""
+    on.rehearsal.arm(fault)
+    machine_id = on.provider.create(on.spec())
+    statuses = set()
+
+    def failed() -> bool:
+        view = on.provider.machine(machine_id)
+        statuses.add(view.status if view else None)
+        return MachineStatus.FAILED in statuses
+
+    until(failed, f"it failed: {statuses}")
+
+
+@pytest.mark.parametrize("fault", ["boot-no-address", "boot-never"])
+def test_without_an_address_it_is_booting(on: Cloud, fault: str):
+    """A machine that runs without an address for SSH is not ready."""
+    on.rehearsal.arm(fault)
+    machine_id = on.provider.create(on.spec())
+    time.sleep(2.0)
+    view = on.provider.machine(machine_id)
+    assert view is not None
+    assert (view.status, view.address) == (MachineStatus.BOOTING, None)
+
+
+def test_a_passing_fault_is_said_to_pass(on: Cloud):
+    """503 may be tried again."""
+    on.rehearsal.arm("unavailable")
+    with pytest.raises(ProviderUnavailable):
+        on.provider.machines()
+
+
+def test_a_rate_limit_is_waited_out_or_says_for_how_long(on: Cloud):
+    """A paced cloud answers in the end; another hands on the vendor's own wait."""
+    on.rehearsal.arm("rate-limited")
+    if on.provider.name == "lambda":
+        assert on.provider.machines() == []
+        return
+    with pytest.raises(ProviderUnavailable) as raised:
+        on.provider.machines()
+    assert raised.value.retry_after is not None
+
+
+def test_two_machines_have_a_private_network(on: Cloud):
+    """Machines created for it have private addresses that differ."""
+    spec = on.spec(private_network=True)
+    ids = [on.provider.create(replace(spec, name=f"{spec.name}{n}")) for n in "ab"]
+    addresses = {ready(on, machine_id).private_ip for machine_id in ids}
+    assert None not in addresses
+    assert len(addresses) == 2
+
+
+def test_billing_is_at_most_what_we_would_accrue(on: Cloud):
+    """Where the cloud reports bills, a machine's is above nothing and not above its price for its time."""
+    spec = on.spec()
+    began = time.monotonic()
+    machine_id = on.provider.create(spec)
+    ready(on, machine_id)
+    time.sleep(1.1)
+    on.provider.destroy(machine_id)
+    until(lambda: gone(on, machine_id), "it is gone")
+    spent = Decimal(time.monotonic() - began + on.provider.billing_unit_s) * spec.offer.price_hour / 3600
+    if Capability.BILLING not in on.provider.capabilities:
+        assert on.provider.billed([machine_id]) == {}
+        return
+    assert 0 < on.provider.billed([machine_id])[machine_id] <= spent
+
+
+def spot_spec(on: Cloud) -> MachineSpec:
+    if Capability.SPOT not in on.provider.capabilities:
+        assert on.provider.offers(gpus=1, spot=True) == []
+        pytest.skip("this cloud sells no interruptible machines")
+    return on.spec(offer=on.offer(spot=True))
+
+
+def test_an_interruptible_machine_costs_its_bid(on: Cloud):
+    """It is cheaper than on demand, billed at its offer's price, and ends like any other."""
+    spec = spot_spec(on)
+    assert spec.offer.spot
+    assert spec.offer.price_hour < on.offer().price_hour
+    machine_id = on.provider.create(spec)
+    view = ready(on, machine_id)
+    assert (spec.name, spec.offer.price_hour) == (view.name, view.price_hour)
+    on.provider.destroy(machine_id)
+    until(lambda: gone(on, machine_id), "it is gone")
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("create-reply-lost", Ambiguous), ("graphql-null", NoCapacity), ("create-refused-capacity", NoCapacity)],
+)
+def test_interruptible_creates_fail_like_others(on: Cloud, fault: str, error: type[GpuplanError]):
+    """Lost replies are Ambiguous and found by name; refusals make nothing."""
+    spec = spot_spec(on)
+    on.rehearsal.arm(fault)
+    with pytest.raises(error):
+        on.provider.create(spec)
+    if error is Ambiguous:
+        assert len(until(lambda: on.named(spec.name), "it is listed")) == 1
+    else:
+        assert on.named(spec.name) == []
+
+
+def test_the_end_bill_script_ends_the_machine(on: Cloud):
+    """Run on the machine itself, it makes the machine go away; a cloud that cannot has no script."""
+    script = on.provider.end_bill_script()
+    if not script:
+        pytest.skip("this cloud's machines cannot end their own bill")
+    machine_id = on.provider.create(on.spec())
+    view = ready(on, machine_id)
+    assert view.address is not None
+    transport = SshTransport(view.address, on.key_file, FirstContact())
+    try:
+        transport.run(script, timeout_s=30)
+    except GpuplanError:
+        pass  # the machine went away under the connection
+    until(lambda: gone(on, machine_id), "it is gone")
+    transport.close()
