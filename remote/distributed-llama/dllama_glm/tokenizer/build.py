@@ -80,6 +80,9 @@ def _extended(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
     tokens, records = parts.vocabulary.exact()
     n_tokens = len(tokens)
     rows = parts.folder.model_vocab_size or n_tokens
+    if rows > 4 * n_tokens + 65536:
+        where = parts.folder.path / "config.json"
+        raise TokenizerError(f"{where}: vocab_size is {rows}, far beyond the tokenizer's {n_tokens} tokens")
     tokens += [placeholder(token_id) for token_id in range(n_tokens, rows)]
     add_bos = parts.bos_id is not None and parts.folder.adds_bos_unasked
     options = pipeline_of(parts.document, parts.vocabulary.form, parts.folder.special_tokens)

@@ -34,13 +34,13 @@ class Folder:
     @property
     def is_glm(self) -> bool:
         """Whether the model is one of the GLM architectures, which upstream cannot load."""
-        return self.config.get("model_type") in {"glm4", "glm4_moe"}
+        return any(self.config.get("model_type") == name for name in ("glm4", "glm4_moe"))
 
     @property
     def model_vocab_size(self) -> int | None:
         """The number of rows of the model's embedding, None where config.json does not say."""
         value = self._model("vocab_size")
-        return value if isinstance(value, int) and value > 0 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
     @property
     def bos_id(self) -> int | None:
