@@ -58,9 +58,8 @@ def _shown(word: str | Secret | Shell) -> str:
     return str(word) if isinstance(word, Secret) else _text(word)
 
 
-PYTHON = Shell('"$(command -v python3 || command -v python)"')
-
-
+_NO_PYTHON = 'echo "there is no Python on this machine" >&2; exit 127'
+_FIND_PYTHON = f'python="$(command -v python3 || command -v python)" || {{ {_NO_PYTHON}; }}'
 _AGENT_PARENT = '"$HOME"/.gpuplan'
 
 
@@ -71,8 +70,8 @@ def _agent_folder(digest: str) -> str:
 def call_agent(digest: str) -> Command:
     """Run the agent of that hash, its request on standard input. Exit code NO_AGENT: it is not installed."""
     folder = _agent_folder(digest)
-    script = f"[ -e {folder}/__main__.py ] || exit {NO_AGENT}; exec {PYTHON.text} -I -S -X utf8 {folder}"
-    return command(Shell(script))
+    there = f"[ -e {folder}/__main__.py ] || exit {NO_AGENT}"
+    return command(Shell(f'{there}; {_FIND_PYTHON}; exec "$python" -I -S -X utf8 {folder}'))
 
 
 def install_agent(digest: str) -> Command:
@@ -90,13 +89,12 @@ def unpack_payload(folder: str) -> Command:
 def _unpack(parent: str, target: str) -> str:
     """Shell text; both are quoted already. The rename, unlike mv's, never moves into a folder that is there."""
     rename = (
-        f"{PYTHON.text} -c 'import os, shutil, sys\ntry: os.rename(*sys.argv[1:])\n"
+        '"$python" -c \'import os, shutil, sys\ntry: os.rename(*sys.argv[1:])\n'
         "except OSError:\n shutil.rmtree(sys.argv[1])\n if not os.path.isdir(sys.argv[2]): raise'"
     )
     unpack = 'tar xf - -C "$new" || { rm -rf "$new"; exit 1; }'
-    return (
-        f'set -e; mkdir -p {parent}; cd {parent}; new="$(mktemp -d ./new.XXXXXX)"; {unpack}; {rename} "$new" {target}'
-    )
+    prepare = f'set -e; {_FIND_PYTHON}; mkdir -p {parent}; cd {parent}; new="$(mktemp -d ./new.XXXXXX)"'
+    return f'{prepare}; {unpack}; {rename} "$new" {target}'
 
 
 def fetch(path: str, offset: int) -> Command:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuplan_agent import deadman, locks
 from gpuplan_agent.jobfolder import ENDED, NEW, JobFolder
-from gpuplan_agent.places import search_path, workspace
+from gpuplan_agent.places import machine_env, search_path, workspace
 from gpuplan_agent.processes import detach
 from gpuplan_agent.wire import AgentError, alive
 
@@ -52,7 +52,7 @@ def _launch(folder: JobFolder, request: dict[str, Any]) -> None:
     from gpuplan_agent.supervisor import Supervisor
 
     secrets = request.get("secrets", {})
-    env = {**os.environ, "PYTHONUNBUFFERED": "1", **request.get("env", {}), **secrets}
+    env = {**machine_env(), "PYTHONUNBUFFERED": "1", **request.get("env", {}), **secrets}
     env["PATH"] = search_path() if "PATH" not in request.get("env", {}) else search_path(request["env"]["PATH"])
     env["WORKSPACE"] = workspace(request)
     env["GPUPLAN_METRICS"] = folder.file("metrics")

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from gpuplan_agent import locks
-from gpuplan_agent.places import home, search_path, workspace
+from gpuplan_agent.places import home, machine_env, search_path, workspace
 from gpuplan_agent.processes import boot_id, role_command
 from gpuplan_agent.sampling import disk_free_mib
 from gpuplan_agent.wire import AgentError, alive, emit
@@ -97,7 +97,7 @@ def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
 
 def _bootstrap(request: dict[str, Any]) -> None:
     script = os.path.join(request["payload"], "bootstrap.sh")
-    env = {**os.environ, "PATH": os.environ.get("PATH", os.defpath), "WORKSPACE": workspace(request)}
+    env = {**machine_env(), "WORKSPACE": workspace(request)}
     run = subprocess.Popen(
         ["bash", script],
         env=env,

@@ -8,6 +8,7 @@ from typing import Any
 from gpuplan_agent.wire import AgentError
 
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+CREDENTIALS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 LONGEST_NAME = 180  # most file systems allow 255 bytes; temporary names add to it
 
 
@@ -71,7 +72,27 @@ def write_atomic(path: str, data: bytes) -> None:
         raise
 
 
+def machine_env(container: str = "/proc/1/environ") -> dict[str, str]:
+    """Our environment, completed in a container by what its first process has and an SSH session does not see.
+
+    An image's PATH, library folders and CUDA settings are there. Credentials are left where they are. Emulated machines
+    (they say WORKSPACE) have all they need, and a machine whose first process is an init has nothing to add.
+    """
+    env = dict(os.environ)
+    if "WORKSPACE" in env or os.path.isdir("/run/systemd/system"):
+        return env
+    try:
+        with open(container, "rb") as file:
+            entries = [entry.partition("=") for entry in os.fsdecode(file.read()).split("\0")]
+    except OSError:  # another user's
+        return env
+    first = {name: text for name, _, text in entries if name and not any(word in name for word in CREDENTIALS)}
+    ours = env.get("PATH", os.defpath).split(os.pathsep)
+    more = [folder for folder in first.pop("PATH", "").split(os.pathsep) if folder and folder not in ours]
+    return {**first, **env, "PATH": os.pathsep.join([*ours, *more])}
+
+
 def search_path(rest: str = "") -> str:
     """PATH for everything that runs here: what an emulated host puts first, our venv, then `rest` (the machine's)."""
     parts = [os.environ.get("GPUPLAN_PATH_FIRST", ""), os.path.join(home(), "venv", "bin")]
-    return os.pathsep.join([part for part in parts if part] + [rest or os.environ.get("PATH", os.defpath)])
+    return os.pathsep.join([part for part in parts if part] + [rest or machine_env().get("PATH", os.defpath)])

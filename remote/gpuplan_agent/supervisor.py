@@ -15,6 +15,7 @@ from gpuplan_agent.processes import adopt_orphans, descendants, send, send_sessi
 
 READ_BYTES = 1 << 16
 TIMEOUT_GRACE_S = 5.0
+RESERVE_BYTES = 1 << 16
 DRAIN_S = 2.0  # for what the dead have left in the pipe
 METRICS_BYTES = 1 << 20
 SHELL = ["bash", "-eo", "pipefail", "-c", "--"]
@@ -53,6 +54,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write)
         self.started, self.began, self.oom_before = time.time(), time.monotonic(), sampling.oom_kills()
         self.log = logs.Writer(self.folder.path)
+        self._reserve()
         _write_number(self.folder.file("supervisor"), os.getpid())
         self.pipe, output = os.pipe()
         self.shell = spawn([*SHELL, self.command], self.env, self.cwd, output)
@@ -65,6 +67,11 @@ class Supervisor:
         self._kill_all()
         self._drain()
         self._write_end()
+
+    def _reserve(self) -> None:
+        """Keep some room on the disk, so that the end of a job that has filled it can still be written down."""
+        with open(self.folder.file("reserve"), "wb") as file:
+            file.write(b" " * RESERVE_BYTES)
 
     def _turn(self, wake: int) -> None:
         """Wait for whatever comes next (output, a child's end, a signal, the next sample) and deal with it."""
@@ -177,7 +184,10 @@ class Supervisor:
         sample = {"at": time.time(), "gpus": gpus, "disk_free_mib": sampling.disk_free_mib(self.cwd)}
         self.query, self.answer = None, b""
         self.peaks.add(sample)
-        self.folder.write("sample.json", sample)
+        try:
+            self.folder.write("sample.json", sample)
+        except OSError:  # a full disk is the step's matter, not the sample's
+            return
 
     def _write_end(self) -> None:
         assert self.status is not None
@@ -188,6 +198,7 @@ class Supervisor:
         end = {"exit": code, "signal": number, "oom": killed and not ours, "timed_out": self.timed_out}
         times = {"started": self.started, "ended": time.time(), "log_bytes": self.log.offset}
         facts = {"stopped": self.stopped, "lost": False, "peaks": self.peaks.values, "metrics": self._metrics()}
+        os.unlink(self.folder.file("reserve"))
         self.folder.write("exit.json", {**end, **times, **facts})
 
     def _metrics(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Sending:
     def __init__(self, path: str, parts: list[dict[str, Any]], *, stop_at_failure: bool, socket_s: float) -> None:
         self.path, self.stop_at_failure, self.socket_s = path, stop_at_failure, socket_s
         self.stored = self.failed = 0
+        self._tls = ssl.create_default_context()
         self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         for part in parts:
             self._waiting.put(part)
@@ -86,7 +87,7 @@ class Sending:
 
     def _put(self, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
         url = urlsplit(part["url"])
-        connection = _connect(url.scheme, url.hostname or "", url.port, self.socket_s)
+        connection = _connect(url.scheme, url.hostname or "", url.port, self.socket_s, self._tls)
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
@@ -98,9 +99,11 @@ class Sending:
             connection.close()
 
 
-def _connect(scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
+def _connect(
+    scheme: str, host: str, port: int | None, timeout: float, tls: ssl.SSLContext
+) -> http.client.HTTPConnection:
     if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
     raise ValueError(f"a part cannot be sent by {scheme!r}")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 AGENT = Path(__file__).resolve().parents[2] / "remote"
+PYTHON = os.environ.get("GPUPLAN_AGENT_PYTHON", sys.executable)  # set it to an older one to test the agent there
 
 
 class Machine:
@@ -35,7 +36,7 @@ class Machine:
 
     def begin(self, op: str, **facts: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, str(AGENT / "agent.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env
+            [PYTHON, str(AGENT / "agent.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env
         )
         assert process.stdin is not None
         process.stdin.write(json.dumps({"op": op, "workspace": str(self.workspace), **facts}).encode())

@@ -15,6 +15,9 @@ import pytest
 
 from tests.agent.conftest import AGENT, Machine, eventually
 
+sys.path.insert(0, str(AGENT))
+from gpuplan_agent import places
+
 
 def test_hello(machine: Machine):
     """Hello says what the machine has and where the workspace is: the environment's wins over the request's."""
@@ -60,6 +63,22 @@ def test_a_machine_without_driver_has_no_gpu(machine: Machine):
     reply = machine.ask("probe", gpus=1)
     assert reply["code"] == "no_gpu"
     assert reply["message"].startswith("GPU 0: no CUDA driver")
+
+
+def test_a_containers_own_environment_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What only a container's first process has reaches the steps, PATH behind the session's; credentials do not."""
+    first = tmp_path / "environ"
+    first.write_bytes(b"PATH=/opt/conda/bin:/usr/bin\0CUDA_HOME=/usr/local/cuda\0RUNPOD_API_KEY=k\0HOME=/\0\0=x\0")
+    monkeypatch.delenv("WORKSPACE", raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("HOME", "/root")
+    env = places.machine_env(str(first))
+    assert (env["PATH"], env["CUDA_HOME"], env["HOME"]) == ("/usr/bin:/bin:/opt/conda/bin", "/usr/local/cuda", "/root")
+    assert "RUNPOD_API_KEY" not in env
+    monkeypatch.setenv("WORKSPACE", "/w")
+    assert "CUDA_HOME" not in places.machine_env(str(first))
+    monkeypatch.delenv("WORKSPACE")
+    assert places.machine_env(str(tmp_path / "none"))["PATH"] == "/usr/bin:/bin"
 
 
 @pytest.fixture
