@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,22 @@ class Contract:
         self._registry: Registry[Any] = Registry().with_resource(_URN, resource)
         self._patterns = [(_pattern(template), template) for template in self.document["paths"]]
 
-    @classmethod
-    def runpod(cls) -> Contract:
+    @staticmethod
+    @cache
+    def runpod() -> Contract:
         """REST v2, as of August 2026."""
-        return cls(json.loads((SPECS / "runpod-rest-v2-openapi.json").read_bytes()))
+        return Contract(json.loads((SPECS / "runpod-rest-v2-openapi.json").read_bytes()))
 
-    @classmethod
-    def lambda_cloud(cls, *, strict: bool = False) -> Contract:
+    @staticmethod
+    @cache
+    def lambda_cloud(*, strict: bool = False) -> Contract:
         """v1.10. Its schemas nowhere speak of unknown keys: `strict` refuses them.
 
         Requests are held to the strict form; replies cannot be, since the file's own examples have keys that its
         schemas lack (is_reserved).
         """
         document = json.loads((SPECS / "lambda-cloud-v1.10.0-openapi.json").read_bytes())
-        return cls(closed(document) if strict else document)
+        return Contract(closed(document) if strict else document)
 
     def match(self, path: str) -> Match | None:
         """The template that a path belongs to. A template without names in it goes before one with."""
@@ -92,7 +95,7 @@ class Contract:
         holder = operation["requestBody"] if status is None else operation["responses"][str(status)]
         content = holder["content"]["application/json"]
         if "examples" in content:
-            return next(iter(content["examples"].values()))["value"]
+            return copy.deepcopy(next(iter(content["examples"].values()))["value"])
         return None
 
     def _errors(self, pointer: str, body: Any) -> list[str]:
