@@ -63,6 +63,8 @@ def read_shard(path: Path) -> Shard:
     data = _LENGTH_BYTES + len(header)
     for name, entry in entries.items():
         if name == "__metadata__":
+            if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+                problems.append(f"{path.name}: __metadata__ is something other than text by name")
             continue
         try:
             tensors.append(_tensor(path, name, entry, data, stat.st_size))

@@ -47,14 +47,13 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
-        path = _output_path(args, default_folder)
-    except ValueError as error:
-        parser.error(str(error))
+        if not _is_name(args.name):
+            parser.error(f"NAME is {args.name!r}, which is no file name")
     except SystemExit as stop:
         return int(stop.code or 0)
     progress = Progress(as_json=args.json)
     try:
-        _convert(args, path, progress)
+        _convert(args, _output_path(args, default_folder), progress)
     except MemoryError:
         return _failed(progress, "out of memory: try --low-memory, or a machine with more", _NO_MEMORY)
     except KeyboardInterrupt:
@@ -67,11 +66,12 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
     return 0
 
 
+def _is_name(name: str) -> bool:
+    return name not in {"", ".", ".."} and "/" not in name and "\0" not in name
+
+
 def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
-    name = args.name
-    if not name or name in {".", ".."} or "/" in name or "\0" in name:
-        raise ValueError(f"NAME is {name!r}, which is no file name")
-    file = f"{name}.m"
+    file = f"{args.name}.m"
     if args.output is None:
         return default_folder / file
     output: Path = args.output

@@ -1,0 +1,165 @@
+"""The script as the plan calls it, what it prints, and where it keeps its compiled loops."""
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from converter_files import GLM, GOLDEN, MODELS, PAYLOAD, command, glm_tensors, run_converter, write_checkpoint
+from dllama_glm.convert.progress import Progress, State
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The payload laid over a clone, without compiled files."""
+    shutil.copytree(PAYLOAD, tmp_path / "clone", ignore=shutil.ignore_patterns("__pycache__", "*.m", "*.t"))
+    return tmp_path / "clone"
+
+
+@pytest.mark.parametrize("place", ["converter", "."])
+def test_the_output_lies_beside_the_script(place: str, clone: Path):
+    """From converter/ and from the top of the clone alike, NAME.m ends in converter/, and the last line says so."""
+    model = str(MODELS / "zai-org" / "GLM-4.5-Air-Base")
+    script = "convert-hf.py" if place == "converter" else "converter/convert-hf.py"
+    words = [sys.executable, script, model, "q40", "glm4_5_air"]
+    run = subprocess.run(words, cwd=clone / place, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.splitlines()[-1] == "glm4_5_air.m created successfully"
+    assert (clone / "converter" / "glm4_5_air.m").stat().st_size == 1448536
+    assert [path.name for path in clone.rglob("*.m*") if "glm4_5_air" in path.name] == ["glm4_5_air.m"]
+
+
+def test_a_folder_as_output_takes_the_name(tmp_path: Path):
+    """--output FOLDER writes FOLDER/NAME.m."""
+    assert run_converter(GOLDEN / "llama", "f16", tmp_path).returncode == 0
+    assert (tmp_path / "name.m").exists()
+
+
+def test_a_warm_run_is_quick(tmp_path: Path):
+    """Once the loops are compiled, a model of some MB takes less than three seconds, start-up included."""
+    run_converter(MODELS / "zai-org" / "GLM-4.5-Air-Base", "q40", tmp_path / "x.m")
+    began = time.monotonic()
+    assert run_converter(MODELS / "zai-org" / "GLM-4.5-Air-Base", "q40", tmp_path / "x.m").returncode == 0
+    assert time.monotonic() - began < 3
+
+
+def test_neither_torch_nor_transformers_is_loaded(tmp_path: Path):
+    """The converter needs numpy and numba only."""
+    code = (
+        "import sys; from dllama_glm.convert import main; "
+        f"code = main({command(GOLDEN / 'llama', 'q40', tmp_path / 'x.m')[2:]!r}); "
+        "print(sorted({'torch', 'transformers', 'safetensors'} & set(sys.modules)), code)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=PAYLOAD, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_json_events_tell_start_and_end(tmp_path: Path):
+    """Every line is JSON; the last has the result."""
+    run = run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m", "--json")
+    events = [json.loads(line) for line in run.stdout.splitlines()]
+    assert next(event for event in events if event["event"] == "start")["output_bytes"] == 467592
+    assert events[-1]["event"] == "done"
+    assert events[-1]["message"] == "x.m created successfully"
+    assert events[-1]["bytes_written"] == 467592
+
+
+def test_a_json_error_is_an_event(tmp_path: Path):
+    """With --json a refusal is a line on stdout as well as an exit code."""
+    run = run_converter(tmp_path, "q40", tmp_path / "out.m", "--json")
+    assert run.returncode == 3
+    event = json.loads(run.stdout.splitlines()[-1])
+    assert (event["event"], event["code"]) == ("error", 3)
+
+
+def test_metrics_are_appended(tmp_path: Path):
+    """GPUPLAN_METRICS names a file that gets four figures, behind what is in it."""
+    metrics = tmp_path / "metrics"
+    metrics.write_text('{"name": "before", "value": 1}\n')
+    run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m", env={"GPUPLAN_METRICS": str(metrics)})
+    found = {line["name"]: line["value"] for line in map(json.loads, metrics.read_text().splitlines())}
+    assert set(found) == {"before", "bytes_read", "bytes_written", "seconds", "mb_per_s"}
+    assert found["bytes_written"] == 467592
+    assert found["seconds"] > 0
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_package_that_cannot_be_written_still_converts(clone: Path, tmp_path: Path):
+    """With a read-only package and home the loops are cached in the system's folder for temporary files."""
+    for path in [clone, *clone.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~stat.S_IWUSR)
+    words = [sys.executable, str(clone / "converter/convert-hf.py"), str(GOLDEN / "llama"), "q40", "x"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(clone), "TMPDIR": str(tmp_path)}
+    run = subprocess.run([*words, "--output", str(tmp_path)], env=env, check=True, timeout=60)
+    assert run.returncode == 0
+    assert list(tmp_path.glob("dllama-glm-*/**/*.nbc"))
+
+
+def test_the_cache_folder_of_the_environment_is_used(clone: Path, tmp_path: Path):
+    """NUMBA_CACHE_DIR decides where compiled loops go, and nothing is left beside the source."""
+    words = [sys.executable, str(clone / "converter/convert-hf.py"), str(GOLDEN / "llama"), "q40", "x"]
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([*words, "--output", str(tmp_path)], env=env, check=True, timeout=60, capture_output=True)
+    assert list((tmp_path / "cache").rglob("*.nbc"))
+    assert not list(clone.rglob("*.nbc"))
+
+
+def _states(count: int) -> list[State]:
+    return [State(number * 10_000_000, 0, 1_000_000_000, f"tensor {number}") for number in range(count)]
+
+
+def test_a_terminal_shows_a_bar_that_is_taken_away():
+    """Bytes, speed, time left and the tensor's name on one line, cleared before the next text."""
+    stream, now = Terminal(), iter(range(100))
+    progress = Progress(as_json=False, stream=stream, clock=lambda: next(now))
+    for state in _states(3):
+        progress.update(state)
+    progress.note("done")
+    lines = stream.getvalue().split("\r")
+    assert "2.0 %  20 of 1,000 MB, 7 MB/s, 2:27 left  tensor 2" in lines[-2]
+    assert lines[-1] == "\x1b[Kdone\n"
+
+
+def test_elsewhere_one_line_a_minute_is_written():
+    """Two hundred updates, one a second, are three lines."""
+    stream, now = io.StringIO(), iter(range(1000))
+    progress = Progress(as_json=False, stream=stream, clock=lambda: next(now))
+    for state in _states(200):
+        progress.update(state)
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_json_progress_has_what_an_estimate_needs():
+    """Bytes done and in all, speed and seconds left, at most one a second."""
+    stream, now = io.StringIO(), iter(number / 4 for number in range(1000))
+    progress = Progress(as_json=True, stream=stream, clock=lambda: next(now))
+    for state in _states(9):
+        progress.update(state)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(events) == 2
+    assert events[0].keys() == {"event", "bytes", "total_bytes", "mb_per_s", "seconds_left", "tensor"}
+    assert events[1]["bytes"] == 70_000_000
+
+
+def test_linked_shards_are_followed(tmp_path: Path):
+    """A checkpoint whose shard is a link, as the hub's cache has them, converts like a file."""
+    folder = write_checkpoint(tmp_path / "blobs", GLM, glm_tensors(GLM))
+    linked = tmp_path / "snapshot"
+    linked.mkdir()
+    for file in folder.iterdir():
+        (linked / file.name).symlink_to(file)
+    assert run_converter(linked, "q40", tmp_path / "x.m").returncode == 0
