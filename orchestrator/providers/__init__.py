@@ -25,6 +25,8 @@ CREDENTIALS: dict[str, tuple[str, str]] = {
     "lambda": ("LAMBDA_API_KEY", "https://cloud.lambda.ai/api-keys/cloud-api"),
 }
 
+VENDOR_DEADLINE = "GPUPLAN_RUNPOD_DEADLINE"  # 1: a second fence behind our own clean-up, reaper and dead-man's switch
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccess:
@@ -38,6 +40,7 @@ class ProviderAccess:
     owner: str = ""  # 8 characters, in every name of ours
     pace_file: Path | None = None  # shared by all processes that use one key; None: paced within this process only
     ssh_port: int = 22  # Lambda does not report it
+    vendor_deadline: bool = False  # RunPod only: it ends GPU machines at their deadline itself, by its older API
 
 
 def access_from_env(name: str) -> ProviderAccess:
@@ -51,7 +54,7 @@ def access_from_env(name: str) -> ProviderAccess:
         raise UsageError(
             f"{name}: no API key: {variable} is not set", remedy=f"make one at {page} and export {variable}"
         )
-    return ProviderAccess(api_key=Secret(key))
+    return ProviderAccess(api_key=Secret(key), vendor_deadline=os.environ.get(VENDOR_DEADLINE) == "1")
 
 
 def open_provider(name: str, access: ProviderAccess) -> Provider:

@@ -24,7 +24,7 @@ from orchestrator.providers.http import Api
 from orchestrator.providers.runpod_end_bill import end_bill_script
 
 if TYPE_CHECKING:
-    from orchestrator.providers.runpod_graphql import RunPodGraphQL
+    from orchestrator.providers.runpod_graphql import Balance, RunPodGraphQL
 
 REST_URL = "https://api.runpod.io/v2"
 GRAPHQL_URL = "https://api.runpod.io/graphql"
@@ -76,6 +76,8 @@ class RunPod:
         """See ports.Provider. ProviderUnavailable: not accepted either (429, or the API cannot be reached)."""
         if spec.offer.spot:
             return self._graphql().create_spot(spec, ports(spec), self.mount_path)
+        if self._access.vendor_deadline and spec.offer.gpus:  # CPU pods have no such deadline
+            return self._graphql().create_on_demand(spec, ports(spec), self.mount_path)
         pod = self._api.create("pods", create_body(spec, self.mount_path), pool_closed=403)
         return _id(pod, "pod")
 
@@ -135,6 +137,10 @@ class RunPod:
             if record["podId"] in wanted:
                 totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
         return totals
+
+    def balance(self) -> Balance:
+        """Return the account's credit and what it spends an hour: only the older API tells."""
+        return self._graphql().balance()
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

@@ -18,9 +18,10 @@ from typing import Any
 
 from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.ports import MachineSpec
-from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity
+from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity, user_agent
 from orchestrator.secret import Secret, mask
 
+VENDOR_URL = "https://api.runpod.io"
 BASE_URL_VARIABLE = "RUNPOD_API_BASE_URL"  # the SDK reads it at every call
 
 # An error in the answer is a definite no, unless it is the server's own trouble: then the pod may exist.
@@ -52,6 +53,10 @@ class RunPodGraphQL:
             data = self._ask(f"query {{ gpuTypes {{ id {price} }} }}")
         except Refused:
             return {}
+        except ProviderUnavailable:
+            if self._retired():
+                return {}
+            raise
         found: dict[str, Decimal] = {}
         for row in data.get("gpuTypes") or []:
             bid = (row.get("lowestPrice") or {}).get("minimumBidPrice")
@@ -73,6 +78,18 @@ class RunPodGraphQL:
         """The account's credit. ProviderUnavailable, AccountRefused: as for every read."""
         me = self._ask("query { myself { clientBalance currentSpendPerHr } }").get("myself") or {}
         return Balance(Decimal(str(me.get("clientBalance") or 0)), Decimal(str(me.get("currentSpendPerHr") or 0)))
+
+    def _retired(self) -> bool:
+        """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""
+        import requests
+
+        headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": user_agent()}
+        url, body = f"{self._base or VENDOR_URL}/graphql", {"query": "{ __typename }"}
+        try:
+            reply = requests.post(url, json=body, headers=headers, timeout=30)
+        except requests.RequestException:
+            return False
+        return reply.status_code in {404, 410}
 
     def _create(self, mutation: str, fields: dict[str, str]) -> str:
         try:

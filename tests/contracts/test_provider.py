@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,6 +13,7 @@ from contract_clouds import Cloud, until
 
 from orchestrator.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.ports import Capability, MachineSpec, MachineStatus, MachineView
+from orchestrator.providers.runpod import RunPod
 from orchestrator.secret import Secret
 from orchestrator.transport.ssh import SshTransport
 
@@ -321,6 +323,19 @@ def test_an_interruptible_machine_costs_its_bid(on: Cloud):
     assert (spec.name, spec.offer.price_hour) == (view.name, view.price_hour)
     on.provider.destroy(machine_id)
     until(lambda: gone(on, machine_id), "it is gone")
+
+
+def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
+    """Asked for it, RunPod ends a machine at its deadline although nobody destroys it; the balance is told too."""
+    if on.provider.name != "runpod":
+        pytest.skip("this cloud has no deadline of its own")
+    fenced = on.reopen(vendor_deadline=True)
+    spec = on.spec(deadline=datetime.now(UTC) + timedelta(seconds=4))
+    machine_id = fenced.create(spec)
+    ready(on, machine_id)
+    until(lambda: gone(on, machine_id), "RunPod ended it")
+    assert isinstance(fenced, RunPod)
+    assert fenced.balance().credit > 0
 
 
 @pytest.mark.parametrize(

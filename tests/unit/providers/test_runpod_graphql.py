@@ -213,6 +213,8 @@ def test_no_bids_are_no_offers(served: Served, client: RunPodGraphQL):
     """When the price is no longer there, nothing is offered; a passing fault is not taken for that."""
     served.sdl = SDL.replace("minimumBidPrice: Float, ", "")
     assert client.bids(1) == {}
+    served.instead = (410, "<html>gone</html>")
+    assert client.bids(1) == {}
     served.instead = (503, "<html>")
     with pytest.raises(ProviderUnavailable):
         client.bids(1)
