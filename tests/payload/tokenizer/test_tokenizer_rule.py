@@ -98,7 +98,7 @@ def test_sentencepiece_file_is_laid_out_as_upstreams(folder: Path) -> None:
 
 
 @given(text=st.one_of(st.text(max_size=40), st.lists(st.sampled_from(" ".join(corpus()).split(" "))).map(" ".join)))
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 def test_sentencepiece_extended_ids_are_its_own(folder: Path, text: str) -> None:
     """With the extension a tokenizer.model's ids are sentencepiece's, for any text without its control tokens."""
     path = folder / "extended.t"
