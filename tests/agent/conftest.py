@@ -74,6 +74,11 @@ class Machine:
     def job(self, job: str) -> Path:
         return self.home / ".gpuplan" / "jobs" / job
 
+    def logged(self, job: str) -> str:
+        """What the job's log file says so far."""
+        path = self.job(job) / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
     def tool(self, name: str, script: str) -> None:
         """Put a program in front of the machine's own."""
         path = self.bin / name

@@ -75,7 +75,7 @@ def test_the_job_ends_when_its_shell_ends(machine: Machine):
 def test_a_stopped_job_keeps_its_last_lines(machine: Machine):
     """The last line that a stopped job wrote is the last of the streamed log and of the machine's file."""
     machine.start("job", "nohup sleep 600 & i=0; while true; do i=$((i+1)); echo line $i; sleep 0.002; done")
-    eventually(lambda: (machine.job("job") / "log").exists() and (machine.job("job") / "log").stat().st_size > 500)
+    eventually(lambda: len(machine.logged("job")) > 500)
     end = machine.ask("stop", job="job", grace_s=5)["end"]
     log, _ = machine.watch("job")
     assert end["stopped"]
@@ -89,7 +89,7 @@ def test_a_stopped_job_keeps_its_last_lines(machine: Machine):
 def test_stop_kills_what_ignores_the_request(machine: Machine):
     """A job that ignores SIGTERM is killed when the grace is over."""
     machine.start("job", "trap '' TERM; echo ready; while true; do sleep 0.05; done")
-    eventually(lambda: "ready" in (machine.job("job") / "log").read_text())
+    eventually(lambda: "ready" in machine.logged("job"))
     began = time.monotonic()
     end = machine.ask("stop", job="job", grace_s=0.5)["end"]
     assert 0.4 < time.monotonic() - began < 10
@@ -122,18 +122,25 @@ def test_a_kill_that_was_not_ours_counts_as_out_of_memory(machine: Machine):
     assert end["oom"]
 
 
+def content(path: Path) -> bytes:
+    """What is in a file; nothing where there is none, or where it has just gone."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return b""
+
+
 def test_secrets_reach_the_job_and_no_file(machine: Machine):
     """A secret is in the job's environment, in no file under the machine's home or memory, no command line, no log."""
     secret = "s3cr3t-token-value"
     command = 'test "$TOKEN" = "$(rev <<< eulav-nekot-t3rc3s)"; echo "it is $TOKEN"; sleep 1'
     machine.start("job", command, secrets={"TOKEN": secret})
-    eventually(lambda: "it is" in (machine.job("job") / "log").read_text())
-    everywhere = [machine.home, machine.workspace, Path("/dev/shm"), Path("/tmp") / "gpuplan"]
+    eventually(lambda: "it is" in machine.logged("job"))
     holders = [
         path
-        for root in everywhere
-        for path in (root.rglob("*") if root.exists() else [])
-        if path.is_file() and secret.encode() in path.read_bytes()
+        for root in (machine.home, machine.workspace, Path("/dev/shm"))
+        for path in root.rglob("*")
+        if secret.encode() in content(path)
     ]
     assert holders == []
     assert secret not in subprocess.run(["ps", "-axww", "-o", "args="], capture_output=True, check=True).stdout.decode()
@@ -229,7 +236,7 @@ def test_a_hanging_nvidia_smi_holds_nothing_up(machine: Machine):
 def test_a_killed_supervisor_is_an_end_too(machine: Machine):
     """When its supervisor is killed, a job has ended and is lost, its rest is killed, and it is not run again."""
     machine.start("job", "echo x; sleep 600")
-    eventually(lambda: "x" in (machine.job("job") / "log").read_text())
+    eventually(lambda: "x" in machine.logged("job"))
     os.kill(int((machine.job("job") / "supervisor").read_text()), signal.SIGKILL)
     _, end = machine.watch("job")
     assert end["lost"]
