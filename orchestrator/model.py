@@ -212,11 +212,24 @@ class Note(Value):
     source: str = ""  # where the figures come from
 
 
+class Expected(Value):
+    """A figure that the user's plan expects, to stand beside what is so and what a run measured."""
+
+    what: str
+    plan: str
+    fact: str  # like a Note's
+    step: str | None = None  # PHASE/STEP that measures it; None: no step does
+    metric: str | None = None  # by this name
+    scale: Decimal = Decimal(1)  # the measured value is multiplied by this
+    unit: str = ""
+
+
 class Notes(Value):
     """What the preview says about the plan's claims; `figures` are the numbers that facts are computed from."""
 
     figures: dict[str, Decimal] = {}
     notes: tuple[Note, ...] = ()
+    expected: tuple[Expected, ...] = ()
 
 
 class Plan(Value):

@@ -12,9 +12,9 @@ from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_plan, in_order
-from orchestrator.config.problems import Problems, nearest
+from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.sources import find, phase_files
-from orchestrator.model import Notes, Phase, Plan, Settings
+from orchestrator.model import Expected, Note, Notes, Phase, Plan, Settings
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 
 
@@ -36,9 +36,10 @@ def load_plan(
     check_plan(documents, broken)
     layers = [node for path in sources.settings if (node := read_file(path, problems))]
     settings = read_settings(layers, environ, overrides, problems)
-    notes = _read_notes(sources.notes, problems) if sources.notes else Notes()
-    problems.raise_all()
     phases = tuple(document.phase for document in in_order(documents))
+    steps = {f"{phase.name}/{step.name}" for phase in phases for step in phase.steps if not broken}
+    notes = _read_notes(sources.notes, steps, problems) if sources.notes else Notes()
+    problems.raise_all()
     return Plan(name=sources.name, phases=phases, settings=settings, notes=notes)
 
 
@@ -79,19 +80,27 @@ def _read_phases(paths: tuple[Path, ...], problems: Problems) -> tuple[list[Docu
     return documents, frozenset(broken)
 
 
-def _read_notes(path: Path, problems: Problems) -> Notes:
+def _read_notes(path: Path, steps: set[str], problems: Problems) -> Notes:
     node = read_file(path, problems)
     binder = Binder(problems)
     notes = (binder.bind(Notes, node) if node else None) or Notes()
     known = {*COMPUTED, *notes.figures}
     for index, note in enumerate(notes.notes):
-        place = binder.place("notes", index, "fact")
-        try:
-            for name in sorted(names_in(note) - known):
-                problems.add(place, f"there is no figure {name}", nearest(name, known))
-        except BadFormula as error:
-            problems.add(place, str(error))
+        _check_formulas(note, binder.place("notes", index, "fact"), known, problems)
+    for index, expected in enumerate(notes.expected):
+        _check_formulas(expected, binder.place("expected", index, "fact"), known, problems)
+        if expected.step and steps and expected.step not in steps:  # no steps: a phase could not be read
+            place = binder.place("expected", index, "step")
+            problems.add(place, f"the plan has no step {expected.step}", nearest(expected.step, steps))
     return notes
+
+
+def _check_formulas(item: Note | Expected, place: Place, known: set[str], problems: Problems) -> None:
+    try:
+        for name in sorted(names_in(item) - known):
+            problems.add(place, f"there is no figure {name}", nearest(name, known))
+    except BadFormula as error:
+        problems.add(place, str(error))
 
 
 def _is_phase(node: Node) -> bool:

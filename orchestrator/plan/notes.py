@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from string import Formatter
 
-from orchestrator.model import Note, Notes, Rates
+from orchestrator.model import Expected, Note, Notes, Rates
 
 # What a preview knows by itself; everything else is in the notes' own figures.
 COMPUTED = (
@@ -40,6 +40,37 @@ class Remark:
     source: str
 
 
+@dataclass(frozen=True)
+class Expectation:
+    """One expected figure, ready to be shown. measured None: no run has measured it."""
+
+    what: str
+    plan: str
+    fact: str
+    measured: str | None
+
+
+Measured = Mapping[tuple[str, str], tuple[float, str]]  # step id, metric -> value, and what it was measured on
+
+
+def expectations(notes: Notes, known: Mapping[str, Decimal | None], measured: Measured) -> tuple[Expectation, ...]:
+    """Return the expected figures beside what is so and what was measured last."""
+    figures = {name: value for name, value in {**known, **notes.figures}.items() if value is not None}
+    return tuple(
+        Expectation(item.what, item.plan, render(item.fact, figures), _measured(item, measured))
+        for item in notes.expected
+        if names_in(item) <= figures.keys()
+    )
+
+
+def _measured(item: Expected, measured: Measured) -> str | None:
+    found = measured.get((item.step or "", item.metric or ""))
+    if found is None:
+        return None
+    value, machine = found
+    return f"{value * float(item.scale):.4g} {item.unit}".strip() + f" on {machine}"
+
+
 def remarks(notes: Notes, known: Mapping[str, Decimal | None]) -> tuple[Remark, ...]:
     """Return the notes with their figures. One that needs a figure which is not known now (None) is left out."""
     figures: dict[str, Decimal | None] = {**known, **notes.figures}
@@ -63,9 +94,9 @@ def render(text: str, figures: Mapping[str, Decimal]) -> str:
     return "".join(pieces)
 
 
-def names_in(note: Note) -> set[str]:
-    """Return the figures that a note needs. BadFormula: a formula is not one."""
-    texts = (note.about, note.plan, note.fact)
+def names_in(item: Note | Expected) -> set[str]:
+    """Return the figures that a note or an expectation needs. BadFormula: a formula is not one."""
+    texts = (item.about, item.plan, item.fact) if isinstance(item, Note) else (item.fact,)
     trees = [_tree(formula) for text in texts for _, formula, _, _ in _fields(text) if formula is not None]
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 

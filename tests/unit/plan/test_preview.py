@@ -118,3 +118,12 @@ def test_the_document_is_json(shipped: Plan):
     assert document["total"]["planned"] == ["66", "155"]
     assert document["phases"][0]["offer"]["gpu"] == "RTX-4090"
     assert document["notes"][0]["about"] == "Size of GLM-4.5-Air-Base"
+
+
+def test_expected_figures_stand_beside_what_was_measured(shipped: Plan):
+    """The plan's tables are shown with what is so; a measured value comes with its machine, in the table's unit."""
+    metrics = {("day2-3/convert-glm", "bytes_written"): (62_300_000_000.0, "1x A100-80GB")}
+    found = preview(shipped, resolve(shipped, ["all"]), replace(MARKET, metrics=metrics)).expected
+    rows = {item.what: (item.plan, item.fact, item.measured) for item in found}
+    assert rows["GLM-4.5-Air-Base, q40"] == ("15 GB", "62.3 GB", "62.3 GB on 1x A100-80GB")
+    assert rows["GLM-4.5-Air-Base, original"][2] is None
