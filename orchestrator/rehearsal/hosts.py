@@ -16,6 +16,7 @@ import asyncssh
 
 from orchestrator.rehearsal import processes, standins
 from orchestrator.rehearsal.sessions import Login, MachineServer
+from orchestrator.rehearsal.spawner import Spawner
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A login shell reads the system's profile first, which sets PATH anew.
@@ -95,25 +96,21 @@ class Hosts:
         return sum(len(running.login.connections) for running in self._running.values())
 
     async def boot(self, spec: HostSpec) -> Host:
-        """Start a machine, or start again one that ended with keep_disk. ValueError: no such volume, or it runs."""
+        """Start a machine, or start again one that ended with keep_disk.
+
+        ValueError: it runs already, there is no such volume, or the address cannot be had.
+        """
         if spec.id in self._running:
             raise ValueError(f"machine {spec.id} is running already")
         host_name, port = _address(spec.address)
         folder = self.folder / "hosts" / _file_name(spec.id)
         workspace = self._workspace(folder, spec.volume)
-        login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, self._touch)
-        listener = await asyncssh.listen(
-            host_name,
-            port,
-            server_factory=lambda: MachineServer(login),
-            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-            password_auth=False,
-            kbdint_auth=False,
-            host_based_auth=False,
-            gss_host=None,
-            line_editor=False,
-            allow_scp=True,
-        )
+        login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, Spawner(), self._touch)
+        try:
+            listener = await _listen(host_name, port, login)
+        except OSError as error:
+            await login.spawner.close()
+            raise ValueError(f"{spec.address} cannot be listened on: {error.strerror}") from None
         host = Host(spec, host_name, listener.get_port(), folder, folder / "home", workspace)
         login.env.update(self._prepare(host))
         self._running[spec.id] = _Running(host, login, listener, time.time())
@@ -170,7 +167,8 @@ class Hosts:
             running.listener.close()
             _drop(running)
             groups = running.login.started | processes.job_groups(folder, since=running.since)
-        await asyncio.to_thread(processes.end, processes.marked(folder), groups)
+            await running.login.spawner.close()
+        await asyncio.to_thread(processes.end, processes.marked(folder), groups)  # where orphans go elsewhere
         if running is not None:
             await asyncio.gather(*running.login.running, return_exceptions=True)
             for group in running.login.started:
@@ -190,7 +188,9 @@ class Hosts:
 
     async def processes(self) -> int:
         """How many processes run on all machines together."""
-        return len(await asyncio.to_thread(processes.members, processes.marked(self.folder / "hosts")))
+        marked = processes.marked(self.folder / "hosts")
+        firsts = {running.login.spawner.pid for running in self._running.values()}
+        return len(await asyncio.to_thread(processes.members, lambda p: p.parent in firsts or marked(p)))
 
     def arm_cuda(self, fault: standins.CudaFault) -> None:
         """Give the next GPU machine that boots this fault: nvidia-smi lists its GPUs, CUDA calls on them fail."""
@@ -210,6 +210,21 @@ class Hosts:
         if users:
             raise ValueError(f"volume {name} is mounted by {', '.join(users)}")
         await asyncio.to_thread(shutil.rmtree, self.folder / "volumes" / _file_name(name), ignore_errors=True)
+
+
+async def _listen(host: str, port: int, login: Login) -> asyncssh.SSHAcceptor:
+    return await asyncssh.listen(
+        host,
+        port,
+        server_factory=lambda: MachineServer(login),
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        gss_host=None,
+        line_editor=False,
+        allow_scp=True,
+    )
 
 
 def _drop(running: _Running) -> None:

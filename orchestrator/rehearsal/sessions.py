@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncssh
 
 from orchestrator.rehearsal.sftp import WorkspaceSftp
+from orchestrator.rehearsal.spawner import Child, Spawner
 
 MAX_SESSIONS = 10  # sshd's MaxSessions: the eleventh channel of a connection is refused
 BASH = "/bin/bash"
@@ -33,6 +34,7 @@ class Login:
     env: dict[str, str]
     workspace: Path
     groups: Path  # a file for each process group that was started, named by it: the guard reads these
+    spawner: Spawner
     touch: Callable[[], None]  # called for each sign of life of a client
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
     running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -120,32 +122,22 @@ async def _serve(process: asyncssh.SSHServerProcess, login: Login) -> None:
             await _on_pipes(process, command, login)
 
 
-async def _start(command: list[str], login: Login, *, env: dict[str, str], fds: tuple[int, int, int]) -> _Child:
-    child = await asyncio.create_subprocess_exec(
-        *command, cwd=login.workspace, env=env, stdin=fds[0], stdout=fds[1], stderr=fds[2], start_new_session=True
-    )
+async def _start(command: list[str], login: Login, *, env: dict[str, str], fds: tuple[int, int, int]) -> Child:
+    child = await login.spawner.start(command, cwd=login.workspace, env=env, descriptors=fds)
     login.started.add(child.pid)
     (login.groups / str(child.pid)).touch()
-    return _Child(child, login)
+    return child
 
 
-class _Child:
-    """A started command, and the record of its process group."""
-
-    def __init__(self, process: asyncio.subprocess.Process, login: Login) -> None:
-        self.pid = process.pid
-        self._process = process
-        self._login = login
-
-    async def wait(self) -> int:
-        """Wait for its end; its group stays recorded while something it left behind lives on."""
-        code = await self._process.wait()
-        try:
-            os.killpg(self.pid, 0)
-        except (ProcessLookupError, PermissionError):
-            self._login.started.discard(self.pid)
-            (self._login.groups / str(self.pid)).unlink(missing_ok=True)
-        return code
+async def _ended(child: Child, login: Login) -> int:
+    """Wait for a command's end; its group stays recorded while something that it left behind lives on."""
+    code = await child.wait()
+    try:
+        os.killpg(child.pid, 0)
+    except (ProcessLookupError, PermissionError):
+        login.started.discard(child.pid)
+        (login.groups / str(child.pid)).unlink(missing_ok=True)
+    return code
 
 
 async def _on_pipes(process: asyncssh.SSHServerProcess, command: list[str], login: Login) -> None:
@@ -170,7 +162,7 @@ async def _on_pipes(process: asyncssh.SSHServerProcess, command: list[str], logi
     written = asyncio.ensure_future(_written(process))
     gone = asyncio.ensure_future(process.channel.wait_closed())
     await asyncio.wait([written, gone], return_when=asyncio.FIRST_COMPLETED)
-    code = await child.wait()
+    code = await _ended(child, login)
     for waiter in (written, gone, feeding):
         waiter.cancel()
     await asyncio.gather(written, gone, feeding, return_exceptions=True)
@@ -236,7 +228,7 @@ async def _on_terminal(process: asyncssh.SSHServerProcess, command: list[str], l
     typing = asyncio.ensure_future(_type(process, controller, child.pid))
     showing = asyncio.ensure_future(_show(process, controller))
     try:
-        code = await child.wait()
+        code = await _ended(child, login)
         await asyncio.wait([showing], timeout=1.0)  # a background process may hold the terminal open
     finally:
         for task in (typing, showing):

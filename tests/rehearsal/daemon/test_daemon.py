@@ -120,13 +120,18 @@ def test_the_guard_ends_everything_when_the_daemon_is_killed(begin: Begin, tmp_p
 
 
 def test_a_new_daemon_sweeps_what_an_earlier_one_left(begin: Begin, tmp_path: Path):
-    """When daemon and guard are both killed, the next start in the folder ends what they left, and starts."""
+    """When daemon, guard and a machine's first process are all killed, the next start in the folder ends the rest."""
     rehearsal = begin()
     ssh = rent(rehearsal, tmp_path)
     job = int(subprocess.check_output([*ssh, "setsid sleep 300 > /dev/null 2>&1 & echo $!"]))
-    os.kill(rehearsal.facts["guard_pid"], signal.SIGSTOP)  # a guard that is replaced would end the job
-    os.kill(rehearsal.facts["pid"], signal.SIGKILL)
-    os.kill(rehearsal.facts["guard_pid"], signal.SIGKILL)
+    daemon = rehearsal.facts["pid"]
+    children = [process.pid for process in processes.table().values() if process.parent == daemon]
+    assert rehearsal.facts["guard_pid"] in children
+    assert len(children) == 2
+    for pid in children:
+        os.kill(pid, signal.SIGSTOP)  # each of them would end the job when it sees the daemon die
+    for pid in (daemon, *children):
+        os.kill(pid, signal.SIGKILL)
     wait(lambda: not alive(rehearsal.facts["guard_pid"]) and not alive(rehearsal.facts["pid"]))
     assert alive(job)
     again = begin()

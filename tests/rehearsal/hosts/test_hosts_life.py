@@ -38,9 +38,9 @@ until [ -s a ] && [ -s b ] && [ -s c ]; do sleep 0.01; done
 
 
 def test_the_end_of_a_machine_ends_detached_processes(cloud: Cloud):
-    """Processes with a session of their own, double forks, and one without environment are all killed."""
-    host = cloud.boot()
-    other = cloud.boot("m2")
+    """Sessions of their own, double forks, no environment, on a volume that another machine mounts: all are killed."""
+    cloud.run(cloud.hosts.create_volume("v"))
+    host, other = cloud.boot(volume="v"), cloud.boot("m2", volume="v")
     assert cloud.ssh(host, STUBBORN).returncode == 0
     bystander = subprocess.Popen(cloud.ssh_command(other, "echo up; sleep 30"), stdout=subprocess.PIPE)
     assert bystander.stdout.readline() == b"up\n"
@@ -52,6 +52,7 @@ def test_the_end_of_a_machine_ends_detached_processes(cloud: Cloud):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host.host, host.port), 5)
     assert bystander.poll() is None
+    assert cloud.ssh(other, "echo $PPID").returncode == 0
     cloud.run(cloud.hosts.end("m2"))
     assert bystander.wait(10) != 0
     bystander.stdout.close()
@@ -158,6 +159,29 @@ def test_an_address_can_be_asked_for(cloud: Cloud):
     host = cloud.boot(address=f"127.0.0.1:{port}")
     assert (host.host, host.port) == ("127.0.0.1", port)
     assert cloud.ssh(host, "echo here").stdout == b"here\n"
+
+
+def test_an_address_in_use_is_refused_and_leaves_nothing(cloud: Cloud):
+    """A port that somebody else has is a ValueError, and no process is left of the machine."""
+    host = cloud.boot()
+    before = processes.members(lambda process: process.parent == os.getpid())
+    with pytest.raises(ValueError, match="cannot be listened on"):
+        cloud.boot("m2", address=f"127.0.0.1:{host.port}")
+    assert processes.members(lambda process: process.parent == os.getpid()) == before
+    assert list(cloud.hosts.running) == ["m1"]
+
+
+def test_a_machine_whose_first_process_is_killed_runs_nothing(cloud: Cloud):
+    """Its commands are reported as killed, new ones cannot be started, and it can be ended and booted again."""
+    host = cloud.boot()
+    running = subprocess.Popen(cloud.ssh_command(host, "echo $PPID; sleep 60"), stdout=subprocess.PIPE)
+    os.kill(int(running.stdout.readline()), signal.SIGKILL)
+    assert running.wait(10) == 255
+    running.stdout.close()
+    refused = cloud.ssh(host, "true")
+    assert refused.returncode != 0
+    cloud.run(cloud.hosts.end("m1"))
+    assert cloud.ssh(cloud.boot(), "echo up").stdout == b"up\n"
 
 
 def test_a_bad_key_lets_nobody_in_and_stops_nothing(cloud: Cloud):
