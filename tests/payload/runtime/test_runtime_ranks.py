@@ -124,7 +124,7 @@ def test_a_count_that_cannot_work_is_refused_at_once_on_all_ranks(converted: Pat
     for worker in workers:
         assert worker.wait(BOUND) == 1
         assert worker.stderr.read() == done.stderr
-    assert took < 4  # below 2 s where nine processes do not share two cores with a test suite
+    assert took < 10  # 0.8 s where nine processes do not share two cores with a test suite
 
 
 def test_unequal_model_files_are_refused_on_all_ranks(converted: Path, start: Start):

@@ -1,0 +1,84 @@
+"""Any number of ranks computes what one computes: every split that is allowed, in one process."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dllama_glm.parallel.group import SingleGroup
+from dllama_glm.parallel.shard import largest_rank_count, shard
+from dllama_glm.runtime import weights
+from dllama_glm.runtime.architecture import Architecture
+from dllama_glm.runtime.loader import load_model
+from dllama_glm.runtime.model import Model
+from dllama_glm.runtime.ops_numpy import NumpyOperations
+from dllama_glm.runtime.source import FileTensors, read_architecture
+from runtime_files import write_case
+
+IDS = np.random.default_rng(5).integers(0, 160, 9).tolist()
+
+
+class Meeting:
+    """Where ranks that are threads put their parts together."""
+
+    def __init__(self, ranks: int) -> None:
+        self.parts: list[np.ndarray | None] = [None] * ranks
+        self.barrier = threading.Barrier(ranks, timeout=60)
+
+
+class ThreadGroup:
+    """Implements `model.Group` for one thread of a meeting."""
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.rank = rank
+        self.ranks = len(meeting.parts)
+        self.meeting = meeting
+
+    def _together(self, x: np.ndarray) -> list[np.ndarray]:
+        self.meeting.parts[self.rank] = x
+        self.meeting.barrier.wait()
+        parts = [part.copy() for part in self.meeting.parts]
+        self.meeting.barrier.wait()
+        return parts
+
+    def sum(self, x: np.ndarray) -> np.ndarray:
+        return np.sum(self._together(x), axis=0, dtype=np.float32)
+
+    def join_columns(self, x: np.ndarray) -> np.ndarray | None:
+        parts = self._together(x)
+        return None if self.rank else np.concatenate(parts, axis=1)
+
+
+def on_ranks(path: Path, architecture: Architecture, ranks: int) -> list[np.ndarray | None]:
+    """Run a prompt and one more token on every rank; return what each rank's last pass returns."""
+    meeting = Meeting(ranks)
+    found: list[np.ndarray | None] = [np.empty(0)] * ranks
+
+    def run(rank: int) -> None:
+        part = shard(architecture, rank, ranks)
+        kept = weights.load(FileTensors(path), architecture, part)
+        model = Model(architecture, part, kept, NumpyOperations(), ThreadGroup(meeting, rank))
+        model.forward(IDS[:-1], 0)
+        found[rank] = model.forward(IDS[-1:], len(IDS) - 1)
+
+    threads = [threading.Thread(target=run, args=[rank]) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.mark.parametrize("name", ["glm4_moe-grouped", "glm4_moe-two-shared", "glm4", "qwen3_moe", "llama-odd-heads"])
+def test_every_split_gives_the_logits_of_one_rank(name: str, tmp_path: Path):
+    """Two ranks up to the most that can share the heads (more than KV heads, and than blocks of an expert)."""
+    path, _ = write_case(name, tmp_path)
+    architecture = read_architecture(path)
+    expected = load_model(path, architecture, SingleGroup(), threads=1).forward(IDS, 0)
+    most = largest_rank_count(architecture)
+    assert most > architecture.kv_heads or name == "llama-odd-heads"
+    for ranks in range(2, most + 1):
+        first, *others = on_ranks(path, architecture, ranks)
+        assert first is not None
+        assert np.abs(first - expected).max() < 1e-4
+        assert others == [None] * (ranks - 1)
