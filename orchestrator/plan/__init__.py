@@ -1,10 +1,10 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
-from orchestrator.plan.foresight import Market, preview
 from orchestrator.plan.keys import done_keys
 from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
-from orchestrator.plan.preview import PhasePreview, Preview, StepPreview
+from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
+from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
 
 __all__ = [

@@ -1,0 +1,137 @@
+"""What a run is expected to be, shown before it is confirmed: machines, hours, dollars, beside the plan's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from orchestrator.plan.notes import Expectation, Remark
+from orchestrator.ports import Offer
+
+Figures = tuple[Decimal, Decimal]  # hours, USD
+
+
+@dataclass(frozen=True)
+class StepPreview:
+    """One step: how long alone, and whether it is expected to run at all."""
+
+    id: str
+    seconds: float
+    pulled_in: bool
+    done: bool  # its record held when the volume was last seen
+
+
+@dataclass(frozen=True)
+class PhasePreview:
+    """One phase. Dollars are None where no price is known."""
+
+    phase: str
+    title: str
+    needs: str  # the machine in words
+    offer: Offer | None  # the machine that would be tried first
+    nodes: int
+    takes_over: str | None  # the phase whose machine it goes on with
+    price_hour: Decimal | None  # of all nodes
+    budget_usd: Decimal | None
+    planned: Figures | None  # the user's table
+    estimated_hours: Decimal
+    estimated_usd: Decimal | None
+    measured: Figures | None  # of earlier runs
+    steps: tuple[StepPreview, ...]
+    pulled_in_hours: Decimal  # what the steps of other phases add to this one
+    pulled_in_usd: Decimal | None
+    earlier_first_saves_usd: (
+        Decimal | None
+    )  # when those steps ran in their own phases, on their machines; None: unknown
+    cpu_usd: Decimal | None  # with all that needs no GPU on a CPU machine; None: nothing to gain, or no price
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is left to do, as last seen."""
+        return all(step.done for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A whole run."""
+
+    phases: tuple[PhasePreview, ...]
+    volume_usd: Decimal  # for the estimated hours
+    budget_usd: Decimal | None
+    notes: tuple[Remark, ...] = ()
+    expected: tuple[Expectation, ...] = ()
+
+    @property
+    def planned(self) -> Figures:
+        """The user's table, added up."""
+        return _total(phase.planned for phase in self.phases)
+
+    @property
+    def estimated_hours(self) -> Decimal:
+        """All phases, one after the other."""
+        return sum((phase.estimated_hours for phase in self.phases), Decimal(0))
+
+    @property
+    def estimated_usd(self) -> Decimal | None:
+        """Machines and volume. None: a phase has no price."""
+        prices = [phase.estimated_usd for phase in self.phases]
+        known = [price for price in prices if price is not None]
+        return sum(known, self.volume_usd) if len(known) == len(prices) else None
+
+    @property
+    def measured(self) -> Figures | None:
+        """Earlier runs, added up. None: a phase never ran."""
+        found = [phase.measured for phase in self.phases]
+        return _total(found) if all(found) else None
+
+    @property
+    def cpu_usd(self) -> Decimal | None:
+        """The estimate with all that needs no GPU on CPU machines. None: no price for one."""
+        if all(phase.cpu_usd is None for phase in self.phases) or self.estimated_usd is None:
+            return None
+        costs = [(phase.estimated_usd if phase.cpu_usd is None else phase.cpu_usd) for phase in self.phases]
+        return sum((cost for cost in costs if cost is not None), self.volume_usd)
+
+    @property
+    def over_budget(self) -> tuple[str, ...]:
+        """Why the estimate does not fit: a sentence for the run and for each phase above its cap."""
+        over = [
+            f"{phase.phase}: estimated ${phase.estimated_usd:.2f}, budget ${phase.budget_usd:.2f}"
+            for phase in self.phases
+            if phase.budget_usd is not None and (phase.estimated_usd or Decimal(0)) > phase.budget_usd
+        ]
+        if self.budget_usd is not None and (self.estimated_usd or Decimal(0)) > self.budget_usd:
+            over.append(f"the run: estimated ${self.estimated_usd:.2f}, budget ${self.budget_usd:.2f}")
+        return tuple(over)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of `gpuplan plan --json`; money as text."""
+        phases = [_plain(asdict(phase)) | {"up_to_date": phase.up_to_date} for phase in self.phases]
+        totals = {
+            "planned": self.planned,
+            "estimated_hours": self.estimated_hours,
+            "estimated_usd": self.estimated_usd,
+            "measured": self.measured,
+            "cpu_usd": self.cpu_usd,
+            "volume_usd": self.volume_usd,
+            "budget_usd": self.budget_usd,
+            "over_budget": self.over_budget,
+        }
+        notes = [asdict(note) for note in self.notes]
+        expected = [asdict(item) for item in self.expected]
+        return {"phases": phases, "total": _plain(totals), "notes": notes, "expected": expected}
+
+
+def _total(figures: Iterable[Figures | None]) -> Figures:
+    known = [pair for pair in figures if pair]
+    return sum((h for h, _ in known), Decimal(0)), sum((usd for _, usd in known), Decimal(0))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
