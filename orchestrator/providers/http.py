@@ -26,6 +26,13 @@ READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
 
+REMEDIES = {
+    401: "the API key is missing, wrong or expired: make a new one",
+    402: "the account's balance is too low: add credit",
+    403: "the API key or the account may not do this: check the key's scope",
+}
+FRONT_DOOR = "not the API but what stands before it refused: a proxy on the way, or this network, is turned away"
+
 # No vendor has a code for "sold out" that all its servers send: these are the texts seen in the field.
 CAPACITY_WORDS = (
     "no longer any instances available",
@@ -173,19 +180,11 @@ class Api:
     def _failure(self, reply: Reply, what: str) -> GpuplanError:
         words = self._say(reply)
         if reply.status in {401, 402, 403}:
-            return AccountRefused(
-                f"{self.vendor} refused {what} ({reply.status}): {words}", remedy=_REMEDIES[reply.status]
-            )
+            remedy = FRONT_DOOR if reply.status == 403 and reply.body is None else REMEDIES[reply.status]
+            return AccountRefused(f"{self.vendor} refused {what} ({reply.status}): {words}", remedy=remedy)
         kind = RateLimited if reply.status == 429 else ProviderUnavailable
         message = f"{self.vendor}: {what} was answered with {reply.status}: {words}"
         return kind(message, retry_after=reply.retry_after)
-
-
-_REMEDIES = {
-    401: "the API key is missing, wrong or expired: make a new one",
-    402: "the account's balance is too low: add credit",
-    403: "the API key or the account may not do this: check the key's scope",
-}
 
 
 def _reason(error: Exception) -> str:

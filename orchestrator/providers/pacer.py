@@ -23,7 +23,7 @@ T = TypeVar("T")
 MARGIN = 1.1  # requests sent a second apart may arrive closer together
 PATIENCE_S = 180.0  # cloud seconds that one call waits out 429s
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 2.0, 30.0
-FURTHEST_S = 3600.0  # a moment further ahead than this was written under another clock: ignored
+FURTHEST_S = 600.0  # a moment further ahead than this was written under another clock: ignored
 
 
 class Pacer:

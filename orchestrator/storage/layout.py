@@ -12,8 +12,11 @@ MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 64 * MIB
 
 
-class UploadGone(StepFailed):
-    """The store no longer knows this upload (aborted, expired): begin a new one."""
+class UploadGone(StepFailed, FileNotFoundError):
+    """The store no longer knows this upload (aborted, expired): begin a new one.
+
+    It is a FileNotFoundError too, so that it can be told from other failures without knowing the stores.
+    """
 
 
 @dataclass(frozen=True, slots=True)

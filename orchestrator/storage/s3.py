@@ -7,6 +7,8 @@ the parts' own, is checked by the store when the upload is completed, and read b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import boto3
@@ -56,7 +58,15 @@ class S3Store:
         part_size(
             0, access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=1, url=url
         )  # refused now or never
-        self._client = _client(access)
+
+    @cached_property
+    def _client(self) -> Any:
+        """The connection, in the bucket's own region: a URL signed for another one is refused."""
+        client = _client(self._access)
+        if self._access.endpoint or self._access.region:
+            return client
+        region = _region_of(client, self._place.bucket)
+        return client if region in {None, client.meta.region_name} else _client(replace(self._access, region=region))
 
     def check(self) -> None:
         """See ports.ArtifactStore. Opens an upload and gives it up: nothing is written."""
@@ -256,6 +266,18 @@ def _client(access: StoreAccess) -> Any:
         aws_session_token=access.session_token.reveal() if access.session_token else None,
         config=config,
     )
+
+
+def _region_of(client: Any, bucket: str) -> str | None:
+    """The region that the store names for a bucket, in its refusals too; None: what is wrong shows at the next call."""
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except boto_errors.ClientError as error:
+        answer = error.response
+    except boto_errors.BotoCoreError:
+        return None
+    region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    return region
 
 
 def _code(error: boto_errors.ClientError) -> str:

@@ -132,7 +132,7 @@ def test_a_volume_elsewhere_is_refused(on: Cloud):
 
 
 def test_a_wrong_request_is_refused_and_makes_nothing(on: Cloud):
-    """An unknown type, or no image where one is needed, is a definite no."""
+    """A type that is not sold is a definite no."""
     spec = on.spec(offer=replace(on.offer(), type_id="no such type:4"))
     with pytest.raises(Refused):
         on.provider.create(spec)

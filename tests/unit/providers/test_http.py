@@ -152,5 +152,5 @@ def test_a_closed_pool_bars_one_candidate_only():
     """A vendor's own status for "not this kind of machine" is want of capacity; the front door's page is not."""
     with pytest.raises(NoCapacity):
         api(Vendor({"POST /pods": (403, detail("pool not allowed"))})).create("pods", {}, pool_closed=403)
-    with pytest.raises(AccountRefused):
+    with pytest.raises(AccountRefused, match="proxy"):
         api(Vendor({"POST /pods": (403, "error code: 1010")})).create("pods", {}, pool_closed=403)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore import exceptions as boto_errors
 from botocore.stub import Stubber
+from moto import mock_aws
 
 from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
 from orchestrator.ports import Part, Upload
@@ -114,3 +116,14 @@ def test_a_store_that_is_not_there_may_come_back(store: S3Store, monkeypatch: py
 
 def _refuse(*_: object, **__: object) -> None:
     raise boto_errors.EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
+
+
+def test_urls_are_signed_for_the_buckets_own_region(monkeypatch: pytest.MonkeyPatch):
+    """Where no region is set, the bucket's is asked for: a signature for another region would be refused."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        place = {"LocationConstraint": "eu-west-1"}
+        boto3.client("s3", region_name="eu-west-1").create_bucket(Bucket="far-away", CreateBucketConfiguration=place)
+        store = S3Store("s3://far-away/p", StoreAccess(access_key="k", secret_key=Secret(KEY)))
+        (signed,) = store.sign(UPLOAD, PARTS[:1])
+    assert "%2Feu-west-1%2Fs3%2F" in signed.url
