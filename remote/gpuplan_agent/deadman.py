@@ -18,6 +18,7 @@ from gpuplan_agent.processes import boot_id, detach
 from gpuplan_agent.wire import AgentError
 
 LONGEST_LOOK_S = 15.0
+RETRY_S = 60.0  # after an end_bill that failed, e.g. for want of a network
 AGAIN_S = 0.5  # how often a running step is looked at once nobody asks any more
 STOP_GRACE_S = 10.0
 
@@ -39,7 +40,7 @@ def op_heartbeat(request: dict[str, Any]) -> dict[str, Any]:
         write_atomic(_beat(), json.dumps(beat).encode())
         if not locks.held(_alive()):
             holder = locks.take(_alive())
-            detach(_stand_by, os.path.join(home(), "deadman.err"))
+            detach(lambda: _stand_by(holder), os.path.join(home(), "deadman.err"))
             os.close(holder)
     return {}
 
@@ -51,8 +52,8 @@ def refuse_if_expired() -> None:
         raise AgentError("deadman", "no heartbeat for too long: nothing new is started on this machine")
 
 
-def _stand_by() -> None:
-    """Wait for the heartbeat to stop and the steps to end, then end the bill. Without end_bill: only wait."""
+def _stand_by(holder: int) -> None:
+    """Wait for the heartbeat to stop and the steps to end, then end the bill. `holder` is the lock `alive`."""
     with open(os.path.join(home(), "deadman.pid"), "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
     while True:
@@ -60,26 +61,34 @@ def _stand_by() -> None:
         age = _clock() - beat["at"]
         if beat["stop_after_s"] is not None and age > beat["stop_after_s"]:
             _stop_all()
-        if age > beat["deadman_s"] and not _steps_running() and _fire():
+        if age <= beat["deadman_s"]:
+            time.sleep(min(LONGEST_LOOK_S, beat["deadman_s"] - age + 0.05))
+        elif _steps_running():
+            time.sleep(AGAIN_S)
+        elif _fire(holder):
             return
-        left = beat["deadman_s"] - age
-        time.sleep(min(LONGEST_LOOK_S, left + 0.05) if left > 0 else AGAIN_S)
+        else:
+            time.sleep(RETRY_S)
 
 
-def _fire() -> bool:
-    """Run end_bill, unless a beat came in the last moment."""
+def _fire(holder: int) -> bool:
+    """Run end_bill; True: there is nothing more to do. False: a beat came in the last moment, or end_bill failed."""
     import subprocess
 
     with locks.locked(os.path.join(home(), "deadman.lock")):
         beat = _read()
         if _clock() - beat["at"] <= beat["deadman_s"] or _steps_running():
             return False
+        if not beat["end_bill"]:  # nothing to end here: the next heartbeat starts another switch
+            os.close(holder)
+            return True
         write_atomic(_fired(), boot_id().encode())
     with open(os.path.join(home(), "deadman.log"), "ab") as log:
-        subprocess.run(
-            ["bash", "-c", "--", beat["end_bill"]], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False
-        )
-    return True
+        quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        failed = subprocess.run(["bash", "-c", "--", beat["end_bill"]], **quiet, check=False).returncode
+    if failed:
+        os.unlink(_fired())
+    return not failed
 
 
 def _steps_running() -> bool:

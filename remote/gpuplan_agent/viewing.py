@@ -16,6 +16,7 @@ from gpuplan_agent.processes import role_command
 from gpuplan_agent.watching import Follower
 
 SESSION = "gpuplan"
+LONGEST_SILENCE_S = 3600.0  # on a machine that stays, the session ends by itself
 LOOK_S = 0.5
 TMUX_S = 10.0
 
@@ -36,22 +37,24 @@ def op_view(_request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(_arguments: list[str]) -> int:
-    """Print the logs of the jobs that run, and of those that start, until the window is closed."""
+    """Print the logs of the jobs that run, and of those that start, until none has said anything for a long time."""
     followers: dict[str, Follower] = {}
     for folder in JobFolder.all():
         if folder.state() != RUNNING:
             followers[folder.path] = Follower(folder, sys.maxsize)
-    shown = ""
-    while True:
+    shown, heard = "", time.monotonic()
+    while time.monotonic() - heard < LONGEST_SILENCE_S:
         for folder in JobFolder.all():
             follower = followers.setdefault(folder.path, Follower(folder, 0))
             text, _ = follower.more()
+            heard = time.monotonic() if text or folder.state() == RUNNING else heard
             if text and shown != folder.path:
                 shown = folder.path
                 print(f"\n==> {folder.json('request.json').get('job')} <==")
             if text:
                 print(_printable(text), end="", flush=True)
         time.sleep(LOOK_S)
+    return 0
 
 
 def _printable(text: str) -> str:

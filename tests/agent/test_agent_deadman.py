@@ -28,9 +28,9 @@ def test_heartbeats_keep_the_machine(machine: Machine):
     for _ in range(8):
         assert beat(machine, 1.5)["ok"]
         time.sleep(0.1)
-    assert machine.start("job", "true")["ok"]
+    assert machine.run("job", "true")[1]["exit"] == 0
     assert not (machine.home / "bill").exists()
-    assert len([line for line in machine.processes().values() if "agent.py" in line]) <= 2
+    eventually(lambda: len([line for line in machine.processes().values() if "agent.py" in line]) == 1)
 
 
 def test_a_running_step_goes_on_to_its_end(machine: Machine):
@@ -53,6 +53,23 @@ def test_a_controller_that_comes_back_in_time_keeps_the_machine(machine: Machine
     assert machine.start("new", "true")["ok"]
     time.sleep(0.7)
     assert not (machine.home / "bill").exists()
+
+
+def test_where_there_is_no_bill_to_end_a_heartbeat_is_enough(machine: Machine):
+    """On a machine that costs nothing the switch only keeps new steps from starting, until somebody asks again."""
+    assert machine.ask("heartbeat", deadman_s=0.1, end_bill="")["ok"]
+    eventually(lambda: not machine.processes())
+    assert machine.start("job", "true")["code"] == "deadman"
+    assert machine.ask("heartbeat", deadman_s=60, end_bill="")["ok"]
+    assert machine.start("job", "true")["ok"]
+
+
+def test_a_bill_that_could_not_be_ended_is_no_end(machine: Machine):
+    """When ending the bill fails, a controller that comes back finds a machine that it can use."""
+    assert machine.ask("heartbeat", deadman_s=0.1, end_bill='echo tried >> "$HOME/bill"; exit 1')["ok"]
+    eventually((machine.home / "bill").exists)
+    eventually(lambda: machine.ask("heartbeat", deadman_s=60, end_bill="true")["ok"])
+    assert machine.start("job", "true")["ok"]
 
 
 def test_steps_are_stopped_if_that_was_asked_for(machine: Machine):
