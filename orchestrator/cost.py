@@ -236,7 +236,9 @@ def _rounded_to_sum(amounts: dict[str, Decimal], total: Decimal) -> dict[str, De
 
 
 def _usd(amount: Decimal) -> str:
-    return f"{_rounded(amount):f}"
+    """Money as text: cents at least, and what a report keeps where there is something behind them."""
+    whole, _, cents = f"{_rounded(amount):f}".rstrip("0").partition(".")
+    return f"{whole}.{cents:0<2}"
 
 
 def _phase_document(phase: PhaseCost) -> dict[str, Any]:

@@ -29,13 +29,18 @@ def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None,
     """Return the offers that serve the need, the one to try first in front.
 
     Wanted types come in the order of preference, other types that fit after them; within a type the cheapest is
-    first. What the catalogue calls sold out stands at the end: it may be wrong. place None: anywhere.
+    first. Machines with more GPUs than needed come later, and what the catalogue calls sold out last: it may be wrong.
+    place None: anywhere.
     """
     found = [o for o in offers if fits(need, o) and o.spot == spot and place in {None, o.place}]
     ranks = {gpu: rank for rank, gpu in enumerate(need.gpu)}
-    return sorted(
-        found, key=lambda o: (not o.available, ranks.get(o.gpu, len(ranks)), o.price_hour, o.type_id, o.place)
-    )
+
+    def order(offer: Offer) -> tuple[bool, bool, int, Decimal, str, str]:
+        larger = bool(need.gpu) and offer.gpus > need.count
+        rank = ranks.get(offer.gpu, len(ranks))
+        return not offer.available, larger, rank, offer.price_hour, offer.type_id, offer.place
+
+    return sorted(found, key=order)
 
 
 def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:

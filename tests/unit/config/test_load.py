@@ -164,6 +164,12 @@ def test_natural_order_and_needs_order(tmp_path: Path):
     assert [phase.name for phase in load_plan(tmp_path, environ={}).phases] == ["day2", "day1", "day10"]
 
 
+@pytest.mark.parametrize("name", ["small", "failing", "slow"])
+def test_plans_of_the_other_tests_are_right(name: str):
+    """The plans that whole runs are tested with have no mistake themselves."""
+    assert load_plan(Path(__file__).parents[2] / "plans" / name, environ={}).name == name
+
+
 def test_example_is_right_and_says_every_key():
     """configs/example.yaml is a right phase, and every key of a phase and of its parts stands in it."""
     path = files.configs() / "example.yaml"

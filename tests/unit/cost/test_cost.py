@@ -108,25 +108,31 @@ def test_the_document():
             {
                 "phase": "one",
                 "hours": 0.027778,
-                "usd": "0.100000",
+                "usd": "0.10",
                 "planned_hours": 10.0,
-                "planned_usd": "10.000000",
-                "steps": [{"name": "a", "seconds": 100.0, "usd": "0.100000"}],
+                "planned_usd": "10.00",
+                "steps": [{"name": "a", "seconds": 100.0, "usd": "0.10"}],
             },
             {
                 "phase": "two",
                 "hours": 0.0,
-                "usd": "0.000000",
+                "usd": "0.00",
                 "planned_hours": 16.0,
-                "planned_usd": "30.240000",
+                "planned_usd": "30.24",
                 "steps": [],
             },
         ],
-        "volumes_usd": "0.100000",
-        "total_usd": "0.200000",
-        "planned_usd": "40.240000",
+        "volumes_usd": "0.10",
+        "total_usd": "0.20",
+        "planned_usd": "40.24",
         "settled": True,
     }
+
+
+def test_small_amounts_keep_their_digits():
+    """A rehearsed step costs far less than a cent, and the document still says how much."""
+    found = report("r", [machine(0, 0.5)], [], [], now=at(1), planned={})
+    assert found.document()["total_usd"] == "0.0005"
 
 
 def test_an_unplanned_phase_is_listed_too():

@@ -59,6 +59,13 @@ def test_wanted_types_first_then_by_price():
     ]
 
 
+def test_a_larger_machine_is_the_last_resort():
+    """Eight GPUs of the preferred type do not come before one of the next type."""
+    need = MachineNeed(gpu=("A100-80GB", "H100-80GB"))
+    eight, one = offer("A100-80GB", "22.32", gpus=8, memory=80), offer("H100-80GB", "4.29", memory=80)
+    assert candidates(need, [eight, one], place=None, spot=False) == [one, eight]
+
+
 def test_place_and_spot_are_kept_to():
     """Only the volume's place; and interruptible machines only, or never."""
     offers = [

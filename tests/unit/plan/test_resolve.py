@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_samples import phase as a_phase
+from plan_samples import step as a_step
 
 from orchestrator.errors import UsageError
 from orchestrator.model import Plan, Settings
@@ -76,3 +80,37 @@ def test_day4_5_alone_pulls_in_the_download_only(shipped: Plan):
     """INTELLECT-3 alone needs its download, the clone and the overlay, and not the other model."""
     (run,) = resolve(shipped, ["day4-5"])
     assert {step.id for step in run.pulled_in} == {"day1/clone", "day1/overlay", "day1/download-intellect3"}
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Up to four phases of up to four steps, each needing some steps that stand before it."""
+    phases, before = [], []
+    for number in range(draw(st.integers(1, 4))):
+        steps = []
+        for index in range(draw(st.integers(1, 4))):
+            needs = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
+            steps.append(a_step(f"s{index}", *needs))
+            before.append(f"p{number}/s{index}")
+        phases.append(a_phase(f"p{number}", *steps))
+    return Plan(name="p", phases=tuple(phases))
+
+
+@given(plans(), st.sets(st.integers(0, 3), min_size=1))
+def test_any_run_holds_what_it_needs_once_and_nothing_else(plan: Plan, asked: set[int]):
+    """The steps of a run are those of the asked phases and all that they need: each once, after its needs."""
+    names = [p.name for number, p in enumerate(plan.phases) if number in asked]
+    if not names:
+        return
+    order = [s.id for run in resolve(plan, names) for s in run.steps]
+    needs = {s.id: s.needs for run in resolve(plan, ["all"]) for s in run.steps}
+    wanted = [f"{name}/{s.name}" for name in names for s in plan.phase(name).steps]
+    closure: set[str] = set()
+    while wanted:
+        one = wanted.pop()
+        closure.add(one)
+        wanted += needs[one]
+    assert sorted(order) == sorted(closure)
+    assert all(order.index(need) < order.index(one) for one in order for need in needs[one])
+    for run in resolve(plan, names):
+        assert all(s.pulled_in == (s.phase != run.phase.name) for s in run.steps)
