@@ -107,6 +107,8 @@ class Gate:
             return
         if _is_part(request) and self._switches.take("s3-503"):
             raise Rejected(503, "SlowDown", "Please reduce your request rate. (rehearsed fault)")
+        if _is_part(request) and self._switches.take("s3-expired"):
+            raise Rejected(403, "AccessDenied", "Request has expired (rehearsed fault)")
         bucket = request.path.split(b"/")[1].decode()
         if bucket not in self.backend.buckets:
             return  # moto says so

@@ -186,12 +186,14 @@ def test_a_part_of_an_aborted_upload_is_404(client: Any):
 
 
 def test_the_faults_of_parts(client: Any, s3_switches: Switches):
-    """s3-503 refuses one part, s3-cut stores it and drops the answer; the next tries work."""
+    """s3-503 and s3-expired refuse one part, s3-cut stores it and drops the answer; the next tries work."""
     upload = begin(client, "faulty")
     url = sign(client, "faulty", upload, 1, b"x")
     checksum = {"x-amz-checksum-crc32": crc32(b"x")}
     s3_switches.arm("s3-503")
     assert put(url, b"x", **checksum)[0] == 503
+    s3_switches.arm("s3-expired")
+    assert put(url, b"x", **checksum)[0] == 403
     s3_switches.arm("s3-cut")
     with pytest.raises((http.client.HTTPException, OSError)):
         put(url, b"x", **checksum)
