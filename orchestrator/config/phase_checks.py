@@ -68,7 +68,7 @@ class _PhaseChecks:
         self.each(("artifacts",), phase.artifacts, words.below)
         self.each(("secrets",), phase.secrets, words.env_name)
         if phase.volume:
-            self.one(("volume", "name"), phase.volume.name, words.phase_name)
+            self.one(("volume", "name"), phase.volume.name, words.volume_name)
         for name in phase.env:
             self.one(("env", name), name, words.env_name)
             if name in phase.secrets:

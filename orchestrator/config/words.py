@@ -6,20 +6,27 @@ import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-PHASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,19}")
+SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,19}")
 STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9 ._+-]{0,58}[A-Za-z0-9._+-])?")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|http)")
 RESERVED_ENV = re.compile(r"GPUPLAN_.*|WORKSPACE|PATH|HOME")
 
-NamePattern = re.Pattern[str]
+_SHORT = "up to 20 letters, digits, `.`, `_` and `-`"
 
 
 def phase_name(text: str) -> str:
     """Return what is wrong with a phase's name; "" when nothing is."""
-    if PHASE_NAME.fullmatch(text) and text != "all" and not text.endswith("."):
-        return ""
-    return f"{text!r} cannot be a phase's name: up to 20 letters, digits, `.`, `_` and `-`, and not `all`"
+    return "" if text != "all" and _short_name(text) else f"{text!r} cannot be a phase's name: {_SHORT}, and not `all`"
+
+
+def volume_name(text: str) -> str:
+    """Return what is wrong with a volume's name; "" when nothing is."""
+    return "" if _short_name(text) else f"{text!r} cannot be a volume's name: {_SHORT}"
+
+
+def _short_name(text: str) -> bool:
+    return bool(SHORT_NAME.fullmatch(text)) and not text.endswith(".")
 
 
 def step_name(text: str) -> str:
