@@ -72,6 +72,8 @@ class Channel:
             raise HandshakeError(f"{self.peer} closed the connection.")
         if "refuse" in message:
             raise Refused(str(message["refuse"]))
+        if message.get("do") == "end":
+            raise Refused(f"The root ended: {message.get('error')}")
         if key not in message:
             raise HandshakeError(f"{self.peer} does not speak {PROTOCOL}.")
         return message[key]
