@@ -58,7 +58,11 @@ class Sshd:
     def started(self) -> list[int]:
         """Every living process that one of its sessions has started, detached ones too (Linux)."""
         mark = f"WORKSPACE={self.workspace}\0".encode()
-        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if mark in _environ(entry)]
+        return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if mark in _content(entry / "environ")]
+
+    def command_lines(self) -> list[bytes]:
+        """Of each of those processes, its arguments, NUL-separated."""
+        return [_content(Path(f"/proc/{pid}/cmdline")) for pid in self.started()]
 
 
 def _kill(pids: list[int]) -> None:
@@ -67,10 +71,10 @@ def _kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _environ(process: Path) -> bytes:
+def _content(file: Path) -> bytes:
     try:
-        return (process / "environ").read_bytes()
-    except OSError:  # it has just ended, or is another user's
+        return file.read_bytes()
+    except OSError:  # the process has just ended, or is another user's
         return b""
 
 

@@ -65,13 +65,15 @@ def test_a_job_from_start_to_end(reached: Reached):
 def test_a_job_survives_a_cut_connection(reached: Reached):
     """A cut ends the following with ConnectionLost; the job goes on, and following from the offset misses nothing."""
     log = Log()
-    begin(reached, "for i in $(seq 1 20); do echo line $i; sleep 0.1; done")
+    begin(reached, "for i in $(seq 1 20); do echo line $i; sleep 0.1; done; while [ ! -e go ]; do sleep 0.05; done")
     cuts = 0
     end = None
     while end is None:
         timer = threading.Timer(0.4, reached.cut)
         if cuts < 3:
             timer.start()
+        else:
+            (reached.workspace / "go").touch()
         try:
             end = reached.agent.follow("job", log.offset, log.add)
         except ConnectionLost:
