@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.clock import SystemClock
 from orchestrator.providers.http import RateLimited
 
 T = TypeVar("T")
@@ -36,7 +35,6 @@ class Pacer:
         self._intervals = intervals
         self._file = file
         self._scale = time_scale
-        self._clock = SystemClock(time_scale)
         self._lock = threading.Lock()
         self._own: dict[str, float] = {}
 
@@ -64,7 +62,7 @@ class Pacer:
                 at = now
             for k in kinds:
                 moments[k] = at + self._intervals[k] * MARGIN * self._scale
-        self._clock.sleep((at - now) / self._scale)
+        time.sleep(max(0.0, at - now))
 
     def _hold_off(self, seconds: float) -> None:
         """Let nobody send for a while: the limit is the key's, not the caller's."""
