@@ -19,7 +19,7 @@ _ITEM_BYTES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceTensor:
     """One tensor of a shard; `offset` counts bytes of the file."""
 

@@ -18,7 +18,7 @@ _LAYER = re.compile(r"^model\.layers\.(\d{1,9})\.")
 _ROTARY = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """`slot.values` consecutive values of `tensor`, beginning at value `first`.
 

@@ -8,7 +8,7 @@ from dllama_glm.formats.float_types import BLOCK_VALUES
 from dllama_glm.quantise.encode import ITEM_BYTES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """`count` values of source number `index`, from its value `start` on."""
 

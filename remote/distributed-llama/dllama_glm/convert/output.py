@@ -12,6 +12,7 @@ from dllama_glm.convert.errors import Busy, OutputError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -31,8 +32,9 @@ class Output:
         self.partial = path.with_name(path.name + ".partial")
         self.journal = path.with_name(path.name + ".partial.journal")
         self._fingerprint = fingerprint
+        self._ends = tuple(ends)
         self._descriptor = _open_locked(self.partial)
-        self._finished: list[int] = [] if fresh else self._resumable(tuple(ends))
+        self._finished: list[int] = [] if fresh else self._resumable()
         try:
             if not self._finished:
                 os.ftruncate(self._descriptor, 0)
@@ -49,7 +51,7 @@ class Output:
                 written = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
-            raise explain(error, self.partial) from error
+            raise self._explain(error) from error
 
     def finished(self, index: int) -> None:
         """Record that every byte of tensor `index` has been written. One thread at a time."""
@@ -62,7 +64,7 @@ class Output:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
-            raise explain(error, self.partial) from error
+            raise self._explain(error) from error
         self._record({"synced": count})
 
     def commit(self) -> None:
@@ -70,13 +72,9 @@ class Output:
         try:
             os.fsync(self._descriptor)
             self.partial.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync_folder(self.path.parent)
         except OSError as error:
-            raise explain(error, self.partial) from error
+            raise self._explain(error) from error
         self.close()
         self.journal.unlink(missing_ok=True)
 
@@ -87,7 +85,10 @@ class Output:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _resumable(self, ends: tuple[int, ...]) -> list[int]:
+    def _explain(self, error: OSError) -> OutputError:
+        return explain(error, self.partial, max(self._ends, default=0))
+
+    def _resumable(self) -> list[int]:
         """Tensors that a killed run of the same job finished; empty if there was none."""
         records = _read_journal(self.journal)
         if not records or records[0].get("fingerprint") != self._fingerprint:
@@ -96,7 +97,7 @@ class Output:
         if records[0].get("boot") != _boot_id():
             done = done[: max((record["synced"] for record in records if "synced" in record), default=0)]
         size = os.fstat(self._descriptor).st_size
-        return [index for index in done if 0 <= index < len(ends) and ends[index] <= size]
+        return [index for index in done if 0 <= index < len(self._ends) and self._ends[index] <= size]
 
     def _new_journal(self) -> int:
         """Write a journal of what still counts, put it in place at once, and leave it open for more."""
@@ -116,14 +117,26 @@ class Output:
             raise explain(error, self.journal) from error
 
 
-def explain(error: OSError, path: Path) -> OutputError:
-    """A sentence for a failed write."""
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def explain(error: OSError, path: Path, needed: int = 0) -> OutputError:
+    """A sentence for a failed write; `needed` is how many bytes the whole file takes."""
     if error.errno in _FULL:
         stat = os.statvfs(path.parent)
-        free = stat.f_bavail * stat.f_frsize
+        free, there = stat.f_bavail * stat.f_frsize, path.stat().st_blocks * 512 if path.exists() else 0
         return OutputError(
-            f"disk full: {path} cannot grow ({os.strerror(error.errno or 0)}, {free / 1e6:,.0f} MB free); "
-            "make room and run the same command again: it goes on where it stopped"
+            f"disk full: {path} needs {max(needed - there, 0):,} more bytes, {path.parent} has {free:,} "
+            f"({os.strerror(error.errno or 0)}); make room and run the same command again: it goes on where it stopped"
         )
     return OutputError(f"{path}: cannot be written: {error.strerror or error}")
 

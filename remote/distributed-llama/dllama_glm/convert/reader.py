@@ -1,5 +1,6 @@
 """Reading chunks from mapped shards: asked for ahead of time, and let go of once read."""
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterable
@@ -28,9 +29,10 @@ class ShardReader:
             self._bytes[file] = np.frombuffer(self._maps[file], np.uint8)
 
     def ask(self, chunk: Chunk) -> None:
-        """Have the system read a chunk in the background."""
+        """Have the system read a chunk in the background; a hint, which some file systems do not take."""
         descriptor = self._descriptors[chunk.source.tensor.file]
-        os.posix_fadvise(descriptor, chunk.read_offset, chunk.read_bytes, os.POSIX_FADV_WILLNEED)
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, chunk.read_offset, chunk.read_bytes, os.POSIX_FADV_WILLNEED)
 
     def read(self, chunk: Chunk) -> Bytes:
         """The chunk's bytes: a view of the mapping, or a copy where heads are interleaved."""

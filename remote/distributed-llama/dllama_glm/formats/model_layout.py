@@ -14,7 +14,7 @@ HEAD = "lm_head.weight"
 _Entry = tuple[str, FloatType, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorSlot:
     """One tensor: its Hugging Face name (a fused matrix appears under the names of its parts) and its place.
 
