@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 from dllama_glm.cli.options import parse
 from dllama_glm.formats.tokenizer_file import TokenizerError
@@ -14,8 +15,18 @@ INTERRUPTED = 130
 UNUSABLE = 1
 
 
-def main(words: list[str]) -> int:
-    """Run a command line (without the program's name); return the exit code."""
+def main(words: list[str]) -> NoReturn:
+    """Run a command line (without the program's name) and end the process with its exit code."""
+    code = run(words)
+    if "torch" in sys.modules:  # gloo's threads abort a process that takes itself down after a peer has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(words: list[str]) -> int:
+    """Run a command line; return the exit code."""
     if words[:1] == ["verify"]:
         from dllama_glm.verify import main as verify
 

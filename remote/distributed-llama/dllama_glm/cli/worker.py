@@ -4,7 +4,8 @@ import argparse
 
 from dllama_glm.cli.options import existing
 from dllama_glm.parallel.addresses import parse_endpoint
-from dllama_glm.parallel.worker import dial_root, listen_for_root, serve
+from dllama_glm.parallel.joining import dial_root, listen_for_root
+from dllama_glm.parallel.worker import serve
 
 
 def run(options: argparse.Namespace) -> None:

@@ -103,12 +103,13 @@ def _accept(port: int, count: int, patience: float) -> Iterator[Channel]:
             ready, _, _ = select.select(listeners, [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise DllamaError(f"Only {joined} of {count} workers joined within {patience:.0f} s.")
-            channel = Channel(ready[0].accept()[0])
+            connection, _ = ready[0].accept()
             try:
+                channel = Channel(connection)
                 authenticate(channel, "root")
             except (HandshakeError, Refused, OSError) as error:  # a stranger or a probe: the workers may still come
                 note(str(error))
-                channel.close()
+                connection.close()
                 continue
             joined += 1
             yield channel
