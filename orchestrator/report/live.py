@@ -1,0 +1,72 @@
+"""The view on a terminal: the run's state redrawn in place, and lines that stay above it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from orchestrator.console import escape
+from orchestrator.report.frame import frame
+
+if TYPE_CHECKING:
+    from orchestrator.report.snapshot import Snapshot
+
+_REDRAWS_A_SECOND = 4
+
+
+class LiveView:
+    """Redraws a run in place, a few times a second however often it is told something. Use it in a `with` statement.
+
+    The last picture stays on the screen, and the terminal is as it was, however the block is left.
+    """
+
+    def __init__(self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._console = console
+        self._now = now
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._logs: dict[str, str] = {}
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_REDRAWS_A_SECOND)
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show this state of the run from the next redraw on."""
+        with self._lock:
+            self._snapshot = snapshot
+            at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}
+            self._logs = {step: line for step, line in self._logs.items() if step in at_work}
+
+    def log(self, step: str, line: str) -> None:
+        """Keep the step's last line; it is shown while the step runs."""
+        if line.strip():
+            with self._lock:
+                self._logs[step] = line[-2000:]
+
+    def say(self, text: str) -> None:
+        """Print above the picture."""
+        self._console.print(Text(escape(text)))
+
+    def _draw(self) -> Group:
+        with self._lock:
+            snapshot, logs = self._snapshot, dict(self._logs)
+        if snapshot is None:
+            return Group()
+        width, height = self._console.size
+        fancy = self._console.encoding.lower().startswith("utf")
+        # The cursor's own line stays free: a picture of the full height would scroll at each redraw.
+        return Group(*frame(snapshot, logs, self._now(), width, height - 1, fancy=fancy))

@@ -1,0 +1,106 @@
+"""The view where there is no terminal: one line for each thing that happens, so that a log reads from top to bottom."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self, TextIO
+
+from orchestrator.console import escape, one_line
+from orchestrator.lifecycle import StepState
+from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
+from orchestrator.report.words import elapsed, money
+
+_KEPT_LINES = 10
+_STILL_RUNNING_S = 60.0
+_ENDINGS_WITH_LOG = frozenset({StepState.FAILED, StepState.LOST, StepState.INTERRUPTED})
+
+
+class PlainView:
+    """Writes `12:03:04 day2-3/convert-glm  running` to `out` whenever a run, phase, step or machine moves.
+
+    The last lines of a step's output follow when it fails; a step that runs on says so once a minute.
+    """
+
+    def __init__(self, out: TextIO, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._out = out
+        self._now = now
+        self._lock = threading.Lock()
+        self._said: dict[str, str] = {}
+        self._moved: dict[str, datetime] = {}
+        self._logs: dict[str, deque[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._out.flush()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Write what is new since the last update."""
+        with self._lock:
+            self._note(f"run {snapshot.run}", snapshot.state.lower(), money(snapshot.cost_usd))
+            for phase in snapshot.phases:
+                self._phase(phase)
+            for machine in snapshot.machines:
+                self._machine(machine)
+            self._out.flush()
+
+    def log(self, step: str, line: str) -> None:
+        """Keep the step's last lines, in case it fails."""
+        shown = [one_line(part)[:500] for part in line.split("\n")]
+        with self._lock:
+            self._logs.setdefault(step, deque(maxlen=_KEPT_LINES)).extend(part for part in shown if part)
+
+    def say(self, text: str) -> None:
+        """Write a line of its own."""
+        with self._lock:
+            self._write(escape(text))
+            self._out.flush()
+
+    def _phase(self, phase: PhaseView) -> None:
+        if phase.state != "PLANNED":
+            word = f"{phase.state.lower()} {phase.outcome.value}" if phase.outcome else phase.state.lower()
+            self._note(phase.name, word, one_line(phase.detail))
+        for step in phase.steps:
+            if step.state != StepState.PENDING:
+                self._step(step.name if "/" in step.name else f"{phase.name}/{step.name}", step)
+
+    def _step(self, name: str, step: StepView) -> None:
+        took = elapsed(step.started, step.ended, self._now()) if step.ended else ""
+        changed = self._note(name, step.state.lower().replace("_", " "), took, one_line(step.detail))
+        if changed and step.state in _ENDINGS_WITH_LOG:
+            for line in self._logs.pop(step.id, ()):
+                self._out.write(f"         | {line}\n")
+        elif not changed and step.state == StepState.RUNNING:
+            self._still(name, step)
+        elif step.ended:
+            self._logs.pop(step.id, None)
+
+    def _still(self, name: str, step: StepView) -> None:
+        now = self._now()
+        if (now - self._moved[name]).total_seconds() >= _STILL_RUNNING_S:
+            self._moved[name] = now
+            last = next(reversed(self._logs.get(step.id, deque())), "")
+            self._write("  ".join(filter(None, [name, f"running {elapsed(step.started, None, now)}", last])))
+
+    def _machine(self, machine: MachineView) -> None:
+        price = f"{money(machine.price_hour)}/h" if machine.price_hour is not None else ""
+        self._note(f"machine {machine.name}", machine.state.lower(), machine.what, price, one_line(machine.detail))
+
+    def _note(self, name: str, state: str, *rest: str) -> bool:
+        """Write the line if the state is another one than was said last; return whether it was."""
+        if self._said.get(name) == state:
+            return False
+        self._said[name] = state
+        self._moved[name] = self._now()
+        self._write("  ".join(filter(None, [name, state, *rest])))
+        return True
+
+    def _write(self, text: str) -> None:
+        self._out.write(f"{self._now().astimezone():%H:%M:%S} {text}\n")

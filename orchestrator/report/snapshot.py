@@ -1,0 +1,78 @@
+"""What a view shows of a run at one moment, and what every view can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from orchestrator.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step. `id` is unique in the run and what `View.log` names; `name` is shown below its phase."""
+
+    id: str
+    name: str
+    state: StepState
+    started: datetime | None = None
+    ended: datetime | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseView:
+    """One phase with its steps in order. outcome None: it has not ended."""
+
+    name: str
+    state: PhaseState
+    outcome: Outcome | None = None
+    steps: tuple[StepView, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """One machine. `what`: provider, type and place in words; price_hour None: nothing is known of its price."""
+
+    name: str
+    state: MachineState
+    what: str = ""
+    price_hour: Decimal | None = None
+    detail: str = ""
+
+    @property
+    def costs(self) -> bool:
+        """Whether it may still cost money."""
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run. cost_usd is what has accrued; budget_usd None: no cap; started None: not yet."""
+
+    run: str
+    state: RunState
+    phases: tuple[PhaseView, ...]
+    machines: tuple[MachineView, ...]
+    cost_usd: Decimal
+    budget_usd: Decimal | None = None
+    started: datetime | None = None
+
+
+class View(Protocol):
+    """Whoever looks on while a run goes on. All three may be called from any thread."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show this state of the run from now on."""
+        ...
+
+    def log(self, step: str, line: str) -> None:
+        """Take note that the step with this id printed `line`, raw, as it came from the machine."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line that a person must see now, and leave it there."""
+        ...

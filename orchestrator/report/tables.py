@@ -1,0 +1,182 @@
+"""Tables for people: deliverables, cost, and the preview of a run. They take frozen values and return renderables.
+
+At 60 columns every figure is still whole: names and sentences are folded instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.console import escape
+from orchestrator.report.words import duration, hours, money
+
+if TYPE_CHECKING:
+    from orchestrator.cost import CostReport
+    from orchestrator.plan import PhasePreview, Preview
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverableRow:
+    """One deliverable. ok None: it was not checked. `detail` may quote a machine: it is escaped."""
+
+    phase: str
+    name: str
+    ok: bool | None
+    detail: str = ""
+
+
+def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
+    """Print renderables to `out`; width None: the terminal's. Without colours where `out` is no terminal."""
+    Console(file=out, width=width, highlight=False).print(*parts, sep="\n")
+
+
+def deliverables(rows: Sequence[DeliverableRow]) -> RenderableType:
+    """Every deliverable with its mark, and how many hold."""
+    table = _table("deliverables")
+    table.add_column("", no_wrap=True)
+    table.add_column("phase", no_wrap=True)
+    table.add_column("deliverable", overflow="fold", ratio=2)
+    table.add_column("detail", overflow="fold", ratio=3, style="dim")
+    for row in rows:
+        table.add_row(_mark(row.ok), escape(row.phase), Text(escape(row.name)), Text(escape(row.detail)))
+    held = sum(row.ok is True for row in rows)
+    return Group(table, Text(f"{held} of {len(rows)} deliverables hold", style="green" if held == len(rows) else "red"))
+
+
+def costs(
+    report: CostReport, catalogue_usd: Mapping[str, Decimal], *, rehearsed: bool, steps: bool = False
+) -> RenderableType:
+    """What a run cost, beside the plan's hours and dollars and those hours at the catalogue's prices.
+
+    `catalogue_usd`: phase -> dollars of the plan's hours at list prices; a phase that is missing shows `-`.
+    `rehearsed`: times are the rehearsal's own seconds, no measure of a GPU. `steps`: a line for each step too.
+    """
+    table = _table(f"cost of {report.run}{' (rehearsed)' if rehearsed else ''}")
+    table.add_column("phase", overflow="fold", min_width=8)
+    for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for phase in report.phases:
+        planned = (hours(phase.planned_hours), money(phase.planned_usd), money(catalogue_usd.get(phase.phase)))
+        table.add_row(phase.phase, duration(phase.hours * 3600) if phase.hours else "-", money(phase.usd), *planned)
+        for step in phase.steps if steps else ():
+            table.add_row(Text(f"  {escape(step.name)}", style="dim"), duration(step.seconds), money(step.usd))
+        if steps:
+            table.add_section()
+    table.add_row("volumes", "", money(report.volumes_usd), end_section=True)
+    table.add_row("total", *_sums(report, catalogue_usd), style="bold")
+    notes = ["settled: nothing of it can change any more" if report.settled else "not settled: it may still change"]
+    if rehearsed:
+        notes.append("rehearsed: seconds and dollars are the rehearsal's, at catalogue prices; nothing was paid")
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str, ...]:
+    took = sum((phase.hours for phase in report.phases), Decimal(0)) * 3600
+    planned = sum((phase.planned_hours or Decimal(0) for phase in report.phases), Decimal(0))
+    known = [catalogue_usd[phase.phase] for phase in report.phases if phase.phase in catalogue_usd]
+    listed = sum(known, Decimal(0)) if known else None
+    return duration(took), money(report.total_usd), hours(planned), money(report.planned_usd), money(listed)
+
+
+def preview(found: Preview) -> RenderableType:
+    """What a run is expected to take: machines, then hours and dollars of the plan, estimated, and measured earlier."""
+    parts: list[RenderableType] = [_machines(found.phases), _figures(found)]
+    parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
+    if found.cpu_usd is not None:
+        words = f"with all that needs no GPU on CPU machines: {money(found.cpu_usd)}"
+        parts.append(Text(words, style="dim"))
+    parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
+    return Group(*parts)
+
+
+def claims(found: Preview) -> RenderableType:
+    """Where the plan is wrong, and the figures it expects beside what is so and what was measured."""
+    parts: list[RenderableType] = []
+    if found.notes:
+        table = _table("the plan against reality")
+        for name, ratio in (("about", 1), ("the plan says", 2), ("in fact", 3)):
+            table.add_column(name, overflow="fold", ratio=ratio)
+        for note in found.notes:
+            table.add_row(Text(note.about), Text(note.plan), Text(note.fact))
+        parts.append(table)
+    if found.expected:
+        table = _table("expected figures")
+        for name in ("what", "the plan", "in fact", "measured"):
+            table.add_column(name, overflow="fold", ratio=1)
+        for item in found.expected:
+            table.add_row(Text(item.what), Text(item.plan), Text(item.fact), Text(item.measured or "-"))
+        parts.append(table)
+    return Group(*parts)
+
+
+def _machines(phases: Iterable[PhasePreview]) -> Table:
+    table = _table("machines")
+    table.add_column("phase", no_wrap=True)
+    table.add_column("needs", overflow="fold", ratio=1)
+    table.add_column("first choice", overflow="fold", ratio=2)
+    table.add_column("$/hour", justify="right", no_wrap=True)
+    table.add_column("budget", justify="right", no_wrap=True)
+    for phase in phases:
+        table.add_row(
+            phase.phase, Text(phase.needs), Text(_choice(phase)), money(phase.price_hour), money(phase.budget_usd)
+        )
+    return table
+
+
+def _choice(phase: PhasePreview) -> str:
+    if phase.up_to_date:
+        return "up to date, as last seen"
+    if phase.takes_over:
+        return f"goes on with {phase.takes_over}'s machine"
+    if phase.offer is None:
+        return "none is sold just now"
+    nodes = f"{phase.nodes} machines: " if phase.nodes > 1 else ""
+    spot = ", interruptible" if phase.offer.spot else ""
+    return f"{nodes}{phase.offer.provider} {phase.offer.type_id} in {phase.offer.place}{spot}"
+
+
+def _figures(found: Preview) -> Table:
+    table = _table("hours and dollars")
+    table.add_column("phase", no_wrap=True)
+    for name in ("the plan", "estimated", "measured"):
+        table.add_column(name, justify="right")
+    for phase in found.phases:
+        estimate = _pair((phase.estimated_hours, phase.estimated_usd))
+        table.add_row(phase.phase, _pair(phase.planned), estimate, _pair(phase.measured))
+    table.add_row("volume", "", money(found.volume_usd), end_section=True)
+    estimate = _pair((found.estimated_hours, found.estimated_usd))
+    table.add_row("total", _pair(found.planned), estimate, _pair(found.measured), style="bold")
+    return table
+
+
+def _pair(figures: tuple[Decimal, Decimal | None] | None) -> str:
+    return f"{hours(figures[0])} {money(figures[1])}" if figures else "-"
+
+
+def _pulled_in(phase: PhasePreview) -> Iterable[str]:
+    names = [step.id for step in phase.steps if step.pulled_in and not step.done]
+    if names:
+        saves = phase.earlier_first_saves_usd
+        cheaper = f"; {money(saves)} less if their own phases run first" if saves is not None and saves > 0 else ""
+        took = f"{hours(phase.pulled_in_hours)}, {money(phase.pulled_in_usd)}"
+        yield f"{phase.phase} also runs {', '.join(names)} ({took}{cheaper})"
+
+
+def _mark(ok: bool | None) -> Text:  # noqa: FBT001 - three values that mean themselves
+    if ok is None:
+        return Text("?", style="yellow")
+    return Text("ok", style="green") if ok else Text("NO", style="bold red")
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )

@@ -1,0 +1,39 @@
+"""Times and money in few characters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+
+def duration(seconds: float | Decimal) -> str:
+    """`0.4s`, `12s`, `4m 12s`, `1h 03m`, `2d 04h`: two units at most."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def money(usd: Decimal | None) -> str:
+    """`$12.34`; below ten cents with more digits, since a rehearsal costs far less than a cent; `-` for None."""
+    if usd is None:
+        return "-"
+    return f"${usd:.2f}" if usd == 0 or abs(usd) >= Decimal("0.1") else f"${usd:.5f}"
+
+
+def hours(value: Decimal | None) -> str:
+    """`24.0h`, `0.03h`; `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}h" if value == 0 or value >= Decimal("0.95") else f"{value:.2f}h"
+
+
+def elapsed(started: datetime | None, ended: datetime | None, now: datetime) -> str:
+    """How long something took, or has taken so far; empty when it never began."""
+    return duration(max(((ended or now) - started).total_seconds(), 0.0)) if started else ""
