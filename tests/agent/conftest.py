@@ -35,10 +35,13 @@ class Machine:
             "GPUPLAN_PATH_FIRST": str(self.bin),
         }
 
+    @property
+    def agent(self) -> list[str]:
+        """The argument list that runs the agent once."""
+        return [PYTHON, str(AGENT / "agent.py")]
+
     def begin(self, op: str, **facts: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [PYTHON, str(AGENT / "agent.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env
-        )
+        process = subprocess.Popen(self.agent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env)
         assert process.stdin is not None
         process.stdin.write(json.dumps({"op": op, "workspace": str(self.workspace), **facts}).encode())
         process.stdin.close()

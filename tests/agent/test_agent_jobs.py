@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -262,3 +264,23 @@ def test_bad_requests_are_answered(machine: Machine):
     for facts in ({"op": "nothing"}, {"op": "start"}, {"op": "lease", "name": 3}, {"op": "files", "root": "x"}):
         reply = machine.ask(**facts)
         assert (reply["ok"], reply["code"]) == (False, "bad_request"), reply
+
+
+def test_a_full_disk_does_not_hide_how_a_job_ended(machine: Machine):
+    """A job that fills the disk which its own files are on still has its log's beginning and its exit code."""
+    inside = f"mount -t tmpfs -o size=3m none {shlex.quote(str(machine.home))} && {shlex.join(machine.agent)}"
+    namespace = ["unshare", "--mount", "bash", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, inside], input=b"{}", check=False).returncode:
+        pytest.skip("this user cannot mount a small file system")
+    fill = 'echo begun; head -c 9000000 /dev/zero > "$HOME/fill"; yes | head -c 100000; exit 5'
+    facts = {"job": "job", "cwd": "/", "env": {}, "secrets": {}, "timeout_s": 60, "workspace": str(machine.workspace)}
+    start, watch = ({"op": op, **facts, "command": f"set +e; {fill}", "offset": 0} for op in ("start", "watch"))
+    requests = " && ".join(f"{shlex.join(machine.agent)} <<< {shlex.quote(json.dumps(r))}" for r in (start, watch))
+    script = inside.partition(" && ")[0] + f" && {requests}"
+    done = subprocess.run([*namespace, script], capture_output=True, env=machine.env, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[0] == {"ok": True, "state": "running"}
+    assert (lines[-1]["end"]["exit"], lines[-1]["end"]["lost"]) == (5, False)
+    log = "".join(line.get("log", "") for line in lines)
+    assert log.startswith("begun\n")
+    assert "No space left" in log
