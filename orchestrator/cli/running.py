@@ -103,7 +103,9 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
     resolved = resolve(plan, asked)
     name = home.new_run()
     folder = home.run_folder(name)
-    cloud = str((wishes.cloud or folder / "rehearsal").absolute()) if wishes.dry_run else ""
+    kept = os.environ.get("GPUPLAN_REHEARSAL", "") if wishes.dry_run else ""
+    place = Path(kept).parent if kept else wishes.cloud or folder / "rehearsal"
+    cloud = str(place.resolve()) if wishes.dry_run else ""
     stores = wishes.stores or plan.settings.stores
     if wishes.dry_run and not stores and any(p.phase.artifacts for p in resolved):
         stores = ("s3://gpuplan-rehearsal/artifacts",)
@@ -120,8 +122,8 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         force=wishes.force,
         dry_run=wishes.dry_run,
         cloud=cloud,
-        keep_cloud=wishes.cloud is not None or bool(os.environ.get("GPUPLAN_REHEARSAL")),
-        rehearsal=os.environ.get("GPUPLAN_REHEARSAL", "") if wishes.dry_run else "",
+        keep_cloud=wishes.cloud is not None or bool(kept),
+        rehearsal=kept,
         faults=wishes.faults,
         ssh_host=wishes.ssh_host,
         stores=stores,

@@ -1,0 +1,23 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tool import Tool
+
+from orchestrator.rehearsal import client
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Tool]:
+    """A home and a cloud of its own; the cloud is ended with the test, whatever happened."""
+    cloud = client.start(tmp_path / "cloud", idle_minutes=5)
+    home = tmp_path / "home"
+    home.mkdir()
+    try:
+        yield Tool(home, cloud)
+    finally:
+        cloud.stop()

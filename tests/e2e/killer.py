@@ -1,0 +1,31 @@
+"""gpuplan that kills itself with SIGKILL at a recorded effect: `killer.py [after:]NAME ARGS...`."""
+
+import os
+import signal
+import sys
+
+from orchestrator.cli import main
+from orchestrator.engine import durable
+
+where, sys.argv = sys.argv[1], ["gpuplan", *sys.argv[2:]]
+after, name = where.startswith("after:"), where.removeprefix("after:")
+record = durable._Workflows.record
+
+
+def killing(self, effect, body):
+    """Die in the middle of the effect (before its record is written), or right after it was recorded."""
+    if effect.split(" ")[0] != name:
+        return record(self, effect, body)
+    if after:
+        record(self, effect, body)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying():
+        body()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return record(self, effect, dying)
+
+
+durable._Workflows.record = killing
+main()

@@ -1,0 +1,87 @@
+"""`kill -9` of the controller at a recorded effect, in its middle and right after it; then resume, or down."""
+
+from __future__ import annotations
+
+import pytest
+from tool import KILL, PLANS, Tool, until
+
+SAVING = ("run", "all", "--plan", str(PLANS / "saving"), "--dry-run", "--yes")
+SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
+
+QUICK = ["create-1.0.0", "after:wait-1.0.0", "run-1", "after:verify", "upload", "end-machines"]
+ALL = [
+    "begin", "provision", "volume", "after:volume", "provision-1", "take-over-1", "offers-1", "nodes-1", "name-1.0.0",
+    "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1", "steps-1", "needs", "up-to-date",
+    "after:run-1", "verify", "end", "collect", "manifest", "after:upload", "put-manifest", "pull", "check", "tear-down",
+    "after:end-machines", "end-volume", "settle", "done",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("effect", [*QUICK, *(pytest.param(e, marks=pytest.mark.faults) for e in ALL)])
+def test_resume_goes_on_where_a_killed_run_was(tool: Tool, effect: str):
+    """Done after resume; no machine was created twice, no finished step ran twice, nothing is left."""
+    process = tool.start(*SAVING, killed_at=effect)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -KILL, output
+    resumed = tool.run("resume", "--yes", timeout=180)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert len(tool.creates()) == 1
+    (log,) = tool.home.glob("runs/*/logs/only/count.log")
+    ran = log.read_text().split("\n")
+    finished_once = "after:run-1" != effect
+    assert ran.count("end of second") == 1, "a finished step ran again" if finished_once else ran
+    assert ran.count("first") == 1
+    assert tool.cloud.alive()["machines"] == []
+    assert tool.status()["outcome"] == "succeeded"
+
+
+def test_down_ends_what_a_killed_run_left(tool: Tool):
+    """After kill -9, `down` ends the machine without the engine, and the run counts as interrupted."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    process.kill()
+    process.communicate(timeout=30)
+    assert tool.cloud.alive()["machines"] != []
+    done = tool.run("down", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "nothing is running" in done.stdout
+    assert tool.cloud.alive()["machines"] == []
+    document = tool.status()
+    assert (document["state"], document["outcome"]) == ("DONE", "interrupted")
+
+
+def test_down_ends_a_living_run_from_outside(tool: Tool):
+    """`down` in another terminal stops the run as Ctrl-C does: its process ends with 6."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    done = tool.run("down", timeout=120)
+    assert done.returncode == 0, done.stderr
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 6, output
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_an_ended_run_is_resumed_as_its_second(tool: Tool):
+    """Resuming an interrupted run starts RUN.2 on the same plan; what is done on the volume is not done again."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    assert tool.run("down", timeout=120).returncode == 0
+    process.communicate(timeout=60)
+    second = tool.start("resume", "--yes")
+    until(lambda: tool.rows("select 1 from gpuplan_runs where id like '%.2'"))
+    until(lambda: tool.rows("select 1 from gpuplan_steps where run like '%.2' and id = 'only/quick' and state = 'UP_TO_DATE'"))
+    assert tool.run("down", timeout=120).returncode == 0
+    second.communicate(timeout=60)
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_two_processes_do_not_drive_one_run(tool: Tool):
+    """A resume beside a living run refuses: exit code 2, and the run goes on."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    beside = tool.run("resume", "--yes")
+    assert beside.returncode == 2
+    assert "another process" in beside.stderr
+    assert process.poll() is None
+    assert tool.run("down", timeout=120).returncode == 0
+    process.communicate(timeout=60)
