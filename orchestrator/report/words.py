@@ -24,7 +24,9 @@ def money(usd: Decimal | None) -> str:
     """`$12.34`; below ten cents with more digits, since a rehearsal costs far less than a cent; `-` for None."""
     if usd is None:
         return "-"
-    return f"${usd:.2f}" if usd == 0 or abs(usd) >= Decimal("0.1") else f"${usd:.5f}"
+    amount = abs(usd)
+    digits = 2 if amount == 0 or amount >= Decimal("0.1") else 5
+    return f"{'-' if usd < 0 else ''}${amount:.{digits}f}"
 
 
 def hours(value: Decimal | None) -> str:
