@@ -31,6 +31,7 @@ def reference_model(path: Path) -> Model:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # transformers' shared expert of width 0
 @pytest.mark.parametrize("name", CASES)
 def test_f32_logits_equal_transformers(name: str, tmp_path: Path):
     """A prompt read at once gives transformers' logits within 1e-4 at every position, by either implementation."""
