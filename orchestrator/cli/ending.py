@@ -45,8 +45,9 @@ def down(
         bool, typer.Option("--volumes", help="Delete the run's volumes too, with what is on them.")
     ] = False,
 ) -> None:
-    """End whatever a run left: its machines, and with --volumes its volumes. Works beside a living or a dead process."""
+    """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
     from orchestrator.ledger import tables
+    from orchestrator.lifecycle import ENDED
     from orchestrator.runner import end_run
 
     home, ledger = open_home()
@@ -56,7 +57,7 @@ def down(
     while time.monotonic() < give_up:
         with home.lock(spec.run) as mine:
             if mine:
-                left = end_run(home, spec, volumes=volumes or spec.dry_run)
+                left = end_run(home, spec, volumes=volumes)
                 break
         time.sleep(0.5)
     else:
@@ -66,3 +67,7 @@ def down(
             "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"
         )
     typer.echo(f"{spec.run}: nothing is running")
+    for volume in ledger.all(tables.volumes, run=spec.run):
+        if volume["state"] not in ENDED:
+            day = float(volume["price_hour"]) * 24
+            typer.echo(f"kept: {volume['name']}, ${day:.2f} a day (gpuplan down {spec.run} --volumes deletes it)")
