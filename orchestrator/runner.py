@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator.engine import accounting
 from orchestrator.engine.context import now
@@ -19,26 +19,12 @@ from orchestrator.home import Home
 from orchestrator.ledger import Ledger, tables
 from orchestrator.lifecycle import ENDED, Outcome, PhaseState, RunState, StepState
 from orchestrator.plan import resolve
+from orchestrator.report.snapshot import View
+from orchestrator.report.views import snapshot
 from orchestrator.session import Session, open_session
 
 TICK_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class View(Protocol):
-    """Whoever looks on while a run goes on."""
-
-    def update(self, ledger: Ledger, run: str) -> None:
-        """Look at the ledger again."""
-        ...
-
-    def log(self, step: str, text: str) -> None:
-        """A step has printed something."""
-        ...
-
-    def say(self, text: str) -> None:
-        """A line that a person must see now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +70,7 @@ def drive(home: Home, spec: RunSpec, view: View) -> Result:
                 remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
             )
         session = open_session(home, spec, view.log)
+        session.context.ledger.change(tables.runs, {"id": spec.run}, stop="")  # what stopped it before does so no more
         try:
             return _drive(session, spec, view, folder / "debug.log")
         finally:
@@ -111,10 +98,10 @@ def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Resu
         watch.start()
         worker.start()
         while worker.is_alive():
-            view.update(context.ledger, spec.run)
+            view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
             worker.join(TICK_S)
         watch.end()
-        view.update(context.ledger, spec.run)
+        view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
         durable.close()
     if "error" in ended:
         return _broken(context.ledger, spec.run, ended["error"])

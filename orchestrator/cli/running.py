@@ -173,7 +173,7 @@ def drive(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
     from orchestrator import runner
     from orchestrator.report.views import open_view
 
-    with open_view(home.run_folder(spec.run), spec, err=json) as view:
+    with open_view(err=json) as view:
         result = runner.drive(home, spec, view)
     show_end(home, ledger, spec, json=json)
     if result.left:

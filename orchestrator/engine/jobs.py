@@ -20,10 +20,12 @@ GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 class StepLog:
     """A step's log at home: what was copied so far, and from which offset the machine's log goes on."""
 
-    def __init__(self, context: Context, phase: str, step: str, suffix: str = "") -> None:
+    def __init__(self, context: Context, phase: str, step: str, node: int = 0) -> None:
+        """`step` is a step's id: PHASE/STEP."""
         folder = context.folder / "logs" / phase
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{step.replace('/', '.')}{suffix}.log"
+        name = step.removeprefix(f"{phase}/").replace("/", ".")
+        self.path = folder / f"{name}{f'.{node}' if node else ''}.log"
         self._offset_file = self.path.with_suffix(".offset")
         self._context, self._step = context, step
         self._lock = threading.Lock()

@@ -273,8 +273,7 @@ class Steps:
         return f"{plain(self._context.run)}.{plain(phase)}.{run.id.replace('/', '.')}.{attempt}.{number}"
 
     def _log(self, phase: str, run: StepRun, node: int) -> jobs.StepLog:
-        name = run.step.name if run.phase == phase else run.id
-        return jobs.StepLog(self._context, phase, name, f".{node}" if node else "")
+        return jobs.StepLog(self._context, phase, run.id, node)
 
     def _command(self, agent: Agent, workspace: str, run: StepRun, command: str) -> str:
         """What the shell runs: the step's own command, or that of a built-in."""

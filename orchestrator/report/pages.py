@@ -1,18 +1,116 @@
-"""temporary pages"""
-import json, sys
+"""What the commands show a person: previews, the status, the bill, and the end of a run."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.console import escape, one_line
+from orchestrator.ledger import Ledger, tables
+from orchestrator.lifecycle import ENDED, Outcome, StepState
 from orchestrator.report import documents
+from orchestrator.report import tables as drawn
+from orchestrator.report.words import duration, money
 
-def preview(p, spec, *, err):
-    out = sys.stderr if err else sys.stdout
-    for ph in p.phases:
-        print(ph.phase, ph.needs, ph.offer and ph.offer.type_id, ph.price_hour, ph.planned, ph.estimated_hours, ph.estimated_usd, file=out)
-    print(p.estimated_usd, spec.provider, spec.place, file=out)
+if TYPE_CHECKING:
+    from orchestrator.cost import CostReport
+    from orchestrator.engine.spec import RunSpec
+    from orchestrator.model import Plan
+    from orchestrator.plan.preview import Preview
 
-def end(ledger, spec, folder, *, err):
+MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
+
+
+def preview(found: Preview, spec: RunSpec, *, err: bool) -> None:
+    """What a run is about to do, shown before the question."""
     out = sys.stderr if err else sys.stdout
-    d = documents.status(ledger, spec.run)
-    for p in d["phases"]:
-        for x in p["deliverables"]:
-            print(p["phase"], "OK " if x["ok"] else "BAD", x["name"], x["detail"], file=out)
-    print(json.dumps(documents.bill(ledger, spec.run, spec.plan).document(), indent=1), file=out)
-status = bill = None
+    where = (
+        "a rehearsal on this computer"
+        if spec.dry_run
+        else f"{spec.provider}{f' in {spec.place}' if spec.place else ''}"
+    )
+    drawn.show(f"run {spec.run}: {where}", drawn.preview(found), out=out)
+
+
+def plan(loaded: Plan, found: Preview, source: str) -> None:
+    """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
+    drawn.show(f"plan {loaded.name}; prices: {source}", drawn.preview(found), drawn.claims(found), out=sys.stdout)
+
+
+def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
+    """The cost of a run, with a line for each step."""
+    shown = drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.dry_run, steps=True)
+    drawn.show(shown, out=sys.stdout)
+
+
+def status(ledger: Ledger, spec: RunSpec) -> None:
+    """Where a run is, as text."""
+    found = documents.status(ledger, spec.run)
+    say = sys.stdout.write
+    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
+    for phase in found["phases"]:
+        say(f"\n{phase['phase']}  {phase['state'].lower()}\n")
+        for step in phase["steps"]:
+            mark = MARKS.get(StepState(step["state"]), "..")
+            took = duration(step["seconds"]) if step["seconds"] else ""
+            say(f"  {mark}  {step['name']}  {step['state'].lower().replace('_', ' ')}  {took}".rstrip() + "\n")
+        for answer in phase["deliverables"]:
+            say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
+    say("\n")
+    for machine in found["machines"]:
+        say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
+    for volume in found["volumes"]:
+        say(f"volume {volume['name']}  {volume['state'].lower()}\n")
+
+
+def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
+    """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
+    out = sys.stderr if err else sys.stdout
+    rows = [
+        drawn.DeliverableRow(str(d["phase"]), str(d["name"]), bool(d["ok"]), one_line(str(d["detail"])))
+        for phase in ledger.all(tables.phases, run=spec.run)
+        for d in ledger.all(tables.deliverables, run=spec.run, phase=phase["name"])
+    ]
+    if rows:
+        drawn.show(drawn.deliverables(rows), out=out)
+    report = documents.bill(ledger, spec.run, spec.plan)
+    drawn.show(drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.dry_run), out=out)
+    for line in _last_words(ledger, spec, folder):
+        out.write(line + "\n")
+
+
+def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
+    lines = []
+    for phase in spec.plan.phases:
+        if phase.name in spec.asked and phase.pull_to:
+            home = (Path(spec.pull_root) / phase.pull_to).resolve()
+            if home.exists():
+                lines.append(f"pulled files: {home}")
+    for volume in ledger.all(tables.volumes, run=spec.run):
+        if volume["state"] not in ENDED:
+            day = Decimal(volume["price_hour"]) * 24
+            lines.append(
+                f"kept: volume {volume['name']}, {money(day)} a day (gpuplan down {spec.run} --volumes deletes it)"
+            )
+    run = ledger.one(tables.runs, id=spec.run)
+    ended = ledger.all(tables.phases, run=spec.run)
+    lines += [f"\n{p['name']} {p['outcome']}: {escape(str(p['error']))}" for p in ended if p["error"]]
+    if run["outcome"] not in (None, str(Outcome.SUCCEEDED)):
+        lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
+    lines.append(f"\n{spec.run}: {run['outcome'] or str(run['state']).lower()}")
+    return lines
+
+
+def catalogue(ledger: Ledger, spec: RunSpec) -> dict[str, Decimal]:
+    """Phase -> the plan's hours at the list prices of the machines that it really had."""
+    found = {}
+    for phase in spec.plan.phases:
+        rows = [r for r in ledger.all(tables.machines, run=spec.run, phase=phase.name) if r["provider_id"]]
+        held = {c["machine"] for c in ledger.all(tables.charges, run=spec.run, phase=phase.name)}
+        rows = rows or [r for r in ledger.all(tables.machines, run=spec.run) if r["name"] in held]
+        if phase.planned and rows:
+            per_node = {r["node"]: Decimal(r["price_hour"]) for r in rows}
+            found[phase.name] = phase.planned.hours * sum(per_node.values())
+    return found
