@@ -35,7 +35,7 @@ class DeliverableRow:
 
 def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
     """Print renderables to `out`; width None: the terminal's. Without colours where `out` is no terminal."""
-    Console(file=out, width=width, highlight=False).print(*parts, sep="\n")
+    Console(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
 
 
 def deliverables(rows: Sequence[DeliverableRow]) -> RenderableType:

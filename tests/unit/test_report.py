@@ -328,6 +328,15 @@ def test_deliverables_table_counts_and_escapes(width: int) -> None:
     assert "\x1b" not in text
 
 
+def test_names_are_never_taken_as_markup() -> None:
+    """A plain text and a phase's name with brackets or colons are printed as they are."""
+    row = tables.DeliverableRow("[red]d1", ":warning:", True)
+    text = _printed("run [bold]r1[/bold] :smile:", tables.deliverables([row]), width=80)
+    assert "run [bold]r1[/bold] :smile:" in text
+    assert "[red]d1" in text
+    assert ":warning:" in text
+
+
 def _preview() -> Preview:
     offer = Offer("runpod", "NVIDIA A100 80GB PCIe", "A100-80GB", 2, 80, Decimal("3.58"), "EU-RO-1")
     phase = PhasePreview(
