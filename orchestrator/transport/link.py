@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,10 @@ class HostKeyStore(Protocol):
         ...
 
 
+class ChannelRefused(Exception):
+    """The server lives and opens no further channel on this connection."""
+
+
 class Link:
     """An open connection with at most CHANNELS channels. Thread-safe; once it is lost it stays lost."""
 
@@ -55,7 +60,8 @@ class Link:
     ) -> None:
         """Connect. ConnectionLost: nobody answers, or not as SSH; HostKeyChanged: another key than at first contact."""
         self.address = address
-        self.in_use = 0  # guarded by whoever hands out the channels
+        self.in_use = 0  # guarded by whoever hands out the channels, as is the next
+        self.capacity = CHANNELS  # less where the server has shown that it allows less
         self._ping_every_s, self._ping_limit_s = ping_every_s, ping_limit_s
         self._closed = threading.Event()
         self._connection = _connect(address, key_file, known)
@@ -69,8 +75,17 @@ class Link:
         return not self._closed.is_set() and self.transport.is_active()
 
     def session(self, command: str) -> paramiko.Channel:
-        """Open a channel and start a command on it. Raises paramiko's and the socket's errors."""
-        channel = self.transport.open_session(timeout=CHANNEL_S)
+        """Open a channel and start a command on it. ChannelRefused, or paramiko's and the socket's errors."""
+        import paramiko
+
+        began = time.monotonic()
+        try:
+            channel = self.transport.open_session(timeout=CHANNEL_S)
+        except paramiko.SSHException as error:
+            # Of several refusals at once paramiko tells only one thread the reason, so the reason is not looked at.
+            if self.alive and time.monotonic() - began < CHANNEL_S:
+                raise ChannelRefused(str(error)) from error
+            raise
         with self._bounded(CHANNEL_S):  # exec_command itself would wait for ever
             channel.exec_command(command)
         return channel

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator import commands
 from orchestrator.errors import ConnectionLost
 from orchestrator.ports import Address, CommandResult
-from orchestrator.transport.link import CHANNELS, PING_EVERY_S, PING_LIMIT_S, HostKeyStore, Link
+from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
 
 if TYPE_CHECKING:
     import paramiko
@@ -24,6 +24,7 @@ STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
 EXIT_S = 10.0  # between the end of the output and the exit code
 DYING_S = 0.5  # how long a lost connection takes from closing its channels to being inactive
 INLINE_STDIN = 1 << 16  # as much as always fits into a channel's window: sent without a thread
+MOST_REFUSALS = 5  # of a channel, each on another connection
 SIGNALLED = -1
 
 
@@ -121,24 +122,26 @@ class SshTransport:
             self._give_back(link)
 
     def _open(self, command: str) -> tuple[Link, paramiko.Channel]:
-        """Start a command. A connection that turns out to be dead before the command is sent is replaced once."""
+        """Start a command. A connection that is dead or full before the command is sent is replaced."""
         import paramiko
 
-        link = self._take()
-        try:
-            return link, link.session(command)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            self._give_back(link)
-            link.close()
-            if isinstance(error, paramiko.ChannelException):
-                raise ConnectionLost(f"{link.address} refuses a channel: {error}") from error
-        link = self._take()
-        try:
-            return link, link.session(command)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            self._give_back(link)
-            link.close()
-            raise ConnectionLost(f"{link.address} does not start a command: {error or type(error).__name__}") from error
+        refused = dead = 0
+        cause: Exception
+        while True:
+            link = self._take()
+            try:
+                return link, link.session(command)
+            except ChannelRefused as error:  # this server allows fewer channels: those that are open go on
+                self._give_back(link, full=True)
+                refused, cause = refused + 1, error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                self._give_back(link)
+                link.close()
+                dead, cause = dead + 1, error
+            if dead > 1 or refused > MOST_REFUSALS:
+                raise ConnectionLost(
+                    f"{link.address} does not start a command: {cause or type(cause).__name__}"
+                ) from cause
 
     def _take(self) -> Link:
         """A place on a connection, on a new one if all are full."""
@@ -167,16 +170,19 @@ class SshTransport:
                 raise ConnectionLost("the connection was closed")
             dead = [link for link in self._links if not link.alive]
             self._links = [link for link in self._links if link.alive]
-            free = next((link for link in self._links if link.in_use < CHANNELS), None)
+            free = next((link for link in self._links if link.in_use < link.capacity), None)
             if free:
                 free.in_use += 1
         for link in dead:
             link.close()
         return free
 
-    def _give_back(self, link: Link) -> None:
+    def _give_back(self, link: Link, *, full: bool = False) -> None:
+        """A place is free again; `full`: it never was one."""
         with self._lock:
             link.in_use -= 1
+            if full:
+                link.capacity = max(1, link.in_use)
 
     # --- data ---
 

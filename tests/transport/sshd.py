@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +79,11 @@ def _content(file: Path) -> bytes:
 
 
 @contextmanager
-def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, port: int = 0) -> Iterator[Sshd]:
-    """Run a server with its own host key; `env` is added to what its sessions see. Skips where there is no sshd."""
+def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, options: Sequence[str] = ()) -> Iterator[Sshd]:
+    """Run a server with its own host key; `env` is added to what its sessions see, `options` to its configuration.
+
+    Skips the test where there is no sshd.
+    """
     program = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ['PATH']}")
     if program is None:
         pytest.skip("there is no OpenSSH server on this machine")
@@ -93,10 +96,10 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, port: int
     public = keys.ensure_key_pair(folder / "client")
     (folder / "authorized_keys").write_text(public + "\n")
     keys.ensure_key_pair(folder / "host")
-    port = port or _free_port()
+    port = _free_port()
     address = Address("127.0.0.1", port, getpass.getuser())
     shown = {"HOME": str(home), "WORKSPACE": str(workspace), **(env or {})}
-    (folder / "config").write_text(_config(folder, port, shown))
+    (folder / "config").write_text("\n".join([*_config(folder, port, shown), *options, ""]))
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stdout=log, stderr=log)
     sshd = Sshd(address, keys.key_file(folder / "client"), home, workspace, server.pid, folder)
@@ -111,8 +114,8 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, port: int
             _kill(left)
 
 
-def _config(folder: Path, port: int, env: Mapping[str, str]) -> str:
-    lines = [
+def _config(folder: Path, port: int, env: Mapping[str, str]) -> list[str]:
+    return [
         f"ListenAddress 127.0.0.1:{port}",
         f"HostKey {_quoted(str(keys.key_file(folder / 'host')))}",
         f"AuthorizedKeysFile {_quoted(str(folder / 'authorized_keys'))}",
@@ -125,7 +128,6 @@ def _config(folder: Path, port: int, env: Mapping[str, str]) -> str:
         "Subsystem sftp internal-sftp",
         "SetEnv " + " ".join(_quoted(f"{name}={text}") for name, text in env.items()),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:

@@ -142,6 +142,25 @@ def test_twenty_commands_at_once_keep_within_the_servers_limit(transport: SshTra
     assert results == [0] * 20
 
 
+def test_a_server_that_allows_fewer_channels(tmp_path: Path):
+    """Where the server refuses a channel, another connection is made, and what runs on the first goes on."""
+    with private_sshd(tmp_path, options=["MaxSessions 2"]) as server:
+        transport = SshTransport(server.address, server.key_file, Known())
+        results: list[int] = []
+        wait = f"while [ ! -e {server.home}/go ]; do sleep 0.1; done"
+        threads = [threading.Thread(target=lambda: results.append(transport.run(wait).exit)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        while sum(b"go ]" in line for line in server.command_lines()) < 5 and time.monotonic() - began < 30:
+            time.sleep(0.05)
+        (server.home / "go").touch()
+        for thread in threads:
+            thread.join()
+        assert results == [0] * 5
+        transport.close()
+
+
 def test_a_cut_is_noticed_and_the_next_call_reconnects(transport: SshTransport, server: Sshd):
     """A cut ends what runs with ConnectionLost; the next call connects again, as fast as before."""
     assert transport.run("true").exit == 0
