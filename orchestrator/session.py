@@ -95,6 +95,8 @@ def open_rehearsal(spec: RunSpec) -> Rehearsal:
     """The run's cloud: somebody else's (GPUPLAN_REHEARSAL), the one still alive in its folder, or a new one there."""
     from orchestrator.rehearsal import client
 
+    for name in ("NO_PROXY", "no_proxy"):  # whatever proxy the user has: nothing of a rehearsal leaves this computer
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
     if spec.rehearsal:
         return client.attach(Path(spec.rehearsal))
     return client.start(Path(spec.cloud), faults=list(spec.faults))

@@ -113,6 +113,8 @@ def _market(
         cpu=_cheapest_cpu(provider, choice.place),
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),
+        rates=history.rates(ledger, plan),
+        metrics=history.metrics(ledger),
         done=done,
         stores=stores,
     )
@@ -164,6 +166,8 @@ def foresee(
         cpu=prices.cpu_offer(),
         volume_price_hour=prices.volume_hour(max(sizes)) if sizes else Decimal(0),
         earlier=history.earlier(ledger, plan),
+        rates=history.rates(ledger, plan),
+        metrics=history.metrics(ledger),
         stores=1,
     )
     return Foresight(preview(plan, phases, market), f"{prices.provider}'s list of {prices.read_on}: no key is set")

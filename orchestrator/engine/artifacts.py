@@ -42,6 +42,14 @@ class Uploads:
         if there and there.bytes == size and there.sha256 == sha256:
             self._note(store, file, "VERIFIED")
             return "already there"
+        try:
+            return self._upload(store, agent, workspace, file)
+        except FileNotFoundError:  # the store has forgotten the upload that an earlier try began
+            self._token_file(store, name).unlink(missing_ok=True)
+            return self._upload(store, agent, workspace, file)
+
+    def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
+        name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
         upload = self._begin(store, name, size, sha256)
         sums = agent.checksums(f"{workspace}/{name}", upload.part_bytes)
         if sums.bytes != size or sums.sha256 != sha256:

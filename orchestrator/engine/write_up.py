@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from orchestrator.engine.context import Context
-from orchestrator.ledger import tables
+from orchestrator.ledger import Row, tables
 from orchestrator.model import Step
+
+SAMPLED = frozenset({"gpu_memory_percent", "gpu_memory_mib", "gpu_utilisation", "disk_free_mib_min"})
+TOLD = frozenset({"gpu_memory_percent", "gpu_memory_mib"})  # of what was only sampled beside it
 
 
 def render(context: Context, step: Step) -> str:
     """The step's text, then a table of every measured figure. No figure that was not measured is in it."""
-    rows = sorted(context.ledger.all(tables.metrics, run=context.run), key=lambda r: (r["step"], r["name"]))
+    found = context.ledger.all(tables.metrics, run=context.run)
+    measured = {r["step"] for r in found if r["name"] not in SAMPLED}  # steps that measure something on purpose
+    rows = sorted((r for r in found if _shown(r, measured)), key=lambda r: (r["step"], r["name"]))
     lines = [step.text.rstrip(), "", "### Measured", ""]
     if not rows:
         lines.append("Nothing was measured.")
@@ -19,3 +24,7 @@ def render(context: Context, step: Step) -> str:
     if context.spec.dry_run:
         lines += ["", "These are figures of a rehearsal with tiny stand-in models, not of a GPU."]
     return "\n".join(lines) + "\n"
+
+
+def _shown(row: Row, measured: set[str]) -> bool:
+    return row["step"] in measured and (row["name"] not in SAMPLED or row["name"] in TOLD)

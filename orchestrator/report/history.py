@@ -6,8 +6,9 @@ import time
 from decimal import Decimal
 
 from orchestrator.ledger import Ledger, tables
-from orchestrator.lifecycle import Outcome
+from orchestrator.lifecycle import Outcome, StepState
 from orchestrator.model import Plan
+from orchestrator.plan import measured_rates
 from orchestrator.report import documents
 
 
@@ -22,6 +23,26 @@ def earlier(ledger: Ledger, plan: Plan) -> dict[str, tuple[Decimal, Decimal]]:
         for phase in documents.bill(ledger, str(run["id"]), plan).phases:
             found[phase.phase] = (phase.hours, phase.usd)
     return found
+
+
+def rates(ledger: Ledger, plan: Plan) -> dict[str, float]:
+    """Rate name -> MB/s that the steps of earlier real runs moved their bytes at."""
+    spans = {
+        str(s["id"]): (float(s["started_at"]), float(s["ended_at"]))
+        for run in ledger.all(tables.runs, dry_run=0)
+        for s in ledger.all(tables.steps, run=run["id"], state=str(StepState.DONE))
+        if s["started_at"] and s["ended_at"]
+    }
+    return measured_rates(plan, spans)
+
+
+def metrics(ledger: Ledger) -> dict[tuple[str, str], tuple[Decimal, str]]:
+    """(step id, figure) -> value and machine, as the last real run measured it."""
+    return {
+        (str(m["step"]), str(m["name"])): (Decimal(str(m["value"])), str(m["measured_on"]))
+        for run in ledger.all(tables.runs, dry_run=0)
+        for m in ledger.all(tables.metrics, run=run["id"])
+    }
 
 
 def as_text(moment: float) -> str:

@@ -140,7 +140,8 @@ def _choice(phase: PhasePreview) -> str:
         return "none is sold just now"
     nodes = f"{phase.nodes} machines: " if phase.nodes > 1 else ""
     spot = ", interruptible" if phase.offer.spot else ""
-    return f"{nodes}{phase.offer.provider} {phase.offer.type_id} in {phase.offer.place}{spot}"
+    place = f" in {phase.offer.place}" if phase.offer.place else ""
+    return f"{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}"
 
 
 def _figures(found: Preview) -> Table:
