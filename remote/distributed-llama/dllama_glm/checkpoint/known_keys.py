@@ -34,5 +34,5 @@ GLM4_MOE = COMMON | {
     "n_routed_experts", "num_experts", "num_local_experts", "num_experts_per_tok", "n_shared_experts", "n_group",
     "topk_group", "norm_topk_prob", "routed_scaling_factor", "first_k_dense_replace", "moe_intermediate_size",
     "use_qk_norm", "num_nextn_predict_layers", "scoring_func", "topk_method", "moe_layer_freq", "ep_size",
-    "aux_loss_alpha", "seq_aux",
+    "aux_loss_alpha", "seq_aux", "load_balance_coeff", "use_grouped_mm",
 }  # fmt: skip
