@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.ports import Address
 from orchestrator.secret import Secret
@@ -43,11 +43,6 @@ def command(*words: str | Secret | Shell) -> Command:
     return Command(" ".join(_text(word) for word in words), " ".join(_shown(word) for word in words))
 
 
-def chain(*commands: Command) -> Command:
-    """Commands that run one after the other for as long as each succeeds."""
-    return Command(" && ".join(c.text for c in commands), " && ".join(c.shown for c in commands))
-
-
 def _text(word: str | Secret | Shell) -> str:
     if isinstance(word, Shell):
         return word.text
@@ -60,11 +55,11 @@ def _shown(word: str | Secret | Shell) -> str:
 
 _NO_PYTHON = 'echo "there is no Python on this machine" >&2; exit 127'
 _FIND_PYTHON = f'python="$(command -v python3 || command -v python)" || {{ {_NO_PYTHON}; }}'
-_AGENT_PARENT = '"$HOME"/.gpuplan'
+_AGENTS = '"$HOME"/.gpuplan'
 
 
 def _agent_folder(digest: str) -> str:
-    return f"{_AGENT_PARENT}/agent-{digest}"
+    return f"{_AGENTS}/agent-{digest}"
 
 
 def call_agent(digest: str) -> Command:
@@ -78,29 +73,42 @@ def install_agent(digest: str) -> Command:
     """Unpack the agent's tar from standard input. Whole or not at all; one that is there is left alone."""
     folder = _agent_folder(digest)
     there = f"if [ -e {folder}/__main__.py ]; then cat >/dev/null; exit 0; fi"
-    return command(Shell(f"{there}; umask 077; {_unpack(_AGENT_PARENT, folder)}"))
+    return command(Shell(f"{there}; umask 077; {_unpack(Shell(_AGENTS), Shell(folder))}"))
 
 
 def unpack_payload(folder: str) -> Command:
     """Unpack the payload's tar from standard input as `folder` (absolute), whole or not at all."""
-    return command(Shell(_unpack(shlex.quote(str(Path(folder).parent)), shlex.quote(folder))))
+    return command(Shell(_unpack(str(PurePosixPath(folder).parent), folder)))
 
 
-def _unpack(parent: str, target: str) -> str:
-    """Shell text; both are quoted already. The rename, unlike mv's, never moves into a folder that is there."""
-    rename = (
-        '"$python" -c \'import os, shutil, sys\ntry: os.rename(*sys.argv[1:])\n'
-        "except OSError:\n shutil.rmtree(sys.argv[1])\n if not os.path.isdir(sys.argv[2]): raise'"
-    )
-    unpack = 'tar xf - -C "$new" || { rm -rf "$new"; exit 1; }'
-    prepare = f'set -e; {_FIND_PYTHON}; mkdir -p {parent}; cd {parent}; new="$(mktemp -d ./new.XXXXXX)"'
-    return f'{prepare}; {unpack}; {rename} "$new" {target}'
+_RENAME = """
+import os, shutil, sys
+try:
+    os.rename(*sys.argv[1:])
+except OSError:
+    shutil.rmtree(sys.argv[1])
+    if not os.path.isdir(sys.argv[2]):
+        raise
+"""
+
+
+def _unpack(parent: str | Shell, target: str | Shell) -> str:
+    """Shell text that unpacks standard input beside `target` and renames it.
+
+    Unlike mv's, the rename never moves into a folder that is there: then somebody else was quicker, and whole too.
+    """
+    new = Shell('"$new"')
+    unpack = f"{command('tar', 'xf', '-', '-C', new)} || {{ {command('rm', '-rf', new)}; exit 1; }}"
+    rename = command(Shell('"$python"'), "-c", _RENAME, new, target)
+    prepare = f"set -e; {_FIND_PYTHON}; {command('mkdir', '-p', parent)}; {command('cd', parent)}"
+    return f'{prepare}; new="$(mktemp -d ./new.XXXXXX)"; {unpack}; {rename}'
 
 
 def fetch(path: str, offset: int) -> Command:
     """The bytes of a regular file from `offset` on. Exit code NO_FILE: there is none."""
-    quoted = shlex.quote(path if path.startswith("/") else f"./{path}")
-    return command(Shell(f"[ -f {quoted} ] || exit {NO_FILE}; exec tail -c +{offset + 1} {quoted}"))
+    file = path if path.startswith("/") else f"./{path}"
+    there = command("test", "-f", file)
+    return command(Shell(f"{there.text} || exit {NO_FILE}; exec"), "tail", "-c", f"+{offset + 1}", file)
 
 
 def ssh_argv(address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False) -> list[str]:

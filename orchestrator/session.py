@@ -85,6 +85,7 @@ def open_session(home: Home, spec: RunSpec, log: Callable[[str, str], None]) -> 
         stores=[store_for(url, facts) for url in spec.stores],
         public_key=public_key,
         secrets=known,
+        machine_env=facts["machine_env"] if facts and spec.ssh_host else {},
         log=log,
         announce=_announcer(rehearsal),
     )

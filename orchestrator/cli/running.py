@@ -32,6 +32,7 @@ class Wishes:
     spot_or_demand: bool
     provider: str | None
     ssh_host: str
+    ssh_key: Path | None
     stores: tuple[str, ...]
     force: bool
     only: bool
@@ -55,6 +56,10 @@ def run(
     ssh_host: Annotated[
         str, typer.Option("--ssh-host", metavar="USER@HOST:PORT", help="Use this machine; nothing is rented.")
     ] = "",
+    ssh_key: Annotated[
+        Path | None,
+        typer.Option("--ssh-key", metavar="FILE", help="Private key for --ssh-host (default: gpuplan's own)."),
+    ] = None,
     store: Annotated[
         list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://…, gs://…")
     ] = None,
@@ -75,8 +80,9 @@ def run(
     from orchestrator.config import load_plan
 
     wishes = Wishes(
-        dry_run, spot, spot_or_demand, provider, ssh_host, tuple(store or ()), force, only, cloud, tuple(fault or ())
-    )
+        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
+        tuple(fault or ()),
+    )  # fmt: skip
     _check_flags(wishes)
     loaded = load_plan(plan, config=config, overrides={"budget_usd": budget})
     home, ledger = open_home()
@@ -93,6 +99,14 @@ def _check_flags(wishes: Wishes) -> None:
         raise UsageError("--spot and --spot-or-demand exclude each other")
     if wishes.ssh_host and (wishes.provider or wishes.spot or wishes.spot_or_demand):
         raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
+    if wishes.ssh_key and not (wishes.ssh_host and wishes.ssh_key.is_file()):
+        raise UsageError(f"--ssh-key {wishes.ssh_key}: no such file, or no --ssh-host to use it for")
+    host = wishes.ssh_host.rpartition("@")[2].partition(":")[0]
+    if wishes.dry_run and host and not (host == "localhost" or host.startswith("127.")):
+        raise UsageError(
+            f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
+            remedy="rehearse on localhost, or leave --dry-run out",
+        )
 
 
 def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> RunSpec:
@@ -126,6 +140,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         rehearsal=kept,
         faults=wishes.faults,
         ssh_host=wishes.ssh_host,
+        ssh_key=str(wishes.ssh_key.absolute()) if wishes.ssh_key else "",
         stores=stores,
         pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
         created_at=time.time(),

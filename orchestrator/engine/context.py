@@ -79,6 +79,7 @@ class Context:
     stores: list[ArtifactStore]
     public_key: str
     secrets: Mapping[str, Secret]
+    machine_env: Mapping[str, str] = field(default_factory=dict)  # what a rehearsed machine has by itself
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # the rehearsal listens
     control: Control = field(default_factory=Control)

@@ -26,6 +26,7 @@ class RunSpec(Value):
     rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
     faults: tuple[str, ...] = ()
     ssh_host: str = ""  # user@host:port of a machine that is already there
+    ssh_key: str = ""  # private key for it; "": gpuplan's own
     stores: tuple[str, ...] = ()
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with

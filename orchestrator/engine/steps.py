@@ -290,17 +290,21 @@ class Steps:
         names = [str(r["name"]) for r in rows]
         addresses = [str(r["private_ip"]) for r in rows]
         workspace = agent.workspace
-        return dict(run.env) | {
-            "GPUPLAN_RUN": self._context.run,
-            "GPUPLAN_PHASE": phase,
-            "GPUPLAN_ROOT_IP": addresses[0],
-            "GPUPLAN_PRIVATE_IP": addresses[names.index(machine)],
-            "GPUPLAN_NODE_RANK": str(names.index(machine)),
-            "GPUPLAN_NODES": str(len(names)),
-            "GPUPLAN_WORKERS": ",".join(addresses[1:]),
-            "GPUPLAN_PAYLOAD": f"{self._context.payload.folder(workspace)}/{self._context.spec.plan.settings.payload}",
-            "GPUPLAN_PAYLOAD_HASH": self._context.payload.hash,
-        }
+        return (
+            dict(self._context.machine_env)
+            | dict(run.env)
+            | {
+                "GPUPLAN_RUN": self._context.run,
+                "GPUPLAN_PHASE": phase,
+                "GPUPLAN_ROOT_IP": addresses[0],
+                "GPUPLAN_PRIVATE_IP": addresses[names.index(machine)],
+                "GPUPLAN_NODE_RANK": str(names.index(machine)),
+                "GPUPLAN_NODES": str(len(names)),
+                "GPUPLAN_WORKERS": ",".join(addresses[1:]),
+                "GPUPLAN_PAYLOAD": f"{self._context.payload.folder(workspace)}/{self._context.spec.plan.settings.payload}",
+                "GPUPLAN_PAYLOAD_HASH": self._context.payload.hash,
+            }
+        )
 
     def _secrets(self, run: StepRun) -> dict[str, Secret]:
         names = [n for n in (*run.secrets, "GPUPLAN_TOKEN") if n in self._context.secrets]

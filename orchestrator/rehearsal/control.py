@@ -96,12 +96,14 @@ class Control:
             raise ValueError(f"there is no fault {name}; there are {', '.join([*clouds.FAULTS, *switches.FAULTS])}")
 
     def _cuda(self, name: str, arg: str | None) -> None:
+        if not name.startswith("cuda-"):
+            return
+        fault = CudaFault()
         if name == "cuda-late":
-            self._hosts.arm_cuda(CudaFault(lasts_s=float(arg or CUDA_LATE_S) * self._time_scale))
-        elif name == "cuda-never":
-            self._hosts.arm_cuda(CudaFault())
+            fault = CudaFault(lasts_s=float(arg or CUDA_LATE_S) * self._time_scale)
         elif name == "cuda-missing":
-            self._hosts.arm_cuda(CudaFault(gpus=(int(arg or 0),)))
+            fault = CudaFault(gpus=(int(arg or 0),))
+        self._hosts.arm_cuda(fault, lambda: self._switches.take(name))
 
     async def _step(self, body: dict[str, Any]) -> Any:
         step, machine, state = body["step"], body["machine"], body["state"]

@@ -80,7 +80,7 @@ class Hosts:
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
-        self._faults: list[standins.CudaFault] = []
+        self._faults: list[tuple[standins.CudaFault, Callable[[], object]]] = []
         for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
             path.mkdir(parents=True, exist_ok=True)
         self._path_first = standins.install(self.folder / "bin")
@@ -139,7 +139,9 @@ class Hosts:
         faulty = host.folder / standins.CUDA_FAULT
         faulty.unlink(missing_ok=True)
         if self._faults and spec.gpus:
-            self._faults.pop(0).write(faulty)
+            fault, fired = self._faults.pop(0)
+            fault.write(faulty)
+            fired()
         return {
             **self.machine_env,
             **spec.env,
@@ -192,9 +194,12 @@ class Hosts:
         firsts = {running.login.spawner.pid for running in self._running.values()}
         return len(await asyncio.to_thread(processes.members, lambda p: p.parent in firsts or marked(p)))
 
-    def arm_cuda(self, fault: standins.CudaFault) -> None:
-        """Give the next GPU machine that boots this fault: nvidia-smi lists its GPUs, CUDA calls on them fail."""
-        self._faults.append(fault)
+    def arm_cuda(self, fault: standins.CudaFault, fired: Callable[[], object] = lambda: None) -> None:
+        """Give the next GPU machine that boots this fault: nvidia-smi lists its GPUs, CUDA calls on them fail.
+
+        `fired` is called when a machine gets it.
+        """
+        self._faults.append((fault, fired))
 
     async def create_volume(self, name: str) -> None:
         """Make an empty volume. ValueError: the name is taken, or is no file name."""

@@ -18,7 +18,7 @@ FAULTS = {
     "gcs-cut": "the connection drops in the middle of the next N chunks (1)",
     "cuda-late": "the next GPU machine's CUDA calls fail for N cloud-seconds (90)",
     "cuda-never": "the next GPU machine's CUDA calls always fail",
-    "cuda-missing": "one GPU of the next GPU machine is listed and cannot be used",
+    "cuda-missing": "GPU N (0) of the next GPU machine is listed and cannot be used",
 }
 
 
@@ -44,8 +44,9 @@ class Switches:
         if name not in FAULTS:
             raise ValueError(f"there is no fault {name}; known here: {', '.join(FAULTS)}")
         counted = not name.startswith("cuda-")
-        if arg is not None and not (arg.isdigit() and int(arg) > 0):
-            raise ValueError(f"{name}@{arg}: a whole number above 0 goes behind the @")
+        least = 1 if counted else 0
+        if arg is not None and not (arg.isdigit() and int(arg) >= least):
+            raise ValueError(f"{name}@{arg}: a whole number from {least} up goes behind the @")
         fault = Fault(name, arg, int(arg or 1) if counted else 1)
         with self._lock:
             self._faults.append(fault)

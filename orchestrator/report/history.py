@@ -36,10 +36,10 @@ def rates(ledger: Ledger, plan: Plan) -> dict[str, float]:
     return measured_rates(plan, spans)
 
 
-def metrics(ledger: Ledger) -> dict[tuple[str, str], tuple[Decimal, str]]:
+def metrics(ledger: Ledger) -> dict[tuple[str, str], tuple[float, str]]:
     """(step id, figure) -> value and machine, as the last real run measured it."""
     return {
-        (str(m["step"]), str(m["name"])): (Decimal(str(m["value"])), str(m["measured_on"]))
+        (str(m["step"]), str(m["name"])): (float(m["value"]), str(m["measured_on"]))
         for run in ledger.all(tables.runs, dry_run=0)
         for m in ledger.all(tables.metrics, run=run["id"])
     }

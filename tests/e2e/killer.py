@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from orchestrator.cli import main
 from orchestrator.engine import durable
@@ -12,7 +14,7 @@ after, name = where.startswith("after:"), where.removeprefix("after:")
 record = durable._Workflows.record
 
 
-def killing(self, effect, body):
+def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
     """Die in the middle of the effect (before its record is written), or right after it was recorded."""
     if effect.split(" ")[0] != name:
         return record(self, effect, body)
@@ -20,7 +22,7 @@ def killing(self, effect, body):
         record(self, effect, body)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying():
+    def dying() -> None:
         body()
         os.kill(os.getpid(), signal.SIGKILL)
 

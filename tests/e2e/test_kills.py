@@ -11,8 +11,8 @@ SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 QUICK = ["create-1.0.0", "after:wait-1.0.0", "run-1", "after:verify", "upload", "end-machines"]
 ALL = [
     "begin", "provision", "volume", "after:volume", "provision-1", "take-over-1", "offers-1", "nodes-1", "name-1.0.0",
-    "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1", "steps-1", "needs", "up-to-date",
-    "after:run-1", "verify", "end", "collect", "manifest", "after:upload", "put-manifest", "pull", "check", "tear-down",
+    "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1", "steps-1", "needs",
+    "up-to-date", "after:run-1", "verify", "end", "collect", "manifest", "after:upload", "put-manifest", "pull", "check", "tear-down",
     "after:end-machines", "end-volume", "settle", "done",
 ]  # fmt: skip
 
@@ -28,7 +28,7 @@ def test_resume_goes_on_where_a_killed_run_was(tool: Tool, effect: str):
     assert len(tool.creates()) == 1
     (log,) = tool.home.glob("runs/*/logs/only/count.log")
     ran = log.read_text().split("\n")
-    finished_once = "after:run-1" != effect
+    finished_once = effect != "after:run-1"
     assert ran.count("end of second") == 1, "a finished step ran again" if finished_once else ran
     assert ran.count("first") == 1
     assert tool.cloud.alive()["machines"] == []
@@ -69,7 +69,11 @@ def test_an_ended_run_is_resumed_as_its_second(tool: Tool):
     process.communicate(timeout=60)
     second = tool.start("resume", "--yes")
     until(lambda: tool.rows("select 1 from gpuplan_runs where id like '%.2'"))
-    until(lambda: tool.rows("select 1 from gpuplan_steps where run like '%.2' and id = 'only/quick' and state = 'UP_TO_DATE'"))
+    until(
+        lambda: tool.rows(
+            "select 1 from gpuplan_steps where run like '%.2' and id = 'only/quick' and state = 'UP_TO_DATE'"
+        )
+    )
     assert tool.run("down", timeout=120).returncode == 0
     second.communicate(timeout=60)
     assert tool.cloud.alive()["machines"] == []

@@ -1,0 +1,75 @@
+"""The plan that gpuplan ships with, rehearsed: on RunPod, interruptible, on Lambda, and on a machine that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from tool import PROJECT, Tool
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("the shipped plan")]
+
+
+def test_the_whole_plan_is_rehearsed(tool: Tool):
+    """`run all --dry-run --json`: every deliverable ok, nothing left, the files at home are those of the manifest."""
+    done = tool.run("run", "all", "--dry-run", "--yes", "--json", timeout=380)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    assert (document["state"], document["outcome"]) == ("DONE", "succeeded")
+    answers = {d["name"]: d for p in document["phases"] for d in p["deliverables"]}
+    assert len(answers) >= 28
+    assert [n for n, d in answers.items() if not d["ok"]] == []
+    assert "Paris" in answers["Basic inference test passes"]["detail"]
+    assert {m["state"] for m in document["machines"]} == {"DESTROYED"}
+    assert len(document["machines"]) == 5
+    assert {v["state"] for v in document["volumes"]} == {"DESTROYED"}
+    assert tool.cloud.alive() == {"machines": [], "volumes": [], "processes": 0, "breaches": []}
+    report = next(tool.home.glob("runs/*/pulled/**/GLM_IMPLEMENTATION.md")).read_text()
+    assert "tokens_per_second" in report
+    assert "rehearsed" in report
+    assert "A100" not in report.split("### Measured")[1], "a rehearsed figure must not pass for a GPU's"
+
+
+def test_one_phase_alone_pulls_in_what_it_needs_on_interruptible_machines(tool: Tool):
+    """`run day4-5 --spot --dry-run` works on its own; its cost shows the interruptible price and fits the invoice."""
+    done = tool.run("run", "day4-5", "--spot", "--dry-run", "--yes", timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    steps = {s["name"] for s in tool.status()["phases"][0]["steps"]}
+    assert {"day1/clone", "day1/overlay", "day1/download-intellect3", "convert-intellect3"} <= steps
+    assert "day1/download-glm" not in steps
+    ((price, spot),) = tool.rows("select price_hour, spot from gpuplan_machines")
+    assert (spot, Decimal(price)) == (1, Decimal("1.79"))  # two at half of $1.79
+    bill, invoice = tool.cost(), tool.cloud.invoice()
+    (phase,) = bill["phases"]
+    billed = sum(Decimal(usd) for usd in invoice["machines"].values())
+    assert billed <= Decimal(phase["usd"]) + Decimal("0.000001")
+    assert Decimal(phase["usd"]) <= billed + Decimal(price) / 3600
+
+
+def test_lambda_brings_a_phase_through(tool: Tool):
+    """`run day2-3 --provider lambda --dry-run` passes, pulling in day 1's steps."""
+    done = tool.run("run", "day2-3", "--provider", "lambda", "--dry-run", "--yes", timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert tool.cloud.alive()["machines"] == []
+    assert all(d["ok"] for d in tool.status()["phases"][0]["deliverables"])
+
+
+def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
+    """`run day2-3 --ssh-host` passes against a private OpenSSH sshd: price 0, nothing created, work in ~/gpuplan."""
+    sys.path.insert(0, str(PROJECT / "tests" / "transport"))
+    from sshd import private_sshd
+
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with private_sshd(tmp_path, env={"PATH": path}) as server:
+        host = f"{server.address.user}@127.0.0.1:{server.address.port}"
+        done = tool.run(
+            "run", "day2-3", "--ssh-host", host, "--ssh-key", str(server.key_file), "--dry-run", "--yes", timeout=380
+        )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert all(d["ok"] for d in tool.status()["phases"][0]["deliverables"])
+    assert Decimal(tool.cost()["total_usd"]) == 0
+    assert tool.creates() == []
