@@ -54,6 +54,7 @@ def is_open(port: int) -> bool:
 
 def rent(rehearsal: Rehearsal, folder: Path, name: str = "gpuplan-test-1") -> list[str]:
     """Rent a machine as the controller does; return the ssh command for it."""
+    folder.mkdir(exist_ok=True)
     key = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     part = rehearsal.facts["runpod"]
@@ -263,6 +264,20 @@ def test_machines_have_hub_git_gpus_and_pip(begin: Begin, tmp_path: Path):
     assert "README.md" in lines
     assert sum("Requirement already satisfied" in line for line in lines) == 2
     assert lines[-3:] == ["4", "NVIDIA A100 80GB PCIe", "True"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "works"), [("cuda-never", [1, 0]), ("cuda-missing@0", [1, 0]), ("cuda-late@1", [0, 0])]
+)
+def test_faults_of_cuda_reach_the_next_machine(begin: Begin, tmp_path: Path, fault: str, works: list[int]):
+    """The next GPU machine fails its CUDA calls for ever or for some cloud-seconds; the one after it is well."""
+    rehearsal = begin(faults=[fault])
+    for number, code in enumerate(works):
+        ssh = rent(rehearsal, tmp_path / str(number), f"gpuplan-test-{number}")
+        time.sleep(0.05)  # a cloud-second is 20 ms here
+        assert subprocess.run([*ssh, "cuda-probe 0"], check=False, capture_output=True).returncode == code
+        assert subprocess.run([*ssh, "nvidia-smi -L"], check=True, capture_output=True).stdout.count(b"GPU 0") == 1
+    assert [(armed["left"], armed["fired"]) for armed in rehearsal.faults()] == [(0, 1)]
 
 
 def test_a_stopped_rehearsal_keeps_its_stores(begin: Begin, tmp_path: Path):
