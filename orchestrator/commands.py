@@ -98,9 +98,9 @@ def _unpack(parent: str | Shell, target: str | Shell) -> str:
     Unlike mv's, the rename never moves into a folder that is there: then somebody else was quicker, and whole too.
     """
     new = Shell('"$new"')
-    unpack = f"{command('tar', 'xf', '-', '-C', new)} || {{ {command('rm', '-rf', new)}; exit 1; }}"
-    rename = command(Shell('"$python"'), "-c", _RENAME, new, target)
-    prepare = f"set -e; {_FIND_PYTHON}; {command('mkdir', '-p', parent)}; {command('cd', parent)}"
+    unpack = f"{command('tar', 'xf', '-', '-C', new).text} || {{ {command('rm', '-rf', new).text}; exit 1; }}"
+    rename = command(Shell('"$python"'), "-c", _RENAME, new, target).text
+    prepare = f"set -e; {_FIND_PYTHON}; {command('mkdir', '-p', parent).text}; {command('cd', parent).text}"
     return f'{prepare}; new="$(mktemp -d ./new.XXXXXX)"; {unpack}; {rename}'
 
 
