@@ -75,10 +75,11 @@ def marked(folder: Path) -> Callable[[Process], bool]:
 
     One that threw its environment away is still known by working below the folder.
     """
-    exact, below = f"{MARK}={folder}\0".encode(), f"{MARK}={folder}/".encode()
+    needles = [f"{MARK}={folder}{end}".encode() for end in ("\0", "/")]
+    needles += [needle.replace(b" ", b"\0") for needle in needles if b" " in needle]  # as _from_ps has it
     inside = f"{folder}/"
     return lambda process: (
-        exact in process.environ or below in process.environ or _works_in(process.pid).startswith(inside)
+        any(needle in process.environ for needle in needles) or _works_in(process.pid).startswith(inside)
     )
 
 

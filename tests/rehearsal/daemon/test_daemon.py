@@ -248,7 +248,7 @@ def test_a_daemon_that_cannot_start_says_why(tmp_path: Path):
 
 def test_machines_have_hub_git_gpus_and_pip(begin: Begin, tmp_path: Path):
     """On a rented machine the plan's clone, download, pip and nvidia-smi work as written, with nothing installed."""
-    rehearsal = begin()
+    rehearsal = begin("it's a folder")
     ssh = rent(rehearsal, tmp_path)
     script = """
         git clone -q https://github.com/b4rtaz/distributed-llama.git && ls distributed-llama/converter

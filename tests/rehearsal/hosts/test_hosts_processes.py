@@ -16,7 +16,7 @@ from orchestrator.rehearsal import processes
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A shell that carries the mark of a machine, and a child of it in a session of its own."""
-    env = {processes.MARK: str(tmp_path / "hosts/m1"), "PATH": os.environ["PATH"]}
+    env = {processes.MARK: str(tmp_path / "it's a cloud/hosts/m1"), "PATH": os.environ["PATH"]}
     command = ["bash", "-c", "setsid sleep 60 & echo $!; wait"]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, start_new_session=True)
     process.child = int(process.stdout.readline())
@@ -35,10 +35,10 @@ def test_a_machines_processes_are_found_in_both_ways(
         pytest.skip("no /proc here")
     monkeypatch.setattr(processes, "table", getattr(processes, source))
     both = {sleeper.pid, sleeper.child}
-    assert processes.members(processes.marked(tmp_path / "hosts/m1")) == both
-    assert processes.members(processes.marked(tmp_path / "hosts")) == both
-    assert processes.members(processes.marked(tmp_path / "hosts/m")) == set()
-    assert processes.members(processes.marked(tmp_path / "hosts/m1/x")) == set()
+    assert processes.members(processes.marked(tmp_path / "it's a cloud/hosts/m1")) == both
+    assert processes.members(processes.marked(tmp_path / "it's a cloud/hosts")) == both
+    assert processes.members(processes.marked(tmp_path / "it's a cloud/hosts/m")) == set()
+    assert processes.members(processes.marked(tmp_path / "it's a cloud/hosts/m1/x")) == set()
     assert processes.members(lambda _: False, [sleeper.pid]) == both
     process = processes.table()[sleeper.pid]
     assert (process.parent, process.group) == (os.getpid(), sleeper.pid)
@@ -85,7 +85,7 @@ def test_a_first_process_ends_everything_when_its_daemon_is_killed(tmp_path: Pat
         "async def main():\n"
         "    spawner = Spawner()\n"
         "    null = os.open('/dev/null', os.O_RDWR)\n"
-        "    command = ['env', '-i', 'setsid', 'sleep', '60']\n"
+        "    command = ['env', '-i', 'sleep', '60']\n"
         "    child = await spawner.start(command, cwd=Path('/'), env=dict(os.environ), descriptors=(null,) * 3)\n"
         "    print(child.pid, spawner.pid, flush=True)\n"
         "    await child.wait()\n"
