@@ -71,7 +71,8 @@ def open_session(home: Home, spec: RunSpec, log: Callable[[str, str], None]) -> 
     public_key = ensure_key_pair(home.path)
     provider = provider_for(home, spec.provider, spec.owner, facts, spec.ssh_host)
     settings = spec.plan.settings
-    connections = Connections(ledger, provider, key_file(home.path), spec.run, deadman_s=settings.deadman_minutes * 60)
+    key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
+    connections = Connections(ledger, provider, key, spec.run, deadman_s=settings.deadman_minutes * 60)
     known = run_secrets(spec, folder, facts)
     context = Context(
         spec=spec,

@@ -140,7 +140,7 @@ class Machines:
     def _address(self, name: str, address: Address, private_ip: str) -> None:
         self._ledger.change(
             tables.machines, {"name": name}, host=address.host, port=address.port, user=address.user,
-            private_ip=private_ip or address.host,
+            private_ip=private_ip,
         )  # fmt: skip
 
     def _greet(self, name: str, gpus: int) -> None:

@@ -87,6 +87,8 @@ class PhaseWork:
                 partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
             )
             found += candidates(need, on_sale, place=spec.place, spot=spot)
+        if spec.ssh_host:  # it is offered under every GPU's name: one of them will do
+            found = found[:1]
         return [_plain(offer) for offer in found]
 
     def missing_nodes(self, name: str) -> list[int]:

@@ -288,23 +288,21 @@ class Steps:
     def _env(self, phase: str, run: StepRun, machine: str, agent: Agent) -> dict[str, str]:
         rows: list[Row] = self._context.machines(phase)
         names = [str(r["name"]) for r in rows]
-        addresses = [str(r["private_ip"]) for r in rows]
-        workspace = agent.workspace
-        return (
-            dict(self._context.machine_env)
-            | dict(run.env)
-            | {
-                "GPUPLAN_RUN": self._context.run,
-                "GPUPLAN_PHASE": phase,
-                "GPUPLAN_ROOT_IP": addresses[0],
-                "GPUPLAN_PRIVATE_IP": addresses[names.index(machine)],
-                "GPUPLAN_NODE_RANK": str(names.index(machine)),
-                "GPUPLAN_NODES": str(len(names)),
-                "GPUPLAN_WORKERS": ",".join(addresses[1:]),
-                "GPUPLAN_PAYLOAD": f"{self._context.payload.folder(workspace)}/{self._context.spec.plan.settings.payload}",
-                "GPUPLAN_PAYLOAD_HASH": self._context.payload.hash,
-            }
-        )
+        # Without a private network a phase has one node, and what it binds is its own loopback.
+        addresses = [str(r["private_ip"]) or "127.0.0.1" for r in rows]
+        payload = self._context.payload
+        own = {
+            "GPUPLAN_RUN": self._context.run,
+            "GPUPLAN_PHASE": phase,
+            "GPUPLAN_ROOT_IP": addresses[0],
+            "GPUPLAN_PRIVATE_IP": addresses[names.index(machine)],
+            "GPUPLAN_NODE_RANK": str(names.index(machine)),
+            "GPUPLAN_NODES": str(len(names)),
+            "GPUPLAN_WORKERS": ",".join(addresses[1:]),
+            "GPUPLAN_PAYLOAD": f"{payload.folder(agent.workspace)}/{self._context.spec.plan.settings.payload}",
+            "GPUPLAN_PAYLOAD_HASH": payload.hash,
+        }
+        return {**self._context.machine_env, **run.env, **own}
 
     def _secrets(self, run: StepRun) -> dict[str, Secret]:
         names = [n for n in (*run.secrets, "GPUPLAN_TOKEN") if n in self._context.secrets]

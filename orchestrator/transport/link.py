@@ -148,7 +148,10 @@ def _connect(address: Address, key_file: Path, known: HostKeyStore) -> Any:
             remedy="it is not the machine that was there, or was made anew: nothing was sent to it",
         ) from error
     except paramiko.AuthenticationException as error:
-        raise ConnectionLost(f"{address} does not accept the key {key_file}") from error
+        raise ConnectionLost(
+            f"{address} does not accept the key {key_file}",
+            remedy=f"add {key_file}.pub to its authorized_keys, or name another key with --ssh-key",
+        ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise ConnectionLost(f"cannot connect to {address}: {error or type(error).__name__}") from error
     finally:

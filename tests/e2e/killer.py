@@ -16,7 +16,7 @@ record = durable._Workflows.record
 
 def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
     """Die in the middle of the effect (before its record is written), or right after it was recorded."""
-    if effect.split(" ")[0] != name:
+    if effect.partition(" ")[0] != name:
         return record(self, effect, body)
     if after:
         record(self, effect, body)
