@@ -129,6 +129,18 @@ def test_the_cache_folder_of_the_environment_is_used(clone: Path, tmp_path: Path
     assert not list(clone.rglob("*.nbc"))
 
 
+def test_changed_vector_operations_are_compiled_again(clone: Path, tmp_path: Path):
+    """A loop whose operations stand in another file is not taken from the cache once that file has changed."""
+    words = [sys.executable, str(clone / "converter/convert-hf.py"), str(GOLDEN / "llama"), "q40", "x"]
+    vectors = clone / "dllama_glm" / "quantise" / "vectors.py"
+    text = vectors.read_text()
+    assert "splat(8.5, _FLOAT)" in text
+    subprocess.run([*words, "--output", str(tmp_path / "one.m")], check=True, timeout=60, capture_output=True)
+    vectors.write_text(text.replace("splat(8.5, _FLOAT)", "splat(7.5, _FLOAT)"))
+    subprocess.run([*words, "--output", str(tmp_path / "two.m")], check=True, timeout=60, capture_output=True)
+    assert (tmp_path / "one.m").read_bytes() != (tmp_path / "two.m").read_bytes()
+
+
 def _states(count: int) -> list[State]:
     return [State(number * 10_000_000, 0, 1_000_000_000, f"tensor {number}") for number in range(count)]
 

@@ -1,23 +1,50 @@
-"""Where the compiled loops are kept: beside their source, else in the user's cache, else in a folder of our own."""
+"""Where the compiled loops are kept between runs."""
 
+import contextlib
+import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+_HERE = Path(__file__).parent
 
-def prepare_cache() -> None:
-    """Give numba a place that can be written, if it would find none. Call before the first import of numba."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
-    beside = Path(__file__).parent
-    beside = beside / "__pycache__" if (beside / "__pycache__").exists() else beside
-    if os.access(beside, os.W_OK):
-        return
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    existing = next(folder for folder in (user, *user.parents) if folder.exists())
-    if os.access(existing, os.W_OK):
-        return
+
+@contextlib.contextmanager
+def loops_cache() -> Iterator[None]:
+    """Have the loops that are imported inside this block cached in a folder that bears their sources' hash.
+
+    The compiler itself looks only at the file that a loop stands in, so it would go on using a loop whose vector
+    operations, in another file, have changed.
+    """
+    import numba
+
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_base() / f"loops-{_sources_hash()}")
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(_HERE.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _base() -> Path:
+    """NUMBA_CACHE_DIR, or the first of these that can be written: beside the source, the user's cache, /tmp."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(given)
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dllama-glm"
+    for folder in (_HERE / "__pycache__", user):
+        if os.access(next(place for place in (folder, *folder.parents) if place.exists()), os.W_OK):
+            return folder
     folder = Path(tempfile.gettempdir()) / f"dllama-glm-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid == os.getuid():
-        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if folder.stat().st_uid != os.getuid():
+        # Somebody else's folder could hold somebody else's code.
+        return Path(tempfile.mkdtemp(prefix="dllama-glm-"))
+    return folder

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dllama_glm.formats.float_types import BLOCK_VALUES, FloatType, decode
-from dllama_glm.quantise.cache import prepare_cache
+from dllama_glm.quantise.cache import loops_cache
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Words: TypeAlias = npt.NDArray[np.uint16]
@@ -29,8 +29,8 @@ class Encoder:
     """The compiled loop for one target type; making one imports the compiler, a first call compiles unless cached."""
 
     def __init__(self, float_type: FloatType) -> None:
-        prepare_cache()
-        from dllama_glm.quantise import kernels
+        with loops_cache():
+            from dllama_glm.quantise import kernels
 
         loops: dict[FloatType, Loop] = {
             FloatType.F32: kernels.to_f32,
@@ -84,8 +84,8 @@ class ErrorMeter:
     """What storing values in one type costs; making one imports the compiler."""
 
     def __init__(self, float_type: FloatType) -> None:
-        prepare_cache()
-        from dllama_glm.quantise import errors
+        with loops_cache():
+            from dllama_glm.quantise import errors
 
         self._loop = {
             FloatType.F16: errors.errors_f16,

@@ -53,9 +53,10 @@ def load(context: Any, builder: Any, array_type: Any, array: Any, first: Any, ki
 
 
 def reduce_smax(builder: Any, vector: Any) -> Any:
-    """The largest of 32 signed numbers."""
-    name = "llvm.vector.reduce.smax.v32i32"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, [_INTS]), name)
+    """The largest of 32 signed numbers, of 16 or 32 bits."""
+    element = vector.type.element
+    name = f"llvm.vector.reduce.smax.v32i{element.width}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(element, [vector.type]), name)
     return builder.call(function, [vector])
 
 
@@ -65,9 +66,19 @@ def extremes(typing_context, src, first, kind):  # type: ignore[no-untyped-def] 
     number = kind.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
-        high = builder.zext(reduce_smax(builder, bits), _I64)
-        low = builder.zext(reduce_smax(builder, builder.xor(bits, splat(_SIGN))), _I64)
+        if number == BF16:
+            # The words order like the floats that they are the upper halves of, and are half the work.
+            words = builder.load(
+                address(context, builder, signature.args[0], arguments[0], arguments[1], _WORDS), align=2
+            )
+            highs = reduce_smax(builder, words), reduce_smax(builder, builder.xor(words, splat(0x8000, _I16)))
+            high, low = (
+                builder.zext(builder.shl(builder.zext(word, _I32), ir.Constant(_I32, 16)), _I64) for word in highs
+            )
+        else:
+            bits = load(context, builder, signature.args[0], arguments[0], arguments[1], number)
+            high = builder.zext(reduce_smax(builder, bits), _I64)
+            low = builder.zext(reduce_smax(builder, builder.xor(bits, splat(_SIGN))), _I64)
         return builder.or_(high, builder.shl(low, ir.Constant(_I64, 32)))
 
     return types.int64(src, types.int64, kind), codegen
