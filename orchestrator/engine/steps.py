@@ -144,7 +144,7 @@ class Steps:
     def _attempt(self, phase: str, run: StepRun, command: str, job: str) -> dict[str, Any]:
         """Run the command on every machine that it is meant for; the first bad end decides."""
         targets = self._targets(phase, run)
-        self._mark(phase, run, StepState.RUNNING, machines=",".join(targets), started_at=self._started(phase, run))
+        self._running(phase, run, targets)
         with ThreadPoolExecutor(max_workers=len(targets)) as pool:
             ends = list(
                 pool.map(lambda t: self._on_machine(phase, run, command, f"{job}.{t[0]}", t), enumerate(targets))
@@ -213,7 +213,7 @@ class Steps:
     def _serve(self, phase: str, run: StepRun, attempt: int) -> None:
         """Start a service on its machines and wait until each is ready."""
         targets = self._targets(phase, run)
-        self._mark(phase, run, StepState.RUNNING, machines=",".join(targets), started_at=self._started(phase, run))
+        self._running(phase, run, targets)
         assert run.step.ready
         for node, machine in enumerate(targets):
             job = f"{self._job(phase, run, attempt, 1)}.{node}"
@@ -337,6 +337,10 @@ class Steps:
     def _started(self, phase: str, run: StepRun) -> float:
         row = self._ledger.one(tables.steps, **self._key(phase, run))
         return float(row["started_at"] or now())
+
+    def _running(self, phase: str, run: StepRun, targets: list[str]) -> None:
+        started = self._started(phase, run)
+        self._mark(phase, run, StepState.RUNNING, machines=",".join(targets), started_at=started, detail="")
 
     def _mark(self, phase: str, run: StepRun, state: StepState, **values: Any) -> None:
         self._ledger.change(tables.steps, self._key(phase, run), state=str(state), **values)
