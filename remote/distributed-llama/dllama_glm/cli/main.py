@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from dllama_glm.cli.options import parse
 from dllama_glm.formats.tokenizer_file import TokenizerError
-from dllama_glm.quantise.cache import prepare_cache
+from dllama_glm.quantise.cache import loops_cache
 from dllama_glm.runtime.errors import DllamaError
 
 INTERRUPTED = 130
@@ -51,5 +51,5 @@ def run(words: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    prepare_cache()
-    importlib.import_module(f"dllama_glm.cli.{options.mode}").run(options)
+    with loops_cache():
+        importlib.import_module(f"dllama_glm.cli.{options.mode}").run(options)
