@@ -34,17 +34,28 @@ def main() -> None:
     assert all((ending, looking, machine, planning, running)), "importing them registers their commands"
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or int(ExitCode.DONE))
+    except typer.Abort:  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
+        typer.echo("gpuplan: interrupted; nothing was begun", err=True)
+        sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
-        if debug:
-            raise
+        _trace(debug=debug)
         typer.echo(f"gpuplan: {error}", err=True)
         sys.exit(int(error.exit_code))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
         sys.exit(int(ExitCode.DONE))
     except Exception as error:  # the last word on any error is here
-        if debug:
-            raise
+        if hasattr(error, "show"):  # a usage error: typer's own click gives its classes no public name
+            error.show()
+            sys.exit(int(ExitCode.USAGE))
+        _trace(debug=debug)
         typer.echo(f"gpuplan: internal error: {type(error).__name__}: {error}\n  --debug shows where", err=True)
         sys.exit(int(ExitCode.INTERNAL))
+
+
+def _trace(*, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
