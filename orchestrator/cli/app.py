@@ -45,7 +45,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
         sys.exit(int(ExitCode.DONE))
-    except Exception as error:  # the last word on any error is here
+    except Exception as error:  # noqa: BLE001  the last word on any error is here
         if hasattr(error, "show"):  # a usage error: typer's own click gives its classes no public name
             error.show()
             sys.exit(int(ExitCode.USAGE))
