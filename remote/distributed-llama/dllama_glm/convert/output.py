@@ -1,5 +1,6 @@
 """The file under construction: NAME.m.partial and its journal, locked, resumable, renamed when whole."""
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -13,6 +14,7 @@ from dllama_glm.convert.errors import Busy, OutputError
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
+_KEEP_SIZE = 1
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -38,10 +40,12 @@ class Output:
         try:
             if not self._finished:
                 os.ftruncate(self._descriptor, 0)
+            _reserve(self._descriptor, max(self._ends, default=0))
             self._log = self._new_journal()
         except OSError as error:
+            message = self._explain(error)
             os.close(self._descriptor)
-            raise explain(error, self.journal) from error
+            raise message from error
         self.resumed = frozenset(self._finished)
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -115,6 +119,19 @@ class Output:
             os.write(self._log, (json.dumps(record) + "\n").encode())
         except OSError as error:
             raise explain(error, self.journal) from error
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Set the room aside without changing the file's size; a disk too full is known now, and writing is cheaper.
+
+    Where the file system cannot, nothing happens (the library's own fallback would write the whole file).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "fallocate"):
+        return
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if libc.fallocate(descriptor, _KEEP_SIZE, 0, size) and (number := ctypes.get_errno()) in _FULL:
+        raise OSError(number, os.strerror(number))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -160,16 +160,25 @@ def put_f16(typing_context, src, first, out, at, kind):  # type: ignore[no-untyp
 
 
 def _halves(builder: Any, bits: Any) -> Any:
-    """Float32 bits to half bits. Below 2**-14 adding one half shifts the fraction into the half's place and rounds."""
-    magnitude = builder.and_(bits, splat(0x7FFFFFFF))
-    shifted = builder.fadd(builder.bitcast(magnitude, _FLOATS), splat(0.5, _FLOAT))
-    small = builder.sub(builder.bitcast(shifted, _INTS), splat(0x3F000000))
-    odd = builder.and_(builder.lshr(magnitude, splat(13)), splat(1))
-    rebased = builder.sub(magnitude, splat(0x38000000 - 0xFFF))
-    normal = builder.lshr(builder.add(rebased, odd), splat(13))
-    half = builder.select(builder.icmp_unsigned("<", magnitude, splat(0x38800000)), small, normal)
-    half = builder.select(builder.icmp_unsigned("<", magnitude, splat(0x47800000)), half, splat(0x7C00))
-    return builder.or_(half, builder.lshr(builder.and_(bits, splat(_SIGN)), splat(16)))
+    """Float32 bits to half bits, for 32 numbers or for one.
+
+    Below 2**-14, adding one half moves the fraction into the half's place and rounds it.
+    """
+    many = isinstance(bits.type, ir.VectorType)
+    floats = _FLOATS if many else _FLOAT
+
+    def number(value: float, kind: ir.Type = _I32) -> ir.Constant:
+        return splat(value, kind) if many else ir.Constant(kind, value)
+
+    magnitude = builder.and_(bits, number(0x7FFFFFFF))
+    shifted = builder.fadd(builder.bitcast(magnitude, floats), number(0.5, _FLOAT))
+    small = builder.sub(builder.bitcast(shifted, bits.type), number(0x3F000000))
+    odd = builder.and_(builder.lshr(magnitude, number(13)), number(1))
+    rebased = builder.sub(magnitude, number(0x38000000 - 0xFFF))
+    normal = builder.lshr(builder.add(rebased, odd), number(13))
+    half = builder.select(builder.icmp_unsigned("<", magnitude, number(0x38800000)), small, normal)
+    half = builder.select(builder.icmp_unsigned("<", magnitude, number(0x47800000)), half, number(0x7C00))
+    return builder.or_(half, builder.lshr(builder.and_(bits, number(_SIGN)), number(16)))
 
 
 @intrinsic
@@ -187,7 +196,6 @@ def half_bits(typing_context, value):  # type: ignore[no-untyped-def] # noqa: AN
     """The bits of the half nearest to a float32, ties to even, as an int32."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        bits = builder.bitcast(fill(builder, arguments[0]), _INTS)
-        return builder.extract_element(_halves(builder, bits), ir.Constant(_I32, 0))
+        return _halves(builder, builder.bitcast(arguments[0], _I32))
 
     return types.int32(types.float32), codegen
