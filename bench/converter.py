@@ -184,11 +184,13 @@ def _machine(room: Path) -> str:
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(room)], capture_output=True, text=True, check=True)
+    load = os.getloadavg()[0]
+    busy = " Other work ran beside: the figures, most of all those of two threads, are low." if load > 1 else ""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
     return (
         f"Measured on {cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GB, "
         f"{platform.system()} {platform.release().split('-')[0]}, {kind.stdout.strip()}; Python "
-        f"{platform.python_version()}, {libraries}; load average before: {os.getloadavg()[0]:.1f}."
+        f"{platform.python_version()}, {libraries}; load average {load:.1f}.{busy}"
     )
 
 
