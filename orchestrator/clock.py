@@ -29,3 +29,7 @@ class SystemClock:
     def real(self, seconds: float) -> float:
         """How many real seconds a deadline of that many cloud seconds allows."""
         return max(seconds * self.time_scale, min(seconds, LEAST_REAL_S))
+
+    def scaled(self, seconds: float) -> float:
+        """How many real seconds the cloud itself takes for that many of its own."""
+        return seconds * self.time_scale

@@ -6,8 +6,8 @@ import contextlib
 import threading
 from pathlib import Path
 
-from orchestrator.errors import GpuplanError
 from orchestrator.ledger import Ledger, tables
+from orchestrator.lifecycle import MachineState
 from orchestrator.ports import Address, Provider
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.ssh import SshTransport
@@ -43,6 +43,7 @@ class Connections:
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._closed = threading.Event()
+        self._pause = min(BEAT_S, deadman_s / 4)
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def __call__(self, machine: str) -> Agent:
@@ -93,9 +94,20 @@ class Connections:
         agent.heartbeat(self._deadman_s, self._provider.end_bill_script())
 
     def _beat(self) -> None:
-        while not self._closed.wait(min(BEAT_S, self._deadman_s / 4)):
-            for machine, agent in list(self._agents.items()):
-                with contextlib.suppress(GpuplanError):  # a cut is found and mended by whoever works there
-                    self._feed(agent)
-                    if machine in self._held:
-                        agent.lease(self._held[machine], self._run, LEASE_S, "renew")
+        """Beat for every machine of the run that is up, each in a thread: a dead one must not delay the others."""
+        fed: dict[str, threading.Thread] = {}
+        while not self._closed.wait(self._pause):
+            with contextlib.suppress(Exception):  # the ledger may be busy: the next round looks again
+                rows = self._ledger.all(tables.machines, run=self._run, state=str(MachineState.REACHABLE))
+                for name in (str(row["name"]) for row in rows):
+                    if name not in fed or not fed[name].is_alive():
+                        fed[name] = threading.Thread(target=self._keep, args=(name,), daemon=True, name=f"beat {name}")
+                        fed[name].start()
+
+    def _keep(self, machine: str) -> None:
+        """One heartbeat and one renewal of the lease; a cut is found and mended by whoever works there."""
+        with contextlib.suppress(Exception):
+            agent = self(machine)
+            self._feed(agent)
+            if machine in self._held:
+                agent.lease(self._held[machine], self._run, LEASE_S, "renew")

@@ -301,3 +301,7 @@ class Clock(Protocol):
     def real(self, seconds: float) -> float:
         """How many real seconds a deadline of that many cloud seconds allows; enough for a busy computer to answer."""
         ...
+
+    def scaled(self, seconds: float) -> float:
+        """How many real seconds the cloud itself takes for that many of its own."""
+        ...

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from orchestrator.engine import accounting
 from orchestrator.engine.context import now
 from orchestrator.engine.control import Watch
-from orchestrator.engine.spec import RunSpec
+from orchestrator.engine.spec import APPLICATION_VERSION, RunSpec
 from orchestrator.errors import ExitCode, GpuplanError, StillRunning, UsageError
 from orchestrator.home import Home
-from orchestrator.ledger import Ledger, tables
-from orchestrator.lifecycle import ENDED, Outcome, PhaseState, RunState, StepState
+from orchestrator.ledger import Ledger, open_ledger, tables
+from orchestrator.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
 from orchestrator.plan import resolve
-from orchestrator.report.snapshot import View
+from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
 from orchestrator.session import Session, open_session
 
@@ -42,22 +44,46 @@ class Result:
 
 
 def open_books(ledger: Ledger, spec: RunSpec) -> None:
-    """Write the run, its phases and its steps down, all still to do. Nothing has been asked of anybody yet."""
-    ledger.put(
-        tables.runs, id=spec.run, state=str(RunState.PLANNED), outcome=None, dry_run=int(spec.dry_run), error="",
-        stop="", created_at=spec.created_at,
-    )  # fmt: skip
+    """Write the run, its phases and its steps down, all still to do: all of it, or after a crash nothing."""
+    run = {
+        "id": spec.run, "state": str(RunState.PLANNED), "outcome": None, "dry_run": int(spec.dry_run), "error": "",
+        "stop": "", "version": APPLICATION_VERSION, "created_at": spec.created_at, "settled": 0, "pid": 0,
+    }  # fmt: skip
+    rows: list[tuple[sa.Table, dict[str, Any]]] = [(tables.runs, run)]
     for position, phase in enumerate(resolve(spec.plan, spec.asked)):
         name = phase.phase.name
-        ledger.put(
-            tables.phases, run=spec.run, name=name, position=position, state=str(PhaseState.PLANNED), outcome=None,
-            error="",
-        )  # fmt: skip
+        key = {"run": spec.run, "name": name, "position": position, "state": str(PhaseState.PLANNED)}
+        rows.append((tables.phases, {**key, "outcome": None, "error": ""}))
         for number, step in enumerate(phase.steps):
-            ledger.put(
-                tables.steps, run=spec.run, phase=name, id=step.id, position=number, state=str(StepState.PENDING),
-                attempt=0, machines="", detail="",
-            )  # fmt: skip
+            row = {"run": spec.run, "phase": name, "id": step.id, "position": number, "state": str(StepState.PENDING)}
+            rows.append((tables.steps, {**row, "attempt": 0, "machines": "", "detail": ""}))
+    ledger.put_all(rows)
+
+
+class Quiet:
+    """A view that never fails: a closed terminal or a broken pipe must not end the run's driver."""
+
+    def __init__(self, view: View) -> None:
+        self._view: View | None = view
+
+    def update(self, seen: Snapshot) -> None:
+        """Show it, if anybody still looks."""
+        self._try(lambda view: view.update(seen))
+
+    def log(self, step: str, line: str) -> None:
+        """Show it, if anybody still looks."""
+        self._try(lambda view: view.log(step, line))
+
+    def say(self, text: str) -> None:
+        """Show it, if anybody still looks."""
+        self._try(lambda view: view.say(text))
+
+    def _try(self, show: Callable[[View], None]) -> None:
+        if self._view is not None:
+            try:
+                show(self._view)
+            except Exception:  # noqa: BLE001  whoever looked has gone; the run goes on to its end
+                self._view = None
 
 
 def drive(home: Home, spec: RunSpec, view: View) -> Result:
@@ -69,6 +95,8 @@ def drive(home: Home, spec: RunSpec, view: View) -> Result:
                 f"another process is driving {spec.run}",
                 remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
             )
+        view = Quiet(view)
+        _same_version(home, spec)
         session = open_session(home, spec, view.log)
         session.context.ledger.change(tables.runs, {"id": spec.run}, stop="")  # what stopped it before does so no more
         try:
@@ -76,6 +104,20 @@ def drive(home: Home, spec: RunSpec, view: View) -> Result:
         finally:
             session.close()
             _end_rehearsal(session, spec)
+
+
+def _same_version(home: Home, spec: RunSpec) -> None:
+    """StillRunning when another version of gpuplan began the run: its recorded effects cannot be replayed."""
+    ledger = open_ledger(home.path, home.database_url)
+    row = ledger.maybe(tables.runs, id=spec.run)
+    if row is None or row["state"] == RunState.PLANNED:
+        open_books(ledger, spec)  # for the first time, or again after a crash before the run began
+    elif row["version"] != APPLICATION_VERSION:
+        raise StillRunning(
+            f"{spec.run} was begun by another version of gpuplan, which alone can go on with it",
+            remedy=f"gpuplan down {spec.run} ends it; what is done stays on the volume for the next run",
+        )
+    ledger.close()
 
 
 def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Result:
@@ -94,7 +136,7 @@ def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Resu
             ended["error"] = error
 
     worker = threading.Thread(target=wait, daemon=True, name="run")
-    with _signals(context.control.stop, view.say):
+    with stopping_on_signals(context.control.stop, view.say):
         watch.start()
         worker.start()
         while worker.is_alive():
@@ -104,13 +146,15 @@ def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Resu
         view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
         durable.close()
     if "error" in ended:
+        context.control.stop("interrupted", "the engine failed")
         return _broken(context.ledger, spec.run, ended["error"])
     return Result(spec.run, Outcome(ended["outcome"]), tuple(ended["left"]))
 
 
 def _broken(ledger: Ledger, run: str, error: Exception) -> Result:
     """The engine itself failed. StillRunning if a machine may live on, else GpuplanError."""
-    living = [str(m["name"]) for m in ledger.all(tables.machines, run=run) if m["state"] not in ENDED]
+    rows = [*ledger.all(tables.machines, run=run), *ledger.all(tables.volumes, run=run)]
+    living = [str(row["name"]) for row in rows if row["state"] not in ENDED]
     if living:
         raise StillRunning(
             f"internal error: {error}; these may still cost money: {', '.join(living)}",
@@ -133,8 +177,9 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         made = Volumes(context)
         ending = Ending(context, Machines(context), made)
         left = ending.machines("gpuplan down")
-        if volumes:
-            rows = [r for r in context.ledger.all(tables.volumes, run=spec.run) if r["state"] not in ENDED]
+        rows = [r for r in context.ledger.all(tables.volumes, run=spec.run) if r["state"] not in ENDED]
+        rows = [r for r in rows if volumes or r["state"] == MachineState.DESTROYING]  # one that was begun is finished
+        if rows:
             ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}
             left += [f"{name} ({end['why']})" for name, end in ends.items() if not end["gone"]]
         ending.settle()
@@ -164,7 +209,7 @@ def _close_books(ledger: Ledger, run: str) -> None:
 
 
 @contextmanager
-def _signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> Iterator[None]:
+def stopping_on_signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> Iterator[None]:
     """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing."""
 
     def handle(number: int, _frame: object) -> None:
@@ -174,7 +219,8 @@ def _signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> It
         else:
             say("still ending the machines: nothing may be left running")
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's wish is respected
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield
     finally:
@@ -188,7 +234,7 @@ def reason_to_stop(ledger: Ledger, spec: RunSpec) -> tuple[str, str] | None:
     if row["stop"]:
         return "interrupted", str(row["stop"])
     budget = spec.plan.settings.budget_usd
-    if budget is not None and (spent := accounting.accrued(ledger, spec.run)) > budget:
+    if budget is not None and (spent := accounting.accrued_with_earlier(ledger, spec.run)) > budget:
         return "over_budget", f"${spent:.4f} are spent, the budget is ${budget}"
     for phase in ledger.all(tables.phases, run=spec.run):
         if phase["state"] not in (PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING):

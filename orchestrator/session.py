@@ -19,6 +19,7 @@ from orchestrator.home import Home
 from orchestrator.ledger import open_ledger
 from orchestrator.ports import ArtifactStore, Provider
 from orchestrator.providers import ProviderAccess, access_from_env, open_provider
+from orchestrator.retry import retrying
 from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
 
@@ -54,7 +55,7 @@ class HubListing:
         from orchestrator.hub import Hub
 
         if (repo, revision) not in self._seen:
-            found = Hub(self._url, self._token).files(repo, revision)
+            found = retrying(lambda: Hub(self._url, self._token).files(repo, revision), within_s=300)
             self._seen[repo, revision] = [(f.path, f.bytes, f.sha256) for f in found]
         return self._seen[repo, revision]
 

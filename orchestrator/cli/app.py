@@ -35,7 +35,10 @@ def main() -> None:
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     try:
         sys.exit(app(standalone_mode=False) or int(ExitCode.DONE))
-    except typer.Abort:  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
+    except (
+        typer.Abort,
+        KeyboardInterrupt,
+    ):  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
         typer.echo("gpuplan: interrupted; nothing was begun", err=True)
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Json, RunName, find_run, open_home
-from orchestrator.errors import StillRunning, UsageError
+from orchestrator.errors import StillRunning
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
 
@@ -22,7 +22,7 @@ def resume(run: RunName = None, *, json: Json = False, yes: bool = typer.Option(
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
-    row = ledger.one(tables.runs, id=spec.run)
+    row = ledger.maybe(tables.runs, id=spec.run) or {"state": "PLANNED", "outcome": None}  # killed before its first row
     if row["state"] == "DONE" and row["outcome"] == "succeeded":
         typer.echo(f"{spec.run} is done; nothing to resume", err=True)
         running.show_end(home, ledger, spec, json=json)
@@ -34,6 +34,7 @@ def resume(run: RunName = None, *, json: Json = False, yes: bool = typer.Option(
         )
         running.begin(home, ledger, spec, yes=yes, json=json)
         return
+    running.require_open_secrets(ledger, spec)
     running.drive(home, ledger, spec, json=json)
 
 
@@ -48,7 +49,7 @@ def down(
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
     from orchestrator.ledger import tables
     from orchestrator.lifecycle import ENDED
-    from orchestrator.runner import end_run
+    from orchestrator.runner import end_run, stopping_on_signals
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -57,11 +58,15 @@ def down(
     while time.monotonic() < give_up:
         with home.lock(spec.run) as mine:
             if mine:
-                left = end_run(home, spec, volumes=volumes)
+                with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):
+                    left = end_run(home, spec, volumes=volumes)
                 break
         time.sleep(0.5)
     else:
-        raise UsageError(f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s")
+        raise StillRunning(
+            f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s",
+            remedy=f"end that process, then gpuplan down {spec.run}",
+        )
     if left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"

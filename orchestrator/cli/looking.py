@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -64,7 +65,8 @@ def logs(
                 f"{spec.run} has no output of a step {step}", remedy=f"gpuplan status {spec.run} lists them"
             )
         for file in files:
-            seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None)
+            rest = ended or not follow  # then a last line without its end is printed too
+            seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=rest)
         if ended or not follow:
             return
         time.sleep(0.5)
@@ -81,16 +83,17 @@ def _log_files(folder: Path, step: str | None) -> list[Path]:
     if step is None:
         return files
     phase, _, name = step.rpartition("/")
-    return [f for f in files if f.name.split(".log")[0].rstrip(".0123456789") == name and phase in ("", f.parent.name)]
+    named = re.compile(re.escape(name) + r"(\.\d+)?\.log")  # a step on several nodes has one file for each
+    return [f for f in files if named.fullmatch(f.name) and phase in ("", f.parent.name)]
 
 
-def _print_new(file: Path, folder: Path, offset: int, *, labelled: bool) -> int:
+def _print_new(file: Path, folder: Path, offset: int, *, labelled: bool, rest: bool) -> int:
     from orchestrator.console import escape
 
     with file.open("rb") as log:
         log.seek(offset)
         data = log.read()
-    whole = data.rfind(b"\n") + 1
+    whole = len(data) if rest else data.rfind(b"\n") + 1
     label = f"{file.relative_to(folder).as_posix().removesuffix('.log')} | " if labelled else ""
     for line in data[:whole].decode("utf-8", "replace").splitlines():
         sys.stdout.write(f"{label}{escape(line)}\n")

@@ -79,7 +79,7 @@ def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row 
 
 def _volume(ledger: Ledger, spec: RunSpec) -> Row | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
-    labels = {p.volume.name for p in spec.plan.phases if p.volume and p.name in spec.asked}
+    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume and p.name in spec.asked}
     rows = [r for r in ledger.all(tables.volumes, cloud=spec.cloud) if r["label"] in labels]
     living = [r for r in rows if r["state"] not in ENDED]
     return living[-1] if living else None

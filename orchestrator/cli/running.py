@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -155,6 +156,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
 
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
     folder.mkdir(parents=True, mode=0o700)
     rehearsal = None
@@ -176,11 +178,19 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
             rehearsal.stop()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    from orchestrator.runner import open_books
-
     ready.spec.save(folder)
-    open_books(ledger, ready.spec)
     drive(home, ledger, ready.spec, json=json)
+
+
+def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
+    """UsageError unless every secret is set that a step still to do needs; the machines that wait are named."""
+    from orchestrator.ledger import tables
+    from orchestrator.plan import resolve
+    from orchestrator.session import require_secrets
+
+    done = {s["id"] for s in ledger.all(tables.steps, run=spec.run) if s["state"] in ("DONE", "UP_TO_DATE")}
+    steps = [s for p in resolve(spec.plan, spec.asked) for s in p.steps if s.id not in done]
+    require_secrets(spec, {name for step in steps for name in step.secrets})
 
 
 def drive(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:

@@ -31,18 +31,20 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
 
 
 def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
-    """The volumes that this run made, from their create until they are gone, or the run is."""
-    end = ledger.one(tables.runs, id=run)["ended_at"]
-    return [
-        cost.VolumeCharge(
-            name=str(row["name"]),
-            price_hour=Decimal(row["price_hour"]),
-            created_at=moment(row["sent_at"]),
-            gone_at=moment(row["gone_at"] or end) if row["gone_at"] or end else None,
-        )
-        for row in ledger.all(tables.volumes, run=run)
-        if row["sent_at"]
-    ]
+    """The volumes that this run made or used, from then until they are gone, or the run is at its end."""
+    row = ledger.one(tables.runs, id=run)
+    used = {u["volume"] for u in ledger.all(tables.volume_uses, run=run)}
+    found = []
+    for volume in ledger.all(tables.volumes):
+        if volume["sent_at"] and (volume["run"] == run or volume["name"] in used):
+            since = volume["sent_at"] if volume["run"] == run else row["created_at"]
+            until = volume["gone_at"] or row["ended_at"]
+            price = Decimal(volume["price_hour"])
+            gone = moment(max(until, since)) if until else None
+            found.append(
+                cost.VolumeCharge(name=str(volume["name"]), price_hour=price, created_at=moment(since), gone_at=gone)
+            )
+    return found
 
 
 def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
@@ -51,6 +53,13 @@ def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
     if phase is None:
         charges += volume_charges(ledger, run)
     return cost.accrued(charges, datetime.now(UTC))
+
+
+def accrued_with_earlier(ledger: Ledger, run: str) -> Decimal:
+    """USD of the run and of those that it goes on with (RUN, RUN.2, ...): one budget for all of them."""
+    base = run.partition(".")[0]
+    chain = [str(r["id"]) for r in ledger.all(tables.runs) if str(r["id"]).partition(".")[0] == base]
+    return sum((accrued(ledger, one) for one in chain), Decimal(0))
 
 
 def moment(seconds: float) -> datetime:

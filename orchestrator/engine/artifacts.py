@@ -82,10 +82,12 @@ class Uploads:
     def _begin(self, store: ArtifactStore, name: str, size: int, sha256: str) -> Upload:
         """Go on with the upload that an earlier try began for this very content, or open a new one."""
         file = self._token_file(store, name)
-        if file.exists():
+        try:
             kept = json.loads(file.read_text())
             if (kept["bytes"], kept["sha256"]) == (size, sha256):
                 return Upload(**kept)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there is none, or a crash left half of it
         upload = store.begin(name, size, sha256)
         fields = {f: getattr(upload, f) for f in ("key", "bytes", "sha256", "part_bytes", "token")}
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -52,7 +52,11 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Until ended, or the run stops."""
         while not self._control.stopping and not self._ended.wait(1.0):
-            if found := self._reason():
+            try:
+                found = self._reason()
+            except Exception:  # noqa: BLE001, S112  a busy ledger: the next second looks again
+                continue
+            if found:
                 self._control.stop(*found)
 
     def end(self) -> None:

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
 from orchestrator import errors
-
-APPLICATION_VERSION = "1"  # changes whenever the order of recorded effects changes
+from orchestrator.engine.spec import APPLICATION_VERSION
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets
 
@@ -187,5 +187,7 @@ def give_up(run: str, *, database_url: str) -> None:
         for workflow in pending:
             if workflow.workflow_id == run or workflow.workflow_id.startswith(f"{run}/"):
                 client.cancel_workflow(workflow.workflow_id)
+    except sqlalchemy.exc.DBAPIError:
+        pass  # no run has ever come as far as the engine's tables: nothing is pending
     finally:
         client.destroy()

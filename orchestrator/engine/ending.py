@@ -7,7 +7,7 @@ from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
 from orchestrator.errors import GpuplanError
 from orchestrator.ledger import tables
-from orchestrator.lifecycle import ENDED, Outcome
+from orchestrator.lifecycle import ENDED, MachineState, Outcome
 from orchestrator.ports import Capability
 
 
@@ -30,14 +30,15 @@ class Ending:
         left = []
         spec = self._context.spec
         throwaway = spec.dry_run and not spec.keep_cloud
-        done = outcome == Outcome.SUCCEEDED and (spec.whole_plan or throwaway)
+        saved = any(p.phase.artifacts for p in self._context.phases)  # and verified, or the run had not succeeded
+        done = outcome == Outcome.SUCCEEDED and ((spec.whole_plan and saved) or throwaway)
         needs = {p.phase.volume for p in self._context.phases if p.phase.volume}
         for need in needs:
             row = self._volumes.row(need)
             if row is None:
                 continue
             name = str(row["name"])
-            if not done:
+            if not done and row["state"] != MachineState.DESTROYING:
                 day = float(row["price_hour"]) * 24
                 self._context.event(f"{name}: kept, ${day:.2f} a day")
                 continue

@@ -9,6 +9,7 @@ from orchestrator.errors import StepFailed
 from orchestrator.model import HubCheckout
 from orchestrator.transport.agent import Agent
 
+MIB = 1 << 20
 SHOWN = 5  # wrong files that a message names
 
 
@@ -32,6 +33,19 @@ def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout
             remedy="run it again: files that are right are kept",
         )
     return len(listed)
+
+
+def room(context: Context, agent: Agent, workspace: str, checkout: HubCheckout) -> None:
+    """StepFailed when the disk has less room than the files that are still to come: before the first byte."""
+    present = {f.path: f.bytes for f in agent.files(f"{workspace}/{checkout.dir}", ["**"])}
+    listed = context.hub.listing(checkout.repo, checkout.revision)
+    needed = sum(size for path, size, _ in listed if present.get(path) != size)
+    free = agent.hello().disk_free_mib * MIB
+    if needed > free:
+        raise StepFailed(
+            f"disk full: {checkout.repo} needs {needed / 1e9:,.1f} GB more, there are {free / 1e9:,.1f} GB free",
+            remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
+        )
 
 
 def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo: HubCheckout | None) -> str:

@@ -39,10 +39,23 @@ class StepLog:
 
     def restart(self, job: str) -> None:
         """A job of another name begins: its log starts at 0, below what earlier attempts left."""
-        marker = self.path.with_suffix(".job")
-        if not marker.exists() or marker.read_text() != job:
-            marker.write_text(job)
+        if self._began()[0] != job:
+            begins = self.path.stat().st_size if self.path.exists() else 0
             self._offset_file.write_text("0")
+            self.path.with_suffix(".job").write_text(f"{job}\n{begins}")
+
+    def _began(self) -> tuple[str, int]:
+        """The job whose log this is, and at which byte of the file it begins."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            job, begins = self.path.with_suffix(".job").read_text().split("\n")
+            return job, int(begins)
+        return "", 0
+
+    def since_restart(self) -> str:
+        """What the newest job has printed."""
+        if not self.path.exists():
+            return ""
+        return self.path.read_bytes()[self._began()[1] :].decode("utf-8", "replace")
 
     def add(self, text: str, offset: int) -> None:
         """Append new output."""
@@ -85,6 +98,7 @@ def follow(
                 context.control.check()
             return {}
         except HostKeyChanged as error:
+            machines.distrust(machine, error.message)
             raise MachineLost(f"{machine}: {error.message}") from error
         except ConnectionLost as error:
             context.event(f"{machine}: connection lost ({error.message}); {job} goes on there")

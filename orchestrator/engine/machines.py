@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.spec import plain
@@ -14,6 +14,8 @@ from orchestrator.errors import (
     Ambiguous,
     ConnectionLost,
     GpuplanError,
+    HostKeyChanged,
+    MachineLost,
     ProviderUnavailable,
     Refused,
     StepFailed,
@@ -21,7 +23,9 @@ from orchestrator.errors import (
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import ENDED, MachineState
 from orchestrator.ports import Address, MachineSpec, MachineStatus, MachineView, Offer
+from orchestrator.transport.replies import DeadmanExpired
 
+T = TypeVar("T")
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time
 FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
 DESTROY_S = 600.0  # how long a machine may take to be gone, in the cloud's time
@@ -43,15 +47,19 @@ class Machines:
         mine = self._ledger.all(tables.machines, run=self._context.run, phase=phase)
         for row in mine:
             if row["request"] == request:
+                if row["state"] not in ENDED:
+                    self._ledger.charge(str(row["name"]), self._context.run, phase, now())
                 return str(row["name"])
         name = f"{self._context.spec.prefix}{plain(phase)[:12]}-{len(mine) + 1}-t{int(deadline)}"
-        self._ledger.put(
-            tables.machines, name=name, run=self._context.run, phase=phase, request=request, node=node,
-            provider=offer.provider, provider_id="", type_id=offer.type_id, gpu=offer.gpu, gpus=offer.gpus,
-            place=offer.place, spot=int(offer.spot), price_hour=str(offer.price_hour), state=MachineState.REQUESTED,
-            requested_at=now(), deadline=deadline,
-        )  # fmt: skip
-        self._ledger.put(tables.charges, machine=name, run=self._context.run, phase=phase, since=now(), until=None)
+        machine = {
+            "name": name, "run": self._context.run, "phase": phase, "request": request, "node": node,
+            "provider": offer.provider, "provider_id": "", "type_id": offer.type_id, "gpu": offer.gpu,
+            "gpus": offer.gpus, "place": offer.place, "spot": int(offer.spot), "price_hour": str(offer.price_hour),
+            "state": MachineState.REQUESTED, "reason": "", "private_ip": "", "requested_at": now(),
+            "deadline": deadline,
+        }  # fmt: skip
+        charge = {"machine": name, "run": self._context.run, "phase": phase, "since": now(), "until": None}
+        self._ledger.put_all([(tables.machines, machine), (tables.charges, charge)])
         return name
 
     def create(self, name: str, spec: MachineSpec) -> dict[str, Any]:
@@ -93,23 +101,27 @@ class Machines:
         return {"created": provider_id}
 
     def _reconcile(self, name: str, why: str) -> dict[str, Any]:
-        """Look for a machine by its name until longer than the provider's list may lag; adopt what is found."""
+        """Look for a machine by its name until longer than the provider's list may lag; adopt what is found.
+
+        Only a list that was really seen proves its absence; without one the result is "unknown" too.
+        """
         give_up = now() + self._scaled(max(90.0, 1.5 * self._provider.list_lag_s))
-        while True:
-            view = self._find(name)
-            if view:
-                return self._created(name, view.id)
-            if now() > give_up:
-                break
+        seen = False
+        while now() < give_up or not seen:
+            try:
+                views = self._provider.machines()
+            except GpuplanError as error:
+                if now() > give_up:
+                    unknown = f"{why}; {self._provider.name} cannot be asked whether it exists: {error.message}"
+                    return {"refused": unknown, "account": True, "unknown": True}
+            else:
+                seen = now() >= give_up
+                for view in views:
+                    if view.name == name:
+                        return self._created(name, view.id)
             self._context.clock.sleep(POLL_S)
         self._gone(name, f"never appeared: {why}", MachineState.LOST)
         return {"refused": f"{why}; it never appeared", "account": False}
-
-    def _find(self, name: str) -> MachineView | None:
-        try:
-            return next((v for v in self._provider.machines() if v.name == name), None)
-        except ProviderUnavailable:
-            return None
 
     def wait(self, name: str) -> dict[str, Any]:
         """Wait until the machine answers over SSH and its GPUs work. {"ready": bool, "why": str}."""
@@ -167,7 +179,7 @@ class Machines:
     def lost(self, name: str) -> str:
         """Why the machine is gone, in the provider's words; "": it is there as far as the provider knows."""
         row = self._ledger.one(tables.machines, name=name)
-        if row["state"] in ENDED:
+        if row["state"] in ENDED or row["reason"]:
             return str(row["reason"]) or "it was ended"
         try:
             view = self._provider.machine(row["provider_id"])
@@ -183,6 +195,29 @@ class Machines:
         if view.address:
             self._address(name, view.address, view.private_ip or "")
         return ""
+
+    def reaching(self, name: str, body: Callable[[], T]) -> T:
+        """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost)."""
+        waits = 0.5
+        while True:
+            try:
+                return body()
+            except HostKeyChanged as error:  # another machine answers there: nothing is sent to it, ours is ended
+                self.distrust(name, error.message)
+                raise MachineLost(f"{name}: {error.message}") from error
+            except DeadmanExpired as error:
+                self.distrust(name, error.message)
+                raise MachineLost(f"{name}: {error.message}") from error
+            except ConnectionLost as error:
+                if reason := self.lost(name):
+                    raise MachineLost(f"{name}: {reason}") from error
+                self._context.control.check()
+                self._context.clock.sleep(waits)
+                waits = min(2 * waits, 30.0)
+
+    def distrust(self, name: str, reason: str) -> None:
+        """From now on the machine counts as lost, whatever the provider says."""
+        self._ledger.change(tables.machines, {"name": name}, reason=reason)
 
     def spec(
         self, name: str, *, image: str, disk_gb: int, ports: tuple[str, ...], volume: Row | None, nodes: int
@@ -203,32 +238,58 @@ class Machines:
     # -- coming to an end ------------------------------------------------------------------------------------------
 
     def destroy(self, name: str, reason: str) -> dict[str, Any]:
-        """End a machine and wait for proof: accepted, unknown to GET, absent from the list. {"gone": bool, "why"}."""
+        """End a machine and wait for proof: accepted, unknown to GET, absent from the list. {"gone": bool, "why"}.
+
+        Never raises: whatever goes wrong, the machine counts as not gone.
+        """
+        try:
+            return self._destroy(name, reason)
+        except Exception as error:  # noqa: BLE001  one machine's failure must not keep the others alive
+            self._context.event(f"{name}: could not be ended: {error}")
+            return {"gone": False, "why": str(error)}
+
+    def _destroy(self, name: str, reason: str) -> dict[str, Any]:
         row = self._ledger.one(tables.machines, name=name)
         if row["state"] in ENDED:
             return {"gone": True, "why": ""}
         if not row["provider_id"] and not row["sent_at"]:
             self._gone(name, reason, MachineState.DESTROYED)
             return {"gone": True, "why": ""}
-        if not row["provider_id"] and "refused" in self._reconcile(name, "its create was cut short"):
-            return {"gone": True, "why": ""}
+        if not row["provider_id"]:
+            found = self._reconcile(name, "its create was cut short")
+            if "refused" in found:
+                return {"gone": "unknown" not in found, "why": found["refused"]}
+        if self._context.spec.ssh_host:
+            self._stop_jobs(name)  # the machine stays: what this run started there must not
         self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING, reason=reason)
         self._context.agents.drop(name)
         return self._until_gone(name)
 
+    def _stop_jobs(self, name: str) -> None:
+        agent = self._context.agents(name)
+        for job in agent.jobs():
+            if job.state == "running" and job.job.startswith(f"{plain(self._context.run)}."):
+                agent.stop(job.job)
+
     def _until_gone(self, name: str) -> dict[str, Any]:
-        machine_id = str(self._ledger.one(tables.machines, name=name)["provider_id"])
+        row = self._ledger.one(tables.machines, name=name)
+        machine_id = str(row["provider_id"])
         give_up = now() + self._scaled(DESTROY_S)
+        # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing.
+        settled = (row["accepted_at"] or now()) + self._context.clock.scaled(self._provider.list_lag_s)
+        seen = row["reachable_at"] is not None
         why, pause = "", 1.0
         while now() < give_up:
             try:
                 self._provider.destroy(machine_id)
                 listed = any(v.id == machine_id for v in self._provider.machines())
-                if self._provider.machine(machine_id) is None and not listed:
+                present = listed or self._provider.machine(machine_id) is not None
+                seen = seen or present
+                if not present and (seen or now() > settled):
                     self._gone(name, "", MachineState.DESTROYED)
                     self._context.event(f"{name}: gone")
                     return {"gone": True, "why": ""}
-                why = "it is still listed"
+                why = "it is still listed" if present else "it is too fresh for its absence to prove anything"
             except GpuplanError as error:
                 why = error.message
                 if isinstance(error, ProviderUnavailable) and error.retry_after:
@@ -250,8 +311,8 @@ class Machines:
         """Machines that the provider lists under this run's name although the ledger ended them: destroyed too."""
         try:
             views = [v for v in self._provider.machines() if v.name.startswith(self._context.spec.prefix)]
-        except GpuplanError as error:
-            return [f"{self._provider.name} could not be asked what is left: {error.message}"]
+        except Exception as error:  # noqa: BLE001  an unreadable answer is no proof that nothing is left
+            return [f"{self._provider.name} could not be asked what is left: {error}"]
         left = []
         for view in views:
             row = self._ledger.maybe(tables.machines, name=view.name)
@@ -266,9 +327,10 @@ class Machines:
         while now() < give_up:
             try:
                 self._provider.destroy(view.id)
-                if self._provider.machine(view.id) is None and not self._find(view.name):
+                listed = any(v.id == view.id for v in self._provider.machines())
+                if not listed and self._provider.machine(view.id) is None:
                     return []
-            except ProviderUnavailable:
+            except GpuplanError:
                 pass
             self._context.clock.sleep(POLL_S)
         return [f"{view.name} is still listed"]

@@ -14,17 +14,19 @@ from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
-from orchestrator.errors import ConnectionLost, GpuplanError, MachineLost, ProviderUnavailable, StepFailed
+from orchestrator.errors import GpuplanError, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.ledger import Row, tables
-from orchestrator.lifecycle import Outcome, PhaseState, StepState
+from orchestrator.lifecycle import Outcome, PhaseState, RunState, StepState
 from orchestrator.model import Phase
 from orchestrator.plan import candidates, fits, memory_of
 from orchestrator.ports import ArtifactStore, Offer
 from orchestrator.retry import retrying
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import LeaseHeld
 
 LEASE_S = 180.0  # real seconds without renewal after which another run may take the volume
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
+GOOD = (StepState.DONE, StepState.UP_TO_DATE)
 UNFINISHED = (StepState.PENDING, StepState.RUNNING, StepState.READY, StepState.LOST, StepState.SKIPPED)
 
 
@@ -51,31 +53,26 @@ class PhaseWork:
         """The name of the phase's volume, made if need be; "": it has none."""
         self._context.control.check()
         need = self._phase(name).volume
-        return self.volumes.ensure(need) if need else ""
+        found = self.volumes.ensure(need) if need else ""
+        if found:
+            self._ledger.put(tables.volume_uses, volume=found, run=self._context.run)
+        return found
 
     def take_over(self, name: str) -> bool:
         """Go on with what the phase holds, or take over the machines of the phase that `reuse` names, if they fit."""
         need = self._phase(name).machine
         if len(self._context.machines(name)) >= need.nodes:
-            return True
+            return True  # a crash came after the last of them was taken over
         reuse = need.reuse
         if not reuse or reuse not in {p.phase.name for p in self._context.phases}:
             return False
-        rows = self._context.machines(reuse)
+        rows = self._context.machines(name) + self._context.machines(reuse)  # some may be ours already, after a crash
         if len(rows) < need.nodes or not all(fits(need, self._offer(r)) for r in rows[: need.nodes]):
             return False
         for row in rows[: need.nodes]:
-            self.hand_over(str(row["name"]), name)
+            self._ledger.charge(str(row["name"]), self._context.run, name, now())
+            self._context.event(f"{row['name']}: taken over by {name}")
         return True
-
-    def hand_over(self, machine: str, to_phase: str) -> None:
-        """From now on that phase pays for the machine."""
-        moment = now()
-        self._ledger.change(tables.charges, {"machine": machine, "until": None}, until=moment)
-        self._ledger.put(
-            tables.charges, machine=machine, run=self._context.run, phase=to_phase, since=moment, until=None
-        )
-        self._context.event(f"{machine}: taken over by {to_phase}")
 
     def offers(self, name: str) -> list[dict[str, Any]]:
         """The machines to try, best first, as plain values."""
@@ -116,27 +113,31 @@ class PhaseWork:
         rows = self._context.machines(name)
         try:
             for row in rows:
-                self._reaching(str(row["name"]), partial(self.machines.prepare, str(row["name"])))
+                self.machines.reaching(str(row["name"]), partial(self.machines.prepare, str(row["name"])))
             if volume := self._phase(name).volume:
                 root = str(rows[0]["name"])
-                self._reaching(root, lambda: self._context.agents(root).lease(volume.name, self._context.run, LEASE_S))
-                self._context.agents.hold(root, volume.name)
+                self.machines.reaching(root, partial(self._lease, root, volume.name))
         except MachineLost as error:
             return error.message
         return ""
 
-    def _reaching(self, machine: str, body: Callable[[], Any]) -> Any:
-        """Do it, again after each cut, until the provider says that the machine is gone."""
-        waits = 0.5
-        while True:
-            try:
-                return body()
-            except ConnectionLost as error:
-                if reason := self.machines.lost(machine):
-                    raise MachineLost(f"{machine}: {reason}") from error
-                self._context.control.check()
-                self._context.clock.sleep(waits)
-                waits = min(2 * waits, 30.0)
+    def _lease(self, machine: str, volume: str) -> None:
+        """Take the volume's lease; one that an ended run of ours left is taken over."""
+        agent = self._context.agents(machine)
+        try:
+            agent.lease(volume, self._context.run, LEASE_S)
+        except LeaseHeld as error:
+            holder = self._ledger.maybe(tables.runs, id=error.holder)
+            if holder is None or holder["state"] != RunState.DONE:
+                raise
+            agent.lease(volume, error.holder, LEASE_S, "release")
+            agent.lease(volume, self._context.run, LEASE_S)
+
+    def keep_alive(self, name: str) -> None:
+        """Have this process feed the dead-man's switches of the phase's machines and renew its lease."""
+        volume, rows = self._phase(name).volume, self._context.machines(name)
+        if volume and rows:
+            self._context.agents.hold(str(rows[0]["name"]), volume.name)
 
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the next attempt rents anew."""
@@ -151,9 +152,11 @@ class PhaseWork:
     def begin_steps(self, name: str, attempt: int) -> None:
         """The phase runs; steps that a lost machine left unfinished are pending again."""
         self.move(name, PhaseState.RUNNING)
+        # What was done on a machine's own disk went with it; what is on a volume (or on the user's host) is there.
+        kept = self._context.spec.ssh_host or self.volumes.row(self._phase(name).volume) is not None
         for row in self._ledger.all(tables.steps, run=self._context.run, phase=name):
-            service = self._service(name, str(row["id"]))
-            if row["state"] in UNFINISHED or (service and row["state"] == StepState.DONE and attempt > 1):
+            again = attempt > 1 and (self._service(name, str(row["id"])) or not kept)
+            if row["state"] in UNFINISHED or (again and row["state"] in GOOD):
                 key = {"run": self._context.run, "phase": name, "id": row["id"]}
                 self._ledger.change(tables.steps, key, state=str(StepState.PENDING), attempt=attempt, ended_at=None)
 
@@ -174,8 +177,8 @@ class PhaseWork:
         patterns = self._phase(name).artifacts
         if not patterns:
             return []
-        root, _ = self._root(name)
-        files = self._reaching(root, lambda: artifacts.manifest(*self._root(name)[1], patterns))
+        root = self._root_name(name)
+        files = self.machines.reaching(root, lambda: artifacts.manifest(*self._root(name), patterns))
         if not files:
             raise StepFailed(f"{name}: no file matches the artifacts {', '.join(patterns)}")
         (self._context.folder / f"manifest-{name}.json").write_text(json.dumps(files, indent=1))
@@ -183,23 +186,24 @@ class PhaseWork:
 
     def upload(self, name: str, store: ArtifactStore, file: dict[str, Any]) -> str:
         """One file to one store."""
-        root, _ = self._root(name)
+        root = self._root_name(name)
 
         def send() -> str:
-            agent, workspace = self._root(name)[1]
+            agent, workspace = self._root(name)
             return self._uploads.send(store, agent, workspace, file)
 
-        return str(self._reaching(root, lambda: self._patiently(send)))
+        return str(self.machines.reaching(root, lambda: self._patiently(send)))
 
     def put_manifest(self, name: str, store: ArtifactStore, files: list[dict[str, Any]]) -> None:
         """The manifest goes last: where it is, everything is."""
-        store.put_text(f"manifest-{name}.json", json.dumps(files, indent=1))
+        self._patiently(lambda: store.put_text(f"manifest-{name}.json", json.dumps(files, indent=1)))
 
     def pull(self, name: str, files: list[dict[str, Any]]) -> str:
         """Fetch the artifacts home, if the phase says so; return the folder."""
         if not self._phase(name).pull_to:
             return ""
-        root, (_, workspace) = self._root(name)
+        root = self._root_name(name)
+        workspace = self.machines.reaching(root, lambda: self._root(name)[1])
         for file in files:
             artifacts.pull(self._context, root, workspace, file, self.home(name))
         return str(self.home(name))
@@ -210,13 +214,13 @@ class PhaseWork:
 
     def judge(self, name: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Every deliverable of the phase."""
-        root, _ = self._root(name)
+        root = self._root_name(name)
 
         def ask() -> list[dict[str, Any]]:
-            agent, workspace = self._root(name)[1]
+            agent, workspace = self._root(name)
             return Deliverables(self._context, self._phase(name), agent, workspace).judge(files, self.home(name))
 
-        return list(self._reaching(root, lambda: self._patiently(ask)))
+        return list(self.machines.reaching(root, lambda: self._patiently(ask)))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -232,7 +236,7 @@ class PhaseWork:
                 self._ledger.change(tables.steps, key, state=str(state), ended_at=now())
         self._release(name)
         held = self._held(name)
-        keep = {str(r["name"]) for r in self._context.machines(name)} if self._wanted_later(name, outcome) else set()
+        keep = self._wanted_later(name, outcome)
         each([m for m in held if m not in keep], lambda m: self.machines.destroy(m, f"{name}: {outcome}"))
 
     def finish(self, name: str) -> None:
@@ -253,14 +257,16 @@ class PhaseWork:
         except GpuplanError as error:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 
-    def _wanted_later(self, name: str, outcome: Outcome) -> bool:
+    def _wanted_later(self, name: str, outcome: Outcome) -> set[str]:
+        """The machines that the next phase takes over: as many as it needs, if they fit."""
         names = [p.phase.name for p in self._context.phases]
         later = self._context.phases[names.index(name) + 1 :]
         if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
-            return False
-        rows = self._context.machines(name)
+            return set()
         need = later[0].phase.machine
-        return len(rows) >= need.nodes and all(fits(need, self._offer(r)) for r in rows)
+        rows = self._context.machines(name)[: need.nodes]
+        fitting = len(rows) == need.nodes and all(fits(need, self._offer(r)) for r in rows)
+        return {str(r["name"]) for r in rows} if fitting else set()
 
     def _deadline(self, name: str) -> float:
         """When a machine made now must be gone: after every phase that may still use it."""
@@ -277,13 +283,16 @@ class PhaseWork:
     def _phase(self, name: str) -> Phase:
         return self._context.phase(name).phase
 
-    def _root(self, name: str) -> tuple[str, tuple[Agent, str]]:
+    def _root_name(self, name: str) -> str:
         rows = self._context.machines(name)
         if not rows:
             raise MachineLost(f"{name} has no machine any more")
-        machine = str(rows[0]["name"])
-        agent = self._context.agents(machine)
-        return machine, (agent, agent.workspace)
+        return str(rows[0]["name"])
+
+    def _root(self, name: str) -> tuple[Agent, str]:
+        """The root machine's agent and workspace. ConnectionLost when it cannot be reached just now."""
+        agent = self._context.agents(self._root_name(name))
+        return agent, agent.workspace
 
     def _offer(self, row: Row) -> Offer:
         return Offer(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.model import Plan, Value
+from orchestrator.model import Plan, Value, VolumeNeed
+
+APPLICATION_VERSION = "3"  # changes whenever the order of recorded effects changes
 
 
 class RunSpec(Value):
@@ -34,12 +36,18 @@ class RunSpec(Value):
 
     def save(self, folder: Path) -> None:
         """Write run.json; it never changes afterwards."""
-        (folder / "run.json").write_text(self.model_dump_json(indent=1))
+        new = folder / "run.json.new"
+        new.write_text(self.model_dump_json(indent=1))
+        new.rename(folder / "run.json")
 
     @staticmethod
     def load(folder: Path) -> RunSpec:
         """Read run.json back."""
         return RunSpec.model_validate_json((folder / "run.json").read_text())
+
+    def label(self, need: VolumeNeed) -> str:
+        """What a volume of this plan is known by: another plan's volume of the same name is another volume."""
+        return plain(f"{self.plan.name}-{need.name}")
 
     @property
     def prefix(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from orchestrator.engine.durable import Recorder
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.spec import plain
 from orchestrator.engine.volumes import Volumes
-from orchestrator.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import StepState
 from orchestrator.model import RunsOn
@@ -30,6 +31,7 @@ OUT_OF_MEMORY = 75  # the converter's own exit code for it
 KILLED = 137
 POLL_S = 0.05
 WRITE_UP = ".gpuplan/write-up.md"
+MAX_RESTARTS = 5  # of a job that was stopped, or whose supervisor died, while nobody asked it to
 
 
 class Steps:
@@ -53,15 +55,17 @@ class Steps:
             if run.step.ready:
                 recorder.record("start", lambda: self._serve(phase, run, attempt))
                 return self._end(recorder, phase, run, StepState.READY, "")
-            if recorder.record("up-to-date", lambda: self._up_to_date(phase, run)):
+            if recorder.record("up-to-date", partial(self._reaching, phase, run, self._up_to_date)):
                 return self._end(recorder, phase, run, StepState.UP_TO_DATE, "")
+            recorder.record("room", partial(self._reaching, phase, run, self._check_room))
             self._execute(recorder, phase, run, attempt)
-            recorder.record("verify", lambda: self._verify(phase, run))
+            recorder.record("verify", partial(self._reaching, phase, run, self._verify))
             return self._end(recorder, phase, run, StepState.DONE, "")
         except MachineLost as error:
             return self._end(recorder, phase, run, StepState.LOST, error.message)
         except (Interrupted, OverBudget) as error:
-            return self._end(recorder, phase, run, StepState.INTERRUPTED, error.message)
+            ended = self._end(recorder, phase, run, StepState.INTERRUPTED, error.message)
+            return ended | {"over_budget": isinstance(error, OverBudget)}
         except GpuplanError as error:
             return self._end(recorder, phase, run, StepState.FAILED, str(error))
 
@@ -86,6 +90,8 @@ class Steps:
             end = recorder.record(f"run-{number}", partial(self._attempt, phase, run, command, job))
             if end["exit"] == 0 and not end["timed_out"]:
                 return
+            if (end["stopped"] or end["lost"]) and number <= MAX_RESTARTS:  # no doing of the step's: a crash of ours
+                continue
             if self._out_of_memory(end) and run.step.on_oom and not low_memory:
                 command, low_memory = run.step.on_oom, True
                 self._context.event(f"{run.id}: out of memory: again as {command}")
@@ -93,7 +99,7 @@ class Steps:
             if left <= 0:
                 raise StepFailed(self._why(phase, run, end))
             left -= 1
-            recorder.record(f"retry-{number}", lambda: self._before_retry(phase, run))
+            recorder.record(f"retry-{number}", partial(self._reaching, phase, run, self._before_retry))
 
     # -- bodies of recorded effects --------------------------------------------------------------------------------
 
@@ -141,6 +147,19 @@ class Steps:
         self._metrics(run, record.get("metrics", {}), record.get("measured_on", ""))
         return True
 
+    def _check_room(self, phase: str, run: StepRun) -> None:
+        """Refuse a download or a conversion that the disk has no room for, before it begins."""
+        agent = self._agent(self._targets(phase, run)[0])
+        if run.step.hub:
+            hub_check.room(self._context, agent, agent.workspace, run.step.hub)
+        elif run.step.writes_gb and not self._context.spec.dry_run:  # a rehearsal writes a millionth of it
+            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9
+            if float(run.step.writes_gb) > free:
+                raise StepFailed(
+                    f"disk full: {run.id} writes {run.step.writes_gb} GB, {agent.workspace} has {free:,.1f} GB free",
+                    remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
+                )
+
     def _attempt(self, phase: str, run: StepRun, command: str, job: str) -> dict[str, Any]:
         """Run the command on every machine that it is meant for; the first bad end decides."""
         targets = self._targets(phase, run)
@@ -164,26 +183,21 @@ class Steps:
 
     def _start(self, phase: str, run: StepRun, command: str, job: str, machine: str, log: jobs.StepLog) -> None:
         log.restart(job)
-        while True:
-            try:
-                agent = self._agent(machine)
-                workspace = agent.workspace
-                agent.start(
-                    job,
-                    self._command(agent, workspace, run, command),
-                    cwd=posixpath.normpath(posixpath.join(workspace, run.step.cwd)),
-                    env=self._env(phase, run, machine, agent),
-                    secrets=self._secrets(run),
-                    timeout_s=run.step.timeout,
-                    service=run.step.ready is not None,
-                )
-                self._context.announce(run.step.name, "started", machine)
-                return
-            except ConnectionLost as error:
-                if reason := self._machines.lost(machine):
-                    raise MachineLost(f"{machine}: {reason}") from error
-                self._context.control.check()
-                self._context.clock.sleep(1.0)
+
+        def begin() -> None:
+            agent = self._agent(machine)
+            agent.start(
+                job,
+                self._command(agent, agent.workspace, run, command),
+                cwd=posixpath.normpath(posixpath.join(agent.workspace, run.step.cwd)),
+                env=self._env(phase, run, machine, agent),
+                secrets=self._secrets(run),
+                timeout_s=run.step.timeout,
+                service=run.step.ready is not None,
+            )
+
+        self._machines.reaching(machine, begin)
+        self._context.announce(run.step.name, "started", machine)
 
     def _verify(self, phase: str, run: StepRun) -> list[dict[str, Any]]:
         """Check what the step was to create, against the hub where it says so, and write its done-record."""
@@ -239,7 +253,7 @@ class Steps:
         ready = run.step.ready
         assert ready
         if ready.log is not None:
-            return ready.log in log.text()
+            return ready.log in log.since_restart()
         return listens(self._agent(machine), ready.port or 0)
 
     def _stop(self, phase: str, run: StepRun, attempt: int) -> None:
@@ -254,6 +268,10 @@ class Steps:
             )
         if self._ledger.one(tables.steps, **self._key(phase, run))["state"] == StepState.READY:
             self._mark(phase, run, StepState.DONE, ended_at=now())
+
+    def _reaching(self, phase: str, run: StepRun, body: Callable[[str, StepRun], Any]) -> Any:
+        """Do what needs the step's machine through every cut of the connection."""
+        return self._machines.reaching(self._targets(phase, run)[0], lambda: body(phase, run))
 
     # -- small parts -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,15 @@ from orchestrator.engine.durable import Recorder
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.steps import Steps
-from orchestrator.errors import GpuplanError, Interrupted, MachineLost, NoMachine, OverBudget
+from orchestrator.errors import (
+    ConnectionLost,
+    GpuplanError,
+    Interrupted,
+    MachineLost,
+    NoMachine,
+    OverBudget,
+    ProviderUnavailable,
+)
 from orchestrator.ledger import tables
 from orchestrator.lifecycle import Outcome, PhaseState, RunState, StepState, worst
 
@@ -33,9 +41,7 @@ class Story:
         recorder.record("begin", partial(self._move_run, RunState.RUNNING))
         outcomes = []
         for phase in self._context.phases:
-            name = phase.phase.name
-            result = recorder.branch("phase", name, id=f"{self._context.run}/{name}").result()
-            outcomes.append(Outcome(result["outcome"]))
+            outcomes.append(self._phase_outcome(recorder, phase.phase.name))
             if outcomes[-1] != Outcome.SUCCEEDED:
                 break
         outcome = worst(outcomes)
@@ -47,6 +53,15 @@ class Story:
             recorder.record("done", lambda: self._move_run(RunState.DONE, ended_at=now()))
         return {"outcome": str(outcome), "left": left}
 
+    def _phase_outcome(self, recorder: Recorder, name: str) -> Outcome:
+        """A phase's outcome; whatever goes wrong in it, the run goes on to end its machines."""
+        branch = recorder.branch("phase", name, id=f"{self._context.run}/{name}")
+        try:
+            return Outcome(branch.result()["outcome"])
+        except Exception as error:  # noqa: BLE001  a phase that breaks must not keep its machines alive
+            self._context.event(f"{name}: internal error: {error}")
+            return Outcome.FAILED
+
     def phase(self, recorder: Recorder, name: str) -> dict[str, Any]:
         """One phase, to its end; {"outcome": str}. Never raises: whatever happens, its machines are ended."""
         outcome, why = Outcome.SUCCEEDED, ""
@@ -56,12 +71,15 @@ class Story:
             outcome, why = Outcome.INTERRUPTED, error.message
         except OverBudget as error:
             outcome, why = Outcome.OVER_BUDGET, error.message
-        except NoMachine as error:
+        except (NoMachine, MachineLost, ConnectionLost, ProviderUnavailable) as error:
             outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:
             outcome, why = Outcome.FAILED, str(error)
-        recorder.record("tear-down", partial(self._work.tear_down, name, outcome, why))
-        recorder.record("end", partial(self._work.finish, name))
+        try:
+            recorder.record("tear-down", partial(self._work.tear_down, name, outcome, why))
+            recorder.record("end", partial(self._work.finish, name))
+        except GpuplanError as error:  # the run ends what this phase could not
+            self._context.event(f"{name}: {error.message}")
         return {"outcome": str(outcome)}
 
     def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
@@ -82,13 +100,17 @@ class Story:
             self._provision(recorder, name, attempt, volume)
             lost = recorder.record(f"prepare-{attempt}", partial(work.prepare, name))
             if not lost:
+                work.keep_alive(name)  # of this process, so not recorded
                 recorder.record(f"run-{attempt}", partial(work.begin_steps, name, attempt))
                 results = self._run_steps(recorder, name, attempt)
+                failed = any(r["state"] == StepState.FAILED for r in results)
                 losses = [r["detail"] for r in results if r["state"] == StepState.LOST]
-                if not losses:
+                if failed or not losses:  # a failure ends the phase: no other machine is rented to fail again
                     try:
                         return self._collect(recorder, name, results)
                     except MachineLost as error:
+                        if failed:
+                            return Outcome.FAILED, self._why(results)
                         losses = [error.message]
                 lost = losses[0]
             recorder.record(f"replace-{attempt}", partial(work.replace, name, lost))
@@ -109,6 +131,8 @@ class Story:
                 if "created" in made:
                     ready = recorder.record(f"wait-{request}", partial(work.machines.wait, machine))
                     if ready["ready"]:
+                        # Nodes of one phase share a private network, so the others are taken at the same place.
+                        offers = [o for o in offers if o["place"] == offer["place"]]
                         break
                     made = {"refused": ready["why"], "account": False}
                     recorder.record(f"end-{request}", partial(work.machines.destroy, machine, ready["why"]))
@@ -137,11 +161,11 @@ class Story:
     def _collect(self, recorder: Recorder, name: str, results: list[dict[str, Any]]) -> tuple[Outcome, str]:
         """Artifacts and deliverables; the outcome is the worst of steps and deliverables."""
         work = self._work
-        states = {StepState(r["state"]) for r in results}
-        failed = [str(r["detail"]) for r in results if r["state"] == StepState.FAILED]
-        if StepState.INTERRUPTED in states and not failed:
-            self._context.control.check()
-            raise Interrupted("a step was interrupted")
+        stopped = [r for r in results if r["state"] == StepState.INTERRUPTED]
+        if stopped:
+            kind = OverBudget if stopped[0]["over_budget"] else Interrupted
+            raise kind(str(stopped[0]["detail"]))
+        failed = [str(r["detail"]) for r in results if r["state"] in (StepState.FAILED, StepState.SKIPPED)]
         recorder.record("collect", partial(work.move, name, PhaseState.COLLECTING))
         files = [] if failed else recorder.record("manifest", partial(work.manifest, name))
         if files:
@@ -154,8 +178,13 @@ class Story:
         answers = recorder.record("check", partial(work.judge, name, files))
         wrong = [f"{a['name']}: {a['detail']}" for a in answers if not a["ok"]]
         if failed or wrong:
-            return Outcome.FAILED, "\n".join(failed or wrong)
+            return Outcome.FAILED, self._why(results) or "\n".join(wrong)
         return Outcome.SUCCEEDED, ""
+
+    def _why(self, results: list[dict[str, Any]]) -> str:
+        """Why steps failed: their own words, and only without any why others were skipped."""
+        said = {state: [str(r["detail"]) for r in results if r["state"] == state] for state in StepState}
+        return "\n".join(said[StepState.FAILED] or said[StepState.SKIPPED])
 
     def _move_run(self, state: RunState, **values: Any) -> None:
         self._context.ledger.move(tables.runs, {"id": self._context.run}, state, **values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.engine.context import Context, now
@@ -10,9 +12,11 @@ from orchestrator.errors import Ambiguous, GpuplanError, NoMachine, ProviderUnav
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import ENDED, MachineState
 from orchestrator.model import VolumeNeed
-from orchestrator.ports import Capability
+from orchestrator.ports import Capability, VolumeView
+from orchestrator.retry import retrying
 
 POLL_S = 5.0
+SETTLED_S = 300.0  # real seconds after which a volume that the list lacks is gone
 DESTROY_S = 300.0
 
 
@@ -29,7 +33,10 @@ class Volumes:
         if need is None:
             return None
         mine = self._ledger.all(
-            tables.volumes, label=need.name, provider=self._provider.name, cloud=self._context.spec.cloud
+            tables.volumes,
+            label=self._context.spec.label(need),
+            provider=self._provider.name,
+            cloud=self._context.spec.cloud,
         )
         living = [r for r in mine if r["state"] not in ENDED]
         return living[-1] if living else None
@@ -38,7 +45,12 @@ class Volumes:
         """Find or make the volume; return its name. "" where the provider has none: the machine's own disk serves."""
         if Capability.VOLUMES not in self._provider.capabilities:
             return ""
+        there = {v.name for v in self._patiently(self._provider.volumes)}
         row = self.row(need)
+        if row and row["accepted_at"] and row["name"] not in there and now() - row["accepted_at"] > SETTLED_S:
+            self._ledger.move(tables.volumes, {"name": row["name"]}, MachineState.LOST, gone_at=now())
+            self._context.event(f"{row['name']}: {self._provider.name} has it no more: a new one is made")
+            row = None
         if row is None:
             row = self._adopted(need) or self._requested(need)
         if row["provider_id"]:
@@ -47,12 +59,17 @@ class Volumes:
         return str(row["name"])
 
     def _prefix(self, need: VolumeNeed) -> str:
-        return f"gpuplan-{self._context.spec.owner}-vol-{plain(need.name)}-"
+        return f"gpuplan-{self._context.spec.owner}-vol-{self._context.spec.label(need)}-"
+
+    def _patiently(self, call: Callable[[], list[VolumeView]]) -> list[VolumeView]:
+        scale = self._context.clock.scaled(1000) / 1000
+        return retrying(call, within_s=300, time_scale=scale, on=(ProviderUnavailable,))
 
     def _adopted(self, need: VolumeNeed) -> Row | None:
         """A volume of ours that an empty ledger does not know (another computer, a lost folder)."""
-        for view in self._provider.volumes():
-            if view.name.startswith(self._prefix(need)):
+        ours = re.compile(re.escape(self._prefix(need)) + r"\d{4}-[a-z0-9]{4}(-\d+)?-t\d+")
+        for view in self._patiently(self._provider.volumes):
+            if ours.fullmatch(view.name):
                 self._insert(view.name, need, view.place, view.size_gb)
                 self._ledger.move(
                     tables.volumes, {"name": view.name}, MachineState.CREATED, provider_id=view.id, accepted_at=now()
@@ -70,11 +87,20 @@ class Volumes:
     def _insert(self, name: str, need: VolumeNeed, place: str, size_gb: int) -> None:
         tail = name.rsplit("-t", 1)[-1]
         self._ledger.put(
-            tables.volumes, name=name, run=self._context.run, label=need.name, provider=self._provider.name,
-            provider_id="", place=place, size_gb=size_gb, price_hour=str(self._provider.volume_price_hour(size_gb)),
-            state=MachineState.REQUESTED, cloud=self._context.spec.cloud, requested_at=now(),
+            tables.volumes,
+            name=name,
+            run=self._context.run,
+            label=self._context.spec.label(need),
+            provider=self._provider.name,
+            provider_id="",
+            place=place,
+            size_gb=size_gb,
+            price_hour=str(self._provider.volume_price_hour(size_gb)),
+            state=MachineState.REQUESTED,
+            cloud=self._context.spec.cloud,
+            requested_at=now(),
             deadline=float(tail) if tail.isdigit() else None,
-        )  # fmt: skip
+        )
 
     def _create(self, row: Row, need: VolumeNeed) -> None:
         name = str(row["name"])
@@ -87,7 +113,7 @@ class Volumes:
         except Refused as error:
             self._ledger.move(tables.volumes, {"name": name}, MachineState.DESTROYED, gone_at=now())
             raise NoMachine(f"{self._provider.name} refused the volume {name}: {error.message}") from error
-        except Ambiguous as error:
+        except (Ambiguous, ProviderUnavailable) as error:
             if self._appeared(name):
                 return
             raise NoMachine(f"the volume {name} was asked for and never appeared: {error.message}") from error

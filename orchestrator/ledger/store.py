@@ -66,17 +66,33 @@ class Ledger:
 
     def put(self, table: sa.Table, **values: Any) -> None:
         """Insert the row, or update those columns of the row with the same key."""
+        self.put_all([(table, values)])
+
+    def put_all(self, rows: list[tuple[sa.Table, dict[str, Any]]]) -> None:
+        """Put several rows: all of them, or after a crash none."""
+        with self.transaction() as connection:
+            for table, values in rows:
+                connection.execute(self._upsert(table, values))
+
+    def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
+        """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
+        charges = tables.charges
+        open_ones = [charges.c.machine == machine, charges.c.until.is_(None)]
+        with self.transaction() as connection:
+            others = [*open_ones, charges.c.phase != phase]
+            connection.execute(sa.update(charges).where(*others).values(until=moment))
+            if connection.execute(sa.select(charges.c.phase).where(*open_ones)).first() is None:
+                values = {"machine": machine, "run": run, "phase": phase, "since": moment, "until": None}
+                connection.execute(self._upsert(charges, values))
+
+    def _upsert(self, table: sa.Table, values: dict[str, Any]) -> Any:
         dialect: Any = sqlite if self._sqlite else postgresql
         keys = [c.name for c in table.primary_key]
         insert = dialect.insert(table).values(**values)
         rest = {name: insert.excluded[name] for name in values if name not in keys}
-        change = (
-            insert.on_conflict_do_update(index_elements=keys, set_=rest)
-            if rest
-            else insert.on_conflict_do_nothing(index_elements=keys)
-        )
-        with self.transaction() as connection:
-            connection.execute(change)
+        if not rest:
+            return insert.on_conflict_do_nothing(index_elements=keys)
+        return insert.on_conflict_do_update(index_elements=keys, set_=rest)
 
     def change(self, table: sa.Table, key: Mapping[str, Any], **values: Any) -> int:
         """Update the rows that match `key`; return how many."""

@@ -36,6 +36,7 @@ runs = _table(
     _text("error"),
     _int("pid"),
     _text("stop"),  # why somebody asked it to stop; "" nobody did
+    _text("version"),  # of the order of recorded effects: another version cannot take the run up
     _int("settled"),
     _time("created_at"),
     _time("ended_at"),
@@ -123,6 +124,8 @@ volumes = _table(
     _time("gone_at"),
     _time("deadline"),
 )
+
+volume_uses = _table("volume_uses", _key("volume"), _key("run"))  # an earlier run's volume costs its later users
 
 artifacts = _table(
     "artifacts",

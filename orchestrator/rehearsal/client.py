@@ -118,7 +118,11 @@ def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, f
     if (found := _find(file)) is not None:
         return found
     daemon = _spawn(folder, time_scale, idle_minutes)
-    rehearsal = _await(file, daemon)
+    try:
+        rehearsal = _await(file, daemon)
+    except BaseException:  # Ctrl-C while it comes up: nobody would end it
+        _kill(daemon.pid)
+        raise
     if rehearsal.facts["pid"] == daemon.pid:
         try:
             for fault in faults:
