@@ -13,6 +13,7 @@ from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert.errors import BadValue, OutputError
 from dllama_glm.convert.plan import check_output, make_plan
 from dllama_glm.convert.progress import Progress
+from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.float_types import FloatType
 
 _USAGE, _FAILED, _NO_MEMORY, _INTERRUPTED = 2, 3, 75, 130
@@ -51,7 +52,7 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
             parser.error(f"NAME is {args.name!r}, which is no file name")
     except SystemExit as stop:
         return int(stop.code or 0)
-    progress = Progress(as_json=args.json)
+    progress = Progress(as_json=args.json, file=ProgressFile.named())
     try:
         _convert(args, _output_path(args, default_folder), progress)
     except MemoryError:

@@ -1,4 +1,4 @@
-"""Telling how far the conversion is: a bar on a terminal, a line a minute elsewhere, JSON lines for a controller."""
+"""Telling how far the work is: a bar on a terminal, a line a minute elsewhere, JSON lines, a controller's file."""
 
 import json
 import shutil
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
+
+from dllama_glm.convert.progress_file import ProgressFile
 
 _LINE_SECONDS = 60.0
 _EVENT_SECONDS = 1.0
@@ -27,11 +29,18 @@ class Progress:
     """Writes notes and progress to `stream` in the form that suits it; call `update` as often as you like."""
 
     def __init__(
-        self, *, as_json: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        as_json: bool,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        file: ProgressFile | None = None,
     ) -> None:
+        """`file`: where a controller looks; None: nowhere."""
         self._json = as_json
         self._stream = stream or sys.stdout
         self._clock = clock
+        self._file = file
         self._bar = not as_json and self._stream.isatty()
         self._started = self._told = clock()
         self._drawn = False
@@ -68,6 +77,8 @@ class Progress:
     def update(self, state: State) -> None:
         """Show where we are, if it is time to."""
         now = self._clock()
+        if self._file:
+            self._file.tell(state.read, state.total, *self._speed(state, now), state.tensor, now)
         if self._bar:
             self._draw(state, now)
         elif now - self._told >= (_EVENT_SECONDS if self._json else _LINE_SECONDS):

@@ -11,6 +11,7 @@ from typing import NoReturn
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert.errors import BadValue
 from dllama_glm.convert.progress import Progress
+from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.model_file import ModelFileError, read_header
 from dllama_glm.verify.check import verify
 from dllama_glm.verify.report import Report
@@ -51,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         args = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    progress = Progress(as_json=False, stream=sys.stderr)
+    progress = Progress(as_json=False, stream=sys.stderr, file=ProgressFile.named())
     try:
         report = verify(args.model, args.folder, args.sample, ignore=args.ignore_key, watch=progress.update)
     except MemoryError:
