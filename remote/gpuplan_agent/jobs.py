@@ -56,6 +56,7 @@ def _launch(folder: JobFolder, request: dict[str, Any]) -> None:
     env["PATH"] = search_path() if "PATH" not in request.get("env", {}) else search_path(request["env"]["PATH"])
     env["WORKSPACE"] = workspace(request)
     env["GPUPLAN_METRICS"] = folder.file("metrics")
+    env["GPUPLAN_PROGRESS"] = folder.file("progress")
     kept = {key: request.get(key) for key in ("job", "command", "cwd", "env", "timeout_s", "service")}
     holder = locks.take(folder.file("alive"))
     folder.write("request.json", {**kept, "secrets": sorted(secrets), "at": time.time()})

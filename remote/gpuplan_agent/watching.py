@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
+import stat
 import time
 from typing import Any
 
@@ -15,6 +17,8 @@ CHUNK = 1 << 16
 BEAT_S = 4.0
 SHORTEST_WAIT_S = 0.01
 LONGEST_WAIT_S = 0.15
+PROGRESS_EVERY_S = 1.0
+PROGRESS_BYTES = 1 << 12
 
 
 class Follower:
@@ -34,26 +38,51 @@ class Follower:
         return note + text, self.offset - len(self._decoder.getstate()[0])
 
 
+class Newest:
+    """A job's newest sample, with what the job itself says of its progress."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self.folder = folder
+        self._seen: tuple[Any, Any] = (None, None)
+        self._progress: dict[str, Any] | None = None
+        self._looked = float("-inf")
+
+    def more(self) -> dict[str, Any] | None:
+        """The sample, if it or the progress is another one than last time; progress is looked at once a second."""
+        now = time.monotonic()
+        sample, progress = _modified(self.folder.file("sample.json")), self._seen[1]
+        if now - self._looked >= PROGRESS_EVERY_S:
+            self._looked, progress = now, _modified(self.folder.file("progress"))
+        if sample is None or (sample, progress) == self._seen:
+            return None
+        if progress != self._seen[1]:
+            self._progress = _progress(self.folder.file("progress")) or self._progress
+        self._seen = (sample, progress)
+        found = self.folder.json("sample.json")
+        return {**found, "progress": self._progress} if self._progress else found
+
+
 def op_watch(request: dict[str, Any]) -> dict[str, Any]:
     """Stream the log from `offset` on and the samples, until the job has ended; then say how."""
     folder = JobFolder.of(request["job"])
     if folder.state() == NEW:
         raise AgentError("no_job", f"there is no job {request['job']}")
     follower = Follower(folder, int(request.get("offset", 0)))
-    said, wait, sampled = time.monotonic(), SHORTEST_WAIT_S, 0.0
+    newest = Newest(folder)
+    said, wait = time.monotonic(), SHORTEST_WAIT_S
     while True:
         ended = folder.state() == ENDED  # asked before the log is read: nothing comes after the end
         text, offset = follower.more(final=ended)
         if text:
             emit({"log": text, "offset": offset})
             said, wait = time.monotonic(), SHORTEST_WAIT_S
-            continue
-        if ended:
+        elif ended:
             return {"end": folder.end()}
-        at = _modified(folder.file("sample.json"))
-        if at != sampled:
-            sampled, said = at, time.monotonic()
-            emit({"sample": folder.json("sample.json")})
+        if sample := newest.more():
+            emit({"sample": sample})
+            said = time.monotonic()
+        if text:
+            continue
         if time.monotonic() - said > BEAT_S:
             alive()
             said = time.monotonic()
@@ -61,8 +90,20 @@ def op_watch(request: dict[str, Any]) -> dict[str, Any]:
         wait = min(LONGEST_WAIT_S, wait * 1.2)
 
 
-def _modified(path: str) -> float:
+def _modified(path: str) -> tuple[int, ...] | None:
+    """What differs once a file was written anew; None: there is no such file."""
     try:
-        return os.stat(path).st_mtime
-    except FileNotFoundError:
-        return 0.0
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def _progress(path: str) -> dict[str, Any] | None:
+    """What a job says of how far it is; None: nothing that can be read (half of it, a device, not JSON)."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            found = json.loads(file.read(PROGRESS_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
