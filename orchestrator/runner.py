@@ -23,6 +23,7 @@ from orchestrator.lifecycle import ENDED, MachineState, Outcome, PhaseState, Run
 from orchestrator.plan import resolve
 from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
+from orchestrator.report.words import how_far
 from orchestrator.session import Session, open_session
 
 TICK_S = 0.2
@@ -74,6 +75,10 @@ class Quiet:
         """Show it, if anybody still looks."""
         self._try(lambda view: view.log(step, line))
 
+    def progress(self, step: str, text: str) -> None:
+        """Show it, if anybody still looks."""
+        self._try(lambda view: view.progress(step, text))
+
     def say(self, text: str) -> None:
         """Show it, if anybody still looks."""
         self._try(lambda view: view.say(text))
@@ -97,7 +102,7 @@ def drive(home: Home, spec: RunSpec, view: View) -> Result:
             )
         view = Quiet(view)
         _same_version(home, spec)
-        session = open_session(home, spec, view.log)
+        session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
         session.context.ledger.change(tables.runs, {"id": spec.run}, stop="")  # what stopped it before does so no more
         try:
             return _drive(session, spec, view, folder / "debug.log")

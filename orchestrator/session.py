@@ -22,6 +22,7 @@ from orchestrator.providers import ProviderAccess, access_from_env, open_provide
 from orchestrator.retry import retrying
 from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.transport.replies import Progress
 
 if TYPE_CHECKING:
     from orchestrator.rehearsal.client import Rehearsal
@@ -60,7 +61,12 @@ class HubListing:
         return self._seen[repo, revision]
 
 
-def open_session(home: Home, spec: RunSpec, log: Callable[[str, str], None]) -> Session:
+def open_session(
+    home: Home,
+    spec: RunSpec,
+    log: Callable[[str, str], None],
+    progress: Callable[[str, Progress], None] = lambda _step, _progress: None,
+) -> Session:
     """Open what the run needs; a rehearsal's cloud is started, or found again where it is still alive."""
     from orchestrator.transport.keys import ensure_key_pair, key_file
     from orchestrator.transport.payload import Payload
@@ -89,6 +95,7 @@ def open_session(home: Home, spec: RunSpec, log: Callable[[str, str], None]) -> 
         secrets=known,
         machine_env=facts["machine_env"] if facts and spec.ssh_host else {},
         log=log,
+        progress=progress,
         announce=_announcer(rehearsal),
     )
     return Session(context, connections, rehearsal)

@@ -16,6 +16,7 @@ from orchestrator.plan import PhaseRun, done_keys, resolve
 from orchestrator.ports import ArtifactStore, Clock, Provider
 from orchestrator.secret import Secret
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import Progress
 
 
 class Agents(Protocol):
@@ -81,6 +82,7 @@ class Context:
     secrets: Mapping[str, Secret]
     machine_env: Mapping[str, str] = field(default_factory=dict)  # what a rehearsed machine has by itself
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
+    progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
     announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # the rehearsal listens
     control: Control = field(default_factory=Control)
 

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.errors import ConnectionLost, HostKeyChanged, MachineLost
-from orchestrator.transport.replies import JobEnd
+from orchestrator.transport.replies import JobEnd, Sample
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
@@ -65,6 +65,11 @@ class StepLog:
             self._offset_file.write_text(str(offset))
         self._context.log(self._step, text)
 
+    def sample(self, sample: Sample) -> None:
+        """Tell whoever looks on how far the step says it is; nothing of it is kept."""
+        if sample.progress:
+            self._context.progress(self._step, sample.progress)
+
     def text(self) -> str:
         """Everything that was copied so far."""
         return self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
@@ -89,7 +94,11 @@ def follow(
     while True:
         try:
             end = context.agents(machine).follow(
-                job, log.offset, on_log=log.add, stop=lambda: stop() or context.control.stopping
+                job,
+                log.offset,
+                on_log=log.add,
+                on_sample=log.sample,
+                stop=lambda: stop() or context.control.stopping,
             )
             if end is not None:
                 return _plain(end)

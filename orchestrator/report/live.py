@@ -57,6 +57,10 @@ class LiveView:
             with self._lock:
                 self._logs[step] = line[-2000:]
 
+    def progress(self, step: str, text: str) -> None:
+        """Show how far the step is in place of its last line, until it prints another one."""
+        self.log(step, text)
+
     def say(self, text: str) -> None:
         """Print above the picture."""
         self._console.print(Text(escape(text)))

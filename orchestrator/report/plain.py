@@ -32,6 +32,7 @@ class PlainView:
         self._said: dict[str, str] = {}
         self._moved: dict[str, datetime] = {}
         self._logs: dict[str, deque[str]] = {}
+        self._progress: dict[str, str] = {}  # where it is newer than the log
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +57,13 @@ class PlainView:
         shown = [one_line(part)[:500] for part in line.split("\n")]
         with self._lock:
             self._logs.setdefault(step, deque(maxlen=_KEPT_LINES)).extend(part for part in shown if part)
+            if any(shown):
+                self._progress.pop(step, None)
+
+    def progress(self, step: str, text: str) -> None:
+        """Keep how far the step is, for its line a minute, until it prints something."""
+        with self._lock:
+            self._progress[step] = one_line(text)[:500]
 
     def say(self, text: str) -> None:
         """Write a line of its own."""
@@ -86,7 +94,7 @@ class PlainView:
         now = self._now()
         if (now - self._moved[name]).total_seconds() >= _STILL_RUNNING_S:
             self._moved[name] = now
-            last = next(reversed(self._logs.get(step.id, deque())), "")
+            last = self._progress.get(step.id) or next(reversed(self._logs.get(step.id, deque())), "")
             self._write("  ".join(filter(None, [name, f"running {elapsed(step.started, None, now)}", last])))
 
     def _machine(self, machine: MachineView) -> None:

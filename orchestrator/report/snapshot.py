@@ -63,7 +63,7 @@ class Snapshot:
 
 
 class View(Protocol):
-    """Whoever looks on while a run goes on. All three may be called from any thread."""
+    """Whoever looks on while a run goes on. All four may be called from any thread."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from now on."""
@@ -71,6 +71,10 @@ class View(Protocol):
 
     def log(self, step: str, line: str) -> None:
         """Take note that the step with this id printed `line`, raw, as it came from the machine."""
+        ...
+
+    def progress(self, step: str, text: str) -> None:
+        """Take note of how far the step with this id is; what it prints later is newer."""
         ...
 
     def say(self, text: str) -> None:

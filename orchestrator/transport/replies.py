@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.errors import StepFailed
 
+LARGEST = 1e18  # of what a job may say of its progress
 OUT_OF_MEMORY_EXIT = 75  # what the converter ends with when it sees that its memory will not do
 
 
@@ -153,19 +154,50 @@ class GpuUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job says it is, in bytes of its input or whatever it counts. None: it does not say."""
+
+    done: float
+    total: float  # > 0
+    rate: float | None  # a second
+    left_s: float | None
+    what: str  # the thing in hand, as the machine wrote it; "": it does not say
+
+    @classmethod
+    def read(cls, said: Any) -> Progress | None:
+        """Build it from what a step's program wrote, which may be anything; None: there is no progress in it."""
+        if not isinstance(said, dict):
+            return None
+        done, total, rate, left = (_amount(said.get(name)) for name in ("done", "total", "rate", "left_s"))
+        if done is None or not total:
+            return None
+        what = said.get("what")
+        return cls(min(done, total), total, rate, left, what[:200] if isinstance(what, str) else "")
+
+
+def _amount(value: Any) -> float | None:
+    """A finite number that is not negative; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LARGEST:
+        return None
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """What a job used at one moment."""
+    """What a job used at one moment, and how far it is. progress None: it does not say."""
 
     at: datetime
     gpus: tuple[GpuUse, ...]
     disk_free_mib: int
+    progress: Progress | None = None
 
     @classmethod
     def read(cls, sample: dict[str, Any]) -> Sample:
         """Build it from the agent's line."""
         names = ("memory_used_mib", "memory_total_mib", "utilisation")
         gpus = tuple(GpuUse(int(gpu["index"]), *(gpu.get(name) for name in names)) for gpu in sample["gpus"])
-        return cls(datetime.fromtimestamp(sample["at"], UTC), gpus, sample["disk_free_mib"])
+        progress = Progress.read(sample.get("progress"))
+        return cls(datetime.fromtimestamp(sample["at"], UTC), gpus, sample["disk_free_mib"], progress)
 
 
 @dataclass(frozen=True, slots=True)
