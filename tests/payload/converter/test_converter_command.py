@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from converter_files import GLM, GOLDEN, MODELS, PAYLOAD, command, glm_tensors, run_converter, write_checkpoint
 from dllama_glm.convert.progress import Progress, State
+from dllama_glm.convert.progress_file import ProgressFile
 
 
 class Terminal(io.StringIO):
@@ -176,6 +177,50 @@ def test_json_progress_has_what_an_estimate_needs():
     assert len(events) == 2
     assert events[0].keys() == {"event", "bytes", "total_bytes", "mb_per_s", "seconds_left", "tensor"}
     assert events[1]["bytes"] == 70_000_000
+
+
+def test_the_controllers_file_is_replaced_twice_a_second(tmp_path: Path):
+    """Ten updates a second replace the file every half second, and what is complete is written at once."""
+    path, now = tmp_path / "progress", iter(number / 10 for number in range(1000))
+    progress = Progress(as_json=False, stream=io.StringIO(), clock=lambda: next(now), file=ProgressFile(path))
+    seen = set()
+    for state in _states(15):
+        progress.update(state)
+        seen.add(path.read_text())
+    found = sorted((json.loads(text) for text in seen), key=lambda facts: facts["done"])
+    assert [facts["done"] for facts in found] == [0, 50_000_000, 100_000_000]
+    assert found[0] == {"done": 0, "total": 1_000_000_000, "rate": 0, "left_s": None, "what": "tensor 0"}
+    assert found[2]["rate"] == pytest.approx(100e6 / 1.1)
+    assert found[2]["left_s"] == pytest.approx(900e6 / found[2]["rate"])
+    progress.update(State(1_000_000_000, 0, 1_000_000_000, "last"))
+    assert json.loads(path.read_text())["what"] == "last"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("program", ["convert-hf.py", "dllama verify"])
+def test_a_controller_is_told_how_far_it_is(program: str, tmp_path: Path):
+    """GPUPLAN_PROGRESS names a file that in the end says: all bytes, no time left, the last tensor."""
+    assert run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m").returncode == 0
+    told = {"GPUPLAN_PROGRESS": str(tmp_path / "progress")}
+    if program == "convert-hf.py":
+        run = run_converter(GOLDEN / "llama", "q40", tmp_path / "y.m", env=told)
+    else:
+        words = [sys.executable, str(PAYLOAD / "dllama"), "verify", str(tmp_path / "x.m"), str(GOLDEN / "llama")]
+        env = {**os.environ, **told}
+        run = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "progress").read_text())
+    assert found["done"] == found["total"] > 0
+    assert (found["rate"] > 0, found["left_s"]) == (True, 0)
+    assert found["what"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/progress", ""])
+def test_a_progress_file_that_cannot_be_written_is_no_failure(place: str, tmp_path: Path):
+    """A missing folder, or a folder where the file should be: it converts all the same, without a word."""
+    told = {"GPUPLAN_PROGRESS": str(tmp_path / place)}
+    run = run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m", env=told)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_linked_shards_are_followed(tmp_path: Path):

@@ -41,7 +41,8 @@ class Crew:
     def run(self, work: Work, watch: Callable[[], None], every: float) -> None:
         """Call `work(chunk, buffer)` for every chunk, from several threads at once; the buffer has room for its output.
 
-        Meanwhile `watch` is called every `every` seconds from this thread. The first error stops all and is raised.
+        Meanwhile `watch` is called every `every` seconds from this thread, and once more when all is done. The first
+        error stops all and is raised.
         """
         threads = [threading.Thread(target=self._work, args=(work,), daemon=True) for _ in range(self._workers)]
         for thread in threads:
@@ -58,6 +59,7 @@ class Crew:
             raise
         if self._errors:
             raise self._errors[0]
+        watch()
 
     def _work(self, work: Work) -> None:
         try:
