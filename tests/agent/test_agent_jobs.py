@@ -193,11 +193,12 @@ def test_a_command_that_begins_with_a_dash_is_a_command(machine: Machine):
 
 
 def test_the_environment_of_a_job(machine: Machine):
-    """A job finds the workspace, the metrics file, and in PATH what comes first, then the venv."""
-    log, _ = machine.run("job", 'echo "$WORKSPACE"; echo "$GPUPLAN_METRICS"; echo "$PATH"')
-    workspace, metrics, path = log.splitlines()
+    """A job finds the workspace, the files for what it reports, and in PATH what comes first, then the venv."""
+    log, _ = machine.run("job", 'echo "$WORKSPACE"; echo "$GPUPLAN_METRICS"; echo "$GPUPLAN_PROGRESS"; echo "$PATH"')
+    workspace, metrics, progress, path = log.splitlines()
     assert workspace == str(machine.workspace)
     assert metrics == str(machine.job("job") / "metrics")
+    assert progress == str(machine.job("job") / "progress")
     assert path.split(":")[:2] == [str(machine.bin), str(machine.home / ".gpuplan" / "venv" / "bin")]
 
 
@@ -214,6 +215,39 @@ def test_metrics(machine: Machine):
     command = "\n".join(f"echo '{line}' >> \"$GPUPLAN_METRICS\"" for line in lines)
     _, end = machine.run("job", command)
     assert end["metrics"] == {"speed": 12.5}
+
+
+def _progress(machine: Machine, command: str) -> list[Any]:
+    """Every progress that is streamed while a job of that command runs, in order."""
+    machine.start("job", command)
+    lines = machine.lines("watch", job="job", offset=0)
+    assert lines[-1]["end"]["exit"] == 0
+    samples = [line["sample"] for line in lines if "sample" in line]
+    assert all(sample["disk_free_mib"] > 0 for sample in samples)
+    return [sample["progress"] for sample in samples if "progress" in sample]
+
+
+def test_progress_is_streamed_while_it_changes(machine: Machine):
+    """The newest of what a job says of its progress comes with a sample within two seconds, through a busy log too."""
+    command = """for i in $(seq 1 40); do
+        echo "{\\"done\\": $i, \\"total\\": 40}" > "$GPUPLAN_PROGRESS.new"
+        mv "$GPUPLAN_PROGRESS.new" "$GPUPLAN_PROGRESS"
+        for j in $(seq 1 300); do echo "line $i $j of a busy log"; done; sleep 0.1
+    done"""
+    found = _progress(machine, command)
+    assert 4 <= len({said["done"] for said in found}) < 20
+    assert [said["done"] for said in found] == sorted(said["done"] for said in found)
+    assert all(said["total"] == 40 for said in found)
+
+
+@pytest.mark.parametrize(
+    "writes",
+    ['echo \'{"done": 1, "to\' >', "head -c 100000 /dev/zero | tr '\\0' '[' >", "echo 7 >", "mkfifo", "mkdir"],
+    ids=["half a line", "deep and long", "a number", "a pipe", "a folder"],
+)
+def test_progress_that_is_none_does_no_harm(machine: Machine, writes: str):
+    """Whatever a job makes of its progress file, it is followed to its end, and nothing is said of progress."""
+    assert _progress(machine, f'{writes} "$GPUPLAN_PROGRESS"; sleep 1.5') == []
 
 
 def test_peaks_come_from_the_gpus(machine: Machine):

@@ -31,6 +31,7 @@ from orchestrator.report.frame import frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
+from orchestrator.transport.replies import Progress
 
 ROOT = Path(__file__).parents[2]
 T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
@@ -216,6 +217,52 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
     last = text[text.rindex("run r1") :]
     assert "tearing_down" in last
     assert "42 %" in last
+
+
+def test_progress_stands_in_for_the_last_line_while_it_is_newer(zone: None) -> None:
+    """Both views show a running step's progress until it prints again; what it printed stays what a failure shows."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
+    out, clock = io.StringIO(), _Clock()
+    live, plain = LiveView(console, lambda: at(262)), PlainView(out, clock)
+    shown = []
+    for second, (tell, text) in enumerate([("log", "begins\n"), ("progress", "62 %, 3m 10s left"), ("log", "warns\n")]):
+        for view in (live, plain):
+            getattr(view, tell)("day2-3/convert-glm", text)
+            clock.now = at(61 * second)
+            view.update(RUNNING)
+        shown.append([str(line) for line in live._draw().renderables][5].strip())
+    assert shown == ["begins", "62 %, 3m 10s left", "warns"]
+    found = [line for line in out.getvalue().splitlines() if "convert-glm  running " in line]
+    assert [line.rsplit("  ", 1)[1] for line in found] == ["62 %, 3m 10s left", "warns"]
+    plain.progress("day2-3/convert-glm", "63 %")
+    plain.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(200))))
+    assert out.getvalue().splitlines()[-2:] == ["         | begins", "         | warns"]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (
+            {"done": 137e9, "total": 221e9, "rate": 1.12e9, "left_s": 190.4, "what": "model.layers.3"},
+            "61 %, 1.1 GB/s, 3m 10s left, model.layers.3",
+        ),
+        ({"done": 999, "total": 1000, "rate": 9.96e6, "left_s": None}, "99 %, 10 MB/s"),
+        (
+            {"done": 7, "total": 5, "rate": 420e3, "left_s": 0, "what": "\x1b[2Ja\rb\u202e"},
+            "100 %, 0.4 MB/s, 0s left, b\\u202e",
+        ),
+        ({"done": 0, "total": 5, "rate": "fast", "left_s": float("inf"), "what": 3}, "0 %"),
+        ({"done": True, "total": 5}, None),
+        ({"done": 1, "total": 0}, None),
+        ({"done": float("nan"), "total": 10**400}, None),
+        ({"done": -1, "total": 5}, None),
+        ("62 %", None),
+    ],
+)  # fmt: skip
+def test_what_a_step_says_of_its_progress(said: object, text: str | None) -> None:
+    """Share, speed, time left and the thing in hand in few words; what is no such figure is left out, harmlessly."""
+    progress = Progress.read(said)
+    assert (words.how_far(progress) if progress else None) == text
 
 
 _PROGRAM = """
