@@ -19,8 +19,8 @@ LEASE_S = 180.0
 class HostKeys:
     """Pins a machine's key at first contact. Known by the machine's name: an address may be another one's tomorrow."""
 
-    def __init__(self, ledger: Ledger, machine: str) -> None:
-        self._ledger, self._machine = ledger, machine
+    def __init__(self, ledger: Ledger, run: str, machine: str) -> None:
+        self._ledger, self._run, self._machine = ledger, run, machine
 
     def get(self, _host_port: str) -> str | None:
         """The key seen at first contact; None: never seen."""
@@ -28,7 +28,10 @@ class HostKeys:
         return str(row["key"]) if row else None
 
     def put(self, _host_port: str, key: str) -> None:
-        """Pin it."""
+        """Pin it: trust on first use, which is said."""
+        self._ledger.event(
+            self._run, f"{self._machine}: first contact: its host key is trusted from now on: {key[:60]}…"
+        )
         self._ledger.put(tables.host_keys, address=self._machine, key=key)
 
 
@@ -55,7 +58,9 @@ class Connections:
         with opening:
             if machine in self._agents:
                 return self._agents[machine]
-            transport = SshTransport(lambda: self._address(machine), self._key_file, HostKeys(self._ledger, machine))
+            transport = SshTransport(
+                lambda: self._address(machine), self._key_file, HostKeys(self._ledger, self._run, machine)
+            )
             agent = Agent(transport, workspace=self._provider.mount_path)
             try:
                 agent.install()

@@ -166,7 +166,6 @@ class Phase(Value):
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
     artifacts_gb: Decimal = Field(default=Decimal(0), ge=0)  # what they weigh, for the estimate
-    pack: Literal["none", "tar"] = "none"
     pull_to: str | None = None
 
     def step(self, name: str) -> Step:
@@ -199,7 +198,6 @@ class Settings(Value):
     readiness_seconds: Seconds = 900.0
     payload: str = "distributed-llama"  # folder of remote/
     payload_env: dict[str, str] = {}  # for every step
-    lambda_ssh_port: int = Field(default=22, ge=1, le=65535)
     hub_url: str = "https://huggingface.co"
 
 

@@ -182,7 +182,9 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         made = Volumes(context)
         ending = Ending(context, Machines(context), made)
         left = ending.machines("gpuplan down")
-        rows = [r for r in context.ledger.all(tables.volumes, run=spec.run) if r["state"] not in ENDED]
+        labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
+        rows = [r for r in context.ledger.all(tables.volumes, cloud=spec.cloud) if r["state"] not in ENDED]
+        rows = [r for r in rows if r["label"] in labels and r["provider"] == spec.provider]
         rows = [r for r in rows if volumes or r["state"] == MachineState.DESTROYING]  # one that was begun is finished
         if rows:
             ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}

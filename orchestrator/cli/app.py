@@ -9,6 +9,8 @@ import typer
 
 from orchestrator.errors import ExitCode, GpuplanError
 
+CTRL_C = 130
+
 app = typer.Typer(
     name="gpuplan",
     no_args_is_help=True,
@@ -34,7 +36,10 @@ def main() -> None:
     assert all((ending, looking, machine, planning, running)), "importing them registers their commands"
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     try:
-        sys.exit(app(standalone_mode=False) or int(ExitCode.DONE))
+        code = app(standalone_mode=False) or int(ExitCode.DONE)
+        if code == CTRL_C:  # typer's own number for it
+            raise KeyboardInterrupt
+        sys.exit(code)
     except (
         typer.Abort,
         KeyboardInterrupt,

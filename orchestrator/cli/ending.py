@@ -72,7 +72,8 @@ def down(
             "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"
         )
     typer.echo(f"{spec.run}: nothing is running")
-    for volume in ledger.all(tables.volumes, run=spec.run):
-        if volume["state"] not in ENDED:
+    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
+    for volume in ledger.all(tables.volumes, cloud=spec.cloud):
+        if volume["state"] not in ENDED and volume["label"] in labels:
             day = float(volume["price_hour"]) * 24
             typer.echo(f"kept: {volume['name']}, ${day:.2f} a day (gpuplan down {spec.run} --volumes deletes it)")

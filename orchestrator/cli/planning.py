@@ -62,8 +62,16 @@ def validate(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of phase files and settings, for an editor."""
-    from orchestrator.config import schema as of_plan
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[phase|settings]", help="Of which kind of file.")] = "phase",
+    *,
+    json: Json = True,
+) -> None:
+    """Print the JSON schema of phase files or of settings, for an editor."""
+    from orchestrator.config import schema as of_kind
+    from orchestrator.errors import UsageError
 
-    print_json(of_plan())
+    del json  # it is one document anyway
+    if kind not in ("phase", "settings"):
+        raise UsageError(f"there is no schema {kind!r}", remedy="it is phase or settings")
+    print_json(of_kind(kind))

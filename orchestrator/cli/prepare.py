@@ -42,6 +42,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     if not open_steps and done:
         return Ready(spec, preview(spec.plan, phases, Market(done=done)), as_of)
     require_secrets(spec, {name for step in open_steps for name in step.secrets})
+    _require_stores(spec, phases)
     volume = _volume(ledger, spec)
     choice = preflight.choose(
         phases,
@@ -55,6 +56,16 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
     chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place})
     return Ready(chosen, preview(spec.plan, phases, market))
+
+
+def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
+    """UsageError when a deliverable is to be uploaded and there is nowhere to."""
+    for phase in phases:
+        if any(d.uploaded for d in phase.phase.deliverables) and not spec.stores:
+            raise UsageError(
+                f"{phase.phase.name} saves its artifacts, and no store is configured",
+                remedy="--store s3://bucket/prefix (or gs://…), or stores: in the configuration",
+            )
 
 
 def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row | None) -> list[Provider]:

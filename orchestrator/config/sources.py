@@ -48,7 +48,8 @@ def find(folder: Path | None, config: Path | None) -> Sources:
     else:
         if not folder.is_dir():
             raise UsageError(
-                f"there is no folder {folder}", remedy="name a folder with phase files: gpuplan init makes one"
+                f"there is no folder {folder}",
+                remedy="name a folder with phase files; the shipped configs/example.yaml is one",
             )
         phases = folder / "phases" if (folder / "phases").is_dir() else folder
         top = folder.parent if folder.name == "phases" else folder
@@ -58,7 +59,8 @@ def find(folder: Path | None, config: Path | None) -> Sources:
     found = phase_files(phases)
     if not found:
         raise UsageError(
-            f"there is no phase file in {phases}", remedy="a phase file ends in .yaml: gpuplan init makes one"
+            f"there is no phase file in {phases}",
+            remedy="a phase file ends in .yaml; the shipped configs/example.yaml is one",
         )
     settings = [shipped / DEFAULT, *([config] if config else project)]
     return Sources(name, found, tuple(settings), notes if notes.is_file() else None)

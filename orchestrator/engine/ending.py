@@ -22,7 +22,8 @@ class Ending:
         rows = self._context.ledger.all(tables.machines, run=self._context.run)
         names = [str(r["name"]) for r in reversed(rows) if r["state"] not in ENDED]  # last in, first out
         ends = each(names, lambda n: self._machines.destroy(n, reason))
-        left = [f"{name} ({end['why']})" for name, end in ends.items() if not end["gone"]]
+        prices = {str(r["name"]): r["price_hour"] for r in rows}
+        left = [f"{name} (${prices[name]} an hour; {end['why']})" for name, end in ends.items() if not end["gone"]]
         return left + self._machines.sweep(reason)
 
     def volume(self, outcome: Outcome) -> list[str]:

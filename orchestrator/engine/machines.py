@@ -259,7 +259,7 @@ class Machines:
             found = self._reconcile(name, "its create was cut short")
             if "refused" in found:
                 return {"gone": "unknown" not in found, "why": found["refused"]}
-        if self._context.spec.ssh_host:
+        if self._context.spec.ssh_host and row["reachable_at"]:
             self._stop_jobs(name)  # the machine stays: what this run started there must not
         self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING, reason=reason)
         self._context.agents.drop(name)

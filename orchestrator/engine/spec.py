@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.model import Plan, Value, VolumeNeed
 
-APPLICATION_VERSION = "3"  # changes whenever the order of recorded effects changes
+APPLICATION_VERSION = "4"  # changes whenever the order of recorded effects changes
 
 
 class RunSpec(Value):

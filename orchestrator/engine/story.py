@@ -101,7 +101,7 @@ class Story:
             lost = recorder.record(f"prepare-{attempt}", partial(work.prepare, name))
             if not lost:
                 work.keep_alive(name)  # of this process, so not recorded
-                recorder.record(f"run-{attempt}", partial(work.begin_steps, name, attempt))
+                recorder.record(f"begin-steps-{attempt}", partial(work.begin_steps, name, attempt))
                 results = self._run_steps(recorder, name, attempt)
                 failed = any(r["state"] == StepState.FAILED for r in results)
                 losses = [r["detail"] for r in results if r["state"] == StepState.LOST]

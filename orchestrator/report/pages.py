@@ -88,8 +88,10 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
             home = (Path(spec.pull_root) / phase.pull_to).resolve()
             if home.exists():
                 lines.append(f"pulled files: {home}")
-    for volume in ledger.all(tables.volumes, run=spec.run):
-        if volume["state"] not in ENDED:
+    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
+    throwaway = spec.dry_run and not spec.keep_cloud  # its volume is a folder of the run, and costs nothing
+    for volume in ledger.all(tables.volumes, cloud=spec.cloud):
+        if volume["state"] not in ENDED and volume["label"] in labels and not throwaway:
             day = Decimal(volume["price_hour"]) * 24
             lines.append(
                 f"kept: volume {volume['name']}, {money(day)} a day (gpuplan down {spec.run} --volumes deletes it)"

@@ -1,4 +1,4 @@
-"""gpuplan that kills itself with SIGKILL at a recorded effect: `killer.py [after:]NAME ARGS...`."""
+"""gpuplan that kills itself with SIGKILL at a recorded effect: `killer.py [after:]NAME[#NTH] ARGS...`."""
 
 import os
 import signal
@@ -10,7 +10,9 @@ from orchestrator.cli import main
 from orchestrator.engine import durable
 
 where, sys.argv = sys.argv[1], ["gpuplan", *sys.argv[2:]]
-after, name = where.startswith("after:"), where.removeprefix("after:")
+after = where.startswith("after:")
+name, _, nth = where.removeprefix("after:").partition("#")
+left = [int(nth or 1)]
 record = durable._Workflows.record
 
 
@@ -18,13 +20,18 @@ def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
     """Die in the middle of the effect (before its record is written), or right after it was recorded."""
     if effect.partition(" ")[0] != name:
         return record(self, effect, body)
+    left[0] -= 1
+    if left[0]:
+        return record(self, effect, body)
     if after:
         record(self, effect, body)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def dying() -> None:
-        body()
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            body()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return record(self, effect, dying)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tool import KILL, PLANS, Tool, until
+from tool import INT, KILL, PLANS, Tool, until
 
 SAVING = ("run", "all", "--plan", str(PLANS / "saving"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
@@ -11,8 +11,8 @@ SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 QUICK = ["create-1.0.0", "after:wait-1.0.0", "run-1", "after:verify", "upload", "end-machines"]
 ALL = [
     "begin", "provision", "volume", "after:volume", "provision-1", "take-over-1", "offers-1", "nodes-1", "name-1.0.0",
-    "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1", "steps-1", "needs",
-    "up-to-date", "room", "after:run-1", "verify", "end", "collect", "manifest", "after:upload", "put-manifest", "pull",
+    "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1", "begin-steps-1", "steps-1",
+    "needs", "up-to-date", "room", "after:run-1", "verify", "end", "collect", "manifest", "after:upload", "put-manifest", "pull",
     "check", "tear-down", "after:end-machines", "end-volume", "settle", "done",
 ]  # fmt: skip
 
@@ -33,6 +33,18 @@ def test_resume_goes_on_where_a_killed_run_was(tool: Tool, effect: str):
     assert ran.count("first") == 1
     assert tool.cloud.alive()["machines"] == []
     assert tool.status()["outcome"] == "succeeded"
+
+
+def test_a_step_that_was_being_stopped_when_its_run_was_killed_is_no_failure(tool: Tool):
+    """Ctrl-C stopped the job, kill -9 came before the record: resume starts the step again, and it is done."""
+    process = tool.start(*SLOW, killed_at="run-1#2")
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    process.send_signal(INT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == -KILL, output
+    resumed = tool.run("resume", "--yes", timeout=120)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert len(tool.creates()) == 1
 
 
 def test_down_ends_what_a_killed_run_left(tool: Tool):

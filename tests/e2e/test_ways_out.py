@@ -1,0 +1,111 @@
+"""Ways a run can be left: a closed terminal, a broken pipe, nohup, Ctrl-C before it began, a budget that is used up."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+
+import pytest
+from tool import GPUPLAN, INT, PLANS, TERM, Tool, until
+
+SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
+SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
+LONG_RUNS = "select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"
+
+
+def test_a_closed_terminal_stops_the_run_as_ctrl_c_does(tool: Tool):
+    """The driver outlives its terminal for as long as it takes to end the machine: exit code 6."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*GPUPLAN, *SLOW], env=tool.env(TERM="xterm"), stdin=slave, stdout=slave, stderr=slave, cwd=tool.home,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    until(lambda: tool.rows(LONG_RUNS))
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    process.wait(60)
+    assert tool.cloud.alive()["machines"] == []
+    document = tool.status()
+    assert (document["state"], document["outcome"]) == ("DONE", "interrupted")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(tool: Tool):
+    """`gpuplan run ... | head -1`: the run goes on to its end and everything is ended."""
+    process = tool.start(*SMALL)
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(90)
+    document = tool.status()
+    assert (document["state"], document["outcome"]) == ("DONE", "succeeded")
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_nohup_is_respected(tool: Tool):
+    """A run whose SIGHUP is ignored, as under nohup, is not interrupted when its terminal closes."""
+    process = subprocess.Popen(
+        ["nohup", *GPUPLAN, *SMALL], env=tool.env(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, cwd=tool.home,
+    )  # fmt: skip
+    until(lambda: tool.rows("select 1 from gpuplan_machines where state = 'REACHABLE'"))
+    process.send_signal(signal.SIGHUP)
+    process.wait(90)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [INT, TERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_before_the_run_began_leaves_nothing(tool: Tool, number: int):
+    """While the rehearsal starts or the preview is made: exit code 6, no run folder, no daemon."""
+    process = tool.start(*SLOW, GPUPLAN_REHEARSAL="")
+    until(lambda: list(tool.home.glob("runs/*/rehearsal")))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 6, output
+    assert list(tool.home.glob("runs/*")) == []
+    listed = subprocess.run(["ps", "-axo", "args="], capture_output=True, text=True, check=True).stdout
+    assert str(tool.home / "runs") not in listed
+
+
+def test_a_used_up_budget_ends_the_machine(tool: Tool):
+    """What accrues passes the phase's cap: the step is stopped, the machine ended, exit code 5."""
+    done = tool.run("run", "all", "--plan", str(PLANS / "costly"), "--dry-run", "--yes")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "budget" in done.stdout
+    assert tool.cloud.alive()["machines"] == []
+    assert tool.status()["outcome"] == "over_budget"
+
+
+def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool):
+    """While one run has the volume's lease another one ends as failed, naming the holder, and leaves nothing."""
+    first = tool.start(*SLOW)
+    until(lambda: tool.rows(LONG_RUNS))
+    ((holder,),) = tool.rows("select id from gpuplan_runs")
+    second = tool.run(*SLOW)
+    assert second.returncode == 3
+    assert holder in second.stdout
+    assert len(tool.cloud.alive()["machines"]) == 1
+    assert tool.run("down", holder, timeout=120).returncode == 0
+    first.communicate(timeout=60)
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_logs_and_ssh_reach_a_living_run(tool: Tool):
+    """`logs --step` prints what a step said so far; `ssh -c` runs a command on its machine."""
+    process = tool.start(*SLOW)
+    until(lambda: "second half 3" in tool.run("logs", "--step", "long").stdout, seconds=60)
+    there = tool.run("ssh", "-c", "echo here; exit 7")
+    assert (there.stdout, there.returncode) == ("here\n", 7), there.stderr
+    assert tool.run("down", timeout=120).returncode == 0
+    process.communicate(timeout=60)
+
+
+def test_pull_fetches_from_the_store(tool: Tool):
+    """`pull --to` brings every artifact of a run from its store, verified; a second one fetches nothing again."""
+    assert tool.run(*SMALL).returncode == 0
+    first = tool.run("pull", "--to", "home-again")
+    assert first.returncode == 0, first.stderr
+    assert (tool.home / "home-again" / "out" / "hello.txt").read_text() == "hello from one\n"
+    assert "already there" in tool.run("pull", "--to", "home-again").stdout
