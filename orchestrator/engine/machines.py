@@ -282,11 +282,12 @@ class Machines:
         while now() < give_up:
             try:
                 self._provider.destroy(machine_id)
+                accepted = now()  # of the request that was followed by the proof: nothing is billed after it
                 listed = any(v.id == machine_id for v in self._provider.machines())
                 present = listed or self._provider.machine(machine_id) is not None
                 seen = seen or present
                 if not present and (seen or now() > settled):
-                    self._gone(name, "", MachineState.DESTROYED)
+                    self._gone(name, "", MachineState.DESTROYED, accepted)
                     self._context.event(f"{name}: gone")
                     return {"gone": True, "why": ""}
                 why = "it is still listed" if present else "it is too fresh for its absence to prove anything"
@@ -299,8 +300,8 @@ class Machines:
         self._context.event(f"{name}: not proven gone: {why}")
         return {"gone": False, "why": why}
 
-    def _gone(self, name: str, reason: str, state: MachineState) -> None:
-        ended = now()
+    def _gone(self, name: str, reason: str, state: MachineState, at: float | None = None) -> None:
+        ended = at or now()
         values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
         if not self._ledger.move(tables.machines, {"name": name}, state, **values):
             self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING)
