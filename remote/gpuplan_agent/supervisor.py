@@ -213,7 +213,7 @@ class Supervisor:
             try:
                 entry = json.loads(line)
                 found[str(entry["name"])] = entry["value"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return found
 
