@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.model import Plan
     from orchestrator.plan.preview import Preview
 
+EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
 
 
@@ -63,6 +65,10 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
         say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
     for volume in found["volumes"]:
         say(f"volume {volume['name']}  {volume['state'].lower()}\n")
+    say("\n")
+    for event in ledger.all(tables.events, run=spec.run)[-EVENTS:]:
+        when = datetime.fromtimestamp(event["at"]).astimezone()
+        say(f"{when:%H:%M:%S} {one_line(str(event['text']))}\n")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
