@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.ledger import Ledger, tables
 from orchestrator.lifecycle import MachineState
 from orchestrator.ports import Address, Provider
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
 
 BEAT_S = 20.0  # real seconds between two heartbeats
@@ -38,12 +40,21 @@ class HostKeys:
 class Connections:
     """Implements engine.context.Agents over SSH."""
 
-    def __init__(self, ledger: Ledger, provider: Provider, key_file: Path, run: str, deadman_s: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        provider: Provider,
+        key_file: Path,
+        run: str,
+        deadman_s: float,
+        on_lease_lost: Callable[[str], object],
+    ) -> None:
+        """`on_lease_lost` is told, in words, when another run has the volume: from then on this one must not write."""
         self._ledger, self._provider, self._key_file = ledger, provider, key_file
-        self._run, self._deadman_s = run, deadman_s
+        self._run, self._deadman_s, self._on_lease_lost = run, deadman_s, on_lease_lost
         self._agents: dict[str, Agent] = {}
         self._held: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock, self._leasing = threading.Lock(), threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._closed = threading.Event()
         self._pause = min(BEAT_S, deadman_s / 4)
@@ -81,6 +92,11 @@ class Connections:
         """Renew the lease on that volume through this machine, with every heartbeat."""
         self._held[machine] = volume
 
+    def let_go(self, machine: str) -> None:
+        """Renew no lease through this machine any more; none is being renewed when this returns."""
+        with self._leasing:
+            self._held.pop(machine, None)
+
     def drop(self, machine: str) -> None:
         """Close the connection of a machine that is no more. Idempotent."""
         self._held.pop(machine, None)
@@ -114,5 +130,15 @@ class Connections:
         with contextlib.suppress(Exception):
             agent = self(machine)
             self._feed(agent)
-            if machine in self._held:
-                agent.lease(self._held[machine], self._run, LEASE_S, "renew")
+            with self._leasing:
+                if volume := self._held.get(machine):
+                    self._renew(agent, volume)
+
+    def _renew(self, agent: Agent, volume: str) -> None:
+        try:
+            agent.lease(volume, self._run, LEASE_S, "renew")
+        except LeaseHeld as error:
+            if error.holder not in ("", self._run):
+                self._on_lease_lost(f"the volume {volume} was taken by the run {error.holder} meanwhile")
+                return
+            agent.lease(volume, self._run, LEASE_S)  # it ran out while this computer slept, and nobody took it

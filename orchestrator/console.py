@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import select
 import sys
-from typing import TextIO
+import time
+from collections.abc import Callable
+from typing import IO, TextIO
+
+ANSWER_WITHIN_S = 600.0  # a machine may cost money while nobody answers
 
 # Complete control sequences say how a text looks, not what it says: they go. CSI; OSC, DCS and their kin with their
 # terminator; all other escapes.
@@ -44,3 +49,19 @@ def is_live(stream: TextIO | None = None) -> bool:
 
     stream = sys.stdout if stream is None else stream
     return stream.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"} and "CI" not in os.environ
+
+
+def confirm(out: IO[str], question: str, given_up: Callable[[], bool]) -> bool:
+    """Ask on `out` and read a line of standard input; True for y or yes.
+
+    False for everything else: ten minutes without an answer too, or `given_up`, which is asked several times a second.
+    """
+    out.write(f"{escape(question)} [y/N]: ")
+    out.flush()
+    patience = time.monotonic() + ANSWER_WITHIN_S
+    while not given_up() and time.monotonic() < patience:
+        ready, _, _ = select.select([sys.stdin], [], [], 0.2)
+        if ready:
+            return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    out.write("\n")
+    return False

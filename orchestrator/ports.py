@@ -242,6 +242,7 @@ class Upload:
     sha256: str
     part_bytes: int
     token: str = field(repr=False)
+    md5: str = ""  # base64, of the whole file, from the machine; "": not known, or the store has no use for it
 
 
 class ArtifactStore(Protocol):
@@ -249,6 +250,7 @@ class ArtifactStore(Protocol):
 
     url: str  # s3://bucket/prefix
     ordered: bool  # True: parts go one after the other (GCS), False: at the same time (S3)
+    reports_md5: bool  # True: the MD5 of the whole is what proves an object, so `complete` wants it (GCS)
 
     def check(self) -> None:
         """Raise UsageError with the store's own words when the bucket cannot be written to; before money is spent."""

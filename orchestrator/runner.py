@@ -83,6 +83,12 @@ class Quiet:
         """Show it, if anybody still looks."""
         self._try(lambda view: view.say(text))
 
+    def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
+        """Ask, if anybody still looks. False: no, or nobody does."""
+        answers: list[bool] = []
+        self._try(lambda view: answers.append(view.confirm(question, given_up)))
+        return answers == [True]
+
     def _try(self, show: Callable[[View], None]) -> None:
         if self._view is not None:
             try:
@@ -91,8 +97,11 @@ class Quiet:
                 self._view = None
 
 
-def drive(home: Home, spec: RunSpec, view: View) -> Result:
-    """Begin the run, or take up what a dead process left of it, and bring it to its end."""
+def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
+    """Begin the run, or take up what a dead process left of it, and bring it to its end.
+
+    `attended`: somebody at the terminal will answer a question.
+    """
     folder = home.run_folder(spec.run)
     with home.lock(spec.run) as mine:
         if not mine:
@@ -103,6 +112,7 @@ def drive(home: Home, spec: RunSpec, view: View) -> Result:
         view = Quiet(view)
         _same_version(home, spec)
         session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
+        session.context.control.attended = attended
         session.context.ledger.change(tables.runs, {"id": spec.run}, stop="")  # what stopped it before does so no more
         try:
             return _drive(session, spec, view, folder / "debug.log")
@@ -125,7 +135,7 @@ def _same_version(home: Home, spec: RunSpec) -> None:
     ledger.close()
 
 
-def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Result:
+def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Result:
     from orchestrator.engine.durable import DurableRun
     from orchestrator.engine.story import Story
 
@@ -146,6 +156,8 @@ def _drive(session: Session, spec: RunSpec, view: View, debug_log: Path) -> Resu
         worker.start()
         while worker.is_alive():
             view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
+            if question := context.control.question:
+                context.control.answer(view.confirm(question, lambda: context.control.stopping))
             worker.join(TICK_S)
         watch.end()
         view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
@@ -182,9 +194,7 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         made = Volumes(context)
         ending = Ending(context, Machines(context), made)
         left = ending.machines("gpuplan down")
-        labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
-        rows = [r for r in context.ledger.all(tables.volumes, cloud=spec.cloud) if r["state"] not in ENDED]
-        rows = [r for r in rows if r["label"] in labels and r["provider"] == spec.provider]
+        rows = [r for r in accounting.living_volumes(context.ledger, spec) if r["provider"] == spec.provider]
         rows = [r for r in rows if volumes or r["state"] == MachineState.DESTROYING]  # one that was begun is finished
         if rows:
             ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from orchestrator import files
 from orchestrator.clock import SystemClock
 from orchestrator.connections import Connections
 from orchestrator.engine.context import Context
+from orchestrator.engine.control import Control
 from orchestrator.engine.spec import RunSpec
 from orchestrator.errors import UsageError
 from orchestrator.home import Home
@@ -79,7 +81,10 @@ def open_session(
     provider = provider_for(home, spec.provider, spec.owner, facts, spec.ssh_host)
     settings = spec.plan.settings
     key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
-    connections = Connections(ledger, provider, key, spec.run, deadman_s=settings.deadman_minutes * 60)
+    control = Control()
+    connections = Connections(
+        ledger, provider, key, spec.run, settings.deadman_minutes * 60, partial(control.stop, "failed")
+    )
     known = run_secrets(spec, folder, facts)
     context = Context(
         spec=spec,
@@ -97,6 +102,7 @@ def open_session(
         log=log,
         progress=progress,
         announce=_announcer(rehearsal),
+        control=control,
     )
     return Session(context, connections, rehearsal)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.", show_default=False)
 ]

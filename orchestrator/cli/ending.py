@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import Json, RunName, find_run, open_home
+from orchestrator.cli.common import Json, RunName, Yes, find_run, open_home, print_json
 from orchestrator.errors import StillRunning
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
 
 
 @app.command()
-def resume(run: RunName = None, *, json: Json = False, yes: bool = typer.Option(False, "--yes", "-y")) -> None:
+def resume(run: RunName = None, *, json: Json = False, yes: Yes = False) -> None:
     """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
     from orchestrator.cli import running
     from orchestrator.ledger import tables
@@ -35,7 +35,7 @@ def resume(run: RunName = None, *, json: Json = False, yes: bool = typer.Option(
         running.begin(home, ledger, spec, yes=yes, json=json)
         return
     running.require_open_secrets(ledger, spec)
-    running.drive(home, ledger, spec, json=json)
+    running.drive(home, ledger, spec, yes=yes, json=json)
 
 
 @app.command()
@@ -45,10 +45,11 @@ def down(
     volumes: Annotated[
         bool, typer.Option("--volumes", help="Delete the run's volumes too, with what is on them.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
     from orchestrator.ledger import tables
-    from orchestrator.lifecycle import ENDED
+    from orchestrator.report import documents, pages
     from orchestrator.runner import end_run, stopping_on_signals
 
     home, ledger = open_home()
@@ -67,13 +68,14 @@ def down(
             f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s",
             remedy=f"end that process, then gpuplan down {spec.run}",
         )
+    if json:
+        print_json({"run": spec.run, "left": left, "kept": documents.kept(ledger, spec)})
     if left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"
         )
+    if json:
+        return
     typer.echo(f"{spec.run}: nothing is running")
-    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
-    for volume in ledger.all(tables.volumes, cloud=spec.cloud):
-        if volume["state"] not in ENDED and volume["label"] in labels:
-            day = float(volume["price_hour"]) * 24
-            typer.echo(f"kept: {volume['name']}, ${day:.2f} a day (gpuplan down {spec.run} --volumes deletes it)")
+    for line in pages.kept(ledger, spec):
+        typer.echo(line)

@@ -51,11 +51,19 @@ def logs(
     *,
     step: Annotated[str | None, typer.Option("--step", metavar="NAME", help="Only this step (or PHASE/STEP).")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    json: Json = False,
 ) -> None:
     """Print the steps' output; what a machine printed is escaped."""
+    if json and follow:
+        raise UsageError("--json prints one document, and --follow goes on", remedy="leave one of them out")
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
     folder = home.run_folder(spec.run) / "logs"
+    if json:
+        shown = {f: f.relative_to(folder).as_posix().removesuffix(".log") for f in _log_files(folder, step)}
+        logs = [{"step": name, "text": f.read_text("utf-8", "replace")} for f, name in shown.items()]
+        print_json({"run": spec.run, "logs": logs})
+        return
     seen: dict[Path, int] = {}
     while True:
         ended = ledger.one(_runs(), id=spec.run)["state"] == "DONE"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import RunName, find_run, open_home
+from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json
 from orchestrator.errors import NoMachine, StepFailed, UsageError
 
 
@@ -19,6 +19,7 @@ def ssh(
     *,
     node: Annotated[int, typer.Option("--node", min=0, help="Which node of the phase (0: the root).")] = 0,
     command: Annotated[str, typer.Option("--command", "-c", help="Run this instead of a shell.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print the machine and how to reach it; open nothing.")] = False,
 ) -> None:
     """Open a shell on a running machine of a run."""
     from orchestrator.commands import ssh_argv
@@ -38,7 +39,11 @@ def ssh(
     known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
     words = [command] if command else []
     ledger.close()
-    argv = ssh_argv(address, key_file(home.path), known, *words, tty=not command)
+    key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
+    argv = ssh_argv(address, key, known, *words, tty=not command)
+    if json:
+        print_json({"run": spec.run, "machine": row["name"], "argv": argv})
+        return
     os.execvp(argv[0], argv)  # noqa: S606  the user's own ssh takes over this process
 
 
@@ -47,9 +52,10 @@ def pull(
     run: RunName = None,
     *,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put the files.")] = Path("local"),
+    json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
-    import json
+    from json import loads
 
     from orchestrator import session
     from orchestrator.engine.artifacts import fetch_from_store
@@ -67,7 +73,12 @@ def pull(
         )
     rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
     store = session.store_for(spec.stores[0], rehearsal.facts if rehearsal else {})
-    for manifest in manifests:
-        for file in json.loads(manifest.read_text()):
-            typer.echo(f"{file['name']}  {fetch_from_store(store, file, to)}")
-    typer.echo(f"all in {to.resolve()}")
+    files = []
+    for file in (file for manifest in manifests for file in loads(manifest.read_text())):
+        files.append(file | {"how": fetch_from_store(store, file, to)})
+        if not json:
+            typer.echo(f"{file['name']}  {files[-1]['how']}")
+    if json:
+        print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
+    else:
+        typer.echo(f"all in {to.resolve()}")

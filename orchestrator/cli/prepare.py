@@ -9,11 +9,12 @@ from typing import Any
 
 from orchestrator import files, preflight
 from orchestrator.config.prices import load_prices
+from orchestrator.engine import accounting
 from orchestrator.engine.spec import RunSpec
 from orchestrator.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import ENDED
+from orchestrator.lifecycle import RunState
 from orchestrator.model import Plan
 from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
 from orchestrator.plan.preview import Market, Preview, preview
@@ -35,6 +36,7 @@ class Ready:
 def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool) -> Ready:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     phases = resolve(spec.plan, spec.asked)
+    _require_free(home, ledger, spec)
     done, as_of = _done(ledger, spec)
     open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
@@ -54,8 +56,36 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     for url in spec.stores:
         store_for(url, facts).check()
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
-    chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place})
+    seen = () if spec.force else tuple(sorted(done))
+    chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place, "seen_done": seen})
     return Ready(chosen, preview(spec.plan, phases, market))
+
+
+def _require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
+    """UsageError while another run of this plan has not ended: both would write to the same volume."""
+    wanted = _labels(spec)
+    for row in ledger.all(tables.runs):
+        name = str(row["id"])
+        if row["state"] == RunState.DONE or not (home.run_folder(name) / "run.json").exists():
+            continue
+        other = RunSpec.load(home.run_folder(name))
+        if (other.cloud, other.ssh_host) != (spec.cloud, spec.ssh_host) or not wanted & _labels(other):
+            continue
+        with home.lock(name) as dead:
+            if dead:
+                raise UsageError(
+                    f"{name} was left unfinished, and works on the same volume",
+                    remedy=f"gpuplan resume {name} goes on with it, gpuplan down {name} ends what it left",
+                )
+        raise UsageError(
+            f"{name} is running, and works on the same volume",
+            remedy=f"gpuplan logs -f {name} looks on, gpuplan down {name} ends it",
+        )
+
+
+def _labels(spec: RunSpec) -> set[str]:
+    """What the volumes of the asked phases are known by."""
+    return {spec.label(p.volume) for p in spec.plan.phases if p.volume and p.name in spec.asked}
 
 
 def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
@@ -90,9 +120,7 @@ def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row 
 
 def _volume(ledger: Ledger, spec: RunSpec) -> Row | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
-    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume and p.name in spec.asked}
-    rows = [r for r in ledger.all(tables.volumes, cloud=spec.cloud) if r["label"] in labels]
-    living = [r for r in rows if r["state"] not in ENDED]
+    living = [r for r in accounting.living_volumes(ledger, spec) if r["label"] in _labels(spec)]
     return living[-1] if living else None
 
 

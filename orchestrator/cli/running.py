@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json
+from orchestrator.cli.common import ConfigFile, Json, PlanFolder, Yes, open_home, print_json
 from orchestrator.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Rehearse against emulated clouds on this computer.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     spot: Annotated[bool, typer.Option("--spot", help="Interruptible machines only.")] = False,
     spot_or_demand: Annotated[
         bool, typer.Option("--spot-or-demand", help="Interruptible machines, on-demand ones where none is to be had.")
@@ -179,7 +179,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
         shutil.rmtree(folder, ignore_errors=True)
         raise
     ready.spec.save(folder)
-    drive(home, ledger, ready.spec, json=json)
+    drive(home, ledger, ready.spec, yes=yes, json=json)
 
 
 def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
@@ -193,13 +193,13 @@ def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
     require_secrets(spec, {name for step in steps for name in step.secrets})
 
 
-def drive(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
-    """Bring the run to its end, show it, and exit with its code."""
+def drive(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool) -> None:
+    """Bring the run to its end, show it, and exit with its code. `yes`: nobody is asked anything meanwhile."""
     from orchestrator import runner
     from orchestrator.report.views import open_view
 
     with open_view(err=json) as view:
-        result = runner.drive(home, spec, view)
+        result = runner.drive(home, spec, view, attended=not yes and sys.stdin.isatty())
     show_end(home, ledger, spec, json=json)
     if result.left:
         raise StillRunning(

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from orchestrator import cost
-from orchestrator.ledger import Ledger, tables
+from orchestrator.engine.spec import RunSpec
+from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.lifecycle import ENDED
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:
@@ -33,10 +35,9 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
 def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
     """The volumes that this run made or used, from then until they are gone, or the run is at its end."""
     row = ledger.one(tables.runs, id=run)
-    used = {u["volume"] for u in ledger.all(tables.volume_uses, run=run)}
     found = []
-    for volume in ledger.all(tables.volumes):
-        if volume["sent_at"] and (volume["run"] == run or volume["name"] in used):
+    for volume in volumes_of(ledger, run):
+        if volume["sent_at"]:
             since = volume["sent_at"] if volume["run"] == run else row["created_at"]
             until = volume["gone_at"] or row["ended_at"]
             price = Decimal(volume["price_hour"])
@@ -45,6 +46,19 @@ def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
                 cost.VolumeCharge(name=str(volume["name"]), price_hour=price, created_at=moment(since), gone_at=gone)
             )
     return found
+
+
+def volumes_of(ledger: Ledger, run: str) -> list[Row]:
+    """The volumes that this run made or used."""
+    used = {u["volume"] for u in ledger.all(tables.volume_uses, run=run)}
+    return [v for v in ledger.all(tables.volumes) if v["run"] == run or v["name"] in used]
+
+
+def living_volumes(ledger: Ledger, spec: RunSpec) -> list[Row]:
+    """The volumes of the run's plan, in its cloud, that cost money: this run's, and what earlier ones left."""
+    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
+    rows = ledger.all(tables.volumes, cloud=spec.cloud)
+    return [r for r in rows if r["state"] not in ENDED and r["label"] in labels]
 
 
 def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:

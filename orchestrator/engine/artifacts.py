@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import posixpath
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,13 +52,13 @@ class Uploads:
     def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
         name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
         upload = self._begin(store, name, size, sha256)
-        sums = agent.checksums(f"{workspace}/{name}", upload.part_bytes)
+        sums = agent.checksums(f"{workspace}/{name}", upload.part_bytes, md5=store.reports_md5)
         if sums.bytes != size or sums.sha256 != sha256:
             self._give_up(store, upload)
             raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
         parts = [Part(p.number, p.offset, p.length, p.crc32) for p in sums.parts]
         self._send_parts(store, agent, f"{workspace}/{name}", upload, parts)
-        stored = store.complete(upload, parts)
+        stored = store.complete(replace(upload, md5=sums.md5 or ""), parts)
         if stored.bytes != size:
             raise StepFailed(f"{store.url}/{name} has {stored.bytes:,} bytes instead of {size:,}")
         self._token_file(store, name).unlink(missing_ok=True)

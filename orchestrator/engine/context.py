@@ -30,6 +30,10 @@ class Agents(Protocol):
         """Keep renewing this run's lease on a volume, through that machine."""
         ...
 
+    def let_go(self, machine: str) -> None:
+        """Renew no lease through that machine any more."""
+        ...
+
     def drop(self, machine: str) -> None:
         """Close the connection of a machine that is no more."""
         ...

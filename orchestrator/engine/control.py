@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from orchestrator.errors import GpuplanError, Interrupted, OverBudget, StepFailed
 
+POLL_S = 0.05
 _KINDS: dict[str, type[GpuplanError]] = {
     "interrupted": Interrupted,
     "over_budget": OverBudget,
@@ -15,11 +17,14 @@ _KINDS: dict[str, type[GpuplanError]] = {
 
 
 class Control:
-    """The stop flag of one run in this process."""
+    """The stop flag of one run in this process, and the question that it has for whoever looks on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stop: tuple[str, str] | None = None
+        self.attended = False  # whether somebody is there to answer
+        self.question: str | None = None
+        self._answer = False
 
     def stop(self, kind: str, message: str) -> bool:
         """Ask the run to stop for that reason; the first reason stands. False: it was stopping already."""
@@ -39,6 +44,20 @@ class Control:
         if self._stop:
             kind, message = self._stop
             raise _KINDS[kind](message)
+
+    def ask(self, question: str) -> bool:
+        """Wait for the answer to a question. False: no, or nobody is there. Raises as `check` does."""
+        if not self.attended:
+            return False
+        self.question = question
+        while self.question is not None:
+            self.check()
+            time.sleep(POLL_S)
+        return self._answer
+
+    def answer(self, yes: bool) -> None:  # noqa: FBT001  it is what an answer is
+        """Answer the question that waits."""
+        self._answer, self.question = yes, None
 
 
 class Watch(threading.Thread):

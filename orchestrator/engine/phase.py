@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engine import artifacts
+from orchestrator.engine import agreement, artifacts
 from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.machines import Machines, each
@@ -139,6 +139,13 @@ class PhaseWork:
         if volume and rows:
             self._context.agents.hold(str(rows[0]["name"]), volume.name)
 
+    def agree(self, name: str, agreed: list[str]) -> list[str]:
+        """See agreement.agree. A machine that is lost meanwhile is found so by its steps."""
+        try:
+            return agreement.agree(self._context, self.machines, name, agreed)
+        except MachineLost:
+            return []
+
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the next attempt rents anew."""
         self._context.event(f"{name}: {why}: another machine takes over")
@@ -252,8 +259,10 @@ class PhaseWork:
         rows = self._context.machines(name)
         if not volume or not rows:
             return
+        root = str(rows[0]["name"])
         try:
-            self._context.agents(str(rows[0]["name"])).lease(volume.name, self._context.run, LEASE_S, "release")
+            self._context.agents.let_go(root)
+            self._context.agents(root).lease(volume.name, self._context.run, LEASE_S, "release")
         except GpuplanError as error:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 

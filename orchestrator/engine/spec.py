@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.model import Plan, Value, VolumeNeed
 
-APPLICATION_VERSION = "4"  # changes whenever the order of recorded effects changes
+APPLICATION_VERSION = "5"  # changes whenever the order of recorded effects changes
 
 
 class RunSpec(Value):
@@ -22,6 +22,7 @@ class RunSpec(Value):
     spot: bool = False
     spot_or_demand: bool = False
     force: bool = False  # run steps whose done-record holds
+    seen_done: tuple[str, ...] = ()  # steps that the preview took for done: the volume must bear it out
     dry_run: bool = False
     cloud: str = ""  # folder of the rehearsed cloud; "": the real one
     keep_cloud: bool = False  # the rehearsed cloud outlives the run

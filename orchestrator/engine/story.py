@@ -70,7 +70,7 @@ class Story:
         except Interrupted as error:
             outcome, why = Outcome.INTERRUPTED, error.message
         except OverBudget as error:
-            outcome, why = Outcome.OVER_BUDGET, error.message
+            outcome, why = Outcome.OVER_BUDGET, str(error)
         except (NoMachine, MachineLost, ConnectionLost, ProviderUnavailable) as error:
             outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:
@@ -95,12 +95,14 @@ class Story:
         recorder.record("provision", partial(work.move, name, PhaseState.PROVISIONING))
         volume = recorder.record("volume", partial(work.volume, name))
         attempts = self._context.spec.plan.settings.max_replacements + 1
+        agreed: list[str] = []
         for attempt in range(1, attempts + 1):
             recorder.record(f"provision-{attempt}", partial(work.move, name, PhaseState.PROVISIONING))
             self._provision(recorder, name, attempt, volume)
             lost = recorder.record(f"prepare-{attempt}", partial(work.prepare, name))
             if not lost:
                 work.keep_alive(name)  # of this process, so not recorded
+                agreed += recorder.record(f"agree-{attempt}", partial(work.agree, name, agreed))
                 recorder.record(f"begin-steps-{attempt}", partial(work.begin_steps, name, attempt))
                 results = self._run_steps(recorder, name, attempt)
                 failed = any(r["state"] == StepState.FAILED for r in results)

@@ -99,6 +99,11 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(sa.update(table).where(*_where(table, key)).values(**values)).rowcount
 
+    def remove(self, table: sa.Table, **key: Any) -> int:
+        """Delete the rows that match `key`; return how many."""
+        with self.transaction() as connection:
+            return connection.execute(sa.delete(table).where(*_where(table, key))).rowcount
+
     def move(self, table: sa.Table, key: Mapping[str, Any], state: State, **values: Any) -> bool:
         """Move one row to a state if the table of transitions lets it; False: it may not (or is not there)."""
         with self.transaction() as connection:

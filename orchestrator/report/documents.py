@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator import cost
 from orchestrator.engine import accounting
+from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, tables
 from orchestrator.model import Plan
 
@@ -26,8 +27,22 @@ def status(ledger: Ledger, run: str) -> dict[str, Any]:
             {"name": m["name"], "provider": m["provider"], "state": m["state"]}
             for m in ledger.all(tables.machines, run=run)
         ],
-        "volumes": [{"name": v["name"], "state": v["state"]} for v in ledger.all(tables.volumes, run=run)],
+        "volumes": [{"name": v["name"], "state": v["state"]} for v in accounting.volumes_of(ledger, run)],
     }
+
+
+def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
+    """What goes on costing money after the run: the plan's volumes. `due`: when it was to be gone; None: unknown."""
+    if spec.dry_run and not spec.keep_cloud:  # a volume that is a folder of the run costs nothing
+        return []
+    return [
+        {
+            "name": str(volume["name"]),
+            "usd_a_day": str(Decimal(volume["price_hour"]) * 24),
+            "due": accounting.moment(volume["deadline"]).isoformat() if volume["deadline"] else None,
+        }
+        for volume in accounting.living_volumes(ledger, spec)
+    ]
 
 
 def _phase(ledger: Ledger, run: str, phase: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.console import escape
+from orchestrator.console import confirm, escape
 from orchestrator.report.frame import frame
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ class LiveView:
     def say(self, text: str) -> None:
         """Print above the picture."""
         self._console.print(Text(escape(text)))
+
+    def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
+        """Ask below the picture, which stands still meanwhile."""
+        self._live.stop()
+        try:
+            return confirm(self._console.file, question, given_up)
+        finally:
+            self._live.start(refresh=False)
 
     def _draw(self) -> Group:
         with self._lock:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.console import escape, one_line
 from orchestrator.ledger import Ledger, tables
-from orchestrator.lifecycle import ENDED, Outcome, StepState
+from orchestrator.lifecycle import Outcome, RunState, StepState
 from orchestrator.report import documents
 from orchestrator.report import tables as drawn
 from orchestrator.report.words import duration, money
@@ -65,6 +65,9 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
         say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
     for volume in found["volumes"]:
         say(f"volume {volume['name']}  {volume['state'].lower()}\n")
+    if found["state"] == RunState.DONE:
+        for line in kept(ledger, spec):
+            say(line + "\n")
     say("\n")
     for event in ledger.all(tables.events, run=spec.run)[-EVENTS:]:
         when = datetime.fromtimestamp(event["at"]).astimezone()
@@ -94,20 +97,26 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
             home = (Path(spec.pull_root) / phase.pull_to).resolve()
             if home.exists():
                 lines.append(f"pulled files: {home}")
-    labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
-    throwaway = spec.dry_run and not spec.keep_cloud  # its volume is a folder of the run, and costs nothing
-    for volume in ledger.all(tables.volumes, cloud=spec.cloud):
-        if volume["state"] not in ENDED and volume["label"] in labels and not throwaway:
-            day = Decimal(volume["price_hour"]) * 24
-            lines.append(
-                f"kept: volume {volume['name']}, {money(day)} a day (gpuplan down {spec.run} --volumes deletes it)"
-            )
+    lines += kept(ledger, spec)
     run = ledger.one(tables.runs, id=spec.run)
     ended = ledger.all(tables.phases, run=spec.run)
     lines += [f"\n{p['name']} {p['outcome']}: {escape(str(p['error']))}" for p in ended if p["error"]]
     if run["outcome"] not in (None, str(Outcome.SUCCEEDED)):
         lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
     lines.append(f"\n{spec.run}: {run['outcome'] or str(run['state']).lower()}")
+    return lines
+
+
+def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
+    """A line for each volume of the plan that goes on costing money, with what ends it."""
+    lines = []
+    for volume in documents.kept(ledger, spec):
+        due = datetime.fromisoformat(volume["due"]) if volume["due"] else None
+        late = f", was to be gone by {due.astimezone():%Y-%m-%d}" if due and due < datetime.now(UTC) else ""
+        lines.append(
+            f"kept: volume {volume['name']}, {money(Decimal(volume['usd_a_day']))} a day{late} "
+            f"(gpuplan down {spec.run} --volumes deletes it)"
+        )
     return lines
 
 

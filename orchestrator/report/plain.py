@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
-from orchestrator.console import escape, one_line
+from orchestrator.console import confirm, escape, one_line
 from orchestrator.lifecycle import StepState
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
 from orchestrator.report.words import elapsed, money
@@ -70,6 +70,10 @@ class PlainView:
         with self._lock:
             self._write(escape(text))
             self._out.flush()
+
+    def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
+        """Ask in a line of its own."""
+        return confirm(self._out, question, given_up)
 
     def _phase(self, phase: PhaseView) -> None:
         if phase.state != "PLANNED":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -63,7 +64,7 @@ class Snapshot:
 
 
 class View(Protocol):
-    """Whoever looks on while a run goes on. All four may be called from any thread."""
+    """Whoever looks on while a run goes on. All but `confirm` may be called from any thread."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from now on."""
@@ -79,4 +80,8 @@ class View(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line that a person must see now, and leave it there."""
+        ...
+
+    def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
+        """Ask on the terminal, and wait. False: no, or `given_up`, which is asked now and then."""
         ...

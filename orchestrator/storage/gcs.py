@@ -1,8 +1,7 @@
 """Google Cloud Storage: one resumable session an object, whose URI the machine sends to in order, without credentials.
 
-The store knows only CRC32C and MD5 of the whole, which no part of ours carries. So the size is always checked, and
-the content by reading it back where that is cheap; larger objects rest on the encrypted connection, and on the
-manifest's SHA-256 whenever they are pulled.
+The store knows only CRC32C and MD5 of the whole, which no part of ours carries: the MD5 that the machine computed
+is compared with the store's. Where the machine's is not known the object is read back.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ T = TypeVar("T")
 GRAIN = 256 * 1024  # every part but the last is a multiple of it
 MOST_PARTS = 10_000  # no rule of the store's: enough to go on from without sending much again
 READ_BYTES = 8 * MIB
-READ_BACK_BYTES = 256 * MIB  # up to here reading an object back costs a few cents and seconds
 TIMEOUT_S = 30.0
 RETRY = DEFAULT_RETRY.with_timeout(20.0)
 SHA256 = "sha256"  # our metadata
@@ -39,6 +37,7 @@ class GcsStore:
     """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
 
     ordered = True
+    reports_md5 = True
 
     def __init__(self, url: str, access: StoreAccess) -> None:
         self.url = url
@@ -149,22 +148,31 @@ class GcsStore:
             raise ProviderUnavailable(f"{self.url}: giving up an upload was answered with {reply.status_code}")
 
     def _verified(self, upload: Upload) -> StoredObject:
-        found = self._head(upload.key)
-        if found is None or found.bytes != upload.bytes:
-            raise StepFailed(f"{self.url}: {upload.key} is stored as {found}, not with {upload.bytes} bytes")
-        if found.bytes <= READ_BACK_BYTES:
-            digest = hashlib.sha256()
-            for block in self._read(upload.key, 0):
-                digest.update(block)
-            if digest.hexdigest() != upload.sha256:
-                raise StepFailed(
-                    f"{self.url}: {upload.key}: its content is not what was sent", remedy="upload it again"
-                )
-        return found
+        blob = self._blob(upload.key)
+        if blob is None or blob.size != upload.bytes:
+            size = "not at all" if blob is None else f"with {blob.size:,} bytes"
+            raise StepFailed(f"{self.url}: {upload.key} is stored {size}, not with {upload.bytes:,} bytes")
+        if upload.md5 and blob.md5_hash:
+            right = upload.md5 == blob.md5_hash
+        else:
+            right = self._sha256(upload.key) == upload.sha256
+        if not right:
+            raise StepFailed(f"{self.url}: {upload.key}: its content is not what was sent", remedy="upload it again")
+        return _stored_object(blob, upload.key)
+
+    def _sha256(self, key: str) -> str:
+        digest = hashlib.sha256()
+        for block in self._read(key, 0):
+            digest.update(block)
+        return digest.hexdigest()
 
     def _head(self, key: str) -> StoredObject | None:
-        blob = self._do(lambda: self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY))
-        return StoredObject(key, blob.size, blob.crc32c, (blob.metadata or {}).get(SHA256)) if blob else None
+        blob = self._blob(key)
+        return _stored_object(blob, key) if blob else None
+
+    def _blob(self, key: str) -> Any:
+        """The object as it is stored; None: there is none."""
+        return self._do(lambda: self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY))
 
     def _read(self, key: str, offset: int) -> Iterator[bytes]:
         found = self._head(key)
@@ -208,6 +216,10 @@ def _client(access: StoreAccess) -> Any:
             project=access.project or "none", credentials=AnonymousCredentials(), client_options=options
         )
     return storage.Client(project=access.project or "none")  # objects and buckets are addressed without one
+
+
+def _stored_object(blob: Any, key: str) -> StoredObject:
+    return StoredObject(key, blob.size, blob.crc32c, (blob.metadata or {}).get(SHA256))
 
 
 def _words(error: Any) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from contract_stores import MIB, Served, begin, cut, payload, put, send, upload
+from contract_stores import MIB, Served, begin, cut, payload, put, send
 from google.api_core import exceptions as api_errors
 
 from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
@@ -46,7 +49,7 @@ def test_a_cut_inside_a_part_goes_on(gcs: Served):
 
 
 def test_other_content_of_the_same_size_is_found_out(gcs: Served):
-    """The object is read back: bytes that are not those of the file fail it by name."""
+    """Without the machine's MD5 the object is read back: bytes that are not those of the file fail it by name."""
     store, data = gcs.open(), payload(MIB, seed=2)
     opened = begin(store, "other.m", data)
     parts = cut(data, opened.part_bytes)
@@ -104,12 +107,19 @@ def test_errors_in_words(gcs: Served, error: Exception, expected: type[Exception
         store._do(fail)
 
 
-def test_large_objects_are_not_read_back(gcs: Served, monkeypatch: pytest.MonkeyPatch):
-    """Above the limit the size is what is checked: reading back would cost more than the upload."""
-    monkeypatch.setattr("orchestrator.storage.gcs.READ_BACK_BYTES", 10)
-    store = gcs.open()
+def test_a_known_md5_saves_reading_back(gcs: Served, monkeypatch: pytest.MonkeyPatch):
+    """With the machine's MD5 the store's own is compared: nothing is read back, and other content is found out."""
+    store, data = gcs.open(), payload(MIB, seed=4)
     monkeypatch.setattr(type(store), "_read", _never)
-    assert upload(store, "large.m", payload(100, seed=4)).bytes == 100
+    for sent in (data, data[:-1] + b"x"):
+        opened = replace(begin(store, "large.m", data), md5=base64.b64encode(hashlib.md5(data).digest()).decode())
+        parts = cut(data, opened.part_bytes)
+        assert put(store.sign(opened, parts)[0], sent).status_code == 200
+        if sent == data:
+            assert store.complete(opened, parts).bytes == MIB
+        else:
+            with pytest.raises(StepFailed, match=r"large\.m: its content"):
+                store.complete(opened, parts)
 
 
 def _never(*_: object) -> None:

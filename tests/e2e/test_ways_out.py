@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from tool import GPUPLAN, INT, PLANS, TERM, Tool, until
@@ -78,14 +82,20 @@ def test_a_used_up_budget_ends_the_machine(tool: Tool):
     assert tool.status()["outcome"] == "over_budget"
 
 
-def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool):
-    """While one run has the volume's lease another one ends as failed, naming the holder, and leaves nothing."""
+def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool, tmp_path: Path):
+    """Beside a living run nothing is rented, exit code 2; from another home the lease ends the second run, exit 3."""
     first = tool.start(*SLOW)
     until(lambda: tool.rows(LONG_RUNS))
     ((holder,),) = tool.rows("select id from gpuplan_runs")
-    second = tool.run(*SLOW)
-    assert second.returncode == 3
-    assert holder in second.stdout
+    beside = tool.run(*SLOW)
+    assert (beside.returncode, len(tool.creates())) == (2, 1)
+    assert f"{holder} is running" in beside.stderr
+    elsewhere = Tool(tmp_path / "elsewhere", tool.cloud)
+    elsewhere.home.mkdir()
+    (elsewhere.home / "owner").write_text((tool.home / "owner").read_text())  # a team shares it
+    second = elsewhere.run(*SLOW)
+    assert second.returncode == 3, second.stdout + second.stderr
+    assert f"held by {holder}" in second.stdout
     assert len(tool.cloud.alive()["machines"]) == 1
     assert tool.run("down", holder, timeout=120).returncode == 0
     first.communicate(timeout=60)
@@ -109,3 +119,19 @@ def test_pull_fetches_from_the_store(tool: Tool):
     assert first.returncode == 0, first.stderr
     assert (tool.home / "home-again" / "out" / "hello.txt").read_text() == "hello from one\n"
     assert "already there" in tool.run("pull", "--to", "home-again").stdout
+
+
+def test_a_run_whose_volume_was_taken_meanwhile_stops(tool: Tool, tmp_path: Path):
+    """As after a night asleep: another run has the lease, so this one stops, names it, and ends its machine."""
+    plan = tmp_path / "plan"
+    shutil.copytree(PLANS / "slow", plan)
+    with (plan / "gpuplan.yaml").open("a") as settings:
+        settings.write("deadman_minutes: 0.05\n")  # heartbeats come four times as often
+    process = tool.start("run", "all", "--plan", str(plan), "--dry-run", "--yes")
+    until(lambda: tool.rows(LONG_RUNS))
+    (lease,) = {path.resolve() for path in Path(tool.cloud.file).parent.rglob(".gpuplan/leases/*.1")}
+    lease.with_suffix(".2").write_text(json.dumps({"holder": "1231-else", "expires": time.time() + 60}))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert "taken by the run 1231-else" in said
+    assert tool.cloud.alive()["machines"] == []

@@ -1,0 +1,49 @@
+"""More work than was previewed: seen on the volume once it is mounted, and agreed to before it costs anything."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from orchestrator.engine import records
+from orchestrator.engine.context import Context
+from orchestrator.engine.machines import Machines
+from orchestrator.errors import OverBudget
+from orchestrator.ledger import tables
+from orchestrator.plan import StepRun, makespan
+
+
+def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -> list[str]:
+    """The steps that the preview took for done, that the volume says are not, and that somebody now agrees to.
+
+    `agreed`: those that somebody did agree to earlier. OverBudget: nobody does, or nobody is there to be asked.
+    """
+    context.control.check()
+    seen = set(context.spec.seen_done) - set(agreed)
+    steps = [s for s in context.phase(phase).steps if s.id in seen and not s.step.ready]
+    rows = context.machines(phase)
+    if not steps or not rows:
+        return []
+    root = str(rows[0]["name"])
+
+    def undone() -> list[StepRun]:
+        agent = context.agents(root)
+        return [s for s in steps if records.read(context, agent, agent.workspace, s) is None]
+
+    missing = machines.reaching(root, undone)
+    if not missing:
+        return []
+    for step in missing:  # the next preview is to show them
+        context.ledger.remove(tables.records, step=step.id, key=context.keys[step.id])
+    price = sum((Decimal(r["price_hour"]) for r in rows), Decimal(0))
+    text = _said(context, missing, price)
+    context.event(text)
+    if not context.control.ask(f"{text}. Do it?"):
+        raise OverBudget(text, remedy="run it again: its preview then shows them")
+    return [s.id for s in missing]
+
+
+def _said(context: Context, missing: list[StepRun], price_hour: Decimal) -> str:
+    """What came to light, and what it is expected to take on the machines that are there."""
+    hours = Decimal(makespan(missing, context.spec.plan.settings, {})) / 3600
+    names = ", ".join(s.id for s in missing)
+    return f"the volume shows more work than was previewed: {names}: about {hours:.2f} h, ${hours * price_hour:.2f}"
