@@ -60,8 +60,7 @@ class Ending:
                 return ""
             if len(billed) == len(rows):
                 context.ledger.change(tables.runs, {"id": context.run}, settled=1)
-                context.event(
-                    f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {len(rows)} machines"
-                )
+                machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
+                context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}")
                 return str(sum(billed.values()))
         return ""

@@ -12,7 +12,7 @@ from rich.text import Text
 from orchestrator.console import one_line
 from orchestrator.lifecycle import MachineState, Outcome, PhaseState, StepState
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
-from orchestrator.report.words import elapsed, money
+from orchestrator.report.words import elapsed, money, spoken
 
 _SYMBOLS = {
     StepState.PENDING: ("·", ".", "dim"),
@@ -65,13 +65,13 @@ def _fit(lines: list[_Line], height: int) -> list[_Line]:
 def _header(snapshot: Snapshot, now: datetime) -> Text:
     cap = f" of {money(snapshot.budget_usd)}" if snapshot.budget_usd is not None else ""
     took = elapsed(snapshot.started, None, now)
-    parts = [f"run {snapshot.run}", snapshot.state.lower(), took, f"{money(snapshot.cost_usd)}{cap}"]
+    parts = [f"run {snapshot.run}", spoken(snapshot.state), took, f"{money(snapshot.cost_usd)}{cap}"]
     return Text("  ".join(part for part in parts if part), style="bold")
 
 
 def _phase(phase: PhaseView, logs: Mapping[str, str], now: datetime, *, fancy: bool) -> Iterator[_Line]:
     finished = sum(step.state in _FINISHED for step in phase.steps)
-    word = phase.outcome.value if phase.outcome else phase.state.lower()
+    word = spoken(phase.outcome or phase.state)
     style = {None: "", Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red"}.get(phase.outcome, "yellow")
     text = Text(f"{phase.name}  ")
     text.append(word, style=style).append(f"  {finished} of {len(phase.steps)} steps")

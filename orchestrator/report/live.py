@@ -6,17 +6,15 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.console import confirm, escape
+from orchestrator.console import confirm, escape, one_line
 from orchestrator.report.frame import frame
-
-if TYPE_CHECKING:
-    from orchestrator.report.snapshot import Snapshot
+from orchestrator.report.snapshot import NewEvents, Snapshot
 
 _REDRAWS_A_SECOND = 4
 
@@ -33,6 +31,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._logs: dict[str, str] = {}
+        self._events = NewEvents()
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_REDRAWS_A_SECOND)
 
     def __enter__(self) -> Self:
@@ -46,6 +45,8 @@ class LiveView:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
+        for text in self._events.of(snapshot):
+            self._console.print(Text(one_line(text), style="dim"))
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}

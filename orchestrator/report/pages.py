@@ -13,7 +13,7 @@ from orchestrator.ledger import Ledger, tables
 from orchestrator.lifecycle import Outcome, RunState, StepState
 from orchestrator.report import documents
 from orchestrator.report import tables as drawn
-from orchestrator.report.words import duration, money
+from orchestrator.report.words import duration, money, spoken
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
@@ -53,11 +53,11 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
     say = sys.stdout.write
     say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
     for phase in found["phases"]:
-        say(f"\n{phase['phase']}  {phase['state'].lower()}\n")
+        say(f"\n{phase['phase']}  {spoken(phase['state'])}\n")
         for step in phase["steps"]:
             mark = MARKS.get(StepState(step["state"]), "..")
             took = duration(step["seconds"]) if step["seconds"] else ""
-            say(f"  {mark}  {step['name']}  {step['state'].lower().replace('_', ' ')}  {took}".rstrip() + "\n")
+            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}".rstrip() + "\n")
         for answer in phase["deliverables"]:
             say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
     say("\n")
@@ -100,10 +100,10 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
     lines += kept(ledger, spec)
     run = ledger.one(tables.runs, id=spec.run)
     ended = ledger.all(tables.phases, run=spec.run)
-    lines += [f"\n{p['name']} {p['outcome']}: {escape(str(p['error']))}" for p in ended if p["error"]]
+    lines += [f"\n{p['name']} {spoken(p['outcome'])}: {escape(str(p['error']))}" for p in ended if p["error"]]
     if run["outcome"] not in (None, str(Outcome.SUCCEEDED)):
         lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
-    lines.append(f"\n{spec.run}: {run['outcome'] or str(run['state']).lower()}")
+    lines.append(f"\n{spec.run}: {spoken(run['outcome'] or run['state'])}")
     return lines
 
 

@@ -11,8 +11,8 @@ from typing import Self, TextIO
 
 from orchestrator.console import confirm, escape, one_line
 from orchestrator.lifecycle import StepState
-from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
-from orchestrator.report.words import elapsed, money
+from orchestrator.report.snapshot import MachineView, NewEvents, PhaseView, Snapshot, StepView
+from orchestrator.report.words import elapsed, money, spoken
 
 _KEPT_LINES = 10
 _STILL_RUNNING_S = 60.0
@@ -33,6 +33,7 @@ class PlainView:
         self._moved: dict[str, datetime] = {}
         self._logs: dict[str, deque[str]] = {}
         self._progress: dict[str, str] = {}  # where it is newer than the log
+        self._events = NewEvents()
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +46,9 @@ class PlainView:
     def update(self, snapshot: Snapshot) -> None:
         """Write what is new since the last update."""
         with self._lock:
-            self._note(f"run {snapshot.run}", snapshot.state.lower(), money(snapshot.cost_usd))
+            for text in self._events.of(snapshot):
+                self._write(one_line(text))
+            self._note(f"run {snapshot.run}", spoken(snapshot.state), money(snapshot.cost_usd))
             for phase in snapshot.phases:
                 self._phase(phase)
             for machine in snapshot.machines:
@@ -77,15 +80,15 @@ class PlainView:
 
     def _phase(self, phase: PhaseView) -> None:
         if phase.state != "PLANNED":
-            word = f"{phase.state.lower()} {phase.outcome.value}" if phase.outcome else phase.state.lower()
-            self._note(phase.name, word, one_line(phase.detail))
+            outcome = spoken(phase.outcome) if phase.outcome else ""
+            self._note(phase.name, f"{spoken(phase.state)} {outcome}".rstrip(), one_line(phase.detail))
         for step in phase.steps:
             if step.state != StepState.PENDING:
                 self._step(step.name if "/" in step.name else f"{phase.name}/{step.name}", step)
 
     def _step(self, name: str, step: StepView) -> None:
         took = elapsed(step.started, step.ended, self._now()) if step.ended else ""
-        changed = self._note(name, step.state.lower().replace("_", " "), took, one_line(step.detail))
+        changed = self._note(name, spoken(step.state), took, one_line(step.detail))
         if changed and step.state in _ENDINGS_WITH_LOG:
             for line in self._logs.pop(step.id, ()):
                 self._out.write(f"         | {line}\n")

@@ -61,6 +61,19 @@ class Snapshot:
     cost_usd: Decimal
     budget_usd: Decimal | None = None
     started: datetime | None = None
+    events: tuple[tuple[int, str], ...] = ()  # rising number, and what happened, in words
+
+
+class NewEvents:
+    """Which events of a snapshot were not there at the first one and were not asked for yet."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def of(self, snapshot: Snapshot) -> list[str]:
+        """Their words, oldest first."""
+        last, self._last = self._last, max((number for number, _ in snapshot.events), default=0)
+        return [] if last is None else [text for number, text in snapshot.events if number > last]
 
 
 class View(Protocol):

@@ -41,6 +41,7 @@ def snapshot(ledger: Ledger, run: str, budget: Decimal | None) -> Snapshot:
         cost_usd=accounting.accrued(ledger, run),
         budget_usd=budget,
         started=_moment(row["created_at"]),
+        events=tuple((int(e["id"]), str(e["text"])) for e in ledger.all(tables.events, run=run)),
     )
 
 

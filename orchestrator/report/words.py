@@ -26,6 +26,11 @@ def duration(seconds: float | Decimal) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
 
 
+def spoken(state: str) -> str:
+    """A state or an outcome as a person says it: `tearing down`."""
+    return state.lower().replace("_", " ")
+
+
 def money(usd: Decimal | None) -> str:
     """`$12.34`; below ten cents with more digits, since a rehearsal costs far less than a cent; `-` for None."""
     if usd is None:

@@ -172,6 +172,19 @@ def test_plain_view_writes_a_line_for_each_event(zone: None) -> None:
     ]
 
 
+def test_views_show_each_event_that_happens_while_they_look(zone: None) -> None:
+    """What happened before the view began is not repeated; what happens later is shown once, escaped."""
+    out, drawn = io.StringIO(), io.StringIO()
+    console = Console(file=drawn, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
+    with PlainView(out, _Clock()) as plain, LiveView(console, lambda: at(262)) as live:
+        for events in [(), ((7, "gone \x1b[31mfor good"),), ((7, "gone \x1b[31mfor good"), (8, "made anew"))]:
+            plain.update(replace(RUNNING, events=((3, "long ago"), *events)))
+            live.update(replace(RUNNING, events=((3, "long ago"), *events)))
+    for text in (out.getvalue(), drawn.getvalue()):
+        assert (text.count("gone for good"), text.count("made anew"), text.count("long ago")) == (1, 1, 0)
+    assert "12:03:04 gone for good\n" in out.getvalue()
+
+
 def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
     """The last ten lines, escaped, follow a failure, and only a failure."""
     out = io.StringIO()
@@ -215,7 +228,7 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
     assert "reconnecting\\x07" in text
     assert text.rstrip().endswith("\x1b[?25h")
     last = text[text.rindex("run r1") :]
-    assert "tearing_down" in last
+    assert "tearing down" in last
     assert "42 %" in last
 
 
