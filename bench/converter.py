@@ -1,6 +1,6 @@
 """Measure the converter beside cp, llama.cpp and a block-by-block loop, and write the figures to docs/benchmarks.md.
 
-usage: python bench/converter.py [--megabytes N] [--rounds N] [--room FOLDER] [--print]
+usage: python bench/converter.py [--megabytes N] [--rounds N] [--room FOLDER] [--upstream FOLDER] [--print]
 """
 # ruff: noqa: T201 - a script whose output is its interface
 
@@ -43,6 +43,7 @@ class Times:
     llama_all: list[float] = field(default_factory=list)
     one_thread: list[float] = field(default_factory=list)
     loop: list[float] = field(default_factory=list)
+    upstream: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     memory_low: list[float] = field(default_factory=list)
 
@@ -51,22 +52,24 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000, help="size of each checkpoint")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--room", type=Path, help="where checkpoints and outputs go (about four times the size)")
+    parser.add_argument("--upstream", type=Path, help="a checkout of distributed-llama: its converter is run too, once")
     parser.add_argument("--print", action="store_true", help="do not write docs/benchmarks.md")
     args = parser.parse_args()
+    load = os.getloadavg()[0]  # before it is of our own making
     with tempfile.TemporaryDirectory(dir=args.room) as room:
         results = []
         for name in ("dense", "mixture"):
             checkpoint = make(Path(room), name, args.megabytes)
-            results.append((checkpoint, measure(checkpoint, Path(room), args.rounds)))
-        page = report(results, Path(room))
+            results.append((checkpoint, measure(checkpoint, Path(room), args.rounds, args.upstream)))
+        page = report(results, _machine(Path(room), load))
     print(page)
     if not args.print:
         write_section(page)
 
 
-def measure(checkpoint: Checkpoint, room: Path, rounds: int) -> Times:
+def measure(checkpoint: Checkpoint, room: Path, rounds: int, upstream: Path | None) -> Times:
     """Alternate the competitors, so that each meets the same machine; the source is warm, outputs are new files."""
     times = Times()
     output = room / "out.m"
@@ -90,6 +93,8 @@ def measure(checkpoint: Checkpoint, room: Path, rounds: int) -> Times:
         times.one_thread.append(done["seconds"] - done["sync_seconds"])
         times.verify.append(_verify(checkpoint, output))
     times.loop.append(peers.block_loop(checkpoint, room / "loop"))
+    if upstream and (seconds := peers.upstream(checkpoint, upstream, room)):
+        times.upstream.append(seconds)
     if peers.has_llama_cpp():
         times.llama_one += peers.llama_cpp(checkpoint, room, 1, rounds)
         times.llama_all += peers.llama_cpp(checkpoint, room, os.cpu_count() or 1, rounds)
@@ -132,9 +137,9 @@ def _verify(checkpoint: Checkpoint, output: Path) -> float:
     return seconds
 
 
-def report(results: list[tuple[Checkpoint, Times]], room: Path) -> str:
+def report(results: list[tuple[Checkpoint, Times]], machine: str) -> str:
     """The page's section: the machine, and one table a checkpoint."""
-    lines = ["## Converter", "", _machine(room), ""]
+    lines = ["## Converter", "", machine, ""]
     lines += [
         "BF16 to Q40, source in the page cache, output a new file, best of the rounds (median in brackets). The",
         "converter's seconds run from the first byte read to the rename; *without sync* leaves out the final fsync.",
@@ -170,6 +175,7 @@ def _rows(times: Times, size: int) -> list[str]:
         ("llama.cpp, pure Q4_0, 1 thread", times.llama_one, min(times.one_thread)),
         ("llama.cpp, pure Q4_0, all threads", times.llama_all, free),
         ("one block at a time (scaled up)", times.loop, free),
+        ("upstream's converter, whole process", times.upstream, free),
     ]
     return [_row(what, seconds, ours, size) for what, seconds, ours in rows if seconds]
 
@@ -180,17 +186,16 @@ def _row(what: str, seconds: list[float], ours: float | None, size: int) -> str:
     return f"| {what} | {best:.2f} ({statistics.median(seconds):.2f}) | {size / 1e6 / best:,.0f} | {against} |"
 
 
-def _machine(room: Path) -> str:
+def _machine(room: Path, load: float) -> str:
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(room)], capture_output=True, text=True, check=True)
-    load = os.getloadavg()[0]
     busy = " Other work ran beside: the figures, most of all those of two threads, are low." if load > 1 else ""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba"))
     return (
         f"Measured on {cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GB, "
         f"{platform.system()} {platform.release().split('-')[0]}, {kind.stdout.strip()}; Python "
-        f"{platform.python_version()}, {libraries}; load average {load:.1f}.{busy}"
+        f"{platform.python_version()}, {libraries}; load average {load:.1f} before.{busy}"
     )
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import struct
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -54,6 +55,17 @@ def block_loop(checkpoint: Checkpoint, target: Path) -> float:
     seconds = time.perf_counter() - began
     target.unlink()
     return seconds * checkpoint.parameters / _LOOP_VALUES
+
+
+def upstream(checkpoint: Checkpoint, checkout: Path, room: Path) -> float:
+    """Seconds of upstream's own converter, its start-up included; 0: it does not take this checkpoint."""
+    program = checkout.resolve() / "converter" / "convert-hf.py"
+    words = [sys.executable, str(program), str(checkpoint.folder), "q40", "peer"]
+    began = time.perf_counter()
+    run = subprocess.run(words, cwd=room, capture_output=True, check=False)
+    seconds = time.perf_counter() - began
+    (room / "dllama_model_peer_q40.m").unlink(missing_ok=True)
+    return 0.0 if run.returncode else seconds
 
 
 def has_llama_cpp() -> bool:
