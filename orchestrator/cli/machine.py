@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def ssh(
     words = [command] if command else []
     ledger.close()
     key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
-    argv = ssh_argv(address, key, known, *words, tty=not command)
+    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty())
     if json:
         print_json({"run": spec.run, "machine": row["name"], "argv": argv})
         return

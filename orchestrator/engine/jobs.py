@@ -12,6 +12,8 @@ from typing import Any
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.errors import ConnectionLost, HostKeyChanged, MachineLost
+from orchestrator.ledger import tables
+from orchestrator.lifecycle import StepState
 from orchestrator.transport.replies import JobEnd, Sample
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
@@ -27,7 +29,7 @@ class StepLog:
         name = step.removeprefix(f"{phase}/").replace("/", ".")
         self.path = folder / f"{name}{f'.{node}' if node else ''}.log"
         self._offset_file = self.path.with_suffix(".offset")
-        self._context, self._step = context, step
+        self._context, self._phase, self._step = context, phase, step
         self._lock = threading.Lock()
 
     @property
@@ -66,7 +68,9 @@ class StepLog:
         self._context.log(self._step, text)
 
     def sample(self, sample: Sample) -> None:
-        """Tell whoever looks on how far the step says it is; nothing of it is kept."""
+        """Keep what the step uses beside it while it runs, and tell whoever looks on how far it says it is."""
+        running = {"run": self._context.run, "phase": self._phase, "id": self._step, "state": str(StepState.RUNNING)}
+        self._context.ledger.change(tables.steps, running, detail=str(sample))
         if sample.progress:
             self._context.progress(self._step, sample.progress)
 

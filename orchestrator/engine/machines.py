@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -171,10 +172,12 @@ class Machines:
         self._context.event(f"{name}: reachable, {where}")
 
     def prepare(self, name: str) -> None:
-        """Bring payload and venv to a machine that was reached."""
+        """Bring payload and venv to a machine that was reached, and open the live logs for people there."""
         agent = self._context.agents(name)
         path = self._context.payload.push(agent)
         agent.bootstrap(path)
+        if not self._context.spec.ssh_host and (attach := agent.view()):  # nothing is left on the user's own host
+            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
 
     def lost(self, name: str) -> str:
         """Why the machine is gone, in the provider's words; "": it is there as far as the provider knows."""

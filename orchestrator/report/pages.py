@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.console import escape, one_line
-from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.lifecycle import Outcome, RunState, StepState
 from orchestrator.report import documents
 from orchestrator.report import tables as drawn
@@ -53,11 +53,17 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
     say = sys.stdout.write
     say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
     for phase in found["phases"]:
+        using = {
+            s["id"].removeprefix(f"{phase['phase']}/"): s["detail"] for s in _running(ledger, spec, phase["phase"])
+        }
         say(f"\n{phase['phase']}  {spoken(phase['state'])}\n")
         for step in phase["steps"]:
             mark = MARKS.get(StepState(step["state"]), "..")
             took = duration(step["seconds"]) if step["seconds"] else ""
-            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}".rstrip() + "\n")
+            say(
+                f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using.get(step['name'], '')}".rstrip()
+                + "\n"
+            )
         for answer in phase["deliverables"]:
             say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
     say("\n")
@@ -72,6 +78,10 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
     for event in ledger.all(tables.events, run=spec.run)[-EVENTS:]:
         when = datetime.fromtimestamp(event["at"]).astimezone()
         say(f"{when:%H:%M:%S} {one_line(str(event['text']))}\n")
+
+
+def _running(ledger: Ledger, spec: RunSpec, phase: str) -> list[Row]:
+    return ledger.all(tables.steps, run=spec.run, phase=phase, state=str(StepState.RUNNING))
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:

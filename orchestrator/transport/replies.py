@@ -199,6 +199,15 @@ class Sample:
         progress = Progress.read(sample.get("progress"))
         return cls(datetime.fromtimestamp(sample["at"], UTC), gpus, sample["disk_free_mib"], progress)
 
+    def __str__(self) -> str:
+        """`GPU memory 41.2 of 80.0 GiB, 93 % busy; disk 512 GiB free`: all GPUs together, the busiest one's share."""
+        disk = f"disk {self.disk_free_mib / 1024:,.0f} GiB free"
+        used = sum(gpu.memory_used_mib or 0 for gpu in self.gpus) / 1024
+        total = sum(gpu.memory_total_mib or 0 for gpu in self.gpus) / 1024
+        busy = max((gpu.utilisation for gpu in self.gpus if gpu.utilisation is not None), default=None)
+        share = "" if busy is None else f", {busy:.0f} % busy"
+        return f"GPU memory {used:.1f} of {total:.1f} GiB{share}; {disk}" if total else disk
+
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:

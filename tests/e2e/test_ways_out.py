@@ -106,6 +106,7 @@ def test_logs_and_ssh_reach_a_living_run(tool: Tool):
     """`logs --step` prints what a step said so far; `ssh -c` runs a command on its machine."""
     process = tool.start(*SLOW)
     until(lambda: "second half 3" in tool.run("logs", "--step", "long").stdout, seconds=60)
+    until(lambda: "disk" in tool.run("status").stdout)  # what the step uses now
     there = tool.run("ssh", "-c", "echo here; exit 7")
     assert (there.stdout, there.returncode) == ("here\n", 7), there.stderr
     assert tool.run("down", timeout=120).returncode == 0
