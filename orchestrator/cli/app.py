@@ -31,9 +31,9 @@ def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceb
 
 def main() -> None:
     """Run the command line and exit with the code of errors.ExitCode."""
-    from orchestrator.cli import ending, looking, machine, planning, running
+    from orchestrator.cli import ending, looking, machine, planning, reaping, running
 
-    assert all((ending, looking, machine, planning, running)), "importing them registers their commands"
+    assert all((ending, looking, machine, planning, reaping, running)), "importing them registers their commands"
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     try:
         code = app(standalone_mode=False) or int(ExitCode.DONE)

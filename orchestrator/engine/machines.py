@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.spec import plain
 from orchestrator.errors import (
@@ -23,7 +24,7 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import ENDED, MachineState
-from orchestrator.ports import Address, MachineSpec, MachineStatus, MachineView, Offer
+from orchestrator.ports import Address, MachineSpec, MachineStatus, Offer
 from orchestrator.transport.replies import DeadmanExpired
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Machines:
         try:
             return self._created(name, self._send(spec))
         except Refused as error:
-            self._gone(name, f"refused: {error.message}", MachineState.DESTROYED)
+            self._ledger.gone(name, f"refused: {error.message}", MachineState.DESTROYED)
             return {"refused": error.message, "account": isinstance(error, AccountRefused)}
         except Ambiguous as error:
             self._context.event(f"{name}: {error.message}: looking for it by name")
@@ -121,7 +122,7 @@ class Machines:
                     if view.name == name:
                         return self._created(name, view.id)
             self._context.clock.sleep(POLL_S)
-        self._gone(name, f"never appeared: {why}", MachineState.LOST)
+        self._ledger.gone(name, f"never appeared: {why}", MachineState.LOST)
         return {"refused": f"{why}; it never appeared", "account": False}
 
     def wait(self, name: str) -> dict[str, Any]:
@@ -256,7 +257,7 @@ class Machines:
         if row["state"] in ENDED:
             return {"gone": True, "why": ""}
         if not row["provider_id"] and not row["sent_at"]:
-            self._gone(name, reason, MachineState.DESTROYED)
+            self._ledger.gone(name, reason, MachineState.DESTROYED)
             return {"gone": True, "why": ""}
         if not row["provider_id"]:
             found = self._reconcile(name, "its create was cut short")
@@ -290,7 +291,7 @@ class Machines:
                 present = listed or self._provider.machine(machine_id) is not None
                 seen = seen or present
                 if not present and (seen or now() > settled):
-                    self._gone(name, "", MachineState.DESTROYED, accepted)
+                    self._ledger.gone(name, "", MachineState.DESTROYED, accepted)
                     self._context.event(f"{name}: gone")
                     return {"gone": True, "why": ""}
                 why = "it is still listed" if present else "it is too fresh for its absence to prove anything"
@@ -302,14 +303,6 @@ class Machines:
             pause = min(2 * pause, 15.0)
         self._context.event(f"{name}: not proven gone: {why}")
         return {"gone": False, "why": why}
-
-    def _gone(self, name: str, reason: str, state: MachineState, at: float | None = None) -> None:
-        ended = at or now()
-        values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
-        if not self._ledger.move(tables.machines, {"name": name}, state, **values):
-            self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING)
-            self._ledger.move(tables.machines, {"name": name}, state, **values)
-        self._ledger.change(tables.charges, {"machine": name, "until": None}, until=ended)
 
     def sweep(self, reason: str) -> list[str]:
         """Machines that the provider lists under this run's name although the ledger ended them: destroyed too."""
@@ -323,21 +316,9 @@ class Machines:
             if row and row["state"] not in ENDED and row["provider_id"] in ("", view.id):
                 continue  # it has a destroy of its own
             self._context.event(f"{view.name}: found by name ({reason}): ending it")
-            left += self._end_stray(view)
+            if why := reaper.end_machine(self._provider, self._context.clock, view.id):
+                left.append(f"{view.name} ({why})")
         return left
-
-    def _end_stray(self, view: MachineView) -> list[str]:
-        give_up = now() + self._scaled(DESTROY_S)
-        while now() < give_up:
-            try:
-                self._provider.destroy(view.id)
-                listed = any(v.id == view.id for v in self._provider.machines())
-                if not listed and self._provider.machine(view.id) is None:
-                    return []
-            except GpuplanError:
-                pass
-            self._context.clock.sleep(POLL_S)
-        return [f"{view.name} is still listed"]
 
     def _scaled(self, seconds: float) -> float:
         return self._context.clock.real(seconds)

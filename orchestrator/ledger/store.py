@@ -113,6 +113,15 @@ class Ledger:
             connection.execute(sa.update(table).where(*_where(table, key)).values(state=str(state), **values))
             return True
 
+    def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
+        """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
+        ended = at or time.time()
+        values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
+        if not self.move(tables.machines, {"name": machine}, state, **values):
+            self.move(tables.machines, {"name": machine}, MachineState.DESTROYING)
+            self.move(tables.machines, {"name": machine}, state, **values)
+        self.change(tables.charges, {"machine": machine, "until": None}, until=ended)
+
     def one(self, table: sa.Table, **key: Any) -> Row:
         """Return the row of that key; GpuplanError if there is none."""
         found = self.maybe(table, **key)

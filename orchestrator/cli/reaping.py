@@ -1,0 +1,136 @@
+"""The command that needs no run: reap, from any computer that has the provider's key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.app import app
+from orchestrator.cli.common import Json, open_home, print_json
+from orchestrator.errors import GpuplanError, StillRunning, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.engine.reaper import Found
+    from orchestrator.home import Home
+    from orchestrator.ledger import Ledger
+    from orchestrator.ports import Provider
+
+
+@app.command()
+def reap(
+    *,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Only this one; left out: all whose key is set.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """End this owner's machines whose deadline has passed, wherever they were rented; list everything else of ours.
+
+    Volumes are deleted only after a question, and what another owner rented is never touched.
+    """
+    from orchestrator.clock import SystemClock
+    from orchestrator.engine import reaper
+    from orchestrator.lifecycle import MachineState
+
+    home, ledger = open_home()
+    facts = _facts()
+    clock = SystemClock(facts.get("time_scale", 1.0))
+    ended, left, others = [], [], []
+    for asked in _providers(home, provider, facts):
+        try:
+            found = reaper.survey(asked)
+        except GpuplanError as error:  # the other providers are asked all the same
+            left.append(f"{asked.name} could not be asked: {error.message}")
+            continue
+        late = reaper.overdue(found, home.owner(), datetime.now(UTC), _of_ended_runs(ledger))
+        others += [f for f in found if f not in late]
+        for one in late:
+            if one.kind == "volume" and not _agreed(one, json=json):
+                others.append(one)
+                continue
+            end = reaper.end_machine if one.kind == "machine" else reaper.end_volume
+            if why := end(asked, clock, one.id):
+                left.append(f"{one.name} ({why})")
+                continue
+            ended.append(one)
+            if one.kind == "machine":
+                ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED)
+    if json:
+        print_json({"ended": [f.name for f in ended], "left": left, "others": [_plain(f) for f in others]})
+    else:
+        _tell(ended, others, home.owner())
+    if left:
+        raise StillRunning("these may still cost money: " + "; ".join(left), remedy="gpuplan reap tries again")
+
+
+def _facts() -> Mapping[str, Any]:
+    """The addresses of the rehearsed cloud that GPUPLAN_REHEARSAL names; empty: the real ones."""
+    if not (file := os.environ.get("GPUPLAN_REHEARSAL")):
+        return {}
+    from orchestrator.rehearsal import client
+
+    return client.attach(Path(file)).facts
+
+
+def _providers(home: Home, name: str | None, facts: Mapping[str, Any]) -> list[Provider]:
+    """The providers to ask. UsageError: no key of any is set."""
+    from orchestrator.providers import CREDENTIALS
+    from orchestrator.session import provider_for
+
+    found, missing = [], []
+    for one in [name] if name else CREDENTIALS:
+        try:
+            found.append(provider_for(home, one, home.owner(), facts))
+        except UsageError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _of_ended_runs(ledger: Ledger) -> frozenset[str]:
+    """Machines that this computer's ledger knows to be left over: a create that came true after its run had ended."""
+    from orchestrator.ledger import tables
+
+    over = {r["id"] for r in ledger.all(tables.runs, state="DONE")}
+    return frozenset(str(m["name"]) for m in ledger.all(tables.machines) if m["run"] in over)
+
+
+def _agreed(volume: Found, *, json: bool) -> bool:
+    """Whether somebody at the terminal wants the volume deleted with what is on it."""
+    if json or not sys.stdin.isatty():
+        return False
+    return typer.confirm(f"{_words(volume)}: delete it, with what is on it?")
+
+
+def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
+    for one in ended:
+        typer.echo(f"ended: {one.name}")
+    if not ended:
+        typer.echo("no machine of this owner is past its deadline")
+    for one in others:
+        whose = "" if one.owner == owner else f", owner {one.owner or 'unknown'}"
+        typer.echo(f"left alone: {_words(one)}{whose}")
+
+
+def _words(found: Found) -> str:
+    from orchestrator.report.words import money
+
+    price = "" if found.price_hour is None else f", {money(found.price_hour)} an hour"
+    due = f", to be gone by {found.deadline.astimezone():%Y-%m-%d %H:%M}" if found.deadline else ""
+    return f"{found.provider} {found.kind} {found.name}{price}{due}"
+
+
+def _plain(found: Found) -> dict[str, Any]:
+    return asdict(found) | {
+        "price_hour": None if found.price_hour is None else str(found.price_hour),
+        "deadline": found.deadline.isoformat() if found.deadline else None,
+    }

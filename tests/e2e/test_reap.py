@@ -1,0 +1,127 @@
+"""`gpuplan reap` against the rehearsed cloud, from a home that knows nothing but its owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tool import GPUPLAN, KILL, PLANS, Tool, until
+
+from orchestrator.home import Home
+from orchestrator.ports import MachineSpec, Provider
+from orchestrator.session import provider_for
+
+OWNER = "abcdefgh"
+
+
+@pytest.fixture
+def elsewhere(tool: Tool, tmp_path: Path) -> Tool:
+    """Another computer of the same owner, without any ledger."""
+    (tool.home / "owner").write_text(OWNER)
+    other = Tool(tmp_path / "elsewhere", tool.cloud)
+    other.home.mkdir()
+    (other.home / "owner").write_text(OWNER)
+    return other
+
+
+def provider(tool: Tool, name: str) -> Provider:
+    """The adapter of the rehearsed cloud."""
+    return provider_for(Home(tool.home), name, OWNER, tool.cloud.facts)
+
+
+def rent(tool: Tool, name: str, where: str = "runpod") -> None:
+    """A machine in the cloud that no ledger knows."""
+    cloud = provider(tool, where)
+    offer = next(o for o in cloud.offers(gpus=1, spot=False) if o.available)
+    image = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404" if where == "runpod" else ""
+    key = (tool.home / "id_ed25519.pub").read_text()
+    cloud.create(MachineSpec(name, offer, image, 50, ("22/tcp",), key, datetime.now(UTC)))
+
+
+def names(tool: Tool) -> set[str]:
+    """What is alive in the cloud."""
+    return {m.name for where in ("runpod", "lambda") for m in provider(tool, where).machines()}
+
+
+def test_only_this_owners_overdue_machines_are_ended(elsewhere: Tool):
+    """What is past the deadline in its name is ended at every provider; what is not, and another owner's, lives on."""
+    late = f"gpuplan-{OWNER}-1101-aaaa-day1-1-t1700000000"
+    later = f"gpuplan-{OWNER}-1101-aaaa-day1-1-t1700000001"
+    due = f"gpuplan-{OWNER}-1101-bbbb-day1-1-t4000000000"
+    foreign = "gpuplan-zzzzzzzz-1101-cccc-day1-1-t1700000000"
+    for name in (late, due, foreign):
+        rent(elsewhere, name)
+    rent(elsewhere, later, "lambda")
+    done = elsewhere.run("reap", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert sorted(said["ended"]) == [late, later]
+    assert {f["name"]: f["owner"] for f in said["others"]} == {due: OWNER, foreign: "zzzzzzzz"}
+    assert names(elsewhere) == {due, foreign}
+    again = elsewhere.run("reap")
+    assert again.returncode == 0
+    assert "no machine of this owner is past its deadline" in again.stdout
+    assert f"left alone: runpod machine {foreign}" in again.stdout
+
+
+def test_what_a_killed_run_left_is_listed_until_its_deadline(tool: Tool, elsewhere: Tool):
+    """From another computer: a machine whose deadline has not come is left alone, and named with its price."""
+    process = tool.start("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    process.send_signal(KILL)
+    process.communicate(timeout=30)
+    (machine,) = names(tool)
+    done = elsewhere.run("reap")
+    assert done.returncode == 0, done.stderr
+    assert f"left alone: runpod machine {machine}, $0.74 an hour, to be gone by 20" in done.stdout
+    assert names(tool) == {machine}
+
+
+@pytest.mark.parametrize(("answer", "there"), [("y", 0), ("n", 1)])
+def test_an_overdue_volume_goes_only_when_somebody_says_so(elsewhere: Tool, answer: str, there: int):
+    """A kept volume past its deadline is asked about on a terminal; without one it is listed and left."""
+    cloud = provider(elsewhere, "runpod")
+    place = next(o.place for o in cloud.offers(gpus=1, spot=False) if o.available)
+    name = f"gpuplan-{OWNER}-vol-small-small-1101-aaaa-t1700000000"
+    cloud.create_volume(name, 10, place)
+    assert f"left alone: runpod volume {name}" in elsewhere.run("reap").stdout
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*GPUPLAN, "reap", "--provider", "runpod"], stdin=slave, stdout=subprocess.PIPE, text=True,
+        env=elsewhere.env(), cwd=elsewhere.home,
+    )  # fmt: skip
+    os.close(slave)
+    os.write(master, f"{answer}\n".encode())
+    said, _ = process.communicate(timeout=60)
+    os.close(master)
+    assert process.returncode == 0, said
+    assert len([v for v in cloud.volumes() if v.name == name]) == there
+
+
+def test_a_machine_that_outlived_its_run_is_ended_at_home(tool: Tool):
+    """A machine under the name of a finished run's is not waited for: the ledger knows that nobody needs it."""
+    assert tool.run("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes").returncode == 0
+    ((name,),) = tool.rows("select name from gpuplan_machines")
+    rent(tool, name)
+    done = tool.run("reap", "--json")
+    assert (done.returncode, json.loads(done.stdout)["ended"]) == (0, [name])
+    assert names(tool) == set()
+
+
+def test_reap_without_any_key_says_which_is_missing(tmp_path: Path):
+    """No provider's key is set: exit code 2, and where to get one."""
+    done = subprocess.run(
+        [*GPUPLAN, "reap"], capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "GPUPLAN_HOME": str(tmp_path)} | _import_path(),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "RUNPOD_API_KEY is not set" in done.stderr
+
+
+def _import_path() -> dict[str, str]:
+    return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
