@@ -29,14 +29,19 @@ def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceb
         os.environ["GPUPLAN_DEBUG"] = "1"
 
 
-def main() -> None:
-    """Run the command line and exit with the code of errors.ExitCode."""
+def with_commands() -> typer.Typer:
+    """The application with every command registered: importing their modules does that."""
     from orchestrator.cli import ending, looking, machine, planning, reaping, running
 
-    assert all((ending, looking, machine, planning, reaping, running)), "importing them registers their commands"
+    assert all((ending, looking, machine, planning, reaping, running))
+    return app
+
+
+def main() -> None:
+    """Run the command line and exit with the code of errors.ExitCode."""
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     try:
-        code = app(standalone_mode=False) or int(ExitCode.DONE)
+        code = with_commands()(standalone_mode=False) or int(ExitCode.DONE)
         if code == CTRL_C:  # typer's own number for it
             raise KeyboardInterrupt
         sys.exit(code)
