@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator.errors import ExitCode, GpuplanError
 
 CTRL_C = 130
+ORDER = ("run", "plan", "validate", "schema", "status", "logs", "cost", "resume", "down", "reap", "pull", "ssh")
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands as a user meets them, not as their modules are imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of ORDER."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
 
 app = typer.Typer(
     name="gpuplan",
+    cls=_InOrder,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

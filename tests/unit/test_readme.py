@@ -68,6 +68,7 @@ def test_the_commands_are_those_of_the_tool():
     commands = {name: (command.help or "").split("\n\n")[0].strip() for name, command in group.commands.items()}
     listed = {row[0].strip("`"): row[1] for row in rows(section(README, "Commands"))}
     assert commands == listed
+    assert list(listed) == group.list_commands(None), "in the order of the help"
 
 
 def test_what_is_said_to_be_missing_is_missing():
