@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ class Deliverables:
             if bad:
                 raise StepFailed(f"{bad[0]} is not verified in {store.url}")
         total = sum(int(f["bytes"]) for f in wanted)
-        return f"{len(wanted)} files, {total:,} bytes verified in {', '.join(s.url for s in self._context.stores)}"
+        return f"{_files(wanted)}, {total:,} bytes verified in {', '.join(s.url for s in self._context.stores)}"
 
     def _pulled(self, pattern: str) -> str:
         wanted = [f for f in self._files if matches(str(f["name"]), pattern)]
@@ -153,4 +154,8 @@ class Deliverables:
             path = self._home / str(file["name"])
             if not path.exists() or path.stat().st_size != file["bytes"]:
                 raise StepFailed(f"{file['name']} is not whole in {self._home}")
-        return f"{len(wanted)} files in {self._home}"
+        return f"{_files(wanted)} in {self._home}"
+
+
+def _files(found: Sized) -> str:
+    return "1 file" if len(found) == 1 else f"{len(found)} files"
