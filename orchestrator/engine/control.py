@@ -53,6 +53,7 @@ class Control:
         while self.question is not None:
             self.check()
             time.sleep(POLL_S)
+        self.check()  # Ctrl-C at the question is no answer
         return self._answer
 
     def answer(self, yes: bool) -> None:  # noqa: FBT001  it is what an answer is

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN, PLANS, Tool, until
+from tool import GPUPLAN, INT, PLANS, Tool, until
 
 RUN = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run")
 FIRST = ("run", "one", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
@@ -32,9 +32,9 @@ def test_with_nobody_to_ask_the_run_ends_and_the_next_preview_shows_it(damaged: 
     assert damaged.run(*RUN, "--yes").returncode == 0
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5)])
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 5), ("Ctrl-C", 6)])
 def test_on_a_terminal_it_is_asked_again(damaged: Tool, answer: str, code: int):
-    """The question names the step and its price; yes goes on to the end, no ends the machine with exit code 5."""
+    """The question names the step and its price; yes goes on, no ends the run with exit code 5, Ctrl-C with 6."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [*GPUPLAN, *RUN], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -43,7 +43,10 @@ def test_on_a_terminal_it_is_asked_again(damaged: Tool, answer: str, code: int):
     os.close(slave)
     os.write(master, b"y\n")  # to the preview
     until(lambda: damaged.rows("select 1 from gpuplan_events where text like '%more work than was previewed%'"))
-    os.write(master, f"{answer}\n".encode())
+    if answer == "Ctrl-C":
+        process.send_signal(INT)
+    else:
+        os.write(master, f"{answer}\n".encode())
     said, _ = process.communicate(timeout=90)
     os.close(master)
     assert process.returncode == code, said
