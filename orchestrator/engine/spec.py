@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.errors import UsageError
 from orchestrator.model import Plan, Value, VolumeNeed
 
 APPLICATION_VERSION = "5"  # changes whenever the order of recorded effects changes
@@ -43,8 +44,15 @@ class RunSpec(Value):
 
     @staticmethod
     def load(folder: Path) -> RunSpec:
-        """Read run.json back."""
-        return RunSpec.model_validate_json((folder / "run.json").read_text())
+        """Read run.json back. UsageError: it is damaged, or of another version of gpuplan."""
+        file = folder / "run.json"
+        try:
+            return RunSpec.model_validate_json(file.read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{file} is damaged, or of another version of gpuplan",
+                remedy="the version that began the run can go on with it; gpuplan reap lists what may still run",
+            ) from error
 
     def label(self, need: VolumeNeed) -> str:
         """What a volume of this plan is known by: another plan's volume of the same name is another volume."""

@@ -136,3 +136,16 @@ def test_a_run_whose_volume_was_taken_meanwhile_stops(tool: Tool, tmp_path: Path
     assert process.returncode == 3, said
     assert "taken by the run 1231-else" in said
     assert tool.cloud.alive()["machines"] == []
+
+
+@pytest.mark.parametrize("damage", ["{", '{"run": "x", "of_tomorrow": 1}'])
+def test_a_run_of_another_version_is_named_not_a_traceback(tool: Tool, damage: str):
+    """A run.json that cannot be read: exit code 2, the file, and where else to look for what may still run."""
+    assert tool.run(*SMALL).returncode == 0
+    (file,) = tool.home.glob("runs/*/run.json")
+    file.write_text(damage)
+    for command in ("status", "down", "resume", "logs"):
+        done = tool.run(command)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert f"{file} is damaged, or of another version of gpuplan" in done.stderr
+        assert "gpuplan reap" in done.stderr
