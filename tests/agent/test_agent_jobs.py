@@ -110,7 +110,8 @@ def test_stopping_an_ended_job_changes_nothing(machine: Machine):
 def test_time_out(machine: Machine):
     """At its time-out the whole of a job is ended, and its end says why."""
     log, end = machine.run("job", "echo begun; (sleep 600; echo never) & sleep 601; echo never", timeout_s=2)
-    assert log == "begun\n"
+    assert log.startswith("begun\n")  # the shell may say of its child that it was "Terminated", if it lives so long
+    assert "never" not in log
     assert end["timed_out"]
     assert not end["oom"]
     assert end["ended"] - end["started"] < 15
