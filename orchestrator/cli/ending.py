@@ -76,6 +76,6 @@ def down(
         )
     if json:
         return
-    typer.echo(f"{spec.run}: nothing is running")
-    for line in pages.kept(ledger, spec):
+    typer.echo(f"{spec.run}: nothing of it is running")
+    for line in pages.kept(ledger, spec) + pages.unfinished(ledger, spec):
         typer.echo(line)

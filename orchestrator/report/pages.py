@@ -74,6 +74,8 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
     if found["state"] == RunState.DONE:
         for line in kept(ledger, spec):
             say(line + "\n")
+    for line in unfinished(ledger, spec):
+        say(line + "\n")
     say("\n")
     for event in ledger.all(tables.events, run=spec.run)[-EVENTS:]:
         when = datetime.fromtimestamp(event["at"]).astimezone()
@@ -128,6 +130,16 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
             f"(gpuplan down {spec.run} --volumes deletes it)"
         )
     return lines
+
+
+def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
+    """A line for each other run that has not ended; beside a real run rehearsals do not matter."""
+    others = [r for r in ledger.all(tables.runs) if r["state"] != RunState.DONE and r["id"] != spec.run]
+    return [
+        f"{r['id']} has not ended either: gpuplan status {r['id']}, gpuplan down {r['id']}"
+        for r in others
+        if spec.dry_run or not r["dry_run"]
+    ]
 
 
 def catalogue(ledger: Ledger, spec: RunSpec) -> dict[str, Decimal]:

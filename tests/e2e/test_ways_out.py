@@ -149,3 +149,16 @@ def test_a_run_of_another_version_is_named_not_a_traceback(tool: Tool, damage: s
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert f"{file} is damaged, or of another version of gpuplan" in done.stderr
         assert "gpuplan reap" in done.stderr
+
+
+def test_down_of_the_newest_run_names_others_that_go_on(tool: Tool):
+    """`down` without a name ends the newest run, and says that an older one is still there, and how to end it."""
+    first = tool.start(*SLOW)
+    until(lambda: tool.rows(LONG_RUNS))
+    ((older,),) = tool.rows("select id from gpuplan_runs")
+    assert tool.run(*SMALL).returncode == 0
+    for command in ("down", "status"):
+        assert f"{older} has not ended either: gpuplan status {older}, gpuplan down {older}" in tool.run(command).stdout
+    assert tool.run("down", older, timeout=120).returncode == 0
+    first.communicate(timeout=60)
+    assert "has not ended" not in tool.run("status").stdout
