@@ -47,11 +47,16 @@ class Connections:
         key_file: Path,
         run: str,
         deadman_s: float,
+        stop_after_s: float | None,
         on_lease_lost: Callable[[str], object],
     ) -> None:
-        """`on_lease_lost` is told, in words, when another run has the volume: from then on this one must not write."""
+        """`deadman_s`, `stop_after_s`: see Agent.heartbeat.
+
+        `on_lease_lost` is told, in words, when another run has the volume: from then on this one must not write.
+        """
         self._ledger, self._provider, self._key_file = ledger, provider, key_file
-        self._run, self._deadman_s, self._on_lease_lost = run, deadman_s, on_lease_lost
+        self._run, self._on_lease_lost = run, on_lease_lost
+        self._deadman_s, self._stop_after_s = deadman_s, stop_after_s
         self._agents: dict[str, Agent] = {}
         self._held: dict[str, str] = {}
         self._lock, self._leasing = threading.Lock(), threading.Lock()
@@ -112,7 +117,7 @@ class Connections:
             self.drop(machine)
 
     def _feed(self, agent: Agent) -> None:
-        agent.heartbeat(self._deadman_s, self._provider.end_bill_script())
+        agent.heartbeat(self._deadman_s, self._provider.end_bill_script(), stop_after_s=self._stop_after_s)
 
     def _beat(self) -> None:
         """Beat for every machine of the run that is up, each in a thread: a dead one must not delay the others."""

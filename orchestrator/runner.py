@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -113,7 +114,8 @@ def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
         _same_version(home, spec)
         session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
         session.context.control.attended = attended
-        session.context.ledger.change(tables.runs, {"id": spec.run}, stop="")  # what stopped it before does so no more
+        # What stopped it before does so no more.
+        session.context.ledger.change(tables.runs, {"id": spec.run}, stop="", pid=os.getpid())
         try:
             return _drive(session, spec, view, folder / "debug.log")
         finally:

@@ -82,9 +82,10 @@ def open_session(
     settings = spec.plan.settings
     key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
     control = Control()
-    connections = Connections(
-        ledger, provider, key, spec.run, settings.deadman_minutes * 60, partial(control.stop, "failed")
-    )
+    stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
+    deadman_s = stop_after_s or settings.deadman_minutes * 60
+    on_lease_lost = partial(control.stop, "failed")
+    connections = Connections(ledger, provider, key, spec.run, deadman_s, stop_after_s, on_lease_lost)
     known = run_secrets(spec, folder, facts)
     context = Context(
         spec=spec,

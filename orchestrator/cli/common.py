@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Go on in the background once it is confirmed.")]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.", show_default=False)
 ]

@@ -8,20 +8,21 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import Json, RunName, Yes, find_run, open_home, print_json
+from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, print_json
 from orchestrator.errors import StillRunning
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
 
 
 @app.command()
-def resume(run: RunName = None, *, json: Json = False, yes: Yes = False) -> None:
+def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, json: Json = False) -> None:
     """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
     from orchestrator.cli import running
     from orchestrator.ledger import tables
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
+    way = running.Way(yes=yes, json=json, detach=detach)
     row = ledger.maybe(tables.runs, id=spec.run) or {"state": "PLANNED", "outcome": None}  # killed before its first row
     if row["state"] == "DONE" and row["outcome"] == "succeeded":
         typer.echo(f"{spec.run} is done; nothing to resume", err=True)
@@ -32,10 +33,10 @@ def resume(run: RunName = None, *, json: Json = False, yes: Yes = False) -> None
         spec = spec.model_copy(
             update={"run": following, "previous": spec.run, "created_at": time.time(), "faults": (), "force": False}
         )
-        running.begin(home, ledger, spec, yes=yes, json=json)
+        running.begin(home, ledger, spec, way)
         return
     running.require_open_secrets(ledger, spec)
-    running.drive(home, ledger, spec, yes=yes, json=json)
+    running.drive(home, ledger, spec, way)
 
 
 @app.command()

@@ -33,7 +33,7 @@ class Ready:
     up_to_date: str = field(default="")
 
 
-def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool) -> Ready:
+def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool, check: bool) -> Ready:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     phases = resolve(spec.plan, spec.asked)
     _require_free(home, ledger, spec)
@@ -41,7 +41,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
-    if not open_steps and done:
+    if not open_steps and done and not check:
         return Ready(spec, preview(spec.plan, phases, Market(done=done)), as_of)
     require_secrets(spec, {name for step in open_steps for name in step.secrets})
     _require_stores(spec, phases)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import ConfigFile, Json, PlanFolder, Yes, open_home, print_json
+from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json
 from orchestrator.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from orchestrator.home import Home
     from orchestrator.ledger import Ledger
     from orchestrator.model import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a command drives a run. `yes`: nobody is asked anything; `detach`: in the background."""
+
+    yes: bool
+    json: bool
+    detach: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,7 @@ class Wishes:
     only: bool
     cloud: Path | None
     faults: tuple[str, ...]
+    deadman_minutes: float | None
 
 
 @app.command()
@@ -66,6 +76,9 @@ def run(
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run steps again that are done.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look again at what is done, on the volume itself; rents a machine.")
+    ] = False,
     only: Annotated[bool, typer.Option("--only", help="Refuse when steps of other phases are missing.")] = False,
     cloud: Annotated[
         Path | None, typer.Option("--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.")
@@ -73,8 +86,18 @@ def run(
     fault: Annotated[
         list[str] | None, typer.Option("--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).")
     ] = None,
+    deadman: Annotated[
+        float | None,
+        typer.Option(
+            "--deadman",
+            metavar="MINUTES",
+            min=0.05,
+            help="Without a sign of life from here for so long, a machine stops its steps and ends its bill.",
+        ),
+    ] = None,
     plan: PlanFolder = None,
     config: ConfigFile = None,
+    detach: Detach = False,
     json: Json = False,
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
@@ -82,13 +105,13 @@ def run(
 
     wishes = Wishes(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
-        tuple(fault or ()),
+        tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(wishes)
     loaded = load_plan(plan, config=config, overrides={"budget_usd": budget})
     home, ledger = open_home()
     spec = _draft(home, loaded, tuple(phases), wishes)
-    begin(home, ledger, spec, yes=yes, json=json, only=only)
+    begin(home, ledger, spec, Way(yes=yes, json=json, detach=detach), only=only, check=check)
 
 
 def _check_flags(wishes: Wishes) -> None:
@@ -140,6 +163,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         keep_cloud=wishes.cloud is not None or bool(kept),
         rehearsal=kept,
         faults=wishes.faults,
+        deadman_minutes=wishes.deadman_minutes,
         ssh_host=wishes.ssh_host,
         ssh_key=str(wishes.ssh_key.absolute()) if wishes.ssh_key else "",
         stores=stores,
@@ -148,13 +172,14 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
     )
 
 
-def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, only: bool = False) -> None:
+def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = False, check: bool = False) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
     from orchestrator import session
     from orchestrator.cli.prepare import prepare
     from orchestrator.report import pages
 
-    if not yes and not sys.stdin.isatty():
+    json = way.json
+    if not way.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
@@ -162,7 +187,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
     rehearsal = None
     try:
         rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
-        ready = prepare(home, ledger, spec, rehearsal.facts if rehearsal else {}, only=only)
+        ready = prepare(home, ledger, spec, rehearsal.facts if rehearsal else {}, only=only, check=check)
         if ready.up_to_date:
             typer.echo(f"up to date as of {ready.up_to_date}", err=json)
             if json:
@@ -171,7 +196,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
         pages.preview(ready.preview, ready.spec, err=json)
         if ready.preview.over_budget:
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
-        if not yes and not typer.confirm("Run it?", err=json):
+        if not way.yes and not typer.confirm("Run it?", err=json):
             raise typer.Exit
     except BaseException:
         if rehearsal and not spec.rehearsal:
@@ -179,7 +204,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool, o
         shutil.rmtree(folder, ignore_errors=True)
         raise
     ready.spec.save(folder)
-    drive(home, ledger, ready.spec, yes=yes, json=json)
+    drive(home, ledger, ready.spec, way)
 
 
 def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
@@ -193,14 +218,18 @@ def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
     require_secrets(spec, {name for step in steps for name in step.secrets})
 
 
-def drive(home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool) -> None:
-    """Bring the run to its end, show it, and exit with its code. `yes`: nobody is asked anything meanwhile."""
+def drive(home: Home, ledger: Ledger, spec: RunSpec, way: Way) -> None:
+    """Bring the run to its end, show it, and exit with its code; or have the background do so."""
     from orchestrator import runner
+    from orchestrator.cli.background import detach
     from orchestrator.report.views import open_view
 
-    with open_view(err=json) as view:
-        result = runner.drive(home, spec, view, attended=not yes and sys.stdin.isatty())
-    show_end(home, ledger, spec, json=json)
+    if way.detach:
+        detach(home, ledger, spec, json=way.json)
+        return
+    with open_view(err=way.json) as view:
+        result = runner.drive(home, spec, view, attended=not way.yes and sys.stdin.isatty())
+    show_end(home, ledger, spec, json=way.json)
     if result.left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"

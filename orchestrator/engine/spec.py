@@ -32,6 +32,7 @@ class RunSpec(Value):
     ssh_host: str = ""  # user@host:port of a machine that is already there
     ssh_key: str = ""  # private key for it; "": gpuplan's own
     stores: tuple[str, ...] = ()
+    deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with
     created_at: float

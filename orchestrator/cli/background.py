@@ -1,0 +1,46 @@
+"""A run that goes on without the terminal it was begun at."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.common import print_json
+from orchestrator.errors import GpuplanError
+
+if TYPE_CHECKING:
+    from orchestrator.engine.spec import RunSpec
+    from orchestrator.home import Home
+    from orchestrator.ledger import Ledger
+
+PROGRAM = "from orchestrator.cli import main; main()"
+BEGINS_WITHIN_S = 60.0
+
+
+def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
+    """Have a process of its own drive the run, and return once it does. GpuplanError: it ended before."""
+    from orchestrator.ledger import tables
+
+    said = home.run_folder(spec.run) / "console.log"
+    words = [sys.executable, "-P", "-c", PROGRAM, "resume", spec.run, "--yes"]
+    with said.open("a") as out:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    give_up = time.monotonic() + BEGINS_WITHIN_S
+    while not ledger.maybe(tables.runs, id=spec.run, pid=process.pid):
+        if process.poll() is not None or time.monotonic() > give_up:
+            raise GpuplanError(
+                f"{spec.run} did not begin in the background:\n{said.read_text(errors='replace')[-2000:]}",
+                remedy=f"gpuplan resume {spec.run} drives it from here",
+            )
+        time.sleep(0.1)
+    if json:
+        print_json({"run": spec.run, "pid": process.pid, "output": str(said)})
+        return
+    typer.echo(f"{spec.run} goes on in the background; what it prints: {said}")
+    typer.echo(f"gpuplan status {spec.run} and gpuplan logs -f {spec.run} look on, gpuplan down {spec.run} ends it")
