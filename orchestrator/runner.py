@@ -229,7 +229,10 @@ def _close_books(ledger: Ledger, run: str) -> None:
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> Iterator[None]:
-    """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing."""
+    """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing.
+
+    Afterwards they are ignored: what is left to do is to say how it ended, with the exit code that says so too.
+    """
 
     def handle(number: int, _frame: object) -> None:
         name = signal.Signals(number).name
@@ -239,12 +242,13 @@ def stopping_on_signals(stop: Callable[[str, str], bool], say: Callable[[str], N
             say("still ending the machines: nothing may be left running")
 
     wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's wish is respected
-    before = {number: signal.signal(number, handle) for number in wanted}
+    for number in wanted:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in wanted:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def reason_to_stop(ledger: Ledger, spec: RunSpec) -> tuple[str, str] | None:

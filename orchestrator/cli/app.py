@@ -62,7 +62,7 @@ def main() -> None:
         typer.Abort,
         KeyboardInterrupt,
     ):  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
-        typer.echo("gpuplan: interrupted; nothing was begun", err=True)
+        typer.echo("gpuplan: interrupted", err=True)
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
         _trace(debug=debug)

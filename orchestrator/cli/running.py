@@ -198,7 +198,9 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
         if not way.yes and not typer.confirm("Run it?", err=json):
             raise typer.Exit
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | typer.Abort):
+            typer.echo("nothing was rented", err=True)
         if rehearsal and not spec.rehearsal:
             rehearsal.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -67,6 +68,19 @@ def test_a_failing_step_shows_its_last_lines_and_ends_the_machine(tool: Tool):
     assert {m["state"] for m in tool.status()["machines"]} == {"DESTROYED"}
     states = {s["name"]: s["state"] for s in tool.status()["phases"][0]["steps"]}
     assert states == {"good": "DONE", "bad": "FAILED", "never": "SKIPPED"}
+
+
+def test_ctrl_c_again_and_again_changes_nothing(tool: Tool):
+    """Until the very end of the process every further Ctrl-C is without effect: exit code 6, and no machine."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
+    while process.poll() is None:
+        process.send_signal(INT)
+        time.sleep(0.01)
+    output, _ = process.communicate()
+    assert process.returncode == 6, output
+    assert output.rstrip().endswith(": interrupted")
+    assert tool.cloud.alive()["machines"] == []
 
 
 @pytest.mark.parametrize("signals", [(INT,), (TERM,), (INT, INT)], ids=["ctrl-c", "sigterm", "ctrl-c twice"])
