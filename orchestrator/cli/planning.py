@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json
+from orchestrator.errors import ConfigError, ExitCode
 
 
 @app.command("plan")
@@ -47,18 +48,27 @@ def validate(
 ) -> None:
     """Check phase files and settings: every mistake with file, line, column and what to do."""
     from orchestrator.config import load_file, load_plan
+    from orchestrator.config.problems import ConfigErrors
 
-    if files:
-        for file in files:
-            load_file(file)
-        checked = [str(f) for f in files]
-    else:
-        found = load_plan(plan, config=config)
-        checked = [p.name for p in found.phases]
+    checked = [str(f) for f in files or ()]
+    wrong: list[ConfigError] = []
+    for file in files or (None,):
+        try:
+            if file:
+                load_file(file)
+            else:
+                checked = [p.name for p in load_plan(plan, config=config).phases]
+        except ConfigErrors as mistakes:
+            wrong += mistakes.errors
     if json:
-        print_json({"valid": True, "checked": checked})
-    else:
-        typer.echo(f"valid: {', '.join(checked)}")
+        said = [
+            {"where": e.where, "message": e.message.removeprefix(f"{e.where}: "), "remedy": e.remedy} for e in wrong
+        ]
+        print_json({"valid": not wrong, "checked": checked, "mistakes": said})
+        raise typer.Exit(int(ExitCode.USAGE if wrong else ExitCode.DONE))
+    if wrong:
+        raise ConfigErrors(wrong)
+    typer.echo(f"valid: {', '.join(checked)}")
 
 
 @app.command()
