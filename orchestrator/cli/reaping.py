@@ -43,6 +43,8 @@ def reap(
     home, ledger = open_home()
     facts = _facts()
     clock = SystemClock(facts.get("time_scale", 1.0))
+    if facts:
+        typer.echo("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
     ended, left, others = [], [], []
     for asked in _providers(home, provider, facts):
         try:
