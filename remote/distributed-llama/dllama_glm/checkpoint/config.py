@@ -15,6 +15,7 @@ from dllama_glm.formats.model_keys import Arch, Key, ModelFileError, RopeType, S
 
 CONFIG = "config.json"
 _QWEN2 = "has biases on q, k and v and no norms of q and k: the .m format of qwen3 has no place for that"
+_MISTRAL_WINDOW = 4096  # what transformers takes where config.json does not say
 _EPSILONS = {1e-5: 5, 1e-6: 6}
 
 Values = dict[Key, int]
@@ -218,7 +219,7 @@ _FAMILIES = {
 
 
 def _notes(fields: Fields, header: Header) -> tuple[str, ...]:
-    window = fields.raw.get("sliding_window")
+    window = fields.raw.get("sliding_window", _MISTRAL_WINDOW)
     if fields.raw.get("model_type") == "mistral" and type(window) is int and window < header.max_seq_len:
         return (f"sliding_window {window} is not in the format: results hold up to {window} positions",)
     return ()

@@ -8,6 +8,7 @@ from dllama_glm.checkpoint.jsonfile import read_object
 from dllama_glm.checkpoint.shard import Shard, SourceTensor, read_shard
 
 INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"  # which transformers prefers to an index
 _NUMBERED = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors$")
 
 
@@ -40,7 +41,9 @@ def read_folder(path: Path) -> Folder:
     else:
         wanted = sorted(set(weight_map.values()))
         problems += [f"{INDEX}: the shard {name} is missing" for name in wanted if name not in files]
-        notes += [f"{name} is not in {INDEX}: left out" for name in files if name not in wanted]
+        if SINGLE in files and SINGLE not in wanted:
+            problems.append(f"{SINGLE} and {INDEX} are both here, and say different things: remove the one that is old")
+        notes += [f"{name} is not in {INDEX}: left out" for name in files if name not in (*wanted, SINGLE)]
     if not wanted and not problems:
         problems.append(f"{path} holds no *.safetensors file")
     shards = tuple(read_shard(path / name) for name in wanted if name in files)

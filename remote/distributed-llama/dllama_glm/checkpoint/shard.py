@@ -43,21 +43,36 @@ class Shard:
     path: Path
     size: int
     modified_ns: int
+    inode: int
     header: bytes
     tensors: tuple[SourceTensor, ...]
     problems: tuple[str, ...]
 
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """What changes when the file is written to or replaced: size, time, inode."""
+        return self.size, self.modified_ns, self.inode
+
+
+def read_identity(path: Path) -> tuple[int, int, int]:
+    """Size, time (ns) and inode of a file as it is now; zeros when it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
 
 def read_shard(path: Path) -> Shard:
     """Read one shard's header; whatever is wrong is in `problems`, nothing is raised."""
+    identity = size, _, _ = read_identity(path)
     try:
-        stat = path.stat()
-        header = _header_bytes(path, stat.st_size)
+        header = _header_bytes(path, size)
         entries = parse_object(header)
     except OSError as error:
-        return Shard(path, 0, 0, b"", (), (f"{path.name}: cannot be read: {error.strerror or error}",))
+        return Shard(path, 0, 0, 0, b"", (), (f"{path.name}: cannot be read: {error.strerror or error}",))
     except ValueError as error:
-        return Shard(path, stat.st_size, stat.st_mtime_ns, b"", (), (f"{path.name}: {error}",))
+        return Shard(path, *identity, b"", (), (f"{path.name}: {error}",))
     tensors: list[SourceTensor] = []
     problems: list[str] = []
     data = _LENGTH_BYTES + len(header)
@@ -67,12 +82,12 @@ def read_shard(path: Path) -> Shard:
                 problems.append(f"{path.name}: __metadata__ is something other than text by name")
             continue
         try:
-            tensors.append(_tensor(path, name, entry, data, stat.st_size))
+            tensors.append(_tensor(path, name, entry, data, size))
         except ValueError as error:
             problems.append(f"{path.name}: tensor {name!r} {error}")
     if not problems:
-        problems += _gaps(path, tensors, data, stat.st_size)
-    return Shard(path, stat.st_size, stat.st_mtime_ns, header, tuple(tensors), tuple(problems))
+        problems += _gaps(path, tensors, data, size)
+    return Shard(path, *identity, header, tuple(tensors), tuple(problems))
 
 
 def _header_bytes(path: Path, size: int) -> bytes:

@@ -15,6 +15,7 @@ _EXPERT = re.compile(
     r"^(?P<mlp>model\.layers\.\d+\.mlp\.)experts\.(?P<expert>\d+)\.(?P<part>gate|up|down)_proj\.weight$"
 )
 _LAYER = re.compile(r"^model\.layers\.(\d{1,9})\.")
+_PREDICTOR = "eh_proj.weight"  # what every layer has that only predicts the token after the next
 _ROTARY = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 
@@ -112,6 +113,12 @@ def _left_over(config: ModelConfig, tensors: Mapping[str, SourceTensor], used: s
             continue
         layer = _LAYER.match(name)
         if layer and config.extra_layers and int(layer[1]) >= config.header.n_layers:
+            if f"{layer[0]}{_PREDICTOR}" not in tensors:
+                problems.append(
+                    f"{tensor.file.name}: {name} is of a layer behind the {config.header.n_layers} that config.json "
+                    "has, and which predicts no next tokens"
+                )
+                continue
             layers.add(int(layer[1]))
             skipped += tensor.nbytes
         else:

@@ -5,7 +5,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,20 @@ class Output:
         except OSError as error:
             raise self._explain(error) from error
 
+    def read(self, offset: int, count: int) -> bytes:
+        """What lies there now; short at the end of the file. Raises OutputError."""
+        try:
+            return os.pread(self._descriptor, count, offset)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def redo(self, indexes: Collection[int]) -> None:
+        """Forget that these tensors are finished: they will be written again."""
+        self._finished = [index for index in self._finished if index not in indexes]
+        self.resumed = frozenset(self._finished)
+        os.close(self._log)
+        self._log = self._new_journal()
+
     def finished(self, index: int) -> None:
         """Record that every byte of tensor `index` has been written. One thread at a time."""
         self._finished.append(index)
@@ -81,6 +95,11 @@ class Output:
             raise self._explain(error) from error
         self.close()
         self.journal.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Throw away what was written: nobody will go on with it."""
+        self.journal.unlink(missing_ok=True)
+        self.partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file and its lock; what is written stays for a resume."""

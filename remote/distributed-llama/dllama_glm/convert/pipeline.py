@@ -53,7 +53,6 @@ class Pipeline:
         except NotStorable as error:
             raise BadValue(bad_value(chunk, self._reader.read(chunk), error.first)) from None
         self._output.write(chunk.write_offset, out.data)
-        self._reader.let_go(chunk)
         with self._lock:
             self.read += chunk.read_bytes
             self.written += chunk.write_bytes

@@ -1,8 +1,13 @@
-"""Reading chunks from mapped shards: asked for ahead of time, and let go of once read."""
+"""Reading chunks of shards, asked for ahead of time.
+
+By pread rather than from a mapping: a file that shrinks, or a network volume that fails, is an error with a name then,
+where a mapping ends the process with SIGBUS.
+"""
 
 import contextlib
-import mmap
+import errno
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -16,17 +21,11 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 class ShardReader:
-    """The shards of a checkpoint, mapped. `close` (or the process's end) gives them back."""
+    """The shards of a checkpoint, open. Safe to use from several threads; each has one buffer."""
 
     def __init__(self, files: Iterable[Path]) -> None:
-        self._descriptors: dict[Path, int] = {}
-        self._maps: dict[Path, mmap.mmap] = {}
-        self._bytes: dict[Path, Bytes] = {}
-        for file in files:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            self._descriptors[file] = descriptor
-            self._maps[file] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            self._bytes[file] = np.frombuffer(self._maps[file], np.uint8)
+        self._descriptors = {file: os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files}
+        self._own = threading.local()
 
     def ask(self, chunk: Chunk) -> None:
         """Have the system read a chunk in the background; a hint, which some file systems do not take."""
@@ -35,25 +34,31 @@ class ShardReader:
             os.posix_fadvise(descriptor, chunk.read_offset, chunk.read_bytes, os.POSIX_FADV_WILLNEED)
 
     def read(self, chunk: Chunk) -> Bytes:
-        """The chunk's bytes: a view of the mapping, or a copy where heads are interleaved."""
-        whole = self._bytes[chunk.source.tensor.file]
-        part = whole[chunk.read_offset : chunk.read_offset + chunk.read_bytes]
+        """The chunk's bytes, in this thread's buffer until its next read. Raises OSError, naming the shard."""
+        part = self._buffer(chunk.read_bytes)
+        file, done = chunk.source.tensor.file, 0
+        while done < chunk.read_bytes:
+            try:
+                count = os.preadv(self._descriptors[file], [part[done:].data], chunk.read_offset + done)
+            except OSError as error:
+                error.filename = str(file)
+                raise
+            if not count:
+                raise OSError(errno.EIO, "is shorter than it was when the conversion began", str(file))
+            done += count
         return interleave(part, chunk) if chunk.source.heads else part
 
-    def let_go(self, chunk: Chunk) -> None:
-        """Drop the chunk's pages from this process (they stay in the system's cache)."""
-        start = -(-chunk.read_offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (chunk.read_offset + chunk.read_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end > start:
-            self._maps[chunk.source.tensor.file].madvise(mmap.MADV_DONTNEED, start, end - start)
+    def _buffer(self, size: int) -> Bytes:
+        held: Bytes | None = getattr(self._own, "buffer", None)
+        if held is None or held.size < size:
+            held = self._own.buffer = np.empty(size, np.uint8)
+        return held[:size]
 
     def close(self) -> None:
         """Close every shard."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
-        self._bytes.clear()
-        self._maps.clear()
 
 
 def interleave(part: Bytes, chunk: Chunk) -> Bytes:

@@ -33,6 +33,7 @@ _LIMITS = {
     "moe_hidden_dim": 1 << 24,
     "vocab_size": 1 << 26,
 }
+_SCORED = 2  # experts of a group whose scores, added, are the group's
 _MAX_EXPERT_MATRICES = 1 << 20
 
 
@@ -280,6 +281,13 @@ def _check_experts(header: Header) -> None:
     groups, kept = header.n_groups, header.topk_groups
     if groups < 1 or header.n_experts % groups or not 1 <= kept <= groups:
         raise ModelFileError(f"keeps {kept} of {groups} groups of {header.n_experts} experts, which is not possible")
+    if groups > 1 and (
+        header.n_experts // groups < _SCORED or header.n_active_experts > kept * header.n_experts // groups
+    ):
+        raise ModelFileError(
+            f"chooses {header.n_active_experts} experts out of {kept} groups of {header.n_experts // groups}, "
+            "which is not possible"
+        )
     if not math.isfinite(header.routed_scaling_factor):
         raise ModelFileError(f"has the routed_scaling_factor {header.routed_scaling_factor}")
 

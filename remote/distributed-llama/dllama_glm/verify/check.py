@@ -117,7 +117,6 @@ def _compare(
         stored = model.raw(chunk.source.slot.name)
         begin = kind.nbytes(chunk.start)
         tally.add(chunk, out, stored[begin : begin + len(out)], largest, squares)
-        reader.let_go(chunk)
 
     began = time.monotonic()
     total = sum(chunk.read_bytes for chunk in chunks)
