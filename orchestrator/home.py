@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,13 @@ class Home:
         if not file.exists():
             self.make()
             file.write_text(_letters(8))
-        return file.read_text().strip()
+        owner = file.read_text().strip()
+        if not re.fullmatch(r"[a-z0-9]{8}", owner):
+            raise UsageError(
+                f"{file} says {owner!r}: an owner is eight small letters and digits",
+                remedy="put back what was there (the names of your machines begin with gpuplan-OWNER-), or delete it",
+            )
+        return owner
 
     def run_folder(self, run: str) -> Path:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""

@@ -64,7 +64,7 @@ class MachineNeed(Value):
     count: int = Field(default=1, ge=0, le=64)  # GPUs a node
     nodes: int = Field(default=1, ge=1, le=64)
     image: str | None = None  # None: the provider's image in configs/
-    disk_gb: int = Field(default=50, ge=10)
+    disk_gb: int = Field(default=50, ge=10, le=1_000_000)
     ports: tuple[str, ...] = ("22/tcp",)
     reuse: str | None = None  # take over that phase's machine when it fits
 
@@ -73,7 +73,7 @@ class VolumeNeed(Value):
     """Storage that outlives the machine; phases that name the same volume share it."""
 
     name: str
-    size_gb: int = Field(ge=10)
+    size_gb: int = Field(ge=10, le=1_000_000)
 
 
 class Planned(Value):
@@ -185,6 +185,7 @@ class Rates(Value):
 class Settings(Value):
     """configs/*.yaml: what is not the plan's own."""
 
+    plan: str = Field(default="", max_length=40)  # what the plan is called, wherever its folder is; "": as its folder
     providers: tuple[str, ...] = ("runpod", "lambda")  # in order of preference
     images: dict[str, str] = {}  # provider -> image
     stores: tuple[str, ...] = ()
@@ -234,6 +235,8 @@ class Plan(Value):
     """All phases of a plan, in order, and the settings; frozen into a run's folder as plan.json."""
 
     name: str
+    folder: str = ""  # where it was read; "": the shipped one
+    read: tuple[str, ...] = ()  # the settings files beside gpuplan's own defaults
     phases: tuple[Phase, ...]
     settings: Settings = Settings()
     notes: Notes = Notes()

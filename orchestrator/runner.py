@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.engine import accounting
-from orchestrator.engine.context import now
+from orchestrator.engine.context import Context, now
 from orchestrator.engine.control import Watch
 from orchestrator.engine.spec import APPLICATION_VERSION, RunSpec
 from orchestrator.errors import ExitCode, GpuplanError, StillRunning, UsageError
@@ -166,20 +166,43 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
         durable.close()
     if "error" in ended:
         context.control.stop("interrupted", "the engine failed")
-        return _broken(context.ledger, spec.run, ended["error"])
+        return _broken(context, ended["error"])
     return Result(spec.run, Outcome(ended["outcome"]), tuple(ended["left"]))
 
 
-def _broken(ledger: Ledger, run: str, error: Exception) -> Result:
-    """The engine itself failed. StillRunning if a machine may live on, else GpuplanError."""
-    rows = [*ledger.all(tables.machines, run=run), *ledger.all(tables.volumes, run=run)]
+def _broken(context: Context, error: Exception) -> Result:
+    """The engine itself failed (a full disk, say). StillRunning if anything was made, else GpuplanError."""
+    run = context.run
+    rows = [*context.ledger.all(tables.machines, run=run), *context.ledger.all(tables.volumes, run=run)]
     living = [str(row["name"]) for row in rows if row["state"] not in ENDED]
-    if living:
-        raise StillRunning(
-            f"internal error: {error}; these may still cost money: {', '.join(living)}",
-            remedy=f"gpuplan down {run} ends them",
-        ) from error
-    raise GpuplanError(f"internal error: {error}") from error
+    if not living:
+        raise GpuplanError(f"internal error: {error}") from error
+    raise StillRunning(
+        f"internal error: {error}; {_last_resort(context)}; the ledger has as living: {', '.join(living)}",
+        remedy=f"gpuplan down {run} ends what is left; if the disk is full, make room first",
+    ) from error
+
+
+def _last_resort(context: Context) -> str:
+    """End the run's machines at the provider, though nothing of it can be written down; return what was done."""
+    from orchestrator.engine import reaper
+
+    try:
+        views = [v for v in context.provider.machines() if v.name.startswith(context.spec.prefix)]
+    except GpuplanError as error:
+        return f"{context.provider.name} could not be asked: {error.message}"
+    ends = {v.name: reaper.end_machine(context.provider, context.clock, v.id) for v in views}
+    said = [f"{name} was not ended ({why})" if why else f"{name} was ended" for name, why in ends.items()]
+    return "; ".join(said) or f"{context.provider.name} lists no machine of this run"
+
+
+def end_without_ledger(home: Home, spec: RunSpec) -> str:
+    """End the machines of a run whose ledger cannot be written; return what was done, in words."""
+    session = open_session(home, spec, lambda _step, _text: None)
+    try:
+        return _last_resort(session.context)
+    finally:
+        session.close()
 
 
 def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:

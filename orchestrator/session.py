@@ -20,7 +20,7 @@ from orchestrator.errors import UsageError
 from orchestrator.home import Home
 from orchestrator.ledger import open_ledger
 from orchestrator.ports import ArtifactStore, Provider
-from orchestrator.providers import ProviderAccess, access_from_env, open_provider
+from orchestrator.providers import ProviderAccess, access_from_env, open_provider, require_known
 from orchestrator.retry import retrying
 from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
@@ -116,7 +116,13 @@ def open_rehearsal(spec: RunSpec) -> Rehearsal:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
     if spec.rehearsal:
         return client.attach(Path(spec.rehearsal))
-    return client.start(Path(spec.cloud), faults=list(spec.faults))
+    try:
+        return client.start(Path(spec.cloud), faults=list(spec.faults))
+    except OSError as error:
+        raise UsageError(
+            f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}",
+            remedy="name another folder",
+        ) from error
 
 
 def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ssh_host: str = "") -> Provider:
@@ -125,6 +131,7 @@ def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ss
 
     if name == "ssh-host":
         return open_provider(name, ProviderAccess(base_url=ssh_host, owner=owner))
+    require_known(name)
     public_key = ensure_key_pair(home.path)
     if not facts:
         from dataclasses import replace
@@ -165,20 +172,20 @@ def store_for(url: str, facts: Mapping[str, Any]) -> ArtifactStore:
 
 
 def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[str, Secret]:
-    """What the plan's `secrets` name, from the environment (or the rehearsal's hub), and the run's own token."""
+    """What the plan's `secrets` name, from the environment (in a rehearsal a stand-in serves), and the run's own token."""
     known = {TOKEN: _run_token(folder)}
     for name in sorted({name for phase in spec.plan.phases for name in phase.secrets}):
         if facts and name == "HF_TOKEN":
             known[name] = Secret(facts["hub"]["token"])
-        elif value := os.environ.get(name):
+        elif value := os.environ.get(name, f"rehearsed-{name}" if spec.dry_run else ""):
             known[name] = Secret(value)
     return known
 
 
 def require_secrets(spec: RunSpec, wanted: set[str]) -> None:
     """UsageError unless every secret that a step of this run needs is set."""
-    missing = sorted(n for n in wanted if not os.environ.get(n) and not (spec.dry_run and n == "HF_TOKEN"))
-    if missing:
+    missing = sorted(n for n in wanted if not os.environ.get(n))
+    if missing and not spec.dry_run:  # a rehearsal needs no account: what is not set gets a stand-in
         raise UsageError(f"the secret {missing[0]} is not set", remedy=f"export {missing[0]}=… and run again")
 
 

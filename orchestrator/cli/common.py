@@ -11,9 +11,12 @@ import typer
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.engine.spec import RunSpec
     from orchestrator.home import Home
     from orchestrator.ledger import Ledger
+    from orchestrator.model import Plan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -35,18 +38,50 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
+def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """The plan, and all that its settings name is there. ConfigErrors, UsageError: see config.load_plan."""
+    from orchestrator import files
+    from orchestrator.config import load_plan
+    from orchestrator.providers import require_known
+
+    plan = load_plan(folder, config=config, overrides=overrides or {})
+    for name in plan.settings.providers:
+        require_known(name)
+    if not (files.remote() / plan.settings.payload).is_dir():
+        raise UsageError(
+            f"there is no payload {plan.settings.payload} in {files.remote()}", remedy="payload: names one"
+        )
+    return plan
+
+
 def open_home() -> tuple[Home, Ledger]:
     """GPUPLAN_HOME and its ledger."""
+    import sqlite3
+
+    from sqlalchemy.exc import SQLAlchemyError
+
     from orchestrator.home import Home
     from orchestrator.ledger import open_ledger
 
     home = Home.find()
     home.make()
-    return home, open_ledger(home.path, home.database_url)
+    try:
+        return home, open_ledger(home.path, home.database_url)
+    except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
+        where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
+        raise UsageError(
+            f"the ledger cannot be opened ({where}): {getattr(error, '__cause__', None) or error}",
+            remedy="a postgresql+psycopg:// URL needs the extra [postgres] and a server that answers"
+            if home.database_url
+            else "what may still run: gpuplan reap with another GPUPLAN_HOME that has the same owner file",
+        ) from error
 
 
-def find_run(home: Home, ledger: Ledger, name: str | None) -> RunSpec:
-    """The run of that name, or the newest. UsageError: there is none, with the names that there are."""
+def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = False) -> RunSpec:
+    """The run of that name, or the newest. UsageError: there is none, with the names that there are.
+
+    `exactly`: see RunSpec.load.
+    """
     from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import tables
 
@@ -56,4 +91,4 @@ def find_run(home: Home, ledger: Ledger, name: str | None) -> RunSpec:
     if not (home.run_folder(run) / "run.json").exists():
         known = [str(r["id"]) for r in ledger.all(tables.runs)][-5:]
         raise UsageError(f"there is no run {run}", remedy=f"the newest ones: {', '.join(known) or 'none'}")
-    return RunSpec.load(home.run_folder(run))
+    return RunSpec.load(home.run_folder(run), exactly=exactly)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, print_json
 from orchestrator.errors import StillRunning
+
+if TYPE_CHECKING:
+    from orchestrator.engine.spec import RunSpec
+    from orchestrator.home import Home
+    from orchestrator.ledger import Ledger
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
 
@@ -21,7 +26,7 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
     from orchestrator.ledger import tables
 
     home, ledger = open_home()
-    spec = find_run(home, ledger, run)
+    spec = find_run(home, ledger, run, exactly=True)
     way = running.Way(yes=yes, json=json, detach=detach)
     row = ledger.maybe(tables.runs, id=spec.run) or {"state": "PLANNED", "outcome": None}  # killed before its first row
     if row["state"] == "DONE" and row["outcome"] == "succeeded":
@@ -49,26 +54,23 @@ def down(
     json: Json = False,
 ) -> None:
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from orchestrator.ledger import tables
+    from orchestrator.lifecycle import ENDED
     from orchestrator.report import documents, pages
-    from orchestrator.runner import end_run, stopping_on_signals
+    from orchestrator.runner import end_without_ledger
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
-    ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
-    give_up = time.monotonic() + WAIT_S
-    while time.monotonic() < give_up:
-        with home.lock(spec.run) as mine:
-            if mine:
-                with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):
-                    left = end_run(home, spec, volumes=volumes)
-                break
-        time.sleep(0.5)
-    else:
+    living = [str(m["name"]) for m in ledger.all(tables.machines, run=spec.run) if m["state"] not in ENDED]
+    try:
+        left = _end(home, ledger, spec, volumes=volumes)
+    except SQLAlchemyError as error:  # a full disk, most likely: the machines end all the same
         raise StillRunning(
-            f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s",
-            remedy=f"end that process, then gpuplan down {spec.run}",
-        )
+            f"the ledger cannot be written ({error.__cause__ or error}); {end_without_ledger(home, spec)}",
+            remedy=f"make room on the disk, then gpuplan down {spec.run} writes it down",
+        ) from error
     if json:
         print_json({"run": spec.run, "left": left, "kept": documents.kept(ledger, spec)})
     if left:
@@ -77,6 +79,27 @@ def down(
         )
     if json:
         return
+    for name in living:
+        typer.echo(f"ended: {name}")
     typer.echo(f"{spec.run}: nothing of it is running")
     for line in pages.kept(ledger, spec) + pages.unfinished(ledger, spec):
         typer.echo(line)
+
+
+def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[str]:
+    """Ask whoever drives the run to stop, or end it from here; return what is left. StillRunning: nobody stops."""
+    from orchestrator.ledger import tables
+    from orchestrator.runner import end_run, stopping_on_signals
+
+    ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
+    give_up = time.monotonic() + WAIT_S
+    while time.monotonic() < give_up:
+        with home.lock(spec.run) as mine:
+            if mine:
+                with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):
+                    return end_run(home, spec, volumes=volumes)
+        time.sleep(0.5)
+    raise StillRunning(
+        f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s",
+        remedy=f"end that process, then gpuplan down {spec.run}",
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json
+from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
 from orchestrator.errors import ConfigError, ExitCode
 
 
@@ -24,11 +24,10 @@ def show_plan(
 ) -> None:
     """Show what a run would take: machines, hours and dollars beside the plan's own, and where the plan is wrong."""
     from orchestrator.cli.prepare import foresee
-    from orchestrator.config import load_plan
     from orchestrator.report import pages
 
     home, ledger = open_home()
-    loaded = load_plan(plan, config=config)
+    loaded = read_plan(plan, config)
     seen = foresee(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
     if json:
         print_json(seen.preview.document() | {"prices_from": seen.source})
@@ -47,7 +46,7 @@ def validate(
     json: Json = False,
 ) -> None:
     """Check phase files and settings: every mistake with file, line, column and what to do."""
-    from orchestrator.config import load_file, load_plan
+    from orchestrator.config import load_file
     from orchestrator.config.problems import ConfigErrors
 
     checked = [str(f) for f in files or ()]
@@ -57,7 +56,7 @@ def validate(
             if file:
                 load_file(file)
             else:
-                checked = [p.name for p in load_plan(plan, config=config).phases]
+                checked = [p.name for p in read_plan(plan, config).phases]
         except ConfigErrors as mistakes:
             wrong += mistakes.errors
     if json:

@@ -30,6 +30,7 @@ class Ready:
 
     spec: RunSpec
     preview: Preview
+    volume: str = ""  # the volume that is there already; "": there is none yet
     up_to_date: str = field(default="")
 
 
@@ -42,10 +43,12 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
     if not open_steps and done and not check:
-        return Ready(spec, preview(spec.plan, phases, Market(done=done)), as_of)
+        return Ready(spec, preview(spec.plan, phases, Market(done=done)), up_to_date=as_of)
     require_secrets(spec, {name for step in open_steps for name in step.secrets})
     _require_stores(spec, phases)
     volume = _volume(ledger, spec)
+    if volume:
+        _require_own(home, volume, spec)
     choice = preflight.choose(
         phases,
         _providers(home, spec, facts, volume),
@@ -58,7 +61,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
     seen = () if spec.force else tuple(sorted(done))
     chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place, "seen_done": seen})
-    return Ready(chosen, preview(spec.plan, phases, market))
+    return Ready(chosen, preview(spec.plan, phases, market), str(volume["name"]) if volume else "")
 
 
 def _require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
@@ -80,6 +83,19 @@ def _require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
         raise UsageError(
             f"{name} is running, and works on the same volume",
             remedy=f"gpuplan logs -f {name} looks on, gpuplan down {name} ends it",
+        )
+
+
+def _require_own(home: Home, volume: Row, spec: RunSpec) -> None:
+    """UsageError when a plan in another folder made this volume: two plans of one name are not one plan."""
+    maker = home.run_folder(str(volume["run"]))
+    made_by = RunSpec.load(maker).plan if (maker / "run.json").exists() else None
+    if made_by and not spec.plan.settings.plan and made_by.folder != spec.plan.folder:
+        raise UsageError(
+            f"the volume {volume['name']} was made by the plan in {made_by.folder or 'gpuplan itself'}; this one is in "
+            f"{spec.plan.folder or 'gpuplan itself'}",
+            remedy="give this plan a name of its own in its gpuplan.yaml (plan: NAME); "
+            f"if it is the same plan and was moved: plan: {spec.plan.name}",
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.app import app
-from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json
+from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json, read_plan
 from orchestrator.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(
         typer.Option("--ssh-key", metavar="FILE", help="Private key for --ssh-host (default: gpuplan's own)."),
     ] = None,
     store: Annotated[
-        list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://…, gs://…")
+        list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run steps again that are done.")] = False,
@@ -101,14 +101,12 @@ def run(
     json: Json = False,
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
-    from orchestrator.config import load_plan
-
     wishes = Wishes(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(wishes)
-    loaded = load_plan(plan, config=config, overrides={"budget_usd": budget})
+    loaded = read_plan(plan, config, {"budget_usd": budget})
     home, ledger = open_home()
     spec = _draft(home, loaded, tuple(phases), wishes)
     begin(home, ledger, spec, Way(yes=yes, json=json, detach=detach), only=only, check=check)
@@ -179,8 +177,6 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
     from orchestrator.report import pages
 
     json = way.json
-    if not way.yes and not sys.stdin.isatty():
-        raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
     folder.mkdir(parents=True, mode=0o700)
@@ -193,11 +189,14 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
             if json:
                 print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": ready.up_to_date})
             raise typer.Exit
-        pages.preview(ready.preview, ready.spec, err=json)
+        pages.preview(ready.preview, ready.spec, ready.volume, err=json)
         if ready.preview.over_budget:
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
+        if not way.yes and not sys.stdin.isatty():
+            raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
         if not way.yes and not typer.confirm("Run it?", err=json):
-            raise typer.Exit
+            raise typer.Abort
+        ready.spec.save(folder)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             typer.echo("nothing was rented", err=True)
@@ -205,7 +204,6 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
             rehearsal.stop()
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    ready.spec.save(folder)
     drive(home, ledger, ready.spec, way)
 
 
@@ -231,7 +229,10 @@ def drive(home: Home, ledger: Ledger, spec: RunSpec, way: Way) -> None:
         return
     with open_view(err=way.json) as view:
         result = runner.drive(home, spec, view, attended=not way.yes and sys.stdin.isatty())
-    show_end(home, ledger, spec, json=way.json)
+    try:
+        show_end(home, ledger, spec, json=way.json)
+    except BrokenPipeError:  # nobody reads any more: how it ended is said by the exit code all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if result.left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as Map
 from collections.abc import Sequence as Items
 from typing import Any
@@ -12,6 +13,13 @@ from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.model import Settings, Value
 
 PREFIX = "GPUPLAN_"
+# Variables of that prefix that are no settings: of this computer, then those that a step finds on a machine.
+NO_SETTINGS = frozenset(
+    {"HOME", "REHEARSAL", "DATABASE_URL", "DEBUG", "RUNPOD_DEADLINE"}
+    | {"RUN", "PHASE", "ROOT_IP", "PRIVATE_IP", "NODE_RANK", "NODES", "WORKERS", "PAYLOAD_HASH", "TOKEN"}
+    | {"METRICS", "PROGRESS", "REHEARSAL_HOST", "PATH_FIRST", "BOOT_ID", "END_BILL", "AGENT_PYTHON"}
+)
+FLAGS = {"budget_usd": "--budget"}  # where a flag is not called as its setting
 STORE_SCHEMES = ("s3://", "gs://")
 
 
@@ -23,7 +31,7 @@ def read_settings(
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
     whole = Mapping(Place("settings"), ())
-    for layer in [*layers, _environment(environ), _flags(overrides, problems)]:
+    for layer in [*layers, _environment(environ, problems), _flags(overrides, problems)]:
         if isinstance(layer, Mapping):
             whole = _over(whole, layer)
         elif not isinstance(layer, Broken):
@@ -45,9 +53,14 @@ def _joined(below: Node | None, value: Node) -> Node:
     return _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
 
 
-def _environment(environ: Map[str, str]) -> Mapping:
+def _environment(environ: Map[str, str], problems: Problems) -> Mapping:
     """GPUPLAN_BUDGET_USD, GPUPLAN_RATES_HUB, ...; lists are separated by commas, an empty variable counts as unset."""
     place = Place("environment")
+    known = set(_variables())
+    others = {PREFIX + name for name in NO_SETTINGS}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and environ[name] and name not in known | others:
+            problems.add(Place(name), "there is no setting of that name", nearest(name, known))
     entries: list[tuple[Scalar, Node]] = []
     for name, info in Settings.model_fields.items():
         kind = info.annotation
@@ -64,12 +77,22 @@ def _environment(environ: Map[str, str]) -> Mapping:
     return Mapping(place, tuple(entries))
 
 
+def _variables() -> list[str]:
+    """The variable of every setting."""
+    names = []
+    for name, info in Settings.model_fields.items():
+        kind = info.annotation
+        inner = kind.model_fields if isinstance(kind, type) and issubclass(kind, Value) else {}
+        names += [PREFIX + part.upper() for part in (name, *(f"{name}_{field}" for field in inner))]
+    return names
+
+
 def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
     place = Place("flags")
     whole = Mapping(place, ())
     for name, value in overrides.items():
         outer, _, inner = name.partition(".")
-        flag = Place("--" + name.replace("_", "-").replace(".", "-"))
+        flag = Place(FLAGS.get(name, "--" + name.replace("_", "-").replace(".", "-")))
         if outer not in Settings.model_fields:
             problems.add(flag, f"unknown setting {outer}", nearest(outer, Settings.model_fields))
         elif value is not None:
@@ -98,5 +121,13 @@ def _check(settings: Settings, binder: Binder) -> None:
         if not url.startswith(STORE_SCHEMES) or not url.split("://", 1)[1].strip("/"):
             message = f"{url} is no store: write s3://bucket/prefix or gs://bucket/prefix"
             binder.problems.add(binder.place("stores", index), message)
+        elif re.search(r"\s", url):
+            binder.problems.add(binder.place("stores", index), f"{url!r} has a space in it")
+    if not re.fullmatch(r"[\w][\w.-]*", settings.payload):
+        binder.problems.add(binder.place("payload"), f"{settings.payload} is no name of a folder of remote/")
+    if not re.match(r"https?://[^\s/]", settings.hub_url):
+        binder.problems.add(
+            binder.place("hub_url"), f"{settings.hub_url} is no address", "write https://huggingface.co"
+        )
     if not settings.providers:
         binder.problems.add(binder.place("providers"), "at least one provider is needed", "write [runpod, lambda]")

@@ -13,7 +13,7 @@ from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_plan, in_order
 from orchestrator.config.problems import Place, Problems, nearest
-from orchestrator.config.sources import find, phase_files
+from orchestrator.config.sources import find, looks_like_phase, phase_files
 from orchestrator.model import Expected, Note, Notes, Phase, Plan, Settings
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 
@@ -25,9 +25,9 @@ def load_plan(
     environ: Map[str, str] = os.environ,
     overrides: Map[str, Any] = {},
 ) -> Plan:
-    """Read the plan in `folder` (None: the shipped one) with its settings.
+    """Read the plan in `folder` (None: the one in this folder, else the shipped one) with its settings.
 
-    `config` replaces the project's own file (gpuplan.yaml, or configs/default.yaml beside phases/). `overrides` are
+    `config` replaces the project's own files (gpuplan.yaml, and configs/default.yaml beside phases/). `overrides` are
     flags by setting name, where None means not given. ConfigErrors: everything that is wrong. UsageError: no plan.
     """
     sources = find(folder, config)
@@ -40,7 +40,14 @@ def load_plan(
     steps = {f"{phase.name}/{step.name}" for phase in phases for step in phase.steps if not broken}
     notes = _read_notes(sources.notes, steps, problems) if sources.notes else Notes()
     problems.raise_all()
-    return Plan(name=sources.name, phases=phases, settings=settings, notes=notes)
+    return Plan(
+        name=settings.plan or sources.name,
+        folder=str(sources.folder.resolve()) if sources.folder else "",
+        read=tuple(str(path) for path in sources.settings[1:]),
+        phases=phases,
+        settings=settings,
+        notes=notes,
+    )
 
 
 def load_file(path: Path) -> Phase | Settings:
@@ -55,7 +62,7 @@ def load_file(path: Path) -> Phase | Settings:
         settings = read_settings([node], {}, {}, problems)
         problems.raise_all()
         return settings
-    neighbours = [other for other in phase_files(path.parent) if other.name != path.name and _looks_like_phase(other)]
+    neighbours = [other for other in phase_files(path.parent) if other.name != path.name and looks_like_phase(other)]
     others, broken = _read_phases(tuple(neighbours), Problems())
     own, _ = _read_phases((path,), problems)
     check_plan([*others, *own], broken)
@@ -109,8 +116,3 @@ def _is_phase(node: Node) -> bool:
         return True
     keys = {key.text for key, _ in node.entries}
     return len(keys & Phase.model_fields.keys()) >= len(keys & Settings.model_fields.keys())
-
-
-def _looks_like_phase(path: Path) -> bool:
-    node = read_file(path, Problems())
-    return isinstance(node, Mapping) and node.get("steps") is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from orchestrator.config import words
@@ -11,6 +12,7 @@ from orchestrator.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn,
 
 QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
 SSH_PORT = "22/tcp"
+LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
 
 
 def check_phase(phase: Phase, binder: Binder) -> None:
@@ -67,6 +69,7 @@ class _PhaseChecks:
         self.one(("name",), phase.name, words.phase_name)
         self.each(("artifacts",), phase.artifacts, words.below)
         self.each(("secrets",), phase.secrets, words.env_name)
+        self.one(("pull_to",), phase.pull_to, words.below)
         if phase.volume:
             self.one(("volume", "name"), phase.volume.name, words.volume_name)
         for name in phase.env:
@@ -97,6 +100,9 @@ class _PhaseChecks:
     def kind(self, at: KeyPath, step: Step) -> None:
         if bool(step.run) == bool(step.builtin):
             self.wrong(at, f"{step.name} needs exactly one of run and builtin")
+        for key in ("run", "on_oom"):
+            if len((getattr(step, key) or "").encode()) > LONGEST_COMMAND:
+                self.wrong((*at, key), f"{key} is longer than {LONGEST_COMMAND:,} bytes", "put it into a script")
         if step.on_oom and not step.run:
             self.wrong((*at, "on_oom"), "on_oom replaces run, and there is none")
         if step.text and step.builtin != "report":
@@ -157,6 +163,16 @@ class _PhaseChecks:
             self.wrong((*at, "pulled"), "nothing is pulled: the phase has no pull_to")
         if (deliverable.pulled or deliverable.uploaded) and not self.phase.artifacts:
             self.wrong(at, "nothing is saved: the phase has no artifacts")
+        for key in ("pulled", "uploaded"):
+            glob = getattr(deliverable, key)
+            if glob and self.phase.artifacts and not any(_may_meet(glob, other) for other in self.phase.artifacts):
+                self.wrong((*at, key), f"no artifact can match {glob}", f"saved are: {', '.join(self.phase.artifacts)}")
+
+
+def _may_meet(glob: str, other: str) -> bool:
+    """Whether one path could match both: what stands before their first wildcards does not contradict."""
+    one, two = (re.split(r"[*?\[]", text.removeprefix("./"), maxsplit=1)[0] for text in (glob, other))
+    return one.startswith(two) or two.startswith(one)
 
 
 def _questions() -> str:

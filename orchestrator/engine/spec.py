@@ -44,11 +44,15 @@ class RunSpec(Value):
         new.rename(folder / "run.json")
 
     @staticmethod
-    def load(folder: Path) -> RunSpec:
-        """Read run.json back. UsageError: it is damaged, or of another version of gpuplan."""
+    def load(folder: Path, *, exactly: bool = False) -> RunSpec:
+        """Read run.json back. UsageError: it is damaged.
+
+        What another version of gpuplan wrote may have keys that this one does not know: they are passed over, so that
+        such a run can be looked at and ended. `exactly`: they are an error, for whoever is to go on with the run.
+        """
         file = folder / "run.json"
         try:
-            return RunSpec.model_validate_json(file.read_text())
+            return RunSpec.model_validate_json(file.read_text(), extra=None if exactly else "ignore")
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{file} is damaged, or of another version of gpuplan",

@@ -11,7 +11,7 @@ from orchestrator.errors import UsageError
 from orchestrator.ports import Provider
 from orchestrator.secret import Secret
 
-__all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider"]
+__all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
 
 PROVIDERS: dict[str, str] = {
     "runpod": "orchestrator.providers.runpod:RunPod",
@@ -45,7 +45,7 @@ class ProviderAccess:
 
 def access_from_env(name: str) -> ProviderAccess:
     """Read a provider's key from the environment. UsageError: which variable is missing and where to get the key."""
-    _entry(name)
+    require_known(name)
     if name not in CREDENTIALS:
         return ProviderAccess()
     variable, page = CREDENTIALS[name]
@@ -59,12 +59,13 @@ def access_from_env(name: str) -> ProviderAccess:
 
 def open_provider(name: str, access: ProviderAccess) -> Provider:
     """Load and build the adapter of that name. UsageError: there is none, with the names that there are."""
-    module, _, cls = _entry(name).partition(":")
+    module, _, cls = require_known(name).partition(":")
     provider: Provider = getattr(importlib.import_module(module), cls)(access)
     return provider
 
 
-def _entry(name: str) -> str:
+def require_known(name: str) -> str:
+    """Where the adapter of that name is. UsageError: there is none, with the names that there are."""
     if name not in PROVIDERS:
         raise UsageError(f"unknown provider {name!r}", remedy=f"it is one of: {', '.join(sorted(PROVIDERS))}")
     return PROVIDERS[name]

@@ -25,20 +25,33 @@ EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
 
 
-def preview(found: Preview, spec: RunSpec, *, err: bool) -> None:
-    """What a run is about to do, shown before the question."""
+def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
+    """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is."""
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
         if spec.dry_run
         else f"{spec.provider}{f' in {spec.place}' if spec.place else ''}"
     )
-    drawn.show(f"run {spec.run}: {where}", drawn.preview(found), out=out)
+    drawn.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", drawn.preview(found), out=out)
+    cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
+    out.write(cap + "\n")
+    if volume:
+        ends = "; it is deleted when all of it has succeeded" if spec.whole_plan else ""
+        out.write(f"works on {volume}, which is there{ends}\n")
 
 
 def plan(loaded: Plan, found: Preview, source: str) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
-    drawn.show(f"plan {loaded.name}; prices: {source}", drawn.preview(found), drawn.claims(found), out=sys.stdout)
+    drawn.show(
+        f"plan {_plan_words(loaded)}", f"prices: {source}", drawn.preview(found), drawn.claims(found), out=sys.stdout
+    )
+
+
+def _plan_words(plan: Plan) -> str:
+    """Which plan it is, and which files of settings it was read with."""
+    where = f" in {plan.folder}" if plan.folder else ", which comes with gpuplan"
+    return f"{plan.name}{where}" + (f"; settings: {', '.join(plan.read)}" if plan.read else "")
 
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:

@@ -33,9 +33,17 @@ class DeliverableRow:
     detail: str = ""
 
 
+class Loud(Console):
+    """A console that says when nobody reads any more; rich's own ends the process with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError: what it means for the command is decided in one place."""
+        raise BrokenPipeError
+
+
 def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
     """Print renderables to `out`; width None: the terminal's. Without colours where `out` is no terminal."""
-    Console(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
+    Loud(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
 
 
 def deliverables(rows: Sequence[DeliverableRow]) -> RenderableType:

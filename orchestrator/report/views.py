@@ -23,11 +23,10 @@ def open_view(*, err: bool) -> PlainView | LiveView:
     out = sys.stderr if err else sys.stdout
     if not is_live(out):
         return PlainView(out)
-    from rich.console import Console
-
     from orchestrator.report.live import LiveView
+    from orchestrator.report.tables import Loud
 
-    return LiveView(Console(file=out))
+    return LiveView(Loud(file=out))
 
 
 def snapshot(ledger: Ledger, run: str, budget: Decimal | None) -> Snapshot:
