@@ -113,6 +113,7 @@ def fetch(path: str, offset: int) -> Command:
 
 def ssh_argv(address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False) -> list[str]:
     """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell)."""
-    options = ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
+    known = f'UserKnownHostsFile="{known_hosts}"'  # ssh reads a list of files there, split at spaces
+    options = ["-o", known, "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
     words = ["ssh", *options, "-i", str(key_file), "-p", str(address.port), *(["-t"] if tty else [])]
     return [*words, "--", f"{address.user}@{address.host}", *remote]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger, tables
 from orchestrator.lifecycle import MachineState
 from orchestrator.ports import Address, Provider
@@ -48,14 +48,14 @@ class Connections:
         run: str,
         deadman_s: float,
         stop_after_s: float | None,
-        on_lease_lost: Callable[[str], object],
+        control: Control,
     ) -> None:
         """`deadman_s`, `stop_after_s`: see Agent.heartbeat.
 
-        `on_lease_lost` is told, in words, when another run has the volume: from then on this one must not write.
+        `control` is told when another run has the volume, and gives up what takes long when it is told to.
         """
         self._ledger, self._provider, self._key_file = ledger, provider, key_file
-        self._run, self._on_lease_lost = run, on_lease_lost
+        self._run, self._control = run, control
         self._deadman_s, self._stop_after_s = deadman_s, stop_after_s
         self._agents: dict[str, Agent] = {}
         self._held: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Connections:
             transport = SshTransport(
                 lambda: self._address(machine), self._key_file, HostKeys(self._ledger, self._run, machine)
             )
-            agent = Agent(transport, workspace=self._provider.mount_path)
+            agent = Agent(transport, workspace=self._provider.mount_path, check=self._control.check)
             try:
                 agent.install()
                 agent.hello()
@@ -144,6 +144,6 @@ class Connections:
             agent.lease(volume, self._run, LEASE_S, "renew")
         except LeaseHeld as error:
             if error.holder not in ("", self._run):
-                self._on_lease_lost(f"the volume {volume} was taken by the run {error.holder} meanwhile")
+                self._control.stop("failed", f"the volume {volume} was taken by the run {error.holder} meanwhile")
                 return
             agent.lease(volume, self._run, LEASE_S)  # it ran out while this computer slept, and nobody took it

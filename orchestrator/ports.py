@@ -211,6 +211,7 @@ class StoredObject:
     bytes: int
     crc32: str | None  # base64 of the whole object's CRC32 (S3) or CRC32C (GCS); None: the store does not say
     sha256: str | None  # from our own metadata; None: not ours
+    md5: str | None = None  # base64; None: the store does not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -25,7 +26,7 @@ from orchestrator.plan import resolve
 from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
 from orchestrator.report.words import how_far
-from orchestrator.session import Session, open_session
+from orchestrator.session import Session, close_rehearsal, open_session
 
 TICK_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -112,15 +113,14 @@ def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
             )
         view = Quiet(view)
         _same_version(home, spec)
+        _clear_stop(home, spec)
         session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
         session.context.control.attended = attended
-        # What stopped it before does so no more.
-        session.context.ledger.change(tables.runs, {"id": spec.run}, stop="", pid=os.getpid())
         try:
             return _drive(session, spec, view, folder / "debug.log")
         finally:
             session.close()
-            _end_rehearsal(session, spec)
+            close_rehearsal(spec, session.rehearsal)
 
 
 def _same_version(home: Home, spec: RunSpec) -> None:
@@ -134,6 +134,13 @@ def _same_version(home: Home, spec: RunSpec) -> None:
             f"{spec.run} was begun by another version of gpuplan, which alone can go on with it",
             remedy=f"gpuplan down {spec.run} ends it; what is done stays on the volume for the next run",
         )
+    ledger.close()
+
+
+def _clear_stop(home: Home, spec: RunSpec) -> None:
+    """What stopped the run before does so no more; what is asked from now on does."""
+    ledger = open_ledger(home.path, home.database_url)
+    ledger.change(tables.runs, {"id": spec.run}, stop="", pid=os.getpid())
     ledger.close()
 
 
@@ -157,17 +164,23 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
         watch.start()
         worker.start()
         while worker.is_alive():
-            view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
+            _show(view, context)
             if question := context.control.question:
                 context.control.answer(view.confirm(question, lambda: context.control.stopping))
             worker.join(TICK_S)
         watch.end()
-        view.update(snapshot(context.ledger, spec.run, spec.plan.settings.budget_usd))
+        _show(view, context)
         durable.close()
     if "error" in ended:
         context.control.stop("interrupted", "the engine failed")
         return _broken(context, ended["error"])
     return Result(spec.run, Outcome(ended["outcome"]), tuple(ended["left"]))
+
+
+def _show(view: Quiet, context: Context) -> None:
+    """The picture of this moment; a ledger that is busy has another one in the next."""
+    with contextlib.suppress(Exception):
+        view.update(snapshot(context.ledger, context.run, context.spec.plan.settings.budget_usd))
 
 
 def _broken(context: Context, error: Exception) -> Result:
@@ -230,7 +243,7 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         return left
     finally:
         session.close()
-        _end_rehearsal(session, spec)
+        close_rehearsal(spec, session.rehearsal)
 
 
 def _close_books(ledger: Ledger, run: str) -> None:
@@ -286,15 +299,9 @@ def reason_to_stop(ledger: Ledger, spec: RunSpec) -> tuple[str, str] | None:
         if phase["state"] not in (PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING):
             continue
         limits = spec.plan.phase(phase["name"])
-        spent = accounting.accrued(ledger, spec.run, phase["name"])
+        spent = accounting.accrued_with_earlier(ledger, spec.run, phase["name"])
         if limits.budget_usd is not None and spent > limits.budget_usd:
             return "over_budget", f"{phase['name']}: ${spent:.4f} are spent, its budget is ${limits.budget_usd}"
         if phase["started_at"] and now() - phase["started_at"] > limits.timeout:
             return "failed", f"{phase['name']} took longer than its time-out of {limits.timeout:.0f} s"
     return None
-
-
-def _end_rehearsal(session: Session, spec: RunSpec) -> None:
-    """The rehearsed cloud ends with its run, unless somebody else keeps it."""
-    if session.rehearsal and not spec.rehearsal:
-        session.rehearsal.stop()

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +83,7 @@ def open_session(
     control = Control()
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
-    on_lease_lost = partial(control.stop, "failed")
-    connections = Connections(ledger, provider, key, spec.run, deadman_s, stop_after_s, on_lease_lost)
+    connections = Connections(ledger, provider, key, spec.run, deadman_s, stop_after_s, control)
     known = run_secrets(spec, folder, facts)
     context = Context(
         spec=spec,
@@ -117,12 +115,27 @@ def open_rehearsal(spec: RunSpec) -> Rehearsal:
     if spec.rehearsal:
         return client.attach(Path(spec.rehearsal))
     try:
-        return client.start(Path(spec.cloud), faults=list(spec.faults))
+        rehearsal = client.start(Path(spec.cloud), faults=list(spec.faults))
+        _users(spec).mkdir(exist_ok=True)
+        (_users(spec) / spec.run).touch()
     except OSError as error:
-        raise UsageError(
-            f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}",
-            remedy="name another folder",
-        ) from error
+        message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
+        raise UsageError(message, remedy="name another folder") from error
+    return rehearsal
+
+
+def close_rehearsal(spec: RunSpec, rehearsal: Rehearsal | None) -> None:
+    """The rehearsed cloud ends with the last run that uses it, unless somebody else keeps it."""
+    if rehearsal is None or spec.rehearsal:
+        return
+    (_users(spec) / spec.run).unlink(missing_ok=True)
+    if not any(_users(spec).glob("*")):
+        rehearsal.stop()
+
+
+def _users(spec: RunSpec) -> Path:
+    """A folder with a file for each run that uses the cloud."""
+    return Path(spec.cloud) / "users"
 
 
 def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ssh_host: str = "") -> Provider:
@@ -172,7 +185,7 @@ def store_for(url: str, facts: Mapping[str, Any]) -> ArtifactStore:
 
 
 def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[str, Secret]:
-    """What the plan's `secrets` name, from the environment (in a rehearsal a stand-in serves), and the run's own token."""
+    """What the plan's `secrets` name, from the environment (a rehearsal has stand-ins), and the run's own token."""
     known = {TOKEN: _run_token(folder)}
     for name in sorted({name for phase in spec.plan.phases for name in phase.secrets}):
         if facts and name == "HF_TOKEN":

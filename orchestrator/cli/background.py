@@ -34,6 +34,7 @@ def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
     give_up = time.monotonic() + BEGINS_WITHIN_S
     while not ledger.maybe(tables.runs, id=spec.run, pid=process.pid):
         if process.poll() is not None or time.monotonic() > give_up:
+            process.terminate()
             raise GpuplanError(
                 f"{spec.run} did not begin in the background:\n{said.read_text(errors='replace')[-2000:]}",
                 remedy=f"gpuplan resume {spec.run} drives it from here",

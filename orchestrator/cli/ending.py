@@ -56,6 +56,7 @@ def down(
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from orchestrator.cli.prepare import require_free
     from orchestrator.ledger import tables
     from orchestrator.lifecycle import ENDED
     from orchestrator.report import documents, pages
@@ -63,6 +64,8 @@ def down(
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
+    if volumes:
+        require_free(home, ledger, spec)
     living = [str(m["name"]) for m in ledger.all(tables.machines, run=spec.run) if m["state"] not in ENDED]
     try:
         left = _end(home, ledger, spec, volumes=volumes)
@@ -91,9 +94,9 @@ def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[st
     from orchestrator.ledger import tables
     from orchestrator.runner import end_run, stopping_on_signals
 
-    ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
     give_up = time.monotonic() + WAIT_S
     while time.monotonic() < give_up:
+        ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
         with home.lock(spec.run) as mine:
             if mine:
                 with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):

@@ -68,17 +68,22 @@ def pull(
     manifests = sorted(home.run_folder(spec.run).glob("manifest-*.json"))
     if not manifests:
         raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
-    if spec.dry_run and not spec.rehearsal:
+    if spec.dry_run and not spec.keep_cloud:
         raise UsageError(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )
     rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
     store = session.store_for(spec.stores[0], rehearsal.facts if rehearsal else {})
     files = []
-    for file in (file for manifest in manifests for file in loads(manifest.read_text())):
-        files.append(file | {"how": fetch_from_store(store, file, to)})
-        if not json:
-            typer.echo(f"{file['name']}  {files[-1]['how']}")
+    try:
+        for file in (file for manifest in manifests for file in loads(manifest.read_text())):
+            files.append(file | {"how": fetch_from_store(store, file, to)})
+            if not json:
+                typer.echo(f"{file['name']}  {files[-1]['how']}")
+    except FileNotFoundError as error:
+        raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
+    finally:
+        session.close_rehearsal(spec, rehearsal)
     if json:
         print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -14,7 +15,7 @@ from orchestrator.engine.spec import RunSpec
 from orchestrator.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import RunState
+from orchestrator.lifecycle import Outcome, RunState
 from orchestrator.model import Plan
 from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
 from orchestrator.plan.preview import Market, Preview, preview
@@ -37,12 +38,12 @@ class Ready:
 def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool, check: bool) -> Ready:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     phases = resolve(spec.plan, spec.asked)
-    _require_free(home, ledger, spec)
+    require_free(home, ledger, spec)
     done, as_of = _done(ledger, spec)
     open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
-    if not open_steps and done and not check:
+    if not open_steps and done and not check and _finished(home, ledger, spec, phases):
         return Ready(spec, preview(spec.plan, phases, Market(done=done)), up_to_date=as_of)
     require_secrets(spec, {name for step in open_steps for name in step.secrets})
     _require_stores(spec, phases)
@@ -64,12 +65,45 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     return Ready(chosen, preview(spec.plan, phases, market), str(volume["name"]) if volume else "")
 
 
-def _require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
+def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun, ...]) -> bool:
+    """Whether the last run of each phase came to a good end, with its artifacts in every store that is asked for.
+
+    Steps that are done are not all: a deliverable may have failed, or the upload been cut short.
+    """
+    newest_first = [str(r["id"]) for r in reversed(ledger.all(tables.runs))]
+    runs = [run for run in newest_first if _same(home, run, spec)]
+    for phase in phases:
+        name = phase.phase.name
+        row = next((p for run in runs for p in ledger.all(tables.phases, run=run, name=name)), None)
+        if row is None or row["outcome"] != Outcome.SUCCEEDED:
+            return False
+        manifest = home.run_folder(str(row["run"])) / f"manifest-{name}.json"
+        wanted = {f["name"] for f in json.loads(manifest.read_text())} if manifest.exists() else set()
+        if phase.phase.artifacts and not wanted:
+            return False
+        for store in spec.stores:
+            rows = ledger.all(tables.artifacts, run=row["run"], store=store, state="VERIFIED")
+            if wanted - {r["name"] for r in rows}:
+                return False
+    return True
+
+
+def _same(home: Home, run: str, spec: RunSpec) -> bool:
+    """Whether that run was of the same plan, at the same place."""
+    if not (home.run_folder(run) / "run.json").exists():
+        return False
+    other = RunSpec.load(home.run_folder(run))
+    return (other.plan.name, other.plan.folder, other.cloud, other.ssh_host) == (
+        spec.plan.name, spec.plan.folder, spec.cloud, spec.ssh_host,
+    )  # fmt: skip
+
+
+def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
     """UsageError while another run of this plan has not ended: both would write to the same volume."""
     wanted = _labels(spec)
     for row in ledger.all(tables.runs):
         name = str(row["id"])
-        if row["state"] == RunState.DONE or not (home.run_folder(name) / "run.json").exists():
+        if name == spec.run or row["state"] == RunState.DONE or not (home.run_folder(name) / "run.json").exists():
             continue
         other = RunSpec.load(home.run_folder(name))
         if (other.cloud, other.ssh_host) != (spec.cloud, spec.ssh_host) or not wanted & _labels(other):

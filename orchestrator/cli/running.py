@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, o
 from orchestrator.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.cli.prepare import Ready
     from orchestrator.engine.spec import RunSpec
     from orchestrator.home import Home
     from orchestrator.ledger import Ledger
@@ -190,6 +192,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
                 print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": ready.up_to_date})
             raise typer.Exit
         pages.preview(ready.preview, ready.spec, ready.volume, err=json)
+        _require_rest(ledger, ready)
         if ready.preview.over_budget:
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
         if not way.yes and not sys.stdin.isatty():
@@ -200,11 +203,23 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             typer.echo("nothing was rented", err=True)
-        if rehearsal and not spec.rehearsal:
-            rehearsal.stop()
+        session.close_rehearsal(spec, rehearsal)
         shutil.rmtree(folder, ignore_errors=True)
         raise
     drive(home, ledger, ready.spec, way)
+
+
+def _require_rest(ledger: Ledger, ready: Ready) -> None:
+    """OverBudget when what the earlier runs of this one's name have spent leaves too little for it."""
+    from orchestrator.engine import accounting
+
+    spent = accounting.accrued_with_earlier(ledger, ready.spec.run)
+    cap, wanted = ready.preview.budget_usd, ready.preview.estimated_usd or Decimal(0)
+    if spent and cap is not None and spent + wanted > cap:
+        raise OverBudget(
+            f"the runs before it have spent ${spent:.2f}, this one is estimated at ${wanted:.2f}, the budget is ${cap}",
+            remedy="a new run with a higher --budget begins anew; what is done stays on the volume",
+        )
 
 
 def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:

@@ -69,11 +69,11 @@ def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
     return cost.accrued(charges, datetime.now(UTC))
 
 
-def accrued_with_earlier(ledger: Ledger, run: str) -> Decimal:
+def accrued_with_earlier(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
     """USD of the run and of those that it goes on with (RUN, RUN.2, ...): one budget for all of them."""
     base = run.partition(".")[0]
     chain = [str(r["id"]) for r in ledger.all(tables.runs) if str(r["id"]).partition(".")[0] == base]
-    return sum((accrued(ledger, one) for one in chain), Decimal(0))
+    return sum((accrued(ledger, one, phase) for one in chain), Decimal(0))
 
 
 def moment(seconds: float) -> datetime:

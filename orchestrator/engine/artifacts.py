@@ -11,19 +11,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.engine.context import Context, now
-from orchestrator.errors import ConnectionLost, MachineLost, StepFailed
+from orchestrator.errors import ConnectionLost, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.ledger import tables
-from orchestrator.ports import ArtifactStore, Part, Upload
+from orchestrator.ports import ArtifactStore, Part, StoredObject, Upload
 from orchestrator.transport.agent import Agent
 
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
-STALLS = 5  # rounds without a single new part before an upload is given up
+STALLS = 5  # tries without a single new byte before a download is given up
 
 
 def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every artifact once: name below the workspace, bytes, sha256."""
     found = agent.files(workspace, list(patterns), sha256=True)
     files = {f.path: {"name": f.path, "bytes": f.bytes, "sha256": f.sha256 or ""} for f in found}
+    for name in files:
+        if not name.isprintable():  # half a surrogate pair too: a name that is no UTF-8
+            raise StepFailed(
+                f"the artifact {name!r} has a name that a store cannot take", remedy="rename it in its step"
+            )
     return [files[name] for name in sorted(files)]
 
 
@@ -32,7 +37,8 @@ class Uploads:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._tokens = context.folder / "uploads"  # tokens are capabilities: 0600, never in the database
+        # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
+        self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
 
     def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
@@ -40,7 +46,12 @@ class Uploads:
         name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
         self._note(store, file, "UPLOADING")
         there = store.head(name)
-        if there and there.bytes == size and there.sha256 == sha256:
+        if (
+            there
+            and there.bytes == size
+            and there.sha256 == sha256
+            and self._proven(store, there, agent, workspace, name)
+        ):
             self._note(store, file, "VERIFIED")
             return "already there"
         try:
@@ -48,6 +59,12 @@ class Uploads:
         except FileNotFoundError:  # the store has forgotten the upload that an earlier try began
             self._token_file(store, name).unlink(missing_ok=True)
             return self._upload(store, agent, workspace, file)
+
+    def _proven(self, store: ArtifactStore, there: StoredObject, agent: Agent, workspace: str, name: str) -> bool:
+        """Whether the object's content is known to be the file's: not every store checks it before it names it."""
+        if not store.reports_md5:
+            return True
+        return bool(there.md5) and agent.checksums(f"{workspace}/{name}", 1 << 30, md5=True).md5 == there.md5
 
     def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
         name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
@@ -66,18 +83,15 @@ class Uploads:
         return "sent"
 
     def _send_parts(self, store: ArtifactStore, agent: Agent, path: str, upload: Upload, parts: list[Part]) -> None:
-        missing, stalls = store.missing(upload, parts), 0
+        missing = store.missing(upload, parts)
         while missing:
             self._context.control.check()
             batch = store.sign(upload, missing[:BATCH])
-            agent.put(path, batch, ordered=store.ordered)
+            sent = agent.put(path, batch, ordered=store.ordered)
             left = store.missing(upload, parts)
-            stalls = stalls + 1 if len(left) == len(missing) else 0
-            if stalls >= STALLS:
-                self._give_up(store, upload)
-                raise StepFailed(
-                    f"{store.url}/{upload.key}: no part arrived in {STALLS} rounds; {len(left)} are missing"
-                )
+            if len(left) == len(missing):  # what arrived is kept: whoever asks waits, and goes on from here
+                said = next((part.error for part in sent if part.error), "the store says nothing")
+                raise ProviderUnavailable(f"{store.url}: {upload.key}: no part arrived: {said}")
             missing = left
 
     def _begin(self, store: ArtifactStore, name: str, size: int, sha256: str) -> Upload:
@@ -120,8 +134,10 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
         return
     final.parent.mkdir(parents=True, exist_ok=True)
     path = posixpath.join(workspace, str(name))
-    for attempt in range(STALLS):
+    attempt = 0
+    while attempt < STALLS:
         context.control.check()
+        before = partial.stat().st_size if partial.exists() else 0
         try:
             with partial.open("ab") as out:
                 if out.tell() > file["bytes"]:
@@ -131,14 +147,16 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
                     context.control.check()
                 os.fsync(out.fileno())
         except ConnectionLost as error:
-            if attempt == STALLS - 1:
+            attempt = 0 if partial.exists() and partial.stat().st_size > before else attempt + 1
+            if attempt == STALLS:
                 raise MachineLost(f"{name} could not be fetched: {error.message}") from error
-            context.clock.sleep(1.0)
+            context.clock.sleep(2.0**attempt)
             continue
         if _sha256(partial) == file["sha256"]:
             partial.replace(final)
             return
         partial.unlink()  # not what the manifest says: from the beginning
+        attempt += 1
     raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.engine import hub_check
 from orchestrator.engine.context import Context
+from orchestrator.engine.jobs import StepLog
 from orchestrator.errors import GpuplanError, Interrupted, StepFailed
 from orchestrator.ledger import tables
 from orchestrator.lifecycle import StepState
@@ -110,10 +111,11 @@ class Deliverables:
         return line.strip()[:160]
 
     def _log(self, step: str) -> str:
-        folder = self._context.folder / "logs" / self._phase.name
-        name = step.removeprefix(f"{self._phase.name}/").replace("/", ".")
-        logs = sorted(folder.glob(f"{name}.log")) + sorted(folder.glob(f"{name}.[0-9]*.log"))
-        return "\n".join(p.read_text(encoding="utf-8", errors="replace") for p in logs)
+        """What the step's last attempt printed, on each of its nodes; what failed attempts said proves nothing."""
+        phase = self._phase.name
+        run = step if "/" in step else f"{phase}/{step}"
+        nodes = [StepLog(self._context, phase, run, node) for node in range(self._phase.machine.nodes)]
+        return "\n".join(log.since_restart() for log in nodes if log.path.exists())
 
     def _metric(self, wanted: Deliverable) -> str:
         row = self._rows(wanted.step or "")

@@ -109,6 +109,13 @@ class Context:
         """Step id -> the key of its done-record."""
         return done_keys(self.spec.plan, self.payload.files)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, in the cloud's time, unless the run is asked to stop: then raise why."""
+        until = time.monotonic() + self.clock.scaled(seconds)
+        while (left := until - time.monotonic()) > 0:
+            self.control.check()
+            time.sleep(min(left, 0.2))
+
     def event(self, text: str) -> None:
         """Note something worth reading later."""
         self.ledger.event(self.run, text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
-from orchestrator.errors import GpuplanError
 from orchestrator.ledger import tables
 from orchestrator.lifecycle import ENDED, MachineState, Outcome
 from orchestrator.ports import Capability
@@ -31,7 +30,8 @@ class Ending:
         left = []
         spec = self._context.spec
         throwaway = spec.dry_run and not spec.keep_cloud
-        saved = any(p.phase.artifacts for p in self._context.phases)  # and verified, or the run had not succeeded
+        # What is to be saved is verified in every store, or the run had not succeeded; without a store nothing is.
+        saved = bool(self._context.stores) and any(p.phase.artifacts for p in self._context.phases)
         done = outcome == Outcome.SUCCEEDED and ((spec.whole_plan and saved) or throwaway)
         needs = {p.phase.volume for p in self._context.phases if p.phase.volume}
         for need in needs:
@@ -55,8 +55,8 @@ class Ending:
             rows = [r for r in context.ledger.all(tables.machines, run=context.run) if r["provider_id"]]
             try:
                 billed = context.provider.billed([str(r["provider_id"]) for r in rows])
-            except GpuplanError as error:
-                context.event(f"{context.provider.name}'s billing could not be read: {error.message}")
+            except Exception as error:  # noqa: BLE001  whatever the bill looks like, the run has ended
+                context.event(f"{context.provider.name}'s billing could not be read: {error}")
                 return ""
             if len(billed) == len(rows):
                 context.ledger.change(tables.runs, {"id": context.run}, settled=1)

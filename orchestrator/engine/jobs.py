@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from orchestrator.ledger import tables
 from orchestrator.lifecycle import StepState
 from orchestrator.transport.replies import JobEnd, Sample
 
+LONGEST_LOG = 64 << 20  # bytes of a step's log at home
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
 
@@ -60,10 +62,13 @@ class StepLog:
         return self.path.read_bytes()[self._began()[1] :].decode("utf-8", "replace")
 
     def add(self, text: str, offset: int) -> None:
-        """Append new output."""
+        """Append new output, up to LONGEST_LOG; the machine keeps the end of what is longer."""
         with self._lock:
             with self.path.open("a", encoding="utf-8") as log:
-                log.write(text)
+                if log.tell() < LONGEST_LOG:
+                    log.write(text)
+                    if log.tell() >= LONGEST_LOG:
+                        log.write("\n[gpuplan: this log is full: what follows is not kept here]\n")
             self._offset_file.write_text(str(offset))
         self._context.log(self._step, text)
 
@@ -145,8 +150,12 @@ def _plain(end: JobEnd) -> dict[str, Any]:
         "lost": end.lost,
         "seconds": end.seconds,
         "peaks": {name: value for name, value in asdict(end.peaks).items() if value is not None},
-        "metrics": {name: value for name, value in end.metrics.items() if isinstance(value, int | float)},
+        "metrics": {name: value for name, value in end.metrics.items() if _finite(value)},
     }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def last_lines(path: Path, count: int = 15) -> str:

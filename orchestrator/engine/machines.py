@@ -18,6 +18,7 @@ from orchestrator.errors import (
     GpuplanError,
     HostKeyChanged,
     MachineLost,
+    NoMachine,
     ProviderUnavailable,
     Refused,
     StepFailed,
@@ -28,6 +29,7 @@ from orchestrator.ports import Address, MachineSpec, MachineStatus, Offer
 from orchestrator.transport.replies import DeadmanExpired
 
 T = TypeVar("T")
+LONGEST_PAUSE_S = 60.0  # whatever a provider asks for: the machine costs meanwhile
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time
 FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
 DESTROY_S = 600.0  # how long a machine may take to be gone, in the cloud's time
@@ -93,7 +95,7 @@ class Machines:
             except ProviderUnavailable as error:
                 if now() > give_up or self._context.control.stopping:
                     raise Refused(error.message) from error
-                self._context.clock.sleep(error.retry_after or POLL_S)
+                self._context.pause(min(error.retry_after or POLL_S, 300.0))
 
     def _created(self, name: str, provider_id: str) -> dict[str, Any]:
         self._ledger.move(
@@ -228,6 +230,8 @@ class Machines:
     ) -> MachineSpec:
         """What to ask the provider for, from what was written down."""
         row = self._ledger.one(tables.machines, name=name)
+        if volume and not volume["provider_id"]:
+            raise NoMachine(f"the volume {volume['name']} was asked for, and {row['provider']} does not list it yet")
         offer = Offer(
             provider=row["provider"], type_id=row["type_id"], gpu=row["gpu"], gpus=row["gpus"], memory_gb=0,
             price_hour=Decimal(row["price_hour"]), place=row["place"], spot=bool(row["spot"]),
@@ -298,7 +302,7 @@ class Machines:
             except GpuplanError as error:
                 why = error.message
                 if isinstance(error, ProviderUnavailable) and error.retry_after:
-                    pause = error.retry_after
+                    pause = min(error.retry_after, LONGEST_PAUSE_S)
             self._context.clock.sleep(pause)
             pause = min(2 * pause, 15.0)
         self._context.event(f"{name}: not proven gone: {why}")

@@ -1,4 +1,7 @@
-"""Done-records: beside the data on the volume, keyed by all that the result depends on; checked, not believed."""
+"""Done-records: beside the data on the volume, keyed by all that the result depends on; checked, not believed.
+
+A step has one record, and none from the moment when it begins to run again: what it leaves then is not known.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,19 @@ def _hash(sha256: str | None) -> dict[str, str]:
 
 def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> dict[str, Any] | None:
     """The volume's record of this very step, if every file that it names still has the size it had; else None."""
-    text = agent.read(_path(context.keys[run.id]))
+    text = agent.read(_path(run))
     if text is None:
         return None
     try:
         record: dict[str, Any] = json.loads(text)
-        recorded = {f["path"]: f["bytes"] for f in record["files"]}
-    except (ValueError, KeyError, TypeError):
+        recorded = {str(f["path"]): int(f["bytes"]) for f in record["files"]}
+        record["metrics"] = {str(name): float(value) for name, value in record.get("metrics", {}).items()}
+        record["log"] = str(record.get("log", ""))
+        same = record["key"] == context.keys[run.id]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # a half-written or foreign file proves nothing: the step runs
+    if not same:
+        return None
     present = {f["path"]: f["bytes"] for f in created(agent, workspace, run)}
     return record if all(present.get(path) == size for path, size in recorded.items()) else None
 
@@ -63,11 +71,17 @@ def write(
     files = created(agent, workspace, run)
     key = context.keys[run.id]
     record = {"step": run.id, "key": key, "run": context.run, "at": now(), "files": files} | extra
-    agent.write(_path(key), json.dumps(record, indent=1))
+    agent.write(_path(run), json.dumps(record, indent=1))
     if volume:
         context.ledger.put(tables.records, volume=volume, step=run.id, key=key, at=now())
     return files
 
 
-def _path(key: str) -> str:
-    return f"{FOLDER}/{key}.json"
+def forget(context: Context, agent: Agent, run: StepRun) -> None:
+    """The step is about to run: nothing of what it made before counts any more."""
+    agent.remove(_path(run))
+    context.ledger.remove(tables.records, step=run.id, key=context.keys[run.id])
+
+
+def _path(run: StepRun) -> str:
+    return f"{FOLDER}/{run.id.replace('/', '.')}.json"

@@ -164,6 +164,8 @@ class Steps:
         """Run the command on every machine that it is meant for; the first bad end decides."""
         targets = self._targets(phase, run)
         self._running(phase, run, targets)
+        self._ledger.remove(tables.metrics, run=self._context.run, step=run.id)  # a failed attempt's prove nothing
+        self._machines.reaching(targets[0], lambda: records.forget(self._context, self._agent(targets[0]), run))
         with ThreadPoolExecutor(max_workers=len(targets)) as pool:
             ends = list(
                 pool.map(lambda t: self._on_machine(phase, run, command, f"{job}.{t[0]}", t), enumerate(targets))

@@ -47,6 +47,10 @@ class Volumes:
             return ""
         there = {v.name for v in self._patiently(self._provider.volumes)}
         row = self.row(need)
+        if row and row["state"] == MachineState.DESTROYING:  # somebody wanted it deleted: nothing is put on it now
+            if not (end := self.destroy(str(row["name"])))["gone"]:
+                raise NoMachine(f"the volume {row['name']} is being deleted, and is not gone: {end['why']}")
+            row = None
         if row and row["accepted_at"] and row["name"] not in there and now() - row["accepted_at"] > SETTLED_S:
             self._ledger.move(tables.volumes, {"name": row["name"]}, MachineState.LOST, gone_at=now())
             self._context.event(f"{row['name']}: {self._provider.name} has it no more: a new one is made")
@@ -126,15 +130,20 @@ class Volumes:
         give_up = now() + self._context.clock.real(90)
         while now() < give_up:
             try:
-                for view in self._provider.volumes():
-                    if view.name == name:
-                        self._ledger.move(
-                            tables.volumes, {"name": name}, MachineState.CREATED, provider_id=view.id, accepted_at=now()
-                        )
-                        return True
+                if self._identified(name):
+                    self._ledger.move(tables.volumes, {"name": name}, MachineState.CREATED, accepted_at=now())
+                    return True
             except ProviderUnavailable:
                 pass
             self._context.clock.sleep(POLL_S)
+        return False
+
+    def _identified(self, name: str) -> bool:
+        """Whether the provider lists the volume; its id is noted then, whatever state it is in."""
+        for view in self._provider.volumes():
+            if view.name == name:
+                self._ledger.change(tables.volumes, {"name": name}, provider_id=view.id)
+                return True
         return False
 
     def destroy(self, name: str) -> dict[str, Any]:
@@ -146,8 +155,9 @@ class Volumes:
         give_up, why = now() + self._context.clock.real(DESTROY_S), ""
         while now() < give_up:
             try:
-                if row["provider_id"]:
-                    self._provider.destroy_volume(str(row["provider_id"]))
+                if row["provider_id"] or self._identified(name):
+                    known = self._ledger.one(tables.volumes, name=name)
+                    self._provider.destroy_volume(str(known["provider_id"]))
                 if all(v.name != name for v in self._provider.volumes()):
                     self._ledger.move(tables.volumes, {"name": name}, MachineState.DESTROYED, gone_at=now())
                     self._context.event(f"{name}: gone")

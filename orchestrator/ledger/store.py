@@ -107,20 +107,28 @@ class Ledger:
     def move(self, table: sa.Table, key: Mapping[str, Any], state: State, **values: Any) -> bool:
         """Move one row to a state if the table of transitions lets it; False: it may not (or is not there)."""
         with self.transaction() as connection:
-            old = connection.execute(sa.select(table.c.state).where(*_where(table, key))).scalar()
-            if not old or not may_move(_STATES[table.name](old), state):
-                return False
-            connection.execute(sa.update(table).where(*_where(table, key)).values(state=str(state), **values))
-            return True
+            return self._moved(connection, table, key, state, values)
+
+    def _moved(
+        self, connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], state: State, values: dict[str, Any]
+    ) -> bool:
+        old = connection.execute(sa.select(table.c.state).where(*_where(table, key))).scalar()
+        if not old or not may_move(_STATES[table.name](old), state):
+            return False
+        connection.execute(sa.update(table).where(*_where(table, key)).values(state=str(state), **values))
+        return True
 
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
         ended = at or time.time()
         values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
-        if not self.move(tables.machines, {"name": machine}, state, **values):
-            self.move(tables.machines, {"name": machine}, MachineState.DESTROYING)
-            self.move(tables.machines, {"name": machine}, state, **values)
-        self.change(tables.charges, {"machine": machine, "until": None}, until=ended)
+        key, open_charge = {"name": machine}, {"machine": machine, "until": None}
+        with self.transaction() as connection:
+            if not self._moved(connection, tables.machines, key, state, values):
+                self._moved(connection, tables.machines, key, MachineState.DESTROYING, {})
+                self._moved(connection, tables.machines, key, state, values)
+            charges = tables.charges
+            connection.execute(sa.update(charges).where(*_where(charges, open_charge)).values(until=ended))
 
     def one(self, table: sa.Table, **key: Any) -> Row:
         """Return the row of that key; GpuplanError if there is none."""

@@ -219,7 +219,7 @@ def _client(access: StoreAccess) -> Any:
 
 
 def _stored_object(blob: Any, key: str) -> StoredObject:
-    return StoredObject(key, blob.size, blob.crc32c, (blob.metadata or {}).get(SHA256))
+    return StoredObject(key, blob.size, blob.crc32c, (blob.metadata or {}).get(SHA256), blob.md5_hash)
 
 
 def _words(error: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import commands
-from orchestrator.errors import ConnectionLost, StepFailed
+from orchestrator.errors import ConnectionLost, GpuplanError, StepFailed
 from orchestrator.ports import SignedPart, Transport
 from orchestrator.secret import Secret
 from orchestrator.transport import bundle
@@ -37,8 +37,19 @@ class Agent:
     AgentFailed: it was reached and says no; `code` tells why.
     """
 
-    def __init__(self, transport: Transport, *, workspace: str, source: Path | None = None) -> None:
-        """`workspace` is where the provider mounts the volume; an emulated host knows better. `source`: remote/."""
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        workspace: str,
+        source: Path | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`workspace` is where the provider mounts the volume; an emulated host knows better. `source`: remote/.
+
+        `check` raises when what takes long is to be given up: it is asked while a machine hashes, sends or installs.
+        """
+        self._check = check
         self.transport = transport
         self.workspace = workspace
         self._bundle = bundle.load(source)
@@ -126,7 +137,8 @@ class Agent:
 
     def stop(self, job: str, grace_s: float = 10.0) -> JobEnd:
         """End a job: SIGTERM, after `grace_s` SIGKILL, to all of it. One that has ended is left alone."""
-        last = self._stream("stop", {"job": job, "grace_s": grace_s}, silence_s=grace_s + STOP_EXTRA_S)
+        facts, patience_s = {"job": job, "grace_s": grace_s}, grace_s + STOP_EXTRA_S
+        last = self._stream("stop", facts, silence_s=patience_s, stop=lambda: False)  # nothing is more urgent
         return JobEnd.read(self._complete(last)["end"])
 
     def jobs(self) -> list[JobInfo]:
@@ -243,9 +255,12 @@ class Agent:
         on_line: Callable[[dict[str, Any]], None] = lambda _: None,
         *,
         silence_s: float = SILENCE_S,
-        stop: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] | None = None,
     ) -> dict[str, Any] | None:
-        """Ask for what takes time; `on_line` gets every line before the last. None: `stop` turned true first."""
+        """Ask for what takes time; `on_line` gets every line before the last.
+
+        None: `stop` turned true first. Without a `stop` of its own it raises what `check` raises.
+        """
         request = self._request(op, facts)
         last: dict[str, Any] | None = None
         noise = b""
@@ -260,17 +275,30 @@ class Agent:
             if "ok" in reply:
                 last = reply
             elif reply:
-                on_line(reply)
+                try:
+                    on_line(reply)
+                except OSError as error:  # ours, not the connection's: a full disk at home, say
+                    raise GpuplanError(f"what the machine says cannot be kept: {error}") from error
 
-        code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=stop)
+        halt = stop or self._halted
+        code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=halt)
         if code == commands.NO_AGENT:
             self.install()
-            code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=stop)
+            code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=halt)
         if last is not None:
             return _accept(op, last)
-        if stop():
+        if stop is None:
+            self._check()
+        elif stop():
             return None
         raise _broken(op, code, noise)
+
+    def _halted(self) -> bool:
+        try:
+            self._check()
+        except GpuplanError:
+            return True
+        return False
 
     @staticmethod
     def _complete(reply: dict[str, Any] | None) -> dict[str, Any]:

@@ -33,11 +33,14 @@ class Tool:
         """The environment of a command."""
         return os.environ | {"GPUPLAN_HOME": str(self.home), "GPUPLAN_REHEARSAL": str(self.cloud.file)} | more
 
-    def run(self, *args: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+    def run(
+        self, *args: str, timeout: float = 120, cwd: Path | None = None, program: str = "", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in its home or elsewhere. `program`: Python text in place of the tool's entry."""
+        words = [sys.executable, "-c", program] if program else GPUPLAN
         return subprocess.run(
-            [*GPUPLAN, *args], env=self.env(**env), capture_output=True, text=True, timeout=timeout, check=False,
-            stdin=subprocess.DEVNULL, cwd=self.home,
+            [*words, *args], env=self.env(**env), capture_output=True, text=True, timeout=timeout, check=False,
+            stdin=subprocess.DEVNULL, cwd=cwd or self.home,
         )  # fmt: skip
 
     def start(self, *args: str, killed_at: str = "", **env: str) -> subprocess.Popen[str]:
