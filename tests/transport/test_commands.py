@@ -47,3 +47,5 @@ def test_the_users_own_ssh():
     assert argv[argv.index("-i") + 1] == "/k"
     assert argv[argv.index("-p") + 1] == "2222"
     assert "-t" in argv
+    spaced = commands.ssh_argv(Address("h", 22, "root"), Path("/k"), Path("/a folder/known"))
+    assert 'UserKnownHostsFile="/a folder/known"' in spaced  # ssh splits it at spaces otherwise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ CASES: list[tuple[Config, list[str]]] = [
     (GLM_MOE | {"quantization_config": {"quant_method": "fp8"}}, ["quantization_config is", "in BF16"]),
     (GLM_MOE | {"swiglu_limit": 7.0}, ["the key 'swiglu_limit' is unknown for glm4_moe", "--ignore-key swiglu_limit"]),
     (GLM_MOE | {"n_group": 3}, ["keeps 1 of 3 groups of 4 experts"]),
+    (GLM_MOE | {"n_group": 4}, ["chooses 2 experts out of 1 groups of 1, which is not possible"]),
+    (GLM_MOE | {"n_group": 2, "num_experts_per_tok": 3}, ["chooses 3 experts out of 1 groups of 2"]),
     (GLM_MOE | {"num_attention_heads": 3}, ["3 heads, which 2 key-value heads cannot share"]),
     (GLM_MOE | {"num_hidden_layers": "3"}, ["num_hidden_layers is '3', not a whole number"]),
     (GLM_MOE | {"num_hidden_layers": True}, ["num_hidden_layers is True, not a whole number"]),
@@ -306,3 +309,33 @@ def test_no_such_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """A checkpoint that is not there is one sentence."""
     assert main([str(tmp_path / "none"), "q40", "x", "--output", str(tmp_path / "x.m")]) == 3
     assert f"{tmp_path / 'none'} is not a folder" in capsys.readouterr().err
+
+
+def test_a_layer_too_many_is_no_prediction_layer(tmp_path: Path):
+    """Layers behind the last are left out only if they predict next tokens: a config that forgets one is refused."""
+    folder = write_checkpoint(tmp_path / "m", GLM_MOE, glm_tensors(GLM_MOE))
+    config = json.loads((folder / "config.json").read_text())
+    config["num_hidden_layers"] -= 1
+    (folder / "config.json").write_text(json.dumps(config))
+    found = problems(folder)
+    assert found
+    assert all("is of a layer behind the" in text for text in found)
+
+
+def test_two_answers_to_which_weights_are_refused(tmp_path: Path):
+    """model.safetensors beside an index: transformers takes the one, an index means the others; nobody guesses."""
+    folder = write_checkpoint(tmp_path / "m", GLM_MOE, glm_tensors(GLM_MOE), shards=2)
+    (folder / "model.safetensors").write_bytes(shard_bytes(glm_tensors(GLM_MOE, seed=2)))
+    assert problems(folder) == (
+        f"model.safetensors and {INDEX} are both here, and say different things: remove the one that is old",
+    )
+
+
+def test_mistrals_window_is_said_also_where_config_is_silent(tmp_path: Path):
+    """Without the key transformers takes 4096: a longer context gets the note."""
+    config = _without(_golden("mistral"), "sliding_window") | {"max_position_embeddings": 8192}
+    folder = tmp_path / "m"
+    shutil.copytree(GOLDEN / "mistral", folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    notes = make_plan(folder, FloatType.Q40).notes
+    assert any("sliding_window 4096 is not in the format" in note for note in notes)

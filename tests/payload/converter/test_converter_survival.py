@@ -1,7 +1,9 @@
 """Kills, full disks, crashes and rivals: the output is whole or not there, and work done is not done again."""
 
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -120,8 +122,8 @@ def test_force_starts_over(large: Path, whole: bytes, tmp_path: Path):
     assert output.read_bytes() == whole
 
 
-def test_a_partial_of_another_job_is_not_gone_on_with(large: Path, tmp_path: Path):
-    """Another type, or a changed shard, begins anew."""
+def test_a_partial_of_another_type_is_not_gone_on_with(large: Path, tmp_path: Path):
+    """Another type begins anew."""
     output = tmp_path / "x.m"
     while not _kill_after(large, output, 60):
         output.unlink()
@@ -129,6 +131,71 @@ def test_a_partial_of_another_job_is_not_gone_on_with(large: Path, tmp_path: Pat
     run = run_converter(large, "q80", output, "--json")
     assert json.loads(run.stdout.splitlines()[-1])["resumed_tensors"] == 0
     assert output.read_bytes() == fresh
+
+
+def _times_alike(folder: Path) -> None:
+    """As an archive leaves files: all of one time."""
+    for path in folder.iterdir():
+        os.utime(path, ns=(0, 0))
+
+
+def test_another_model_of_the_same_shapes_and_times_is_not_gone_on_with(large: Path, tmp_path: Path):
+    """Two checkpoints that differ in nothing but their weights: the second is converted from its beginning."""
+    output = tmp_path / "x.m"
+    first = shutil.copytree(large, tmp_path / "first")
+    other = write_checkpoint(
+        tmp_path / "other", CONFIG, {n: (v + 1).astype(v.dtype) for n, v in _large().items()}, shards=4
+    )
+    for folder in (first, other):
+        _times_alike(folder)
+    while not _kill_after(first, output, 60):
+        output.unlink()
+    fresh = convert(other, "q40", tmp_path / "fresh.m")
+    assert convert(other, "q40", output) == fresh
+
+
+def test_a_partial_that_was_damaged_is_mended(large: Path, whole: bytes, tmp_path: Path):
+    """The journal says that tensors are done and the file holds zeros: they are converted again, and that is said."""
+    output = tmp_path / "x.m"
+    while not _kill_after(large, output, 60):
+        output.unlink()
+    partial = output.with_name("x.m.partial")
+    partial.write_bytes(bytes(partial.stat().st_size))
+    run = run_converter(large, "q40", output)
+    assert "are not what the source says: they are converted again" in run.stdout
+    assert output.read_bytes() == whole
+
+
+def test_a_source_that_changes_meanwhile_gives_no_model(large: Path, tmp_path: Path):
+    """Shards overwritten while they are read: exit code 3 names one, no file, and nothing to go on with."""
+    source, output = shutil.copytree(large, tmp_path / "source"), tmp_path / "x.m"
+    process = subprocess.Popen(
+        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not _done(output):
+        time.sleep(0.0005)
+    shard = max(source.glob("*.safetensors"))
+    with shard.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(b"\0\0")
+    _, said = process.communicate()
+    assert (process.returncode, f"{shard.name} changed while it was converted" in said) == (3, True), said
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_source_that_shrinks_meanwhile_is_an_error_with_its_name(large: Path, tmp_path: Path):
+    """Shards cut short while they are read: one sentence and exit code 3, not a signal."""
+    source, output = shutil.copytree(large, tmp_path / "source"), tmp_path / "x.m"
+    process = subprocess.Popen(
+        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not _done(output):
+        time.sleep(0.0005)
+    for shard in source.glob("*.safetensors"):
+        os.truncate(shard, 1000)
+    _, said = process.communicate()
+    assert (process.returncode, "shorter than it was" in said) == (3, True), said
+    assert not output.exists()
 
 
 def test_a_full_disk_is_said_and_survived(large: Path, whole: bytes, tmp_path: Path):
