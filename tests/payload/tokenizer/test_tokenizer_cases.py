@@ -120,7 +120,8 @@ def _front_bos(folder: Path) -> Path:
     write(folder / "tokenizer.json", document)
     values = read(folder / "config.json")
     write(folder / "config.json", {**values, "eos_token_id": [value + 1 for value in values["eos_token_id"]]})
-    write(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>"})
+    tokens = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "add_bos_token": True}
+    write(folder / "tokenizer_config.json", tokens)
     return folder
 
 

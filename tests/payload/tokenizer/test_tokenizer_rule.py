@@ -81,7 +81,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         minloglevel=2,
     )
     write(folder / "config.json", {"model_type": "llama", "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 640})
-    write(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+    write(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True})
     return folder
 
 

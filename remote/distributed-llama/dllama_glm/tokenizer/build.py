@@ -6,8 +6,9 @@ from typing import Any
 
 from dllama_glm.formats.tokenizer_file import Extension, TokenizerError, TokenizerFile
 from dllama_glm.tokenizer import pipeline
+from dllama_glm.tokenizer.added import outside_texts, with_outside_tokens
 from dllama_glm.tokenizer.folder import Folder
-from dllama_glm.tokenizer.sentencepiece_model import read_pieces, to_document
+from dllama_glm.tokenizer.sentencepiece_model import as_llama, read_pieces, to_document
 from dllama_glm.tokenizer.vocabulary import Vocabulary, pipeline_of, placeholder, read_vocabulary
 
 _GLM_PREFIX = ("[gMASK]", "<sop>")
@@ -39,28 +40,62 @@ def convert(folder: Folder, *, extended: bool = False) -> tuple[TokenizerFile, l
     """
     if not extended and not folder.is_glm and folder.has_model and folder.tokenizer_class == "LlamaTokenizer":
         return _standard_sentencepiece(folder)
-    parts = _read(folder)
+    if extended or folder.is_glm:
+        return _extended(_read(folder, complete=True))
+    parts = _read(folder, complete=False)
     boundary, bos_id = parts.vocabulary.boundary, parts.bos_id
     splits = boundary <= bos_id if bos_id is not None else boundary < len(parts.vocabulary.strings)
-    if extended or folder.is_glm:
-        return _extended(parts)
     if not splits:
-        content, notes = _extended(parts)
+        content, notes = _extended(_read(folder, complete=True))
         return content, [_MISPLACED, *notes]
     return _standard(parts)
 
 
-def _read(folder: Folder) -> _Parts:
+def _read(folder: Folder, *, complete: bool) -> _Parts:
+    """`complete`: with the tokens that stand in other files than the vocabulary."""
     source = folder.path / ("tokenizer.model" if folder.document is None else "tokenizer.json")
     try:
-        document = to_document(source, add_bos=folder.add_bos) if folder.document is None else folder.document
+        document = to_document(source, add_bos=folder.asks_for_bos) if folder.document is None else folder.document
         vocabulary = read_vocabulary(document)
         _agree(vocabulary, document)
+        if complete:
+            document = _complete(folder, document, vocabulary)
+            vocabulary = read_vocabulary(document)
+            _agree(vocabulary, document)
     except TokenizerError as error:
-        raise TokenizerError(f"{source}: {error}") from None
+        prefix = "" if str(error).startswith(str(folder.path)) else f"{source}: "
+        raise TokenizerError(f"{prefix}{error}") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TokenizerError(f"{source}: is not laid out as expected: {error!r}") from None
     return _Parts(folder, document, vocabulary, _eos_ids(folder, vocabulary), _bos_id(folder, vocabulary))
+
+
+def _complete(folder: Folder, document: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the document with the tokens of the other files."""
+    known = {text for text in vocabulary.strings if text is not None}
+    if folder.document is None and (outside := outside_texts(folder, known)):
+        if (folder.tokenizer_class or "").removesuffix("Fast") != "LlamaTokenizer":
+            raise TokenizerError(
+                f"{folder.path}: has added tokens ({_some(outside)}) beside tokenizer.model, which are matched as its "
+                "tokenizer_class has it; only LlamaTokenizer's way is known: save a tokenizer.json with transformers"
+            )
+        document = as_llama(document, legacy=bool(folder.tokenizer_config.get("legacy", False)))
+    return with_outside_tokens(folder, document)
+
+
+def _left_out(folder: Folder, known: set[str]) -> list[str]:
+    """A note on tokens that the standard format leaves out, as upstream does."""
+    try:
+        outside = outside_texts(folder, known)
+    except TokenizerError as error:
+        return [f"added tokens could not be looked at: {error}"]
+    if not outside:
+        return []
+    return [f"added tokens outside the vocabulary are left out, as upstream does ({_some(outside)}): use --extended"]
+
+
+def _some(texts: list[str]) -> str:
+    return ", ".join(map(repr, texts[:3])) + (", ..." if len(texts) > 3 else "")
 
 
 def _standard(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
@@ -73,7 +108,8 @@ def _standard(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
         add_bos=parts.folder.add_bos and parts.bos_id is not None,
         chat_template=parts.folder.chat_template(file_first=False),
     )
-    return content, [_INEXACT]
+    known = {text for text in parts.vocabulary.strings if text is not None}
+    return content, [_INEXACT, *_left_out(parts.folder, known)]
 
 
 def _extended(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
@@ -84,7 +120,7 @@ def _extended(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
         where = parts.folder.path / "config.json"
         raise TokenizerError(f"{where}: vocab_size is {rows}, far beyond the tokenizer's {n_tokens} tokens")
     tokens += [placeholder(token_id) for token_id in range(n_tokens, rows)]
-    add_bos = parts.bos_id is not None and parts.folder.adds_bos_unasked
+    add_bos = parts.bos_id is not None and parts.folder.asks_for_bos
     options = pipeline_of(parts.document, parts.vocabulary.form, parts.folder.special_tokens)
     content = TokenizerFile(
         tokens=tuple(tokens),
@@ -124,7 +160,7 @@ def _standard_sentencepiece(folder: Folder) -> tuple[TokenizerFile, list[str]]:
         add_bos=folder.add_bos,
         chat_template=folder.chat_template(file_first=False),
     )
-    return content, [_INEXACT]
+    return content, [_INEXACT, *_left_out(folder, set(pieces.names))]
 
 
 def _agree(vocabulary: Vocabulary, document: dict[str, Any]) -> None:

@@ -14,14 +14,15 @@ _NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_
 class Folder:
     """The tokenizer's side of a model folder.
 
-    Files that may be missing are empty objects; `document` is tokenizer.json, None where there is none; `has_model`
-    tells whether there is a sentencepiece tokenizer.model.
+    Files that may be missing are empty objects; `added_tokens` is added_tokens.json (ids by text); `document` is
+    tokenizer.json, None where there is none; `has_model` tells whether there is a sentencepiece tokenizer.model.
     """
 
     path: Path
     tokenizer_config: dict[str, Any]
     config: dict[str, Any]
     generation_config: dict[str, Any]
+    added_tokens: dict[str, Any]
     document: dict[str, Any] | None
     has_model: bool
 
@@ -59,12 +60,17 @@ class Folder:
     def special_tokens(self) -> dict[str, str]:
         """The tokens that tokenizer_config.json names by role (`bos_token`, `eos_token`, ...), for chat templates."""
         found = {}
-        for name in _NAMES:
-            value = self.tokenizer_config.get(name)
+        for name, value in self.role_tokens.items():
             content = value.get("content") if isinstance(value, dict) else value
             if isinstance(content, str):
                 found[name] = content
         return found
+
+    @property
+    def role_tokens(self) -> dict[str, Any]:
+        """The same as they are written: a text, or an object with flags."""
+        values = {name: self.tokenizer_config.get(name) for name in _NAMES}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def add_bos(self) -> bool:
@@ -72,9 +78,9 @@ class Folder:
         return bool(self.tokenizer_config.get("add_bos_token", True))
 
     @property
-    def adds_bos_unasked(self) -> bool:
-        """Whether Hugging Face takes it so: where nothing is said, only a tokenizer that names a bos begins with it."""
-        return bool(self.tokenizer_config.get("add_bos_token", "bos_token" in self.special_tokens))
+    def asks_for_bos(self) -> bool:
+        """Whether add_bos_token is set to true: for exact ids nothing else but a post-processor adds a bos."""
+        return self.tokenizer_config.get("add_bos_token") is True
 
     def chat_template(self, *, file_first: bool) -> str | None:
         """The chat template, None where there is none. `file_first`: chat_template.jinja wins, as in transformers."""
@@ -124,6 +130,7 @@ def read_folder(path: Path) -> Folder:
         tokenizer_config=_object(path / "tokenizer_config.json") or {},
         config=_object(path / "config.json") or {},
         generation_config=_object(path / "generation_config.json") or {},
+        added_tokens=_object(path / "added_tokens.json") or {},
         document=document,
         has_model=has_model,
     )

@@ -20,8 +20,12 @@ from dllama_glm.tokenizer.sentencepiece_proto import (
 
 @dataclass(frozen=True)
 class Pieces:
-    """The vocabulary of a sentencepiece model as upstream reads it: a space for "▁", one byte for each `<0xNN>`."""
+    """The vocabulary of a sentencepiece model as upstream reads it: a space for "▁", one byte for each `<0xNN>`.
 
+    `names` are the pieces as the model writes them.
+    """
+
+    names: tuple[str, ...]
     tokens: tuple[bytes, ...]
     scores: tuple[float, ...]
     bos_id: int
@@ -34,8 +38,10 @@ def read_pieces(path: Path) -> Pieces:
     if processor.bos_id() < 0 or processor.eos_id() < 0:
         raise TokenizerError("names no bos or no eos token, which the format needs")
     count = processor.get_piece_size()
+    names = tuple(processor.id_to_piece(token_id) for token_id in range(count))
     return Pieces(
-        tokens=tuple(_bytes(processor.id_to_piece(token_id)) for token_id in range(count)),
+        names=names,
+        tokens=tuple(map(_bytes, names)),
         scores=tuple(processor.get_score(token_id) for token_id in range(count)),
         bos_id=processor.bos_id(),
         eos_id=processor.eos_id(),
@@ -99,6 +105,24 @@ def to_document(path: Path, *, add_bos: bool) -> dict[str, Any]:
             "vocab": ids,
             "merges": _merges(proto, ids),
         },
+    }
+
+
+def as_llama(document: dict[str, Any], *, legacy: bool) -> dict[str, Any]:
+    """Return the document as transformers' LlamaTokenizer has it, which tells where spaces stand beside added tokens.
+
+    With `legacy` each part between added tokens begins with a "▁", otherwise the text as a whole only.
+    """
+    scheme = "always" if legacy else "first"
+    spaces = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    steps = [step for step in document["decoder"]["decoders"] if step["type"] != "Strip"]
+    return {
+        **document,
+        "normalizer": None,
+        "pre_tokenizer": spaces,
+        "decoder": {"type": "Sequence", "decoders": [*steps, strip]},
+        "model": {**document["model"], "byte_fallback": True},
     }
 
 
