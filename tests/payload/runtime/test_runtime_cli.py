@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,36 @@ def test_threads_above_the_cores_are_taken_as_the_cores(converted: Path):
     done = run_script("dllama", "inference", *files(converted, "base"), *words)
     assert done.stdout == " Paris.\n"
     assert "10000 is more than" in done.stderr
+
+
+def _with_more_tokens(converted: Path, path: Path) -> list[str]:
+    """The base model's files, its tokenizer with all padding in use and two tokens more than the model has rows."""
+    from dllama_glm.formats import tokenizer_file
+
+    content = tokenizer_file.read(converted / "base.t")
+    assert content.extension
+    first, last = content.extension.n_tokens, len(content.tokens) + 1
+    more = [tokenizer_file.TokenRecord(number, tokenizer_file.ADDED) for number in range(first, last + 1)]
+    records = (*content.extension.records, *more)
+    extension = replace(content.extension, n_tokens=last + 1, records=records)
+    tokens = (*content.tokens[:first], *(b"<more%d>" % number for number in range(first, last + 1)))
+    scores = (*content.scores, 0.0, 0.0)
+    tokenizer_file.write(path, replace(content, tokens=tokens, scores=scores, extension=extension))
+    return ["--model", str(converted / "base.m"), "--tokenizer", str(path)]
+
+
+def test_only_text_with_tokens_beyond_the_model_is_refused(converted: Path, tmp_path: Path):
+    """A tokenizer with more tokens than the model has rows runs, with a note; a prompt with such a token does not."""
+    words = _with_more_tokens(converted, tmp_path / "more.t")
+    hot = ["--temperature", "50", "--topp", "1", "--seed", "1", "--max-tokens", "50", "--json"]
+    done = run_script("dllama", "inference", *words, "--prompt", "The capital of France is")
+    assert done.stdout == " Paris.\n"
+    assert "tokens, the model only 1024 rows" in done.stderr
+    assert max(json.loads(run_script("dllama", "inference", *words, "--prompt", "A", *hot).stdout)["token_ids"]) < 1024
+    for mode in ("inference", "perplexity"):
+        refused = try_script("dllama", mode, *words, "--prompt", "The <more1025> end")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "the token '<more1025>' (id 1025)" in refused.stderr
 
 
 def test_sampling_with_a_seed_repeats(converted: Path):

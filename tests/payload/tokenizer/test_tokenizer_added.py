@@ -103,7 +103,7 @@ def _sentencepiece(folder: Path) -> Path:
 
 
 def test_a_stated_id_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    """Added tokens are numbered without gaps in transformers, whatever a file states: one that states a gap is refused."""
+    """Added tokens are numbered without gaps in transformers, whatever a file states: one with a gap is refused."""
     make(tmp_path, "qwen")
     write(tmp_path / "added_tokens.json", {"<tool>": _next_id(tmp_path) + 3})
     with pytest.raises(TokenizerError, match=r"states the id \d+ for the added token '<tool>'"):

@@ -143,11 +143,14 @@ def test_unwritable_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_more_tokens_than_rows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model with fewer rows than tokens converts, with a note: only text with those tokens cannot be run."""
+    """A model with fewer rows than tokens converts, in either form, with a note: text with those cannot be run."""
     folder = copy(BASE, tmp_path / "model")
     _config(vocab_size=1000)(folder)
     assert convert.main([str(folder), "t", "--output", str(tmp_path)]) == 0
     assert "1008 tokens, the model only 1000 rows" in capsys.readouterr().out
+    make(tmp_path / "standard", "qwen", vocab_size=600)
+    assert convert.main([str(tmp_path / "standard"), "t", "--output", str(tmp_path)]) == 0
+    assert "645 tokens, the model only 600 rows" in capsys.readouterr().out
 
 
 def test_holes_in_the_vocabulary_are_filled(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def _one_run(session: Session, ids: list[int], limits: Limits) -> Run:
     run = Run(prompt_tokens=len(ids))
     endless = replace(limits, max_tokens=min(limits.max_tokens, RUN_TOKENS), eos_ids=frozenset())
     deadline = monotonic() + RUN_SECONDS
-    for _ in _until(deadline, generate(session.model, Sampler(session.tokenizer.n_tokens), ids, endless, run)):
+    for _ in _until(deadline, generate(session.model, Sampler(session.n_tokens), ids, endless, run)):
         continue
     return run
 

@@ -38,7 +38,7 @@ class Conversation:
     def answer(self, text: str) -> tuple[str, Run]:
         """Answer one message of the user; what the cache holds of the conversation is not read again."""
         self._messages.append({"role": "user", "content": text})
-        ids: list[int] = self._session.tokenizer.chat_prompt(self._messages)
+        ids: list[int] = self._session.runnable(self._session.tokenizer.chat_prompt(self._messages))
         start = min(_common(ids, self._seen), len(ids) - 1)
         limits = limits_of(self._options, self._session, len(ids))
         show = not self._options.json

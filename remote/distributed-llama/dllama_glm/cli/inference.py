@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> None:
     if prompt is None:
         raise UsageError('Give a text to continue: --prompt "...".')
     with open_session(options) as session:
-        ids = session.raw_ids(prompt)
+        ids = session.runnable(session.tokenizer.prompt_ids(prompt))
         limits = limits_of(options, session, len(ids))
         text, generation = write_text(session, sampler_of(options, session), ids, limits, show=not options.json)
         result = document(session, prompt, text, generation)

@@ -12,7 +12,7 @@ from dllama_glm.runtime.generate import check_prompt, log_probabilities
 def run(options: argparse.Namespace) -> None:
     """Print perplexity, average log-probability and bits per token of --prompt."""
     with open_session(options) as session:
-        ids = session.raw_ids(options.prompt)
+        ids = session.runnable(session.tokenizer.prompt_ids(options.prompt))
         check_prompt(ids, 0, session.max_seq_len)
         if len(ids) < 2:
             raise UsageError("The text has one token only: nothing can be scored.")

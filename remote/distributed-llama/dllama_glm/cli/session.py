@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dllama_glm.cli.options import existing
 from dllama_glm.parallel.addresses import parse_endpoints
 from dllama_glm.runtime.architecture import Architecture
-from dllama_glm.runtime.errors import DllamaError
+from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import Forward
 from dllama_glm.runtime.machine import has_nvidia_gpu, host_id, note, processor, threads_from
 
@@ -20,19 +20,28 @@ if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that o
 
 @dataclass(frozen=True)
 class Session:
-    """A model that is ready on all its ranks, with its tokenizer; `max_seq_len` is what user and model allow."""
+    """A model that is ready on all its ranks, with its tokenizer.
+
+    `n_tokens` are the tokens that both have; `max_seq_len` is what user and model allow.
+    """
 
     model: Forward
     tokenizer: "Tokenizer"
+    n_tokens: int
     max_seq_len: int
     ranks: int
     measured_on: str
 
-    def raw_ids(self, text: str) -> list[int]:
-        """Encode a prompt that no chat template frames; the model's prefix comes in front unless it is there."""
-        ids = self.tokenizer.encode(text, add_special=True)
-        prefix = list(self.tokenizer.prefix_ids)
-        return ids if ids[: len(prefix)] == prefix else prefix + ids
+    def runnable(self, ids: list[int]) -> list[int]:
+        """Return the ids of a prompt; raise where one is a token that the model has no row for."""
+        beyond = next((token_id for token_id in ids if token_id >= self.n_tokens), None)
+        if beyond is None:
+            return ids
+        text = self.tokenizer.piece(beyond).decode("utf-8", "replace")
+        raise UsageError(
+            f"The prompt holds the token {text!r} (id {beyond}), and the model knows ids below {self.n_tokens} only: "
+            "leave it out."
+        )
 
 
 @contextmanager
@@ -94,16 +103,18 @@ def _session(
     threads: int,
 ) -> Session:
     limit = min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
-    return Session(model, tokenizer, limit, ranks, f"CPU ({processor()}), {threads} thread(s) a rank")
+    measured_on = f"CPU ({processor()}), {threads} thread(s) a rank"
+    return Session(model, tokenizer, min(tokenizer.n_tokens, architecture.vocab_size), limit, ranks, measured_on)
 
 
 def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
-    """Open the tokenizer; refuse one that has more tokens than the model."""
+    """Open the tokenizer; one with more tokens than the model has rows runs, and it is said which text cannot."""
     from dllama_glm.tokenizer.runtime import load
 
     tokenizer = load(path)
     if tokenizer.n_tokens > architecture.vocab_size:
-        raise DllamaError(
-            f"{path} has {tokenizer.n_tokens} tokens, the model {architecture.vocab_size}: they belong to two models."
+        note(
+            f"{path} has {tokenizer.n_tokens} tokens, the model only {architecture.vocab_size} rows: "
+            "text with the ids above cannot be run"
         )
     return tokenizer

@@ -13,7 +13,7 @@ from dllama_glm.runtime.sampler import Sampler
 
 def sampler_of(options: argparse.Namespace, session: Session) -> Sampler:
     """Make the sampler that the options ask for."""
-    return Sampler(session.tokenizer.n_tokens, options.temperature, options.topp, options.seed)
+    return Sampler(session.n_tokens, options.temperature, options.topp, options.seed)
 
 
 def limits_of(options: argparse.Namespace, session: Session, prompt_tokens: int) -> Limits:

@@ -83,6 +83,13 @@ def _complete(folder: Folder, document: dict[str, Any], vocabulary: Vocabulary) 
     return with_outside_tokens(folder, document)
 
 
+def _beyond(folder: Folder, n_tokens: int) -> list[str]:
+    """A note on tokens that the model has no row for."""
+    rows = folder.model_vocab_size or n_tokens
+    few = f"the tokenizer has {n_tokens} tokens, the model only {rows} rows: text with the ids above cannot be run"
+    return [few] if rows < n_tokens else []
+
+
 def _left_out(folder: Folder, known: set[str]) -> list[str]:
     """A note on tokens that the standard format leaves out, as upstream does."""
     try:
@@ -109,7 +116,7 @@ def _standard(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
         chat_template=parts.folder.chat_template(file_first=False),
     )
     known = {text for text in parts.vocabulary.strings if text is not None}
-    return content, [_INEXACT, *_left_out(parts.folder, known)]
+    return content, [_INEXACT, *_beyond(parts.folder, len(tokens)), *_left_out(parts.folder, known)]
 
 
 def _extended(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
@@ -140,8 +147,7 @@ def _extended(parts: _Parts) -> tuple[TokenizerFile, list[str]]:
     )
     if pipeline.assemble(content).to_str() != pipeline.reference(parts.document).to_str():
         raise TokenizerError(f"{parts.folder.path}: its tokenizer cannot be carried in a .t file without a change")
-    few = f"the tokenizer has {n_tokens} tokens, the model only {rows} rows: text with the ids above cannot be run"
-    return content, [few] if rows < n_tokens else []
+    return content, _beyond(parts.folder, n_tokens)
 
 
 def _standard_sentencepiece(folder: Folder) -> tuple[TokenizerFile, list[str]]:
@@ -160,7 +166,7 @@ def _standard_sentencepiece(folder: Folder) -> tuple[TokenizerFile, list[str]]:
         add_bos=folder.add_bos,
         chat_template=folder.chat_template(file_first=False),
     )
-    return content, [_INEXACT, *_left_out(folder, set(pieces.names))]
+    return content, [_INEXACT, *_beyond(folder, len(pieces.tokens)), *_left_out(folder, set(pieces.names))]
 
 
 def _agree(vocabulary: Vocabulary, document: dict[str, Any]) -> None:

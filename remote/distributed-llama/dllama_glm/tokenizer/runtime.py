@@ -82,8 +82,10 @@ class Tokenizer:
         return bos + self._rule.encode(text)
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids to feed for a raw prompt: the prefix that the model was trained with, then the text."""
-        return [*self.prefix_ids, *self.encode(text)]
+        """Return the ids to feed for a raw prompt: the text, behind the model's prefix unless that is written out."""
+        ids = self.encode(text)
+        written = tuple(ids[: len(self.prefix_ids)]) == self.prefix_ids
+        return ids if written else [*self.prefix_ids, *ids]
 
     def piece(self, token_id: int) -> bytes:
         """Return the bytes of a token, also of a special one. Raises TokenizerError for an unknown id."""
