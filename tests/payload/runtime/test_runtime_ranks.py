@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,66 @@ def test_a_port_probe_and_a_stranger_do_not_disturb_a_worker(converted: Path, st
     assert "GPUPLAN_TOKEN" in refused.stderr
     done = try_script("dllama", "inference", *words, GPUPLAN_TOKEN="right")
     assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+    assert worker.wait(BOUND) == 0
+
+
+def _strange_lines(role: str) -> list[bytes]:
+    """What somebody without the token may send: `role` is what a real other end would say it is."""
+    hello = b'{"hello":"dllama-glm/1","role":"%s","nonce":"%s"}\n'
+    named = role.encode()
+    return [
+        b"[" * 50_000 + b"\n",  # within the limit of a line, and far deeper than the parser goes
+        b"[" * 200_000 + b"\n",
+        b'{"hello":"' + b"x" * 300_000 + b'"}\n',
+        b"\xff\xfe\n",
+        b"7\n",
+        b"1" * 5000 + b"\n",
+        b'{"hello":"dllama-glm/1","role":"%s"}\n' % named,
+        hello % (b"\\ud800", b"ab"),
+        hello % (named, b"\\ud800"),
+        hello % (named, b"x" * 40_000),
+        hello % (named, b"ab") + '{"proof":"é"}\n'.encode(),
+        hello % (named, b"ab") + b'{"proof":"\\ud800"}\n',
+        hello % (named, b"ab") + b'{"proof":["a"]}\n',
+        hello % (named, b"ab") + b"[" * 60_000 + b"\n",
+    ]
+
+
+def _pester(port: int, role: str) -> None:
+    """Send each strange line over a connection of its own, and wait until the other end lets go of it."""
+    for line in _strange_lines(role):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger, suppress(ConnectionError):
+            stranger.sendall(line)
+            stranger.shutdown(socket.SHUT_WR)
+            while stranger.recv(65536):
+                pass
+
+
+def test_no_line_of_a_stranger_ends_a_waiting_worker(converted: Path, start: Start):
+    """Deep, long, broken and wrong lines cost a stranger the connection; the root that comes after is served."""
+    worker = start("dllama-worker", "--model", str(converted / "base.m"), "--port", "0", GPUPLAN_TOKEN="t")
+    port = listening(worker)
+    _pester(port, "root")
+    words = [*files(converted, "base"), "--workers", f"localhost:{port}", "--prompt", "The capital of France is"]
+    done = try_script("dllama", "inference", *words, GPUPLAN_TOKEN="t")
+    assert (done.returncode, done.stdout) == (0, " Paris.\n"), done.stderr
+    assert worker.wait(BOUND) == 0
+    assert "Traceback" not in worker.stderr.read()
+
+
+def test_no_line_of_a_stranger_ends_a_waiting_root(converted: Path, start: Start):
+    """The same for a root that waits for its workers."""
+    words = [*files(converted, "base"), "--port", "0", "--prompt", "The capital of France is"]
+    root = start("dllama", "inference", *words, GPUPLAN_TOKEN="t")
+    said = root.stderr.readline()
+    assert said.startswith("note: waiting for 1 worker(s) on port "), said
+    port = int(said.split()[-1])
+    _pester(port, "worker")
+    model = ["--model", str(converted / "base.m")]
+    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
+    assert root.wait(BOUND) == 0
+    assert root.stdout.read() == " Paris.\n"
+    assert "Traceback" not in root.stderr.read()
     assert worker.wait(BOUND) == 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_glm.parallel.addresses import Endpoint, listen
-from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, authenticate
+from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, admit, authenticate
 from dllama_glm.parallel.fingerprint import fingerprint
 from dllama_glm.parallel.group import require_torch
 from dllama_glm.parallel.meeting import nodes_of_plan
@@ -39,11 +39,9 @@ def listen_for_root(port: int, model: Path | None) -> tuple[Channel, Path, Part]
             ready, _, _ = select.select(listeners, [], [])
             connection, _ = ready[0].accept()
             try:
-                channel = Channel(connection)
-                authenticate(channel, "worker")
+                channel = admit(connection, "worker")
             except (HandshakeError, Refused, OSError) as error:
                 note(str(error))
-                connection.close()
                 continue
             return (channel, *_negotiate(channel, model))
     finally:

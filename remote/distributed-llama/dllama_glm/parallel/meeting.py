@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_glm.parallel.addresses import Endpoint, listen
-from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, authenticate
+from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, admit, authenticate
 from dllama_glm.parallel.fingerprint import fingerprint
 from dllama_glm.parallel.group import require_torch
 from dllama_glm.parallel.shard import check_rank_count
@@ -105,11 +105,9 @@ def _accept(port: int, count: int, patience: float) -> Iterator[Channel]:
                 raise DllamaError(f"Only {joined} of {count} workers joined within {patience:.0f} s.")
             connection, _ = ready[0].accept()
             try:
-                channel = Channel(connection)
-                authenticate(channel, "root")
+                channel = admit(connection, "root")
             except (HandshakeError, Refused, OSError) as error:  # a stranger or a probe: the workers may still come
                 note(str(error))
-                connection.close()
                 continue
             joined += 1
             yield channel
