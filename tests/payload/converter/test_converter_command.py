@@ -223,6 +223,25 @@ def test_a_progress_file_that_cannot_be_written_is_no_failure(place: str, tmp_pa
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+@pytest.mark.parametrize("closed", ["a pipe without a reader", "from the start"])
+def test_a_progress_that_nobody_reads_is_no_failure(closed: str, words: tuple[str, ...], tmp_path: Path):
+    """With stdout closed it converts all the same, to the same bytes, and ends with 0 and without a word."""
+    assert run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m").returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run(
+            command(GOLDEN / "llama", "q40", tmp_path / "y.m", *words),
+            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            preexec_fn=(lambda: os.close(1)) if closed == "from the start" else None,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "y.m").read_bytes() == (tmp_path / "x.m").read_bytes()
+
+
 def test_linked_shards_are_followed(tmp_path: Path):
     """A checkpoint whose shard is a link, as the hub's cache has them, converts like a file."""
     folder = write_checkpoint(tmp_path / "blobs", GLM, glm_tensors(GLM))

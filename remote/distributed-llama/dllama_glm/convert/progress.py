@@ -1,11 +1,14 @@
 """Telling how far the work is: a bar on a terminal, a line a minute elsewhere, JSON lines, a controller's file."""
 
+import contextlib
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from dllama_glm.convert.progress_file import ProgressFile
@@ -26,7 +29,10 @@ class State:
 
 
 class Progress:
-    """Writes notes and progress to `stream` in the form that suits it; call `update` as often as you like."""
+    """Writes notes and progress to `stream` in the form that suits it; call `update` as often as you like.
+
+    Where nobody reads the stream any more, nothing is written from then on: never a reason for the work to fail.
+    """
 
     def __init__(
         self,
@@ -38,7 +44,7 @@ class Progress:
     ) -> None:
         """`file`: where a controller looks; None: nowhere."""
         self._json = as_json
-        self._stream = stream or sys.stdout
+        self._stream = stream or sys.stdout or _nowhere()  # stdout is None where it was closed from the start
         self._clock = clock
         self._file = file
         self._bar = not as_json and self._stream.isatty()
@@ -64,7 +70,8 @@ class Progress:
             self.event("error", text, **facts)
             return
         self._clear()
-        print(text, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr)
 
     def event(self, name: str, text: str, **facts: Any) -> None:
         """Something that happens once: `start`, `done`, `error`."""
@@ -118,8 +125,21 @@ class Progress:
             self._drawn = False
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # the reader has gone, or the stream is closed
+            self._give_up()
+
+    def _give_up(self) -> None:
+        lost, self._stream = self._stream, _nowhere()
+        self._bar = False
+        with contextlib.suppress(OSError, ValueError):  # what the lost stream holds back must not fail at the exit
+            os.dup2(self._stream.fileno(), lost.fileno())
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _amount(state: State, speed: float, left: float | None) -> str:
