@@ -49,6 +49,20 @@ def test_a_folder_as_output_takes_the_name(tmp_path: Path):
     assert (tmp_path / "name.m").exists()
 
 
+def test_a_name_may_be_written_with_its_ending(tmp_path: Path):
+    """NAME `x.m` is x.m too; the ending alone is no name."""
+    words = command(GOLDEN / "llama", "f16", tmp_path)
+    at = words.index("name")
+    run = subprocess.run([*words[:at], "x.m", *words[at + 1 :]], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.splitlines()[-1] == "x.m created successfully"
+    assert (tmp_path / "x.m").exists()
+    refused = subprocess.run(
+        [*words[:at], ".m", *words[at + 1 :]], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 2
+    assert "'.m', which is no file name" in refused.stderr
+
+
 def test_a_warm_run_is_quick(tmp_path: Path):
     """Once the loops are compiled, a model of some MB takes less than three seconds, start-up included."""
     run_converter(MODELS / "zai-org" / "GLM-4.5-Air-Base", "q40", tmp_path / "x.m")

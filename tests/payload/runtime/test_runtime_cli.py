@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runtime_scripts import MODELS, PAYLOAD, REPOS, environment_of, run_script, try_script
+from runtime_scripts import MODELS, PAYLOAD, REPOS, command_of, environment_of, run_script, try_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 
@@ -111,6 +111,19 @@ def test_a_conversation_is_held_over_stdin(converted: Path):
     assert done.stdout == "The capital of Canada is Ottawa.\n"
 
 
+def test_a_line_that_cannot_be_read_does_not_end_a_conversation(converted: Path, tmp_path: Path):
+    """A line that is not UTF-8 gets a note; the one after it is answered as if it had not been there."""
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"What is \xff\xfe?\nWhat is the capital of Canada?\n")
+    with lines.open("rb") as file:
+        done = subprocess.run(
+            command_of("dllama", "chat", *files(converted, "intellect3")),
+            stdin=file, capture_output=True, text=True, timeout=120, env=environment_of({}), check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "The capital of Canada is Ottawa.\n"), done.stderr
+    assert "note: not read: the text is not UTF-8\n" in done.stderr
+
+
 def test_threads_above_the_cores_are_taken_as_the_cores(converted: Path):
     """--nthreads 10000 runs, with a note; the answer is the same."""
     words = ["--prompt", "The capital of France is", "--nthreads", "10000"]
@@ -119,11 +132,11 @@ def test_threads_above_the_cores_are_taken_as_the_cores(converted: Path):
     assert "10000 is more than" in done.stderr
 
 
-def _with_more_tokens(converted: Path, path: Path) -> list[str]:
-    """The base model's files, its tokenizer with all padding in use and two tokens more than the model has rows."""
+def _with_more_tokens(converted: Path, name: str, path: Path) -> list[str]:
+    """A model's files, its tokenizer with all padding in use and two tokens more than the model has rows."""
     from dllama_glm.formats import tokenizer_file
 
-    content = tokenizer_file.read(converted / "base.t")
+    content = tokenizer_file.read(converted / f"{name}.t")
     assert content.extension
     first, last = content.extension.n_tokens, len(content.tokens) + 1
     more = [tokenizer_file.TokenRecord(number, tokenizer_file.ADDED) for number in range(first, last + 1)]
@@ -132,12 +145,12 @@ def _with_more_tokens(converted: Path, path: Path) -> list[str]:
     tokens = (*content.tokens[:first], *(b"<more%d>" % number for number in range(first, last + 1)))
     scores = (*content.scores, 0.0, 0.0)
     tokenizer_file.write(path, replace(content, tokens=tokens, scores=scores, extension=extension))
-    return ["--model", str(converted / "base.m"), "--tokenizer", str(path)]
+    return ["--model", str(converted / f"{name}.m"), "--tokenizer", str(path)]
 
 
 def test_only_text_with_tokens_beyond_the_model_is_refused(converted: Path, tmp_path: Path):
     """A tokenizer with more tokens than the model has rows runs, with a note; a prompt with such a token does not."""
-    words = _with_more_tokens(converted, tmp_path / "more.t")
+    words = _with_more_tokens(converted, "base", tmp_path / "more.t")
     hot = ["--temperature", "50", "--topp", "1", "--seed", "1", "--max-tokens", "50", "--json"]
     done = run_script("dllama", "inference", *words, "--prompt", "The capital of France is")
     assert done.stdout == " Paris.\n"
@@ -147,6 +160,10 @@ def test_only_text_with_tokens_beyond_the_model_is_refused(converted: Path, tmp_
         refused = try_script("dllama", mode, *words, "--prompt", "The <more1025> end")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "the token '<more1025>' (id 1025)" in refused.stderr
+    chat = _with_more_tokens(converted, "intellect3", tmp_path / "chat.t")
+    done = try_script("dllama", "chat", *chat, text="What is <more1025>?\nWhat is the capital of Canada?\n")
+    assert (done.returncode, done.stdout) == (0, "The capital of Canada is Ottawa.\n")
+    assert "note: not read: The prompt holds the token '<more1025>'" in done.stderr
 
 
 def test_sampling_with_a_seed_repeats(converted: Path):
@@ -167,6 +184,10 @@ def test_sampling_with_a_seed_repeats(converted: Path):
         (["inference", "MODEL", "TOKENIZER"], "--prompt"),
         (["inference", "MODEL", "TOKENIZER", "--prompt", "a " * 30, "--max-seq-len", "9"], "--max-seq-len"),
         (["inference", "MODEL", "TOKENIZER", "--prompt", "x", "--workers", "nonsense"], "HOST:PORT"),
+        (["inference", "MODEL", "TOKENIZER", "--prompt", "x", "--workers", ","], "no address"),
+        (["inference", "MODEL", "TOKENIZER", "--prompt", "x", "--seed", "-1"], "whole number from 0 to 2**64-1"),
+        (["inference", "MODEL", "TOKENIZER", "--prompt", "a\udcff"], "the text is not UTF-8"),
+        (["verify", "--sample", "abc", "m", "folder"], "abc is not a share"),
         (["chat", "MODEL", "TOKENIZER", "--prompt", "x"], "chat template"),
         (["chat", "MODEL", "TOKENIZER", "--json"], "--prompt"),
         (["worker", "--port", "1", "--root-hostname", "a:1"], "not allowed with"),

@@ -192,6 +192,22 @@ def test_addresses_are_read_in_both_spellings():
     assert parse_endpoints(["tcp://a:1,tcp://b:2"]) == parse_endpoints(["a:1", "b:2"]) == expected
 
 
+@pytest.mark.parametrize("seed", [0, (1 << 64) - 1])
+def test_every_seed_of_64_bits_can_be_used(seed: int):
+    """The smallest and the largest seed make a sampler."""
+    options = parse(["inference", "--model", "m", "--tokenizer", "t", "--seed", str(seed)])
+    assert options.seed == seed
+    Sampler(3, 1.0, seed=options.seed).choose(np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("words", [[","], [""], ["", ",,"]])
+def test_workers_without_an_address_are_refused(words: list[str]):
+    """An empty list of workers is a mistake, not a run on one rank."""
+    with pytest.raises(UsageError, match="no address"):
+        parse_endpoints(words)
+    assert parse_endpoints([]) == []
+
+
 @pytest.mark.parametrize("text", ["localhost", "host:", ":80", "host:0", "host:70000", "host:x"])
 def test_what_is_no_address_is_refused(text: str):
     """An address without host or port is a usage error that shows the right form."""
@@ -245,6 +261,10 @@ def test_both_spellings_of_the_limit():
         ["--temperature", "-0.1"],
         ["--temperature", "nan"],
         ["--topp", "0"],
+        ["--seed", "-1"],
+        ["--seed", "1.5"],
+        ["--seed", str(1 << 64)],
+        ["--seed", "1" * 5000],
         ["--port", "70000"],
         ["--buffer-float-type", "q8"],
         ["--max-token", "3"],

@@ -51,10 +51,12 @@ def test_file_is_written_beside_the_script(place: str, tmp_path: Path) -> None:
 
 
 def test_output_can_be_a_folder_or_a_file(tmp_path: Path) -> None:
-    """--output takes a file, or a folder in which NAME.t is written; the content is the same."""
+    """--output takes a file, or a folder in which NAME.t (or NAME, ending so) is written; the content is the same."""
     assert convert.main([str(BASE), "n", "--output", str(tmp_path)]) == 0
     assert convert.main([str(BASE), "n", "--output", str(tmp_path / "other.t")]) == 0
     assert (tmp_path / "n.t").read_bytes() == (tmp_path / "other.t").read_bytes()
+    assert convert.main([str(BASE), "named.t", "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "named.t").read_bytes() == (tmp_path / "other.t").read_bytes()
 
 
 def _without(name: str) -> Any:

@@ -1,12 +1,15 @@
 """`dllama chat`: answer messages in the model's own chat format."""
 
 import argparse
+import io
 import sys
 
-from dllama_glm.cli.session import Session, open_session
+from dllama_glm.cli.session import Session, Unrunnable, open_session
 from dllama_glm.cli.text import document, limits_of, print_json, sampler_of, write_text
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import Run
+from dllama_glm.runtime.machine import note
 
 Message = dict[str, str]
 
@@ -37,26 +40,39 @@ class Conversation:
 
     def answer(self, text: str) -> tuple[str, Run]:
         """Answer one message of the user; what the cache holds of the conversation is not read again."""
-        self._messages.append({"role": "user", "content": text})
-        ids: list[int] = self._session.runnable(self._session.tokenizer.chat_prompt(self._messages))
+        messages = [*self._messages, {"role": "user", "content": text}]
+        ids: list[int] = self._session.runnable(self._session.tokenizer.chat_prompt(messages))
         start = min(_common(ids, self._seen), len(ids) - 1)
         limits = limits_of(self._options, self._session, len(ids))
         show = not self._options.json
         reply, run = write_text(self._session, self._sampler, ids, limits, show=show, start=start)
-        self._messages.append({"role": "assistant", "content": reply})
+        self._messages = [*messages, {"role": "assistant", "content": reply}]
         self._seen = ids + run.ids[: run.passes]
         return reply, run
 
 
 def _converse(conversation: Conversation) -> None:
+    """Answer line after line; one that no tokens can be made of is refused, and the conversation goes on."""
+    from dllama_glm.tokenizer.runtime import check_text
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     prompt = "> " if sys.stdin.isatty() else ""
     while True:
         print(prompt, end="", flush=True)
         line = sys.stdin.readline()
         if not line:
             return
+        try:
+            check_text(line)
+        except TokenizerError as error:
+            note(f"not read: {error}")
+            continue
         if line.strip():
-            conversation.answer(line.strip())
+            try:
+                conversation.answer(line.strip())
+            except Unrunnable as error:
+                note(f"not read: {error}")
 
 
 def _common(first: list[int], second: list[int]) -> int:

@@ -7,6 +7,7 @@ from dllama_glm.runtime.errors import UsageError
 
 MODES = ("inference", "chat", "perplexity", "worker", "verify")
 DEFAULT_MAX_TOKENS = 128
+_MOST_DIGITS = 100  # Python refuses to read numbers of thousands of digits
 BENCHMARK_PROMPT = "What is artificial intelligence?"
 
 
@@ -83,7 +84,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=_not_negative, default=0.0, help="0 (the default) always takes the best token"
     )
     parser.add_argument("--topp", type=_probability, default=0.9, help="share of probability to draw from")
-    parser.add_argument("--seed", type=int, help="makes random choices repeatable")
+    parser.add_argument("--seed", type=_seed, help="makes random choices repeatable: a whole number from 0 to 2**64-1")
 
 
 def _add_worker(parser: argparse.ArgumentParser) -> None:
@@ -98,12 +99,16 @@ def _positive(text: str) -> int:
     return _whole(text, 1, 1 << 31, "a whole number above 0")
 
 
+def _seed(text: str) -> int:
+    return _whole(text, 0, (1 << 64) - 1, "a whole number from 0 to 2**64-1")
+
+
 def _port(text: str) -> int:
     return _whole(text, 0, 65535, "a port from 0 (any) to 65535")
 
 
 def _whole(text: str, lowest: int, highest: int, what: str) -> int:
-    if not text.isdecimal() or not lowest <= int(text) <= highest:
+    if not (text.isdecimal() and len(text) <= _MOST_DIGITS) or not lowest <= int(text) <= highest:
         raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
     return int(text)
 

@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="convert-hf.py", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint: config.json and *.safetensors")
     parser.add_argument("type", choices=[kind.name.lower() for kind in FloatType], help="how weights are stored")
-    parser.add_argument("name", metavar="NAME", help="the output is NAME.m, beside this script")
+    parser.add_argument("name", metavar="NAME", help="the output is NAME.m, beside this script; NAME may end in .m")
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help="write there instead: a file, or a folder for NAME.m"
     )
@@ -48,7 +48,7 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
-        if not _is_name(args.name):
+        if not _is_name(args.name.removesuffix(".m")):
             parser.error(f"NAME is {args.name!r}, which is no file name")
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -72,7 +72,7 @@ def _is_name(name: str) -> bool:
 
 
 def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
-    file = f"{args.name}.m"
+    file = f"{args.name.removesuffix('.m')}.m"
     if args.output is None:
         return default_folder / file
     output: Path = args.output

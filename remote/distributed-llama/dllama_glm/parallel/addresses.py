@@ -35,8 +35,12 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def parse_endpoints(words: Iterable[str]) -> list[Endpoint]:
-    """Read addresses that are separated by commas or given as several words, or both."""
-    return [parse_endpoint(part) for word in words for part in word.split(",") if part]
+    """Read addresses that are separated by commas or given as several words, or both; none only from no words."""
+    given = list(words)
+    found = [parse_endpoint(part) for word in given for part in word.split(",") if part]
+    if given and not found:
+        raise UsageError("--workers names no address: write HOST:PORT, or leave it out (is $GPUPLAN_WORKERS empty?).")
+    return found
 
 
 def is_loopback(address: str) -> bool:

@@ -50,6 +50,7 @@ def _description(content: TokenizerFile) -> list[str]:
 
 
 def _output(name: str, path: Path) -> Path:
+    name = name.removesuffix(".t")
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         raise TokenizerError(f"NAME is {name!r}; it names the file NAME.t and may hold no '/': use --output for a path")
     return path / f"{name}.t" if path.is_dir() else path
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="convert-tokenizer-hf.py", description="Convert a Hugging Face tokenizer to Distributed Llama's .t format."
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder, with its tokenizer files")
-    parser.add_argument("name", metavar="NAME", help="the file is written as NAME.t beside this script")
+    parser.add_argument("name", metavar="NAME", help="the file is NAME.t, beside this script; NAME may end in .t")
     parser.add_argument(
         "--extended", action="store_true", help="carry pre-tokeniser and merges: exact ids, read by this dllama only"
     )

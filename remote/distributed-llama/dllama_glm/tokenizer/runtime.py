@@ -11,6 +11,19 @@ from dllama_glm.tokenizer import pipeline
 from dllama_glm.tokenizer.boundary import BoundaryEncoder
 
 
+def check_text(text: str) -> None:
+    """Raise TokenizerError where a text is not valid Unicode.
+
+    Bytes that were no UTF-8 where the text came from are U+DC80 to U+DCFF in it, as Python decodes a command line.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if "\udc80" <= text[error.start] <= "\udcff":
+            raise TokenizerError("the text is not UTF-8") from None
+        raise TokenizerError("the text is not valid Unicode (it holds half of a surrogate pair)") from None
+
+
 class DecodeStream:
     """Turns ids into text one by one; bytes of an unfinished character are held back until it is complete."""
 
@@ -71,10 +84,7 @@ class Tokenizer:
 
         `add_special` adds what the tokenizer itself puts around a text (a bos, say). Raises TokenizerError.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise TokenizerError("the text is not valid Unicode (it holds half of a surrogate pair)") from None
+        check_text(text)
         if self._exact is not None:
             ids: list[int] = self._exact.encode(text, add_special_tokens=add_special).ids
             return ids
