@@ -83,6 +83,15 @@ def test_benchmark_prints_and_publishes_its_figures(converted: Path, tmp_path: P
     assert answer_to(REPOS["base"], "What is artificial intelligence?", "raw") in done.stdout
 
 
+def test_metrics_that_cannot_be_written_are_no_failure(converted: Path, tmp_path: Path):
+    """A benchmark whose metrics file lies in no folder prints its figures, and says on stderr what is missing."""
+    place = tmp_path / "nowhere" / "metrics"
+    words = ["--benchmark", "--json", *files(converted, "base"), "--prompt", "Test"]
+    done = run_script("dllama", "inference", *words, GPUPLAN_METRICS=str(place))
+    assert json.loads(done.stdout)["benchmark_runs"]
+    assert done.stderr == f"note: metrics could not be written to {place}: No such file or directory\n"
+
+
 def test_benchmark_as_json_holds_the_median(converted: Path):
     """--benchmark --json prints one document whose figures are the medians of several runs."""
     done = run_script("dllama", "inference", "--benchmark", "--json", *files(converted, "base"), "--prompt", "Test")

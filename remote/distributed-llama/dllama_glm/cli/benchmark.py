@@ -11,7 +11,7 @@ from typing import Any
 
 from dllama_glm.cli.session import Session
 from dllama_glm.runtime.generate import Limits, Run, generate
-from dllama_glm.runtime.machine import peak_memory_mib
+from dllama_glm.runtime.machine import note, peak_memory_mib
 from dllama_glm.runtime.sampler import Sampler
 
 RUNS = 3
@@ -63,13 +63,19 @@ def measure(session: Session, ids: list[int], limits: Limits) -> Figures:
 
 
 def publish(figures: Figures) -> None:
-    """Append the figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line."""
+    """Append the figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line.
+
+    A file that cannot be written is no reason to fail, but is said.
+    """
     path = os.environ.get("GPUPLAN_METRICS")
     if not path:
         return
     names = ("tokens_per_second", "prompt_tokens_per_second", "memory_mib")
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps({"name": name, "value": figures.as_dict()[name]}) + "\n" for name in names)
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"name": name, "value": figures.as_dict()[name]}) + "\n" for name in names)
+    except OSError as error:
+        note(f"metrics could not be written to {path}: {error.strerror or error}")
 
 
 def _one_run(session: Session, ids: list[int], limits: Limits) -> Run:
