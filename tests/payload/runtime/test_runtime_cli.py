@@ -50,6 +50,14 @@ def test_json_is_one_document_that_names_the_end_token(converted: Path):
     assert document["memory_mib"] > 0
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_stdout_is_utf8_whatever_the_locale_says(encoding: str, converted: Path):
+    """A prompt in Japanese comes back whole in the document though the terminal's encoding has no such characters."""
+    words = [*files(converted, "base"), "--prompt", "日本語 ¿é?", "--max-tokens", "3", "--json"]
+    done = run_script("dllama", "inference", *words, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert json.loads(done.stdout)["prompt"] == "日本語 ¿é?"
+
+
 def test_max_tokens_cuts_the_text(converted: Path):
     """--max-tokens 3 makes three tokens and says that the length ended the text."""
     done = run_script(

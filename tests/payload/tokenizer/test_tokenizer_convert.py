@@ -2,6 +2,7 @@
 
 import copy as copying
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,20 @@ def test_output_can_be_a_folder_or_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "n.t").read_bytes() == (tmp_path / "other.t").read_bytes()
     assert convert.main([str(BASE), "named.t", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "named.t").read_bytes() == (tmp_path / "other.t").read_bytes()
+
+
+def test_end_tokens_are_printed_whatever_the_locale_says(tmp_path: Path) -> None:
+    """An end token of characters that the terminal's encoding lacks is printed in UTF-8."""
+    folder = copy(BASE, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text.replace("<|user|>", "<｜user▁ends｜>"), encoding="utf-8")
+    script = str(PAYLOAD / "converter" / "convert-tokenizer-hf.py")
+    done = subprocess.run(
+        [sys.executable, script, str(folder), "t", "--output", str(tmp_path)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "'<｜user▁ends｜>'" in done.stdout.decode()
 
 
 def _without(name: str) -> Any:

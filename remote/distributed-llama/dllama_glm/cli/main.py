@@ -10,6 +10,7 @@ from dllama_glm.cli.options import parse
 from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.quantise.cache import loops_cache
 from dllama_glm.runtime.errors import DllamaError
+from dllama_glm.runtime.machine import print_in_utf8
 
 INTERRUPTED = 130
 UNUSABLE = 1
@@ -17,6 +18,7 @@ UNUSABLE = 1
 
 def main(words: list[str]) -> NoReturn:
     """Run a command line (without the program's name) and end the process with its exit code."""
+    print_in_utf8()
     code = run(words)
     if "torch" in sys.modules:  # gloo's threads abort a process that takes itself down after a peer has gone
         sys.stdout.flush()

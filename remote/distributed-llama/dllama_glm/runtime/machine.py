@@ -1,5 +1,6 @@
 """What this machine is: cores, processor, memory used."""
 
+import io
 import os
 import platform
 import resource
@@ -44,6 +45,12 @@ def has_nvidia_gpu() -> bool:
 def note(text: str) -> None:
     """Tell the user something that is no error; stdout stays free for the result."""
     print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def print_in_utf8() -> None:
+    """Make stdout UTF-8, whatever the locale says; what cannot be encoded becomes "?"."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
 def threads_from(asked: int | None, ranks_on_host: int = 1) -> int:

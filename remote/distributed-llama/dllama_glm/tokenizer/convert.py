@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
+from dllama_glm.runtime.machine import print_in_utf8
 from dllama_glm.tokenizer.build import convert
 from dllama_glm.tokenizer.folder import read_folder
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str], default_folder: Path | None = None) -> int:
     Returns 0, or 1 with one clear message on stderr; argparse ends the process with 2 on bad usage.
     """
     options = _parser().parse_args(argv)
+    print_in_utf8()
     try:
         output = _output(options.name, options.output or default_folder or _CONVERTER)
         content, notes = convert(read_folder(options.folder), extended=options.extended)
