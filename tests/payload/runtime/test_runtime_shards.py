@@ -1,16 +1,20 @@
 """Any number of ranks computes what one computes: every split that is allowed, in one process."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dllama_glm.formats.model_file import FloatType
 from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.parallel.shard import largest_rank_count, shard
 from dllama_glm.runtime import weights
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.model import Model
+from dllama_glm.runtime.ops import Operations
+from dllama_glm.runtime.ops_cpu import CpuOperations
 from dllama_glm.runtime.ops_numpy import NumpyOperations
 from dllama_glm.runtime.source import FileTensors, read_architecture
 from runtime_files import write_case
@@ -49,7 +53,9 @@ class ThreadGroup:
         return None if self.rank else np.concatenate(parts, axis=1)
 
 
-def on_ranks(path: Path, architecture: Architecture, ranks: int) -> list[np.ndarray | None]:
+def on_ranks(
+    path: Path, architecture: Architecture, ranks: int, operations: Callable[[], Operations] = NumpyOperations
+) -> list[np.ndarray | None]:
     """Run a prompt and one more token on every rank; return what each rank's last pass returns."""
     meeting = Meeting(ranks)
     found: list[np.ndarray | None] = [np.empty(0)] * ranks
@@ -57,7 +63,7 @@ def on_ranks(path: Path, architecture: Architecture, ranks: int) -> list[np.ndar
     def run(rank: int) -> None:
         part = shard(architecture, rank, ranks)
         kept = weights.load(FileTensors(path), architecture, part)
-        model = Model(architecture, part, kept, NumpyOperations(), ThreadGroup(meeting, rank))
+        model = Model(architecture, part, kept, operations(), ThreadGroup(meeting, rank))
         model.forward(IDS[:-1], 0)
         found[rank] = model.forward(IDS[-1:], len(IDS) - 1)
 
@@ -82,3 +88,19 @@ def test_every_split_gives_the_logits_of_one_rank(name: str, tmp_path: Path):
         assert first is not None
         assert np.abs(first - expected).max() < 1e-4
         assert others == [None] * (ranks - 1)
+
+
+@pytest.mark.parametrize("float_type", [FloatType.Q40, FloatType.Q80], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["glm4_moe-grouped", "qwen3_moe", "glm4"])
+def test_uneven_ranks_of_stored_blocks_give_what_the_reference_gives(name: str, float_type: FloatType, tmp_path: Path):
+    """With more ranks than an expert has blocks some keep none of it: reference and CPU give one rank's logits."""
+    path, _ = write_case(name, tmp_path, float_type)
+    architecture = read_architecture(path)
+    expected = load_model(path, architecture, SingleGroup(), threads=1).forward(IDS, 0)
+    ranks = largest_rank_count(architecture)
+    widths = [len(shard(architecture, rank, ranks).expert) for rank in range(ranks)]
+    assert name == "glm4" or min(widths) == 0 < max(widths)
+    for operations in (NumpyOperations, lambda: CpuOperations(1)):
+        first = on_ranks(path, architecture, ranks, operations)[0]
+        assert first is not None
+        assert np.abs(first - expected).max() < 1e-4

@@ -47,6 +47,8 @@ class Matrix:
 
     def to_float(self) -> npt.NDArray[np.float32]:
         """Expand to float32 [rows, columns], in plain numpy: a copy, meant for references and single rows."""
+        if not self.rows or not self.columns:  # what a rank keeps where there are fewer blocks than ranks
+            return np.zeros((self.rows, self.columns), np.float32)
         starts = np.arange(self.rows)[:, None] * self.stride + self.offset
         data = self.raw[starts + np.arange(self.row_bytes)[None, :]]
         if self.kind == F32:
