@@ -138,7 +138,8 @@ def _pester(port: int, role: str) -> None:
     for line in _strange_lines(role):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger, suppress(ConnectionError):
             stranger.sendall(line)
-            stranger.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the other end has hung up already
+                stranger.shutdown(socket.SHUT_WR)
             while stranger.recv(65536):
                 pass
 
