@@ -108,6 +108,14 @@ def test_sentencepiece_extended_ids_are_its_own(folder: Path, text: str) -> None
     assert ours.encode(text)[0] == model.bos_id()
 
 
+def test_only_spaces_are_taken_from_the_ends(folder: Path) -> None:
+    """A next-line control character at an end of the text stays, as in sentencepiece; spaces go where it drops them."""
+    ours = converted(folder, folder / "ends.t", "--extended")
+    model = spm.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    for text in ["\x85", "0\x85", "\x85 0", "  a  b  ", " \x85 ", "   "]:
+        assert ours.encode(text, add_special=False) == model.encode(text)
+
+
 def test_sentencepiece_standard_file_reads_plain_text(folder: Path) -> None:
     """Without the extension plain sentences still have sentencepiece's ids and come back whole."""
     ours = converted(folder, folder / "standard.t")

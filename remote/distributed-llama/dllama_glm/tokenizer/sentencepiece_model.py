@@ -148,7 +148,8 @@ def _normalizer(proto: Proto) -> dict[str, Any] | None:
     if proto.charsmap:
         steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(proto.charsmap).decode()})
     if proto.remove_extra_whitespaces:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        # Not the step "Strip", which takes away other white space too
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     if proto.add_dummy_prefix:
         steps.append({"type": "Prepend", "prepend": "▁"})
