@@ -13,7 +13,7 @@ from dllama_glm.tokenizer.vocabulary import Vocabulary, pipeline_of, placeholder
 
 _GLM_PREFIX = ("[gMASK]", "<sop>")
 
-_INEXACT = "standard format: without the pre-tokeniser, ids can differ from Hugging Face's; --extended makes them equal"
+_INEXACT = "standard format: without the pre-tokeniser, ids can differ from Hugging Face's; --extended carries it"
 _MISPLACED = (
     "upstream tells regular from special tokens by the bos id, which does not separate them here; "
     "the file carries our extension, which upstream's dllama refuses"
