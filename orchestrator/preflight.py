@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from orchestrator.errors import AccountRefused, NoMachine, ProviderUnavailable
 from orchestrator.plan import PhaseRun, candidates, choose_place
@@ -13,11 +14,12 @@ from orchestrator.ports import Capability, Offer, Provider
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Where the run will be. `offers`: for each phase the machine that is tried first."""
+    """Where the run will be; for each phase the machine that is tried first, and what the dearest one costs."""
 
     provider: Provider
     place: str | None
     offers: dict[str, Offer]
+    dearest: dict[str, Decimal]  # USD an hour of one machine
 
 
 def choose(
@@ -49,14 +51,15 @@ def _choose(phases: Sequence[PhaseRun], provider: Provider, spot: bool, place: s
     on_sale = {n: provider.offers(gpus=n.count if n.gpu else 0, spot=spot) for n in set(needs)}
     if place is None and any(p.phase.volume for p in phases) and Capability.VOLUMES in provider.capabilities:
         place = choose_place([(n, on_sale[n]) for n in needs], spot=spot)
-    offers = {}
+    offers, dearest = {}, {}
     for phase in phases:
         need = phase.phase.machine
         found = candidates(need, on_sale[need], place=place, spot=spot)
         if not found:
             raise NoMachine(f"{phase.phase.name} needs {described(need)}: not sold{f' in {place}' if place else ''}")
         offers[phase.phase.name] = found[0]
-    return Choice(provider, place, offers)
+        dearest[phase.phase.name] = max(offer.price_hour for offer in found)
+    return Choice(provider, place, offers, dearest)
 
 
 def _remedy(*, spot: bool) -> str:

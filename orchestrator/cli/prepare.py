@@ -90,10 +90,8 @@ def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun,
 
 def _same(home: Home, run: str, spec: RunSpec) -> bool:
     """Whether that run was of the same plan, at the same place."""
-    if not (home.run_folder(run) / "run.json").exists():
-        return False
-    other = RunSpec.load(home.run_folder(run))
-    return (other.plan.name, other.plan.folder, other.cloud, other.ssh_host) == (
+    other = _frozen(home, run)
+    return other is not None and (other.plan.name, other.plan.folder, other.cloud, other.ssh_host) == (
         spec.plan.name, spec.plan.folder, spec.cloud, spec.ssh_host,
     )  # fmt: skip
 
@@ -103,9 +101,8 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
     wanted = _labels(spec)
     for row in ledger.all(tables.runs):
         name = str(row["id"])
-        if name == spec.run or row["state"] == RunState.DONE or not (home.run_folder(name) / "run.json").exists():
+        if name == spec.run or row["state"] == RunState.DONE or (other := _frozen(home, name)) is None:
             continue
-        other = RunSpec.load(home.run_folder(name))
         if (other.cloud, other.ssh_host) != (spec.cloud, spec.ssh_host) or not wanted & _labels(other):
             continue
         with home.lock(name) as dead:
@@ -122,15 +119,23 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
 
 def _require_own(home: Home, volume: Row, spec: RunSpec) -> None:
     """UsageError when a plan in another folder made this volume: two plans of one name are not one plan."""
-    maker = home.run_folder(str(volume["run"]))
-    made_by = RunSpec.load(maker).plan if (maker / "run.json").exists() else None
-    if made_by and not spec.plan.settings.plan and made_by.folder != spec.plan.folder:
+    maker = _frozen(home, str(volume["run"]))
+    if maker and not spec.plan.settings.plan and maker.plan.folder != spec.plan.folder:
+        made_in = maker.plan.folder or "gpuplan itself"
         raise UsageError(
-            f"the volume {volume['name']} was made by the plan in {made_by.folder or 'gpuplan itself'}; this one is in "
+            f"the volume {volume['name']} was made by the plan in {made_in}; this one is in "
             f"{spec.plan.folder or 'gpuplan itself'}",
             remedy="give this plan a name of its own in its gpuplan.yaml (plan: NAME); "
             f"if it is the same plan and was moved: plan: {spec.plan.name}",
         )
+
+
+def _frozen(home: Home, run: str) -> RunSpec | None:
+    """What a run was; None where it cannot be read: it must not stand in the way of others."""
+    try:
+        return RunSpec.load(home.run_folder(run))
+    except UsageError:
+        return None
 
 
 def _labels(spec: RunSpec) -> set[str]:
@@ -199,6 +204,7 @@ def _market(
     has_volume = sizes and Capability.VOLUMES in provider.capabilities
     return Market(
         offers=choice.offers,
+        dearest=choice.dearest,
         cpu=_cheapest_cpu(provider, choice.place),
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),

@@ -52,6 +52,20 @@ class Ledger:
             sa.event.listen(self._engine, "connect", _no_implicit_begin)
             sa.event.listen(self._engine, "begin", _begin_immediate)
         tables.metadata.create_all(self._engine)
+        self._add_missing_columns()
+
+    def _add_missing_columns(self) -> None:
+        """A ledger that an older version made gets the columns that came later, with their defaults."""
+        with self._reader.connect() as connection:
+            seen = sa.inspect(connection)
+            there = {t.name: {c["name"] for c in seen.get_columns(t.name)} for t in tables.metadata.sorted_tables}
+        missing = [c for t in tables.metadata.sorted_tables for c in t.columns if c.name not in there[t.name]]
+        for column in missing:
+            kind = column.type.compile(self._engine.dialect)
+            given = getattr(column.default, "arg", None)
+            default = "" if given is None else f" DEFAULT {given!r}"
+            with self.transaction() as connection:
+                connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}{default}")
 
     def close(self) -> None:
         """Close every connection."""

@@ -45,6 +45,7 @@ class PhasePreview:
     earlier_first_saves_usd: (
         Decimal | None
     )  # when those steps ran in their own phases, on their machines; None: unknown
+    dearest_hour: Decimal | None  # of all nodes, when the others are sold out; None: not known
     cpu_usd: Decimal | None  # with all that needs no GPU on a CPU machine; None: nothing to gain, or no price
 
     @property

@@ -22,6 +22,7 @@ class Market:
     """What is known from outside: prices now, and what earlier runs measured."""
 
     offers: Mapping[str, Offer] = field(default_factory=dict)  # phase -> the machine to try first; asked or not
+    dearest: Mapping[str, Decimal] = field(default_factory=dict)  # phase -> USD an hour of the last machine to try
     cpu: Offer | None = None  # the cheapest CPU machine at the same place
     volume_price_hour: Decimal = Decimal(0)
     rates: Mapping[str, float] = field(default_factory=dict)  # rate name -> MB/s measured
@@ -84,6 +85,9 @@ def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePrev
         pulled_in_hours=_hours(added),
         pulled_in_usd=_usd(added, price),
         earlier_first_saves_usd=_saving(pulled, added, price, market, clock) if pulled else None,
+        dearest_hour=None
+        if takes_over or phase.name not in market.dearest
+        else market.dearest[phase.name] * phase.machine.nodes,
         cpu_usd=_on_cpu(run, open_steps, boot, price, market.cpu, clock) if open_steps else None,
     )
 

@@ -149,7 +149,9 @@ def _choice(phase: PhasePreview) -> str:
     nodes = f"{phase.nodes} machines: " if phase.nodes > 1 else ""
     spot = ", interruptible" if phase.offer.spot else ""
     place = f" in {phase.offer.place}" if phase.offer.place else ""
-    return f"{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}"
+    dearer = phase.dearest_hour is not None and phase.price_hour is not None and phase.dearest_hour > phase.price_hour
+    others = f"; when sold out, others up to {money(phase.dearest_hour)}/h" if dearer else ""
+    return f"{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}{others}"
 
 
 def _figures(found: Preview) -> Table:
