@@ -191,7 +191,12 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
             if json:
                 print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": ready.up_to_date})
             raise typer.Exit
-        pages.preview(ready.preview, ready.spec, ready.volume, err=json)
+        try:
+            pages.preview(ready.preview, ready.spec, ready.volume, err=json)
+        except BrokenPipeError:
+            if not way.yes:
+                raise
+            _hush()  # nobody reads; what was asked for is done all the same
         _require_rest(ledger, ready)
         if ready.preview.over_budget:
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
@@ -246,13 +251,18 @@ def drive(home: Home, ledger: Ledger, spec: RunSpec, way: Way) -> None:
         result = runner.drive(home, spec, view, attended=not way.yes and sys.stdin.isatty())
     try:
         show_end(home, ledger, spec, json=way.json)
-    except BrokenPipeError:  # nobody reads any more: how it ended is said by the exit code all the same
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # how it ended is said by the exit code all the same
+        _hush()
     if result.left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
         )
     raise typer.Exit(int(result.exit_code))
+
+
+def _hush() -> None:
+    """Whoever read has gone: from now on nothing is said on standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:

@@ -50,5 +50,6 @@ def test_on_a_terminal_it_is_asked_again(damaged: Tool, answer: str, code: int):
     said, _ = process.communicate(timeout=90)
     os.close(master)
     assert process.returncode == code, said
-    assert "one/make-file: about 0.00 h, $0.00. Do it? [y/N]" in said
+    if answer != "Ctrl-C":  # which may come before the question is out
+        assert "one/make-file: about 0.00 h, $0.00. Do it? [y/N]" in said
     assert damaged.cloud.alive()["machines"] == []
