@@ -112,8 +112,7 @@ def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
                 remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
             )
         view = Quiet(view)
-        _same_version(home, spec)
-        _clear_stop(home, spec)
+        _take_up(home, spec)
         session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
         session.context.control.attended = attended
         try:
@@ -123,8 +122,11 @@ def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
             close_rehearsal(spec, session.rehearsal)
 
 
-def _same_version(home: Home, spec: RunSpec) -> None:
-    """StillRunning when another version of gpuplan began the run: its recorded effects cannot be replayed."""
+def _take_up(home: Home, spec: RunSpec) -> None:
+    """This process drives the run from now on: what stopped it before does so no more, what is asked now does.
+
+    StillRunning when another version of gpuplan began it: its recorded effects cannot be replayed.
+    """
     ledger = open_ledger(home.path, home.database_url)
     row = ledger.maybe(tables.runs, id=spec.run)
     if row is None or row["state"] == RunState.PLANNED:
@@ -134,12 +136,6 @@ def _same_version(home: Home, spec: RunSpec) -> None:
             f"{spec.run} was begun by another version of gpuplan, which alone can go on with it",
             remedy=f"gpuplan down {spec.run} ends it; what is done stays on the volume for the next run",
         )
-    ledger.close()
-
-
-def _clear_stop(home: Home, spec: RunSpec) -> None:
-    """What stopped the run before does so no more; what is asked from now on does."""
-    ledger = open_ledger(home.path, home.database_url)
     ledger.change(tables.runs, {"id": spec.run}, stop="", pid=os.getpid())
     ledger.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -60,6 +60,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     for url in spec.stores:
         store_for(url, facts).check()
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
+    market = replace(market, spent_usd=accounting.accrued_with_earlier(ledger, spec.run))
     seen = () if spec.force else tuple(sorted(done))
     chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place, "seen_done": seen})
     return Ready(chosen, preview(spec.plan, phases, market), str(volume["name"]) if volume else "")

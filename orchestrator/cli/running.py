@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,6 @@ from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, o
 from orchestrator.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.prepare import Ready
     from orchestrator.engine.spec import RunSpec
     from orchestrator.home import Home
     from orchestrator.ledger import Ledger
@@ -197,7 +195,6 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
             if not way.yes:
                 raise
             _hush()  # nobody reads; what was asked for is done all the same
-        _require_rest(ledger, ready)
         if ready.preview.over_budget:
             raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
         if not way.yes and not sys.stdin.isatty():
@@ -212,19 +209,6 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
         shutil.rmtree(folder, ignore_errors=True)
         raise
     drive(home, ledger, ready.spec, way)
-
-
-def _require_rest(ledger: Ledger, ready: Ready) -> None:
-    """OverBudget when what the earlier runs of this one's name have spent leaves too little for it."""
-    from orchestrator.engine import accounting
-
-    spent = accounting.accrued_with_earlier(ledger, ready.spec.run)
-    cap, wanted = ready.preview.budget_usd, ready.preview.estimated_usd or Decimal(0)
-    if spent and cap is not None and spent + wanted > cap:
-        raise OverBudget(
-            f"the runs before it have spent ${spent:.2f}, this one is estimated at ${wanted:.2f}, the budget is ${cap}",
-            remedy="a new run with a higher --budget begins anew; what is done stays on the volume",
-        )
 
 
 def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:

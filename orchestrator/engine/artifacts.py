@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.engine.context import Context, now
 from orchestrator.errors import ConnectionLost, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.ledger import tables
-from orchestrator.ports import ArtifactStore, Part, StoredObject, Upload
+from orchestrator.ports import ArtifactStore, Part, Upload
 from orchestrator.transport.agent import Agent
 
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
@@ -43,28 +43,24 @@ class Uploads:
 
     def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
         """Bring one file to one store, verified; return "sent" or "already there"."""
-        name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
         self._note(store, file, "UPLOADING")
-        there = store.head(name)
-        if (
-            there
-            and there.bytes == size
-            and there.sha256 == sha256
-            and self._proven(store, there, agent, workspace, name)
-        ):
+        if self._is_there(store, agent, workspace, file):
             self._note(store, file, "VERIFIED")
             return "already there"
         try:
             return self._upload(store, agent, workspace, file)
         except FileNotFoundError:  # the store has forgotten the upload that an earlier try began
-            self._token_file(store, name).unlink(missing_ok=True)
+            self._token_file(store, str(file["name"])).unlink(missing_ok=True)
             return self._upload(store, agent, workspace, file)
 
-    def _proven(self, store: ArtifactStore, there: StoredObject, agent: Agent, workspace: str, name: str) -> bool:
-        """Whether the object's content is known to be the file's: not every store checks it before it names it."""
+    def _is_there(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> bool:
+        """Whether the store has the file; where MD5 is the proof, our metadata alone are none: they come first."""
+        there = store.head(str(file["name"]))
+        if there is None or (there.bytes, there.sha256) != (file["bytes"], file["sha256"]):
+            return False
         if not store.reports_md5:
             return True
-        return bool(there.md5) and agent.checksums(f"{workspace}/{name}", 1 << 30, md5=True).md5 == there.md5
+        return bool(there.md5) and agent.checksums(f"{workspace}/{file['name']}", 1 << 30, md5=True).md5 == there.md5
 
     def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
         name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])

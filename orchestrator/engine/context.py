@@ -110,10 +110,9 @@ class Context:
         return done_keys(self.spec.plan, self.payload.files)
 
     def pause(self, seconds: float) -> None:
-        """Wait, in the cloud's time, unless the run is asked to stop: then raise why."""
+        """Wait, in the cloud's time, or until the run is asked to stop."""
         until = time.monotonic() + self.clock.scaled(seconds)
-        while (left := until - time.monotonic()) > 0:
-            self.control.check()
+        while (left := until - time.monotonic()) > 0 and not self.control.stopping:
             time.sleep(min(left, 0.2))
 
     def event(self, text: str) -> None:

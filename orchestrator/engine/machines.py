@@ -93,9 +93,10 @@ class Machines:
             try:
                 return self._provider.create(spec)
             except ProviderUnavailable as error:
-                if now() > give_up or self._context.control.stopping:
+                if now() < give_up:
+                    self._context.pause(min(error.retry_after or POLL_S, 300.0))
+                if now() >= give_up or self._context.control.stopping:
                     raise Refused(error.message) from error
-                self._context.pause(min(error.retry_after or POLL_S, 300.0))
 
     def _created(self, name: str, provider_id: str) -> dict[str, Any]:
         self._ledger.move(

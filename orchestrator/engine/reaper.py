@@ -64,7 +64,7 @@ def end_machine(provider: Provider, clock: Clock, machine_id: str) -> str:
         listed = any(v.id == machine_id for v in provider.machines())
         return not listed and provider.machine(machine_id) is None
 
-    return _insist(clock, gone)
+    return insist(clock, gone)
 
 
 def end_volume(provider: Provider, clock: Clock, volume_id: str) -> str:
@@ -74,11 +74,12 @@ def end_volume(provider: Provider, clock: Clock, volume_id: str) -> str:
         provider.destroy_volume(volume_id)
         return all(v.id != volume_id for v in provider.volumes())
 
-    return _insist(clock, gone)
+    return insist(clock, gone)
 
 
-def _insist(clock: Clock, gone: Callable[[], bool]) -> str:
-    give_up, why = clock.now() + timedelta(seconds=clock.real(DESTROY_S)), "it is still listed"
+def insist(clock: Clock, gone: Callable[[], bool], within_s: float = DESTROY_S) -> str:
+    """Try until it is gone. "" or why it is not: what was said last, and errors of the provider count as not yet."""
+    give_up, why = clock.now() + timedelta(seconds=clock.real(within_s)), "it is still listed"
     while clock.now() < give_up:
         try:
             if gone():

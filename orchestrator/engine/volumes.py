@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.spec import plain
-from orchestrator.errors import Ambiguous, GpuplanError, NoMachine, ProviderUnavailable, Refused
+from orchestrator.errors import Ambiguous, NoMachine, ProviderUnavailable, Refused
 from orchestrator.ledger import Row, tables
 from orchestrator.lifecycle import ENDED, MachineState
 from orchestrator.model import VolumeNeed
@@ -16,8 +18,8 @@ from orchestrator.ports import Capability, VolumeView
 from orchestrator.retry import retrying
 
 POLL_S = 5.0
+DESTROY_S = 300.0  # how long a volume may take to be gone, in the cloud's time
 SETTLED_S = 300.0  # real seconds after which a volume that the list lacks is gone
-DESTROY_S = 300.0
 
 
 class Volumes:
@@ -152,18 +154,14 @@ class Volumes:
         if row["state"] in ENDED:
             return {"gone": True, "why": ""}
         self._ledger.move(tables.volumes, {"name": name}, MachineState.DESTROYING)
-        give_up, why = now() + self._context.clock.real(DESTROY_S), ""
-        while now() < give_up:
-            try:
-                if row["provider_id"] or self._identified(name):
-                    known = self._ledger.one(tables.volumes, name=name)
-                    self._provider.destroy_volume(str(known["provider_id"]))
-                if all(v.name != name for v in self._provider.volumes()):
-                    self._ledger.move(tables.volumes, {"name": name}, MachineState.DESTROYED, gone_at=now())
-                    self._context.event(f"{name}: gone")
-                    return {"gone": True, "why": ""}
-                why = "it is still listed"
-            except GpuplanError as error:
-                why = error.message
-            self._context.clock.sleep(POLL_S)
-        return {"gone": False, "why": why}
+        why = reaper.insist(self._context.clock, partial(self._deleted, name), DESTROY_S)
+        if not why:
+            self._ledger.move(tables.volumes, {"name": name}, MachineState.DESTROYED, gone_at=now())
+            self._context.event(f"{name}: gone")
+        return {"gone": not why, "why": why}
+
+    def _deleted(self, name: str) -> bool:
+        """Ask once; whether the list lacks it then. One whose create got no answer may not have its id yet."""
+        if self._ledger.one(tables.volumes, name=name)["provider_id"] or self._identified(name):
+            self._provider.destroy_volume(str(self._ledger.one(tables.volumes, name=name)["provider_id"]))
+        return all(v.name != name for v in self._provider.volumes())

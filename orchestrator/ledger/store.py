@@ -168,6 +168,14 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(sa.insert(tables.events).values(run=run, at=time.time(), text=text))
 
+    def newest_events(self, run: str, count: int) -> list[Row]:
+        """The run's last events, oldest first."""
+        events = tables.events
+        newest = sa.select(events).where(events.c.run == run).order_by(events.c.id.desc()).limit(count)
+        with self._reader.connect() as connection:
+            rows: list[Row] = [dict(row._mapping) for row in connection.execute(newest)]  # noqa: SLF001  as in `all`
+        return rows[::-1]
+
     def newest_run(self) -> str | None:
         """The id of the run that was created last; None: there is none."""
         with self._reader.connect() as connection:

@@ -63,6 +63,7 @@ class Preview:
     budget_usd: Decimal | None
     notes: tuple[Remark, ...] = ()
     expected: tuple[Expectation, ...] = ()
+    spent_usd: Decimal = Decimal(0)  # of the budget, by the runs that this one goes on with
 
     @property
     def planned(self) -> Figures:
@@ -103,8 +104,10 @@ class Preview:
             for phase in self.phases
             if phase.budget_usd is not None and (phase.estimated_usd or Decimal(0)) > phase.budget_usd
         ]
-        if self.budget_usd is not None and (self.estimated_usd or Decimal(0)) > self.budget_usd:
-            over.append(f"the run: estimated ${self.estimated_usd:.2f}, budget ${self.budget_usd:.2f}")
+        wanted = self.estimated_usd or Decimal(0)
+        if self.budget_usd is not None and wanted + self.spent_usd > self.budget_usd:
+            earlier = f", spent by the runs before it ${self.spent_usd:.2f}" if self.spent_usd else ""
+            over.append(f"the run: estimated ${wanted:.2f}{earlier}, budget ${self.budget_usd:.2f}")
         return tuple(over)
 
     def document(self) -> dict[str, Any]:

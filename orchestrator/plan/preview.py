@@ -29,6 +29,7 @@ class Market:
     earlier: Mapping[str, Figures] = field(default_factory=dict)  # phase -> hours, USD of its last whole run
     done: frozenset[str] = frozenset()  # ids of the steps whose records held when the volume was last seen
     stores: int = 0
+    spent_usd: Decimal = Decimal(0)  # by the runs that this one goes on with: they share its budget
     metrics: Measured = field(default_factory=dict)  # what steps of earlier real runs measured
 
 
@@ -38,7 +39,8 @@ def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
     for run in runs:
         phases.append(_phase(plan, run, market, phases))
     hours = sum((phase.estimated_hours for phase in phases), Decimal(0))
-    whole = Preview(tuple(phases), _kept(hours * market.volume_price_hour), plan.settings.budget_usd)
+    volume_usd = _kept(hours * market.volume_price_hour)
+    whole = Preview(tuple(phases), volume_usd, plan.settings.budget_usd, spent_usd=market.spent_usd)
     sizes = [phase.volume.size_gb for phase in plan.phases if phase.volume]
     known: dict[str, Decimal | None] = {
         "planned_hours": whole.planned[0],
@@ -59,6 +61,7 @@ def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePrev
     takes_over = next((p for p in before if p.phase == phase.machine.reuse and _takes_over(p, run)), None)
     offer = takes_over.offer if takes_over else market.offers.get(phase.name)
     price = offer.price_hour * phase.machine.nodes if offer else None
+    dearest = market.dearest.get(phase.name)
     open_steps = [step for step in run.steps if step.id not in market.done]
     boot = 0.0 if takes_over else settings.boot_seconds
     clock = _Clock(settings, market)
@@ -85,9 +88,7 @@ def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePrev
         pulled_in_hours=_hours(added),
         pulled_in_usd=_usd(added, price),
         earlier_first_saves_usd=_saving(pulled, added, price, market, clock) if pulled else None,
-        dearest_hour=None
-        if takes_over or phase.name not in market.dearest
-        else market.dearest[phase.name] * phase.machine.nodes,
+        dearest_hour=dearest * phase.machine.nodes if dearest and not takes_over else None,
         cpu_usd=_on_cpu(run, open_steps, boot, price, market.cpu, clock) if open_steps else None,
     )
 

@@ -90,7 +90,7 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
     for line in unfinished(ledger, spec):
         say(line + "\n")
     say("\n")
-    for event in ledger.all(tables.events, run=spec.run)[-EVENTS:]:
+    for event in ledger.newest_events(spec.run, EVENTS):
         when = datetime.fromtimestamp(event["at"]).astimezone()
         say(f"{when:%H:%M:%S} {one_line(str(event['text']))}\n")
 

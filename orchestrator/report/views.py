@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from orchestrator.report.live import LiveView
 
 
+EVENTS = 20  # more than happen between two looks
+
+
 def open_view(*, err: bool) -> PlainView | LiveView:
     """A picture that is redrawn on a terminal, plain lines otherwise. Use it in a `with` statement."""
     out = sys.stderr if err else sys.stdout
@@ -40,7 +43,7 @@ def snapshot(ledger: Ledger, run: str, budget: Decimal | None) -> Snapshot:
         cost_usd=accounting.accrued(ledger, run),
         budget_usd=budget,
         started=_moment(row["created_at"]),
-        events=tuple((int(e["id"]), str(e["text"])) for e in ledger.all(tables.events, run=run)),
+        events=tuple((int(e["id"]), str(e["text"])) for e in ledger.newest_events(run, EVENTS)),
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,30 @@ def _kill_after(large: Path, output: Path, tensors: int) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
+def _leave_partial(folder: Path, output: Path, tensors: int = 60) -> None:
+    """Kill conversions until one was caught in the middle: its partial file is there, and no output."""
+    while not _kill_after(folder, output, tensors):
+        output.unlink()
+
+
+def _harmed(large: Path, room: Path, harm: Callable[[Path], None]) -> tuple[int, str]:
+    """Convert a copy of the checkpoint that is harmed while it is read; exit code and what stderr said."""
+    source, output = shutil.copytree(large, room / "source"), room / "x.m"
+    process = subprocess.Popen(
+        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not _done(output):
+        time.sleep(0.0005)
+    harm(source)
+    _, said = process.communicate()
+    return process.returncode, said
+
+
 @pytest.mark.parametrize("after", [1, 40, 150])
 def test_a_killed_run_is_gone_on_with(after: int, large: Path, whole: bytes, tmp_path: Path):
     """Kill -9, the same command again: finished tensors are not read again, and the bytes are those of one run."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, after):
-        output.unlink()
+    _leave_partial(large, output, after)
     assert not output.exists()
     done = _done(output)
     assert done >= after
@@ -90,8 +109,7 @@ def test_kills_in_a_row_still_end_in_the_same_bytes(large: Path, whole: bytes, t
 def test_a_crash_of_the_machine_trusts_only_what_was_synced(large: Path, whole: bytes, tmp_path: Path):
     """After another boot, tensors that were never brought to the disk are converted again, whatever the file holds."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, 60):
-        output.unlink()
+    _leave_partial(large, output)
     journal, partial = output.with_name("x.m.partial.journal"), output.with_name("x.m.partial")
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     records[0]["boot"] = "another"
@@ -103,8 +121,7 @@ def test_a_crash_of_the_machine_trusts_only_what_was_synced(large: Path, whole: 
 def test_a_torn_journal_is_used_up_to_the_tear(large: Path, whole: bytes, tmp_path: Path):
     """A half-written last line is not believed; the lines before it are."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, 60):
-        output.unlink()
+    _leave_partial(large, output)
     journal = output.with_name("x.m.partial.journal")
     journal.write_text(journal.read_text()[:-3])
     run = run_converter(large, "q40", output)
@@ -115,8 +132,7 @@ def test_a_torn_journal_is_used_up_to_the_tear(large: Path, whole: bytes, tmp_pa
 def test_force_starts_over(large: Path, whole: bytes, tmp_path: Path):
     """--force reads everything again."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, 60):
-        output.unlink()
+    _leave_partial(large, output)
     run = run_converter(large, "q40", output, "--force", "--json")
     assert json.loads(run.stdout.splitlines()[-1])["resumed_tensors"] == 0
     assert output.read_bytes() == whole
@@ -125,8 +141,7 @@ def test_force_starts_over(large: Path, whole: bytes, tmp_path: Path):
 def test_a_partial_of_another_type_is_not_gone_on_with(large: Path, tmp_path: Path):
     """Another type begins anew."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, 60):
-        output.unlink()
+    _leave_partial(large, output)
     fresh = convert(large, "q80", tmp_path / "fresh.m")
     run = run_converter(large, "q80", output, "--json")
     assert json.loads(run.stdout.splitlines()[-1])["resumed_tensors"] == 0
@@ -148,8 +163,7 @@ def test_another_model_of_the_same_shapes_and_times_is_not_gone_on_with(large: P
     )
     for folder in (first, other):
         _times_alike(folder)
-    while not _kill_after(first, output, 60):
-        output.unlink()
+    _leave_partial(first, output)
     fresh = convert(other, "q40", tmp_path / "fresh.m")
     assert convert(other, "q40", output) == fresh
 
@@ -157,8 +171,7 @@ def test_another_model_of_the_same_shapes_and_times_is_not_gone_on_with(large: P
 def test_a_partial_that_was_damaged_is_mended(large: Path, whole: bytes, tmp_path: Path):
     """The journal says that tensors are done and the file holds zeros: they are converted again, and that is said."""
     output = tmp_path / "x.m"
-    while not _kill_after(large, output, 60):
-        output.unlink()
+    _leave_partial(large, output)
     partial = output.with_name("x.m.partial")
     partial.write_bytes(bytes(partial.stat().st_size))
     run = run_converter(large, "q40", output)
@@ -168,34 +181,28 @@ def test_a_partial_that_was_damaged_is_mended(large: Path, whole: bytes, tmp_pat
 
 def test_a_source_that_changes_meanwhile_gives_no_model(large: Path, tmp_path: Path):
     """Shards overwritten while they are read: exit code 3 names one, no file, and nothing to go on with."""
-    source, output = shutil.copytree(large, tmp_path / "source"), tmp_path / "x.m"
-    process = subprocess.Popen(
-        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not _done(output):
-        time.sleep(0.0005)
-    shard = max(source.glob("*.safetensors"))
-    with shard.open("r+b") as file:
-        file.seek(-2, os.SEEK_END)
-        file.write(b"\0\0")
-    _, said = process.communicate()
-    assert (process.returncode, f"{shard.name} changed while it was converted" in said) == (3, True), said
+
+    def overwrite(source: Path) -> None:
+        with max(source.glob("*.safetensors")).open("r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\0\0")
+
+    code, said = _harmed(large, tmp_path, overwrite)
+    last = max(large.glob("*.safetensors")).name
+    assert (code, f"{last} changed while it was converted" in said) == (3, True), said
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_source_that_shrinks_meanwhile_is_an_error_with_its_name(large: Path, tmp_path: Path):
     """Shards cut short while they are read: one sentence and exit code 3, not a signal."""
-    source, output = shutil.copytree(large, tmp_path / "source"), tmp_path / "x.m"
-    process = subprocess.Popen(
-        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not _done(output):
-        time.sleep(0.0005)
-    for shard in source.glob("*.safetensors"):
-        os.truncate(shard, 1000)
-    _, said = process.communicate()
-    assert (process.returncode, "shorter than it was" in said) == (3, True), said
-    assert not output.exists()
+
+    def cut_short(source: Path) -> None:
+        for shard in source.glob("*.safetensors"):
+            os.truncate(shard, 1000)
+
+    code, said = _harmed(large, tmp_path, cut_short)
+    assert (code, "shorter than it was" in said) == (3, True), said
+    assert not (tmp_path / "x.m").exists()
 
 
 def test_a_full_disk_is_said_and_survived(large: Path, whole: bytes, tmp_path: Path):

@@ -275,8 +275,8 @@ def test_the_root_ends_when_a_worker_is_lost_before_the_first_pass(converted: Pa
     """A worker that proves itself, is handed its rank and then vanishes does not leave the root waiting for it."""
     import threading
 
+    from dllama_glm.formats.fingerprint import fingerprint
     from dllama_glm.parallel.channel import Channel, authenticate
-    from dllama_glm.parallel.fingerprint import fingerprint
 
     def vanish(listener: socket.socket) -> None:
         channel = Channel(listener.accept()[0])

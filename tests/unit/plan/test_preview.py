@@ -112,6 +112,14 @@ def test_too_small_budgets_are_told(shipped: Plan):
     assert [text.split(":")[0] for text in over] == ["day1", "day2-3", "day6-7", "the run"]
 
 
+def test_what_earlier_runs_spent_counts_against_the_budget(shipped: Plan):
+    """A run that goes on with others has what they left of the cap; all of it said in one sentence."""
+    first = preview(shipped, resolve(shipped, ["day1"]), MARKET)
+    assert first.over_budget == ()
+    (said,) = preview(shipped, resolve(shipped, ["day1"]), replace(MARKET, spent_usd=Decimal(150))).over_budget
+    assert said == f"the run: estimated ${first.estimated_usd:.2f}, spent by the runs before it $150.00, budget $150.00"
+
+
 def test_the_document_is_json(shipped: Plan):
     """`gpuplan plan --json` can print it."""
     document = json.loads(json.dumps(preview(shipped, resolve(shipped, ["all"]), MARKET).document()))

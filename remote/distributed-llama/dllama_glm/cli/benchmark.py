@@ -1,17 +1,14 @@
 """Measuring speed: the same work several times after a warm-up, and the median of it."""
 
-import json
-import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from dllama_glm.cli.session import Session
 from dllama_glm.runtime.generate import Limits, Run, generate
-from dllama_glm.runtime.machine import note, peak_memory_mib
+from dllama_glm.runtime.machine import peak_memory_mib
 from dllama_glm.runtime.sampler import Sampler
 
 RUNS = 3
@@ -60,22 +57,6 @@ def measure(session: Session, ids: list[int], limits: Limits) -> Figures:
         memory_mib=peak_memory_mib(),
         runs=speeds,
     )
-
-
-def publish(figures: Figures) -> None:
-    """Append the figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line.
-
-    A file that cannot be written is no reason to fail, but is said.
-    """
-    path = os.environ.get("GPUPLAN_METRICS")
-    if not path:
-        return
-    names = ("tokens_per_second", "prompt_tokens_per_second", "memory_mib")
-    try:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"name": name, "value": figures.as_dict()[name]}) + "\n" for name in names)
-    except OSError as error:
-        note(f"metrics could not be written to {path}: {error.strerror or error}")
 
 
 def _one_run(session: Session, ids: list[int], limits: Limits) -> Run:

@@ -2,11 +2,12 @@
 
 import argparse
 
-from dllama_glm.cli.benchmark import measure, publish
+from dllama_glm.cli.benchmark import measure
 from dllama_glm.cli.options import BENCHMARK_PROMPT
 from dllama_glm.cli.session import open_session
 from dllama_glm.cli.text import document, limits_of, print_json, sampler_of, write_text
 from dllama_glm.runtime.errors import UsageError
+from dllama_glm.runtime.machine import publish
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,8 +24,9 @@ def run(options: argparse.Namespace) -> None:
         result = document(session, prompt, text, generation)
         if options.benchmark:
             figures = measure(session, ids, limits)
-            publish(figures)
-            result.update(figures.as_dict())
+            found = figures.as_dict()
+            publish({name: value for name, value in found.items() if name != "benchmark_runs"})
+            result.update(found)
             if not options.json:
                 print(figures.as_text(session), flush=True)
     if options.json:

@@ -1,8 +1,6 @@
 """The command line of `convert-hf.py`."""
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from dllama_glm.convert.plan import check_output, make_plan
 from dllama_glm.convert.progress import Progress
 from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.float_types import FloatType
+from dllama_glm.runtime.machine import publish
 
 _USAGE, _FAILED, _NO_MEMORY, _INTERRUPTED = 2, 3, 75, 130
 _DESCRIPTION = "Convert a Hugging Face checkpoint to the .m format of Distributed Llama."
@@ -97,7 +96,7 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     from dllama_glm.convert.job import Result, convert
 
     result: Result = convert(plan, path, progress, low_memory=args.low_memory, fresh=args.force)
-    _write_metrics(result.bytes_read, result.bytes_written, result.seconds, result.mb_per_s)
+    publish({name: getattr(result, name) for name in ("bytes_read", "bytes_written", "seconds", "mb_per_s")})
     progress.note(
         f"{result.bytes_read / 1e6:,.1f} MB read in {result.seconds:.2f} s ({result.mb_per_s:,.0f} MB/s; "
         f"{result.sync_seconds:.2f} s of it the final sync), whole process {time.monotonic() - began:.2f} s"
@@ -113,19 +112,6 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
         mb_per_s=round(result.mb_per_s, 1),
         resumed_tensors=result.resumed_tensors,
     )
-
-
-def _write_metrics(bytes_read: int, bytes_written: int, seconds: float, mb_per_s: float) -> None:
-    """Append the figures to the controller's file, if it named one; never a reason to fail."""
-    target = os.environ.get("GPUPLAN_METRICS")
-    if not target:
-        return
-    facts = {"bytes_read": bytes_read, "bytes_written": bytes_written, "seconds": seconds, "mb_per_s": mb_per_s}
-    try:
-        with Path(target).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"name": name, "value": value}) + "\n" for name, value in facts.items())
-    except OSError as error:
-        print(f"note: metrics could not be written to {target}: {error.strerror or error}", file=sys.stderr)
 
 
 def _failed(progress: Progress, message: str, code: int) -> int:

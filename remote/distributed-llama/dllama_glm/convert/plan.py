@@ -10,16 +10,16 @@ from pathlib import Path
 from dllama_glm.checkpoint.config import ModelConfig, read_config
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.checkpoint.folder import Folder, read_folder
-from dllama_glm.checkpoint.shard import Shard, read_identity
+from dllama_glm.checkpoint.shard import read_identity
 from dllama_glm.checkpoint.sources import Source, find_sources, source_bytes
+from dllama_glm.formats.fingerprint import fingerprint
 from dllama_glm.formats.float_types import FloatType
 from dllama_glm.formats.model_keys import encode_pairs
 from dllama_glm.formats.model_layout import EMBEDDING, HEAD, layout
 
 # Part of the fingerprint: raise it when the same source would give other bytes, so that no old part is gone on with.
 _REVISION = 2
-_SAMPLES = 16  # spread over each shard, of _SAMPLE_BYTES each
-_SAMPLE_BYTES = 4096
+_SAMPLES = 16  # of each shard: there are dozens, often on a network volume
 _COMPARED = 16 << 20
 
 
@@ -52,22 +52,16 @@ class Plan:
 
         Shards of one size and time may still be two models' (an archive that sets all times alike), so samples count.
         """
-        shards = [(s.path.name, s.size, s.modified_ns, _sample(s)) for s in self.folder.shards]
+        shards = [
+            (s.path.name, s.modified_ns, hashlib.sha256(s.header).hexdigest(), fingerprint(s.path, _SAMPLES))
+            for s in self.folder.shards
+        ]
         text = json.dumps([_REVISION, self.config.model_type, self.config.header.pairs, shards])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def changed(self) -> list[str]:
         """The shards that are not what they were when the plan was made."""
         return [s.path.name for s in self.folder.shards if read_identity(s.path) != s.identity]
-
-
-def _sample(shard: Shard) -> str:
-    digest = hashlib.sha256(shard.header)
-    with shard.path.open("rb") as file:
-        for sample in range(_SAMPLES):
-            file.seek(max(0, shard.size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def make_plan(path: Path, weight_type: FloatType, *, ignore: Collection[str] = ()) -> Plan:

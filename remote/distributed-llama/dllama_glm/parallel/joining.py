@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllama_glm.formats.fingerprint import fingerprint
 from dllama_glm.parallel.addresses import Endpoint, listen
 from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, admit, authenticate
-from dllama_glm.parallel.fingerprint import fingerprint
 from dllama_glm.parallel.group import require_torch
 from dllama_glm.parallel.meeting import nodes_of_plan
 from dllama_glm.parallel.shard import check_rank_count

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllama_glm.formats.fingerprint import fingerprint
 from dllama_glm.parallel.addresses import Endpoint, listen
 from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, admit, authenticate
-from dllama_glm.parallel.fingerprint import fingerprint
 from dllama_glm.parallel.group import require_torch
 from dllama_glm.parallel.shard import check_rank_count
 from dllama_glm.runtime.architecture import Architecture
