@@ -120,10 +120,10 @@ def report(
     steps: Sequence[StepTime],
     *,
     now: datetime,
-    planned: Mapping[str, tuple[Decimal, Decimal]],
+    planned: Mapping[str, tuple[Decimal, Decimal] | None],
     settled: bool = False,
 ) -> CostReport:
-    """Share the charges out. `planned`: phase -> (hours, usd) of the plan's table; its order is the report's.
+    """Share the charges out. `planned`: phase -> (hours, usd) of the plan's table, or None; its order is the report's.
 
     Phases that cost something but are not in `planned` follow, in the order of their first charge.
     """

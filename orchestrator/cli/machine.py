@@ -68,7 +68,7 @@ def pull(
     manifests = sorted(home.run_folder(spec.run).glob("manifest-*.json"))
     if not manifests:
         raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
-    if spec.dry_run and not spec.keep_cloud:
+    if spec.throwaway:
         raise UsageError(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
@@ -29,10 +31,7 @@ class Ending:
         """Delete the volumes whose work is done; the others are kept until their deadline, and said so."""
         left = []
         spec = self._context.spec
-        throwaway = spec.dry_run and not spec.keep_cloud
-        # What is to be saved is verified in every store, or the run had not succeeded; without a store nothing is.
-        saved = bool(self._context.stores) and any(p.phase.artifacts for p in self._context.phases)
-        done = outcome == Outcome.SUCCEEDED and ((spec.whole_plan and saved) or throwaway)
+        done = outcome == Outcome.SUCCEEDED and spec.ends_volume  # what is to be saved is verified, or it had failed
         needs = {p.phase.volume for p in self._context.phases if p.phase.volume}
         for need in needs:
             row = self._volumes.row(need)
@@ -40,7 +39,7 @@ class Ending:
                 continue
             name = str(row["name"])
             if not done and row["state"] != MachineState.DESTROYING:
-                day = float(row["price_hour"]) * 24
+                day = Decimal(row["price_hour"]) * 24
                 self._context.event(f"{name}: kept, ${day:.2f} a day")
                 continue
             end = self._volumes.destroy(name)

@@ -64,6 +64,16 @@ class RunSpec(Value):
         return plain(f"{self.plan.name}-{need.name}")
 
     @property
+    def throwaway(self) -> bool:
+        """A rehearsal whose cloud is a folder of the run: what it keeps costs nothing, and goes with it."""
+        return self.dry_run and not self.keep_cloud
+
+    @property
+    def ends_volume(self) -> bool:
+        """Whether success deletes the volume: then the whole plan is done, and saved in every store."""
+        return self.throwaway or (self.whole_plan and bool(self.stores) and any(p.artifacts for p in self.plan.phases))
+
+    @property
     def prefix(self) -> str:
         """What the names of all machines of this run begin with."""
         return f"gpuplan-{self.owner}-{plain(self.run)}-"

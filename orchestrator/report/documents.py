@@ -33,7 +33,7 @@ def status(ledger: Ledger, run: str) -> dict[str, Any]:
 
 def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
     """What goes on costing money after the run: the plan's volumes. `due`: when it was to be gone; None: unknown."""
-    if spec.dry_run and not spec.keep_cloud:  # a volume that is a folder of the run costs nothing
+    if spec.throwaway:
         return []
     return [
         {
@@ -88,9 +88,9 @@ def bill(ledger: Ledger, run: str, plan: Plan) -> cost.CostReport:
     )
 
 
-def _planned(plan: Plan, phase: str) -> tuple[Decimal, Decimal]:
+def _planned(plan: Plan, phase: str) -> tuple[Decimal, Decimal] | None:
     planned = plan.phase(phase).planned
-    return (planned.hours, planned.usd) if planned else (Decimal(0), Decimal(0))
+    return (planned.hours, planned.usd) if planned else None
 
 
 def _shown(step: str, phase: str) -> str:

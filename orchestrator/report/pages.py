@@ -37,7 +37,7 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
     if volume:
-        ends = "; it is deleted when all of it has succeeded" if spec.whole_plan else ""
+        ends = "; it is deleted when all of it has succeeded" if spec.ends_volume else ""
         out.write(f"works on {volume}, which is there{ends}\n")
 
 

@@ -88,10 +88,16 @@ def costs(
 
 def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str, ...]:
     took = sum((phase.hours for phase in report.phases), Decimal(0)) * 3600
-    planned = sum((phase.planned_hours or Decimal(0) for phase in report.phases), Decimal(0))
+    planned = sum((phase.planned_hours or Decimal(0) for phase in report.phases), Decimal(0)) or None
     known = [catalogue_usd[phase.phase] for phase in report.phases if phase.phase in catalogue_usd]
     listed = sum(known, Decimal(0)) if known else None
-    return duration(took), money(report.total_usd), hours(planned), money(report.planned_usd), money(listed)
+    return (
+        duration(took),
+        money(report.total_usd),
+        hours(planned),
+        money(report.planned_usd if planned else None),
+        money(listed),
+    )
 
 
 def preview(found: Preview) -> RenderableType:
@@ -164,7 +170,8 @@ def _figures(found: Preview) -> Table:
         table.add_row(phase.phase, _pair(phase.planned), estimate, _pair(phase.measured))
     table.add_row("volume", "", money(found.volume_usd), end_section=True)
     estimate = _pair((found.estimated_hours, found.estimated_usd))
-    table.add_row("total", _pair(found.planned), estimate, _pair(found.measured), style="bold")
+    planned = found.planned if any(found.planned) else None
+    table.add_row("total", _pair(planned), estimate, _pair(found.measured), style="bold")
     return table
 
 

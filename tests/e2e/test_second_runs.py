@@ -72,6 +72,7 @@ def test_a_failed_deliverable_is_asked_again(tool: Tool, tmp_path: Path):
     assert run(tool, folder)[0] == 3
     code, said = run(tool, folder)
     assert (code, "up to date as of" in said) == (3, False), said
+    assert "which is there\n" in said  # and nothing of its being deleted: this plan saves nothing
     (volume(tool) / "out.txt").write_bytes(b"x" * 2000)
     again = tool.run("resume", "--yes")
     assert again.returncode == 5, again.stdout  # the file has another size than its record: more work than previewed

@@ -67,6 +67,17 @@ def test_cost_table_of_a_real_run_says_whether_it_is_settled() -> None:
     assert "rehears" not in text
 
 
+def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
+    """Where the user's files say nothing of hours and dollars, the columns say nothing either, the sum included."""
+    silent = [replace(p, planned_hours=None, planned_usd=None) for p in _report().phases]
+    text = _printed(tables.costs(replace(_report(), phases=tuple(silent)), {}, rehearsed=False), width=80)
+    total = next(line for line in text.splitlines() if line.strip().startswith("total"))
+    assert total.split() == ["total", "12s", "$0.00737", "-", "-", "-"]
+    preview = replace(_preview(), phases=tuple(replace(p, planned=None) for p in _preview().phases))
+    figures = next(li for li in _printed(tables.preview(preview), width=100).splitlines() if li.startswith(" total"))
+    assert figures.split()[1] == "-"
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_deliverables_table_counts_and_escapes(width: int) -> None:
     """Each deliverable has its mark; what a machine said is escaped and never taken as markup."""
