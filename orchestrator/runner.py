@@ -18,15 +18,15 @@ from orchestrator.engine import accounting
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.control import Watch
 from orchestrator.engine.spec import APPLICATION_VERSION, RunSpec
-from orchestrator.errors import ExitCode, GpuplanError, StillRunning, UsageError
-from orchestrator.home import Home
 from orchestrator.ledger import Ledger, open_ledger, tables
-from orchestrator.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
 from orchestrator.plan import resolve
 from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
 from orchestrator.report.words import how_far
-from orchestrator.session import Session, close_rehearsal, open_session
+from orchestrator.words.errors import ExitCode, GpuplanError, StillRunning, UsageError
+from orchestrator.words.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.world.home import Home
+from orchestrator.world.session import Session, close_rehearsal, open_session
 
 TICK_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from orchestrator.errors import ExitCode, GpuplanError
+from orchestrator.words.errors import ExitCode, GpuplanError
 
 CTRL_C = 130
 ORDER = ("run", "plan", "validate", "schema", "status", "logs", "cost", "resume", "down", "reap", "pull", "ssh")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.common import print_json
-from orchestrator.errors import GpuplanError
+from orchestrator.words.errors import GpuplanError
 
 if TYPE_CHECKING:
     from orchestrator.engine.spec import RunSpec
-    from orchestrator.home import Home
     from orchestrator.ledger import Ledger
+    from orchestrator.world.home import Home
 
 PROGRAM = "from orchestrator.cli import main; main()"
 BEGINS_WITHIN_S = 60.0

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.errors import UsageError
+from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.engine.spec import RunSpec
-    from orchestrator.home import Home
     from orchestrator.ledger import Ledger
-    from orchestrator.model import Plan
+    from orchestrator.words.model import Plan
+    from orchestrator.world.home import Home
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -40,9 +40,9 @@ def print_json(document: Any) -> None:
 
 def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, Any] | None = None) -> Plan:
     """The plan, and all that its settings name is there. ConfigErrors, UsageError: see config.load_plan."""
-    from orchestrator import files
     from orchestrator.config import load_plan
     from orchestrator.providers import require_known
+    from orchestrator.words import files
 
     plan = load_plan(folder, config=config, overrides=overrides or {})
     for name in plan.settings.providers:
@@ -60,8 +60,8 @@ def open_home() -> tuple[Home, Ledger]:
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from orchestrator.home import Home
     from orchestrator.ledger import open_ledger
+    from orchestrator.world.home import Home
 
     home = Home.find()
     home.make()

@@ -9,12 +9,12 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, print_json
-from orchestrator.errors import StillRunning
+from orchestrator.words.errors import StillRunning
 
 if TYPE_CHECKING:
     from orchestrator.engine.spec import RunSpec
-    from orchestrator.home import Home
     from orchestrator.ledger import Ledger
+    from orchestrator.world.home import Home
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
 
@@ -58,9 +58,9 @@ def down(
 
     from orchestrator.cli.prepare import require_free
     from orchestrator.ledger import tables
-    from orchestrator.lifecycle import ENDED
     from orchestrator.report import documents, pages
     from orchestrator.runner import end_without_ledger
+    from orchestrator.words.lifecycle import ENDED
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)

@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json
-from orchestrator.errors import UsageError
+from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -96,7 +96,7 @@ def _log_files(folder: Path, step: str | None) -> list[Path]:
 
 
 def _print_new(file: Path, folder: Path, offset: int, *, labelled: bool, rest: bool) -> int:
-    from orchestrator.console import escape
+    from orchestrator.report.console import escape
 
     with file.open("rb") as log:
         log.seek(offset)

@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json
-from orchestrator.errors import NoMachine, StepFailed, UsageError
+from orchestrator.words.errors import NoMachine, StepFailed, UsageError
 
 
 @app.command()
@@ -23,10 +23,10 @@ def ssh(
     json: Annotated[bool, typer.Option("--json", help="Print the machine and how to reach it; open nothing.")] = False,
 ) -> None:
     """Open a shell on a running machine of a run."""
-    from orchestrator.commands import ssh_argv
     from orchestrator.ledger import tables
-    from orchestrator.ports import Address
+    from orchestrator.transport.commands import ssh_argv
     from orchestrator.transport.keys import key_file
+    from orchestrator.words.ports import Address
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -58,8 +58,8 @@ def pull(
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
     from json import loads
 
-    from orchestrator import session
     from orchestrator.engine.artifacts import fetch_from_store
+    from orchestrator.world import session
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
-from orchestrator.errors import ConfigError, ExitCode
+from orchestrator.words.errors import ConfigError, ExitCode
 
 
 @app.command("plan")
@@ -78,7 +78,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of phase files or of settings, for an editor."""
     from orchestrator.config import schema as of_kind
-    from orchestrator.errors import UsageError
+    from orchestrator.words.errors import UsageError
 
     del json  # it is one document anyway
     if kind not in ("phase", "settings"):

@@ -8,21 +8,22 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from orchestrator import files, preflight
+from orchestrator.cli import preflight
 from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
 from orchestrator.engine.spec import RunSpec
-from orchestrator.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
-from orchestrator.home import Home
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import Outcome, RunState
-from orchestrator.model import Plan
 from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
 from orchestrator.plan.preview import Market, Preview, preview
-from orchestrator.ports import Capability, Offer, Provider
 from orchestrator.report import history
-from orchestrator.session import provider_for, require_secrets, store_for
 from orchestrator.transport.payload import Payload
+from orchestrator.words import files
+from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
+from orchestrator.words.lifecycle import Outcome, RunState
+from orchestrator.words.model import Plan
+from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.world.home import Home
+from orchestrator.world.session import provider_for, require_secrets, store_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Json, open_home, print_json
-from orchestrator.errors import GpuplanError, StillRunning, UsageError
+from orchestrator.words.errors import GpuplanError, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.engine.reaper import Found
-    from orchestrator.home import Home
     from orchestrator.ledger import Ledger
-    from orchestrator.ports import Provider
+    from orchestrator.words.ports import Provider
+    from orchestrator.world.home import Home
 
 
 @app.command()
@@ -36,9 +36,9 @@ def reap(
 
     Volumes are deleted only after a question, and what another owner rented is never touched.
     """
-    from orchestrator.clock import SystemClock
     from orchestrator.engine import reaper
-    from orchestrator.lifecycle import MachineState
+    from orchestrator.words.lifecycle import MachineState
+    from orchestrator.world.clock import SystemClock
 
     home, ledger = open_home()
     facts = _facts()
@@ -85,7 +85,7 @@ def _facts() -> Mapping[str, Any]:
 def _providers(home: Home, name: str | None, facts: Mapping[str, Any]) -> list[Provider]:
     """The providers to ask. UsageError: no key of any is set."""
     from orchestrator.providers import CREDENTIALS
-    from orchestrator.session import provider_for
+    from orchestrator.world.session import provider_for
 
     found, missing = [], []
     for one in [name] if name else CREDENTIALS:

@@ -15,13 +15,13 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json, read_plan
-from orchestrator.errors import OverBudget, StillRunning, UsageError
+from orchestrator.words.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.engine.spec import RunSpec
-    from orchestrator.home import Home
     from orchestrator.ledger import Ledger
-    from orchestrator.model import Plan
+    from orchestrator.words.model import Plan
+    from orchestrator.world.home import Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,9 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
 
 def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = False, check: bool = False) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
-    from orchestrator import session
     from orchestrator.cli.prepare import prepare
     from orchestrator.report import pages
+    from orchestrator.world import session
 
     json = way.json
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
@@ -215,7 +215,7 @@ def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
     """UsageError unless every secret is set that a step still to do needs; the machines that wait are named."""
     from orchestrator.ledger import tables
     from orchestrator.plan import resolve
-    from orchestrator.session import require_secrets
+    from orchestrator.world.session import require_secrets
 
     done = {s["id"] for s in ledger.all(tables.steps, run=spec.run) if s["state"] in ("DONE", "UP_TO_DATE")}
     steps = [s for p in resolve(spec.plan, spec.asked) for s in p.steps if s.id not in done]

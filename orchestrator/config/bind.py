@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.scalars import NotA, is_null, read_bool, read_decimal, read_duration, read_int
-from orchestrator.model import Duration, Value
+from orchestrator.words.model import Duration, Value
 
 KeyPath = tuple[str | int, ...]
 V = TypeVar("V", bound=Value)

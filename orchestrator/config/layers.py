@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.config.bind import Binder
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
-from orchestrator.model import Settings, Value
+from orchestrator.words.model import Settings, Value
 
 PREFIX = "GPUPLAN_"
 # Variables of that prefix that are no settings: of this computer, then those that a step finds on a machine.

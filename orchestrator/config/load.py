@@ -14,8 +14,8 @@ from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_plan, in_order
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.sources import find, looks_like_phase, phase_files
-from orchestrator.model import Expected, Note, Notes, Phase, Plan, Settings
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
+from orchestrator.words.model import Expected, Note, Notes, Phase, Plan, Settings
 
 
 def load_plan(

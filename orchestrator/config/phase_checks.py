@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from orchestrator.config import words
 from orchestrator.config.bind import Binder, KeyPath
 from orchestrator.config.problems import nearest
-from orchestrator.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
+from orchestrator.words.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
 
 QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
 SSH_PORT = "22/tcp"

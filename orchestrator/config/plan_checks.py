@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from orchestrator.config.bind import Binder, KeyPath
 from orchestrator.config.problems import nearest
-from orchestrator.model import Phase
+from orchestrator.words.model import Phase
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator import files
-from orchestrator.model import GPU_MEMORY_GB, MachineNeed
-from orchestrator.ports import Offer
+from orchestrator.words import files
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.ports import Offer
 
 HOURS_A_MONTH = Decimal(730)
 

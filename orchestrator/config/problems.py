@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from orchestrator.errors import ConfigError
+from orchestrator.words.errors import ConfigError
 
 
 @dataclass(frozen=True, order=True, slots=True)

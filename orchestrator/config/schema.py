@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from orchestrator.model import Phase, Settings, Value
+from orchestrator.words.model import Phase, Settings, Value
 
 
 class _Schema(GenerateJsonSchema):

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import files
 from orchestrator.config.document import Mapping, read_file
 from orchestrator.config.problems import Problems
-from orchestrator.errors import UsageError
+from orchestrator.words import files
+from orchestrator.words.errors import UsageError
 
 PROJECT_FILE = "gpuplan.yaml"
 DEFAULT = "default.yaml"

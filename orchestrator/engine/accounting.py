@@ -8,7 +8,7 @@ from decimal import Decimal
 from orchestrator import cost
 from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import ENDED
+from orchestrator.words.lifecycle import ENDED
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:

@@ -7,9 +7,9 @@ from decimal import Decimal
 from orchestrator.engine import records
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
-from orchestrator.errors import OverBudget
 from orchestrator.ledger import tables
 from orchestrator.plan import StepRun, makespan
+from orchestrator.words.errors import OverBudget
 
 
 def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from orchestrator.engine.context import Context, now
-from orchestrator.errors import ConnectionLost, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.ledger import tables
-from orchestrator.ports import ArtifactStore, Part, Upload
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import ConnectionLost, MachineLost, ProviderUnavailable, StepFailed
+from orchestrator.words.ports import ArtifactStore, Part, Upload
 
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
 STALLS = 5  # tries without a single new byte before a download is given up

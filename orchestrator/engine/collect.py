@@ -10,12 +10,12 @@ from typing import Any
 from orchestrator.engine import hub_check
 from orchestrator.engine.context import Context
 from orchestrator.engine.jobs import StepLog
-from orchestrator.errors import GpuplanError, Interrupted, StepFailed
 from orchestrator.ledger import tables
-from orchestrator.lifecycle import StepState
-from orchestrator.model import Deliverable, HubCheckout, Phase
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import GpuplanError, Interrupted, StepFailed
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import Deliverable, HubCheckout, Phase
 
 GOOD = (StepState.DONE, StepState.UP_TO_DATE, StepState.READY)
 

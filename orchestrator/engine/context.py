@@ -13,10 +13,10 @@ from orchestrator.engine.control import Control
 from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.plan import PhaseRun, done_keys, resolve
-from orchestrator.ports import ArtifactStore, Clock, Provider
-from orchestrator.secret import Secret
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
+from orchestrator.words.ports import ArtifactStore, Clock, Provider
+from orchestrator.words.secret import Secret
 
 
 class Agents(Protocol):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from orchestrator.errors import GpuplanError, Interrupted, OverBudget, StepFailed
+from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
 
 POLL_S = 0.05
 _KINDS: dict[str, type[GpuplanError]] = {

@@ -19,8 +19,8 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
-from orchestrator import errors
 from orchestrator.engine.spec import APPLICATION_VERSION
+from orchestrator.words import errors
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets
 
@@ -84,7 +84,7 @@ class _PlainJson(DBOSSerializer):
 
 
 def _kind(error: errors.GpuplanError) -> str:
-    """The name of the error's nearest class in orchestrator.errors: an adapter may have finer ones."""
+    """The name of the error's nearest class in orchestrator.words.errors: an adapter may have finer ones."""
     return str(next(c.__name__ for c in type(error).__mro__ if c is getattr(errors, c.__name__, None)))
 
 

@@ -8,8 +8,8 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger import tables
-from orchestrator.lifecycle import ENDED, MachineState, Outcome
-from orchestrator.ports import Capability
+from orchestrator.words.lifecycle import ENDED, MachineState, Outcome
+from orchestrator.words.ports import Capability
 
 
 class Ending:

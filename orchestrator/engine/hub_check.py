@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from orchestrator.engine.context import Context
-from orchestrator.errors import StepFailed
-from orchestrator.model import HubCheckout
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import StepFailed
+from orchestrator.words.model import HubCheckout
 
 MIB = 1 << 20
 SHOWN = 5  # wrong files that a message names

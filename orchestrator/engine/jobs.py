@@ -12,10 +12,10 @@ from typing import Any
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
-from orchestrator.errors import ConnectionLost, HostKeyChanged, MachineLost
 from orchestrator.ledger import tables
-from orchestrator.lifecycle import StepState
 from orchestrator.transport.replies import JobEnd, Sample
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, MachineLost
+from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped

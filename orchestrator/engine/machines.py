@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.spec import plain
-from orchestrator.errors import (
+from orchestrator.ledger import Row, tables
+from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.words.errors import (
     AccountRefused,
     Ambiguous,
     ConnectionLost,
@@ -23,10 +25,8 @@ from orchestrator.errors import (
     Refused,
     StepFailed,
 )
-from orchestrator.ledger import Row, tables
-from orchestrator.lifecycle import ENDED, MachineState
-from orchestrator.ports import Address, MachineSpec, MachineStatus, Offer
-from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.words.lifecycle import ENDED, MachineState
+from orchestrator.words.ports import Address, MachineSpec, MachineStatus, Offer
 
 T = TypeVar("T")
 LONGEST_PAUSE_S = 60.0  # whatever a provider asks for: the machine costs meanwhile

@@ -14,15 +14,15 @@ from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
-from orchestrator.errors import GpuplanError, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.ledger import Row, tables
-from orchestrator.lifecycle import Outcome, PhaseState, RunState, StepState
-from orchestrator.model import Phase
 from orchestrator.plan import candidates, fits, memory_of
-from orchestrator.ports import ArtifactStore, Offer
-from orchestrator.retry import retrying
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
+from orchestrator.words.errors import GpuplanError, MachineLost, ProviderUnavailable, StepFailed
+from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState
+from orchestrator.words.model import Phase
+from orchestrator.words.ports import ArtifactStore, Offer
+from orchestrator.words.retry import retrying
 
 LEASE_S = 180.0  # real seconds without renewal after which another run may take the volume
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline

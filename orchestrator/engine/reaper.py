@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from orchestrator.errors import GpuplanError
-from orchestrator.ports import Capability, Clock, MachineView, Provider, VolumeView
+from orchestrator.words.errors import GpuplanError
+from orchestrator.words.ports import Capability, Clock, MachineView, Provider, VolumeView
 
 DESTROY_S = 600.0  # how long one of them is waited for, in the cloud's time
 POLL_S = 5.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.errors import UsageError
-from orchestrator.model import Plan, Value, VolumeNeed
+from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Plan, Value, VolumeNeed
 
 APPLICATION_VERSION = "5"  # changes whenever the order of recorded effects changes
 

@@ -16,13 +16,13 @@ from orchestrator.engine.durable import Recorder
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.spec import plain
 from orchestrator.engine.volumes import Volumes
-from orchestrator.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.ledger import Row, tables
-from orchestrator.lifecycle import StepState
-from orchestrator.model import RunsOn
 from orchestrator.plan import StepRun
-from orchestrator.secret import Secret
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import RunsOn
+from orchestrator.words.secret import Secret
 
 GOOD = frozenset({StepState.DONE, StepState.UP_TO_DATE, StepState.READY})
 ENDED = GOOD | {StepState.FAILED, StepState.SKIPPED, StepState.INTERRUPTED, StepState.LOST}

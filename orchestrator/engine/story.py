@@ -14,7 +14,8 @@ from orchestrator.engine.durable import Recorder
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.steps import Steps
-from orchestrator.errors import (
+from orchestrator.ledger import tables
+from orchestrator.words.errors import (
     ConnectionLost,
     GpuplanError,
     Interrupted,
@@ -23,8 +24,7 @@ from orchestrator.errors import (
     OverBudget,
     ProviderUnavailable,
 )
-from orchestrator.ledger import tables
-from orchestrator.lifecycle import Outcome, PhaseState, RunState, StepState, worst
+from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState, worst
 
 
 class Story:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.engine.context import Context
 from orchestrator.ledger import Row, tables
-from orchestrator.model import Step
+from orchestrator.words.model import Step
 
 SAMPLED = frozenset({"gpu_memory_percent", "gpu_memory_mib", "gpu_utilisation", "disk_free_mib_min"})
 TOLD = frozenset({"gpu_memory_percent", "gpu_memory_mib"})  # of what was only sampled beside it

@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.errors import GpuplanError
 from orchestrator.ledger import tables
-from orchestrator.lifecycle import MachineState, PhaseState, RunState, State, may_move
+from orchestrator.words.errors import GpuplanError
+from orchestrator.words.lifecycle import MachineState, PhaseState, RunState, State, may_move
 
 Row = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from orchestrator.model import Deliverable, Phase, Plan, Rates, Settings, Step
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun
+from orchestrator.words.model import Deliverable, Phase, Plan, Rates, Settings, Step
 
 VOLUME, UPLOAD = "volume", "upload"
 _MB_PER_GB = 1000

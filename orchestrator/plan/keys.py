@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from orchestrator.model import Plan, Step
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps, ordered
+from orchestrator.words.model import Plan, Step
 
 OVERLAY = "overlay"
 

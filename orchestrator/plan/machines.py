@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from orchestrator.errors import NoMachine
-from orchestrator.model import GPU_MEMORY_GB, MachineNeed
-from orchestrator.ports import Offer
+from orchestrator.words.errors import NoMachine
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.ports import Offer
 
 MachineRequest = tuple[MachineNeed, Sequence[Offer]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from string import Formatter
 
-from orchestrator.model import Expected, Note, Notes, Rates
+from orchestrator.words.model import Expected, Note, Notes, Rates
 
 # What a preview knows by itself; everything else is in the notes' own figures.
 COMPUTED = (

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.ports import Offer
+from orchestrator.words.ports import Offer
 
 Figures = tuple[Decimal, Decimal]  # hours, USD
 

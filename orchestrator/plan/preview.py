@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from orchestrator.model import Plan, Settings
 from orchestrator.plan.estimate import collecting_seconds, estimate, makespan, rates_in_use
 from orchestrator.plan.machines import described, fits
 from orchestrator.plan.notes import Measured, expectations, remarks
 from orchestrator.plan.outlook import Figures, PhasePreview, Preview, StepPreview
 from orchestrator.plan.resolve import PhaseRun, StepRun
-from orchestrator.ports import Offer
+from orchestrator.words.model import Plan, Settings
+from orchestrator.words.ports import Offer
 
 __all__ = ["Market", "PhasePreview", "Preview", "StepPreview", "preview"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from orchestrator.errors import UsageError
-from orchestrator.model import Phase, Plan, Step
+from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Phase, Plan, Step
 
 ALL = "all"
 

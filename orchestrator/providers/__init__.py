@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import Provider
-from orchestrator.secret import Secret
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import Provider
+from orchestrator.words.secret import Secret
 
 __all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterable
 from decimal import Decimal
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import Address, Capability, MachineSpec, MachineStatus, MachineView, Offer, VolumeView
 from orchestrator.providers import ProviderAccess, gpu_names
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import Address, Capability, MachineSpec, MachineStatus, MachineView, Offer, VolumeView
 
 _HOST = re.compile(r"^(?P<user>[^@\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^@:\s]+)(?::(?P<port>\d{1,5}))?$")
 

@@ -15,8 +15,11 @@ from typing import Any
 
 import httpx
 
-from orchestrator.errors import Ambiguous, ProviderUnavailable, Refused
-from orchestrator.ports import (
+from orchestrator.providers import ProviderAccess, gpu_names
+from orchestrator.providers.http import Api
+from orchestrator.providers.pacer import Pacer
+from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused
+from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
     Capability,
@@ -26,9 +29,6 @@ from orchestrator.ports import (
     Offer,
     VolumeView,
 )
-from orchestrator.providers import ProviderAccess, gpu_names
-from orchestrator.providers.http import Api
-from orchestrator.providers.pacer import Pacer
 
 BASE_URL = "https://cloud.lambda.ai/api/v1"
 INTERVALS = {"any": 1.0, "launch": 12.0}  # seconds between two requests

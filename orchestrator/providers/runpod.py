@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from orchestrator.errors import Ambiguous, ProviderUnavailable
-from orchestrator.ports import (
+from orchestrator.providers import ProviderAccess, runpod_catalog
+from orchestrator.providers.http import Api
+from orchestrator.providers.runpod_end_bill import end_bill_script
+from orchestrator.words.errors import Ambiguous, ProviderUnavailable
+from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
     Capability,
@@ -19,9 +22,6 @@ from orchestrator.ports import (
     Offer,
     VolumeView,
 )
-from orchestrator.providers import ProviderAccess, runpod_catalog
-from orchestrator.providers.http import Api
-from orchestrator.providers.runpod_end_bill import end_bill_script
 
 if TYPE_CHECKING:
     from orchestrator.providers.runpod_graphql import Balance, RunPodGraphQL

@@ -6,8 +6,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from orchestrator.ports import Offer
 from orchestrator.providers import gpu_names
+from orchestrator.words.ports import Offer
 
 MIN_VCPUS = (
     8  # container disk is tied to vCPUs (10 GB each on the older flavours), and a phase has 50 GB unless it asks

@@ -16,10 +16,10 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
-from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
-from orchestrator.ports import MachineSpec
 from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity, user_agent
-from orchestrator.secret import Secret, mask
+from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.ports import MachineSpec
+from orchestrator.words.secret import Secret, mask
 
 VENDOR_URL = "https://api.runpod.io"
 BASE_URL_VARIABLE = "RUNPOD_API_BASE_URL"  # the SDK reads it at every call

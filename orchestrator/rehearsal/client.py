@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orchestrator
-from orchestrator.errors import GpuplanError, UsageError
+from orchestrator.words.errors import GpuplanError, UsageError
 
 FACTS = "rehearsal.json"
 START_S = 30.0

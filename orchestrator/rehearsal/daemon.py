@@ -22,7 +22,6 @@ from typing import IO, Any
 
 from aiohttp import web
 
-from orchestrator import files
 from orchestrator.rehearsal import git_mirror, guard, orphans
 from orchestrator.rehearsal.clouds import CloudState, mount
 from orchestrator.rehearsal.control import Control
@@ -32,6 +31,7 @@ from orchestrator.rehearsal.hosts import Hosts
 from orchestrator.rehearsal.hub import Hub
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.rehearsal.switches import Switches
+from orchestrator.words import files
 
 FACTS = "rehearsal.json"
 ALREADY_RUNNING = 9  # exit code: another daemon holds the folder

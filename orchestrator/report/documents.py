@@ -11,7 +11,7 @@ from orchestrator import cost
 from orchestrator.engine import accounting
 from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, tables
-from orchestrator.model import Plan
+from orchestrator.words.model import Plan
 
 
 def status(ledger: Ledger, run: str) -> dict[str, Any]:

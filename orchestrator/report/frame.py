@@ -9,10 +9,10 @@ from datetime import datetime
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from orchestrator.console import one_line
-from orchestrator.lifecycle import MachineState, Outcome, PhaseState, StepState
+from orchestrator.report.console import one_line
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
 from orchestrator.report.words import elapsed, money, spoken
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, StepState
 
 _SYMBOLS = {
     StepState.PENDING: ("·", ".", "dim"),

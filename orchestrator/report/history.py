@@ -6,10 +6,10 @@ import time
 from decimal import Decimal
 
 from orchestrator.ledger import Ledger, tables
-from orchestrator.lifecycle import Outcome, StepState
-from orchestrator.model import Plan
 from orchestrator.plan import measured_rates
 from orchestrator.report import documents
+from orchestrator.words.lifecycle import Outcome, StepState
+from orchestrator.words.model import Plan
 
 
 def earlier(ledger: Ledger, plan: Plan) -> dict[str, tuple[Decimal, Decimal]]:

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.console import confirm, escape, one_line
+from orchestrator.report.console import confirm, escape, one_line
 from orchestrator.report.frame import frame
 from orchestrator.report.snapshot import NewEvents, Snapshot
 

@@ -8,18 +8,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.console import escape, one_line
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import Outcome, RunState, StepState
 from orchestrator.report import documents
 from orchestrator.report import tables as drawn
+from orchestrator.report.console import escape, one_line
 from orchestrator.report.words import duration, money, spoken
+from orchestrator.words.lifecycle import Outcome, RunState, StepState
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.engine.spec import RunSpec
-    from orchestrator.model import Plan
     from orchestrator.plan.preview import Preview
+    from orchestrator.words.model import Plan
 
 EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
-from orchestrator.console import confirm, escape, one_line
-from orchestrator.lifecycle import StepState
+from orchestrator.report.console import confirm, escape, one_line
 from orchestrator.report.snapshot import MachineView, NewEvents, PhaseView, Snapshot, StepView
 from orchestrator.report.words import elapsed, money, spoken
+from orchestrator.words.lifecycle import StepState
 
 _KEPT_LINES = 10
 _STILL_RUNNING_S = 60.0

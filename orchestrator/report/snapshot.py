@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from orchestrator.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.console import escape
+from orchestrator.report.console import escape
 from orchestrator.report.words import duration, hours, money
 
 if TYPE_CHECKING:

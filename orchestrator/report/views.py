@@ -7,12 +7,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from orchestrator.console import is_live
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.report.console import is_live
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 
 if TYPE_CHECKING:
     from orchestrator.report.live import LiveView

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from orchestrator.console import one_line
+from orchestrator.report.console import one_line
 
 if TYPE_CHECKING:
     from orchestrator.transport.replies import Progress

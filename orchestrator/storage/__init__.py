@@ -6,9 +6,9 @@ import importlib
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import ArtifactStore
-from orchestrator.secret import Secret
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.secret import Secret
 
 __all__ = ["STORES", "StoreAccess", "open_store"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from orchestrator.ports import Part
+from orchestrator.words.ports import Part
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE), bits reflected: the one of zlib and of S3's x-amz-checksum-crc32
 EMPTY_CRC32 = "AAAAAA=="

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from orchestrator.errors import StepFailed, UsageError
-from orchestrator.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, Place, UploadGone, part_size, require_whole
 from orchestrator.storage.receiver import CHECKSUM, Receiver
+from orchestrator.words.errors import StepFailed, UsageError
+from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 OWN = ".gpuplan-store"  # uploads under way, and what is known of each object
 BLOCK = MIB

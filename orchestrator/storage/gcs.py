@@ -17,10 +17,10 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 T = TypeVar("T")
 

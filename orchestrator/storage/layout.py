@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.errors import StepFailed, UsageError
-from orchestrator.ports import Part, Upload
+from orchestrator.words.errors import StepFailed, UsageError
+from orchestrator.words.ports import Part, Upload
 
 MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 64 * MIB

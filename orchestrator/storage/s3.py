@@ -15,11 +15,11 @@ import boto3
 from botocore import exceptions as boto_errors
 from botocore.config import Config
 
-from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 T = TypeVar("T")
 

@@ -7,11 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import commands
-from orchestrator.errors import ConnectionLost, GpuplanError, StepFailed
-from orchestrator.ports import SignedPart, Transport
-from orchestrator.secret import Secret
-from orchestrator.transport import bundle
+from orchestrator.transport import bundle, commands
 from orchestrator.transport.replies import (
     AgentFailed,
     Checksums,
@@ -24,6 +20,9 @@ from orchestrator.transport.replies import (
     SentPart,
     failure,
 )
+from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
+from orchestrator.words.ports import SignedPart, Transport
+from orchestrator.words.secret import Secret
 
 SILENCE_S = 20.0  # the agent says something every 5 s while it works
 REQUEST_S = 120.0  # for what it answers at once

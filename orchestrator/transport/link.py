@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import ConnectionLost, HostKeyChanged
-from orchestrator.ports import Address
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged
+from orchestrator.words.ports import Address
 
 if TYPE_CHECKING:
     import paramiko

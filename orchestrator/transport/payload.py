@@ -8,10 +8,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator import commands
-from orchestrator.errors import StepFailed, UsageError
-from orchestrator.transport import bundle
+from orchestrator.transport import bundle, commands
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import StepFailed, UsageError
 
 PLACE = ".gpuplan/payload"  # below the workspace: on the volume, so that the next machine finds it
 BOOTSTRAP = "bootstrap.sh"

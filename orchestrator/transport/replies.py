@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.errors import StepFailed
+from orchestrator.words.errors import StepFailed
 
 LARGEST = 1e18  # of what a job may say of its progress
 OUT_OF_MEMORY_EXIT = 75  # what the converter ends with when it sees that its memory will not do

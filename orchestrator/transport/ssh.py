@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import commands
-from orchestrator.errors import ConnectionLost
-from orchestrator.ports import Address, CommandResult
+from orchestrator.transport import commands
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
+from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.ports import Address, CommandResult
 
 if TYPE_CHECKING:
     import paramiko

@@ -16,9 +16,9 @@ from orchestrator.rehearsal import client
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
-from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
+from orchestrator.words.secret import Secret
 
 
 @pytest.fixture(scope="session")

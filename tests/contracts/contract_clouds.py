@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.ports import MachineSpec, MachineView, Offer, Provider
 from orchestrator.providers import ProviderAccess, open_provider
 from orchestrator.rehearsal.client import Rehearsal
-from orchestrator.secret import Secret
+from orchestrator.words.ports import MachineSpec, MachineView, Offer, Provider
+from orchestrator.words.secret import Secret
 
 T = TypeVar("T")
 OWNER = "abcd1234"

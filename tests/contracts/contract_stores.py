@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from orchestrator.ports import ArtifactStore, Part, SignedPart, Upload
+from orchestrator.words.ports import ArtifactStore, Part, SignedPart, Upload
 
 MIB = 1024 * 1024
 

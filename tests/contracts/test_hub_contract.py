@@ -7,11 +7,11 @@ import hashlib
 import httpx
 import pytest
 
-from orchestrator.errors import ProviderUnavailable, UsageError
-from orchestrator.hub import Hub
 from orchestrator.rehearsal.client import Rehearsal
-from orchestrator.retry import retrying
-from orchestrator.secret import Secret
+from orchestrator.words.errors import ProviderUnavailable, UsageError
+from orchestrator.words.retry import retrying
+from orchestrator.words.secret import Secret
+from orchestrator.world.hub import Hub
 
 REPO = "zai-org/GLM-4.5-Air-Base"
 

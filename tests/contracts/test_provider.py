@@ -11,11 +11,11 @@ from decimal import Decimal
 import pytest
 from contract_clouds import Cloud, until
 
-from orchestrator.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
-from orchestrator.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.providers.runpod import RunPod
-from orchestrator.secret import Secret
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
+from orchestrator.words.secret import Secret
 
 
 @pytest.fixture(autouse=True)

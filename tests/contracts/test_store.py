@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from contract_stores import Served, begin, cut, payload, put, send, upload
 
-from orchestrator.errors import StepFailed, UsageError
 from orchestrator.storage.layout import UploadGone
+from orchestrator.words.errors import StepFailed, UsageError
 
 
 def test_parts_become_the_object(served: Served):

@@ -13,9 +13,9 @@ import pytest
 from contract_stores import MIB, Served, begin, cut, payload, put, send
 from google.api_core import exceptions as api_errors
 
-from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.ports import SignedPart
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.ports import SignedPart
 
 
 def send_some(signed: SignedPart, data: bytes, count: int) -> None:

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from contract_stores import MIB, begin, cut, payload, put, send
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import ArtifactStore, Part
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
-from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import ArtifactStore, Part
+from orchestrator.words.secret import Secret
 
 Build = Callable[..., ArtifactStore]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tool import GPUPLAN, KILL, PLANS, Tool, until
 
-from orchestrator.home import Home
-from orchestrator.ports import MachineSpec, Provider
-from orchestrator.session import provider_for
+from orchestrator.words.ports import MachineSpec, Provider
+from orchestrator.world.home import Home
+from orchestrator.world.session import provider_for
 
 OWNER = "abcdefgh"
 

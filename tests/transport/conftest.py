@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import Address
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.ports import Address
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known, Sshd, private_sshd
 

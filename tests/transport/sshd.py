@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ports import Address
 from orchestrator.transport import keys
+from orchestrator.words.ports import Address
 
 START_S = 10.0
 

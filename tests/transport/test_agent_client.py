@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import ConnectionLost, StepFailed
-from orchestrator.ports import Part, SignedPart
-from orchestrator.secret import Secret
 from orchestrator.transport import bundle
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import AgentFailed, DeadmanExpired, GpuFailed, JobEnd, LeaseHeld, Sample
+from orchestrator.words.errors import ConnectionLost, StepFailed
+from orchestrator.words.ports import Part, SignedPart
+from orchestrator.words.secret import Secret
 from tests.transport.conftest import Reached
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import commands
-from orchestrator.commands import Shell, command
-from orchestrator.ports import Address
-from orchestrator.secret import Secret
+from orchestrator.transport import commands
+from orchestrator.transport.commands import Shell, command
+from orchestrator.words.ports import Address
+from orchestrator.words.secret import Secret
 
 WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=20)
 

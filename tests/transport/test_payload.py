@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import StepFailed, UsageError
 from orchestrator.transport.payload import Payload
+from orchestrator.words.errors import StepFailed, UsageError
 from tests.transport.conftest import Reached
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConnectionLost, HostKeyChanged
-from orchestrator.ports import Address, CommandResult
 from orchestrator.transport import keys
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged
+from orchestrator.words.ports import Address, CommandResult
 from tests.transport.sshd import Known, Sshd, private_sshd
 
 
@@ -288,8 +288,8 @@ def test_nothing_is_printed(server: Sshd):
     script = f"""
 import os, signal, subprocess
 from pathlib import Path
-from orchestrator.errors import ConnectionLost
-from orchestrator.ports import Address
+from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.ports import Address
 from orchestrator.transport.ssh import SshTransport
 from tests.transport.sshd import Known
 for port in (9, {server.address.port}):

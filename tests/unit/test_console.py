@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.console import escape, is_live, one_line
+from orchestrator.report.console import escape, is_live, one_line
 
 _SEEDS = ["\x1b", "\x1b[", "[31m", "\x1b[2J", "\x9b", "\x1b]0;title", "\x07", "\x1b\\", "\r", "\n", "\x1bP", "m"]
 _HOSTILE = st.lists(

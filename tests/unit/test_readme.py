@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import model
-from orchestrator.errors import ExitCode
+from orchestrator.words import model
+from orchestrator.words.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()

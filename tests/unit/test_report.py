@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.ports import Offer
 from orchestrator.report import tables, words
+from orchestrator.words.ports import Offer
 
 ROOT = Path(__file__).parents[2]
 T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
@@ -185,7 +185,7 @@ def test_no_price_is_a_dash() -> None:
 def test_the_console_module_loads_nothing_heavy() -> None:
     """`gpuplan --help` may import the words and the escaper: rich stays out until something is drawn."""
     program = (
-        "import sys, orchestrator.console, orchestrator.report.snapshot, orchestrator.report.plain\n"
+        "import sys, orchestrator.report.console, orchestrator.report.snapshot, orchestrator.report.plain\n"
         "print([name for name in ('rich', 'pydantic', 'yaml', 'dbos', 'sqlalchemy') if name in sys.modules])"
     )
     done = subprocess.run(

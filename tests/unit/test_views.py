@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 from orchestrator.report import words
 from orchestrator.report.frame import frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
 from orchestrator.transport.replies import Progress
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 
 ROOT = Path(__file__).parents[2]
 T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)

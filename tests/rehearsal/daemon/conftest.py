@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import GpuplanError
 from orchestrator.rehearsal import client
+from orchestrator.words.errors import GpuplanError
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.errors import GpuplanError, UsageError
-from orchestrator.ports import MachineSpec
 from orchestrator.providers import ProviderAccess, open_provider
 from orchestrator.rehearsal import client, processes
 from orchestrator.rehearsal.client import Rehearsal
-from orchestrator.secret import Secret
+from orchestrator.words.errors import GpuplanError, UsageError
+from orchestrator.words.ports import MachineSpec
+from orchestrator.words.secret import Secret
 
 Begin = Callable[..., Rehearsal]
 

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from hub_served import TOKEN, Served
 
-from orchestrator import files
 from orchestrator.rehearsal.hub import Hub
 from orchestrator.rehearsal.switches import Switches
+from orchestrator.words import files
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hub_served import TOKEN, Served
 from huggingface_hub import HfApi
 
-from orchestrator import files
+from orchestrator.words import files
 
 BASE = "zai-org/GLM-4.5-Air-Base"
 GATED = "PrimeIntellect/INTELLECT-3"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from orchestrator.config import ConfigErrors, load_plan
-from orchestrator.errors import ExitCode
+from orchestrator.words.errors import ExitCode
 
 CASES = Path(__file__).parents[2] / "cases"
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import files
 from orchestrator.config import ConfigErrors, find_plan, load_file, load_plan
-from orchestrator.errors import UsageError
-from orchestrator.model import Phase, Plan, Settings
+from orchestrator.words import files
+from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Phase, Plan, Settings
 
 MINIMAL = "name: one\nsteps: [{name: a, run: echo}]\n"
 

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from orchestrator import files
 from orchestrator.config import schema
+from orchestrator.words import files
 
 
 class Core(yaml.SafeLoader):

@@ -6,7 +6,7 @@ import pytest
 from plan_samples import phase, step
 
 from orchestrator.config import load_plan
-from orchestrator.model import Plan
+from orchestrator.words.model import Plan
 
 
 @pytest.fixture(scope="session")

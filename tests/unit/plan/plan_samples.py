@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from orchestrator.model import MachineNeed, Phase, Step, VolumeNeed
-from orchestrator.ports import Offer
+from orchestrator.words.model import MachineNeed, Phase, Step, VolumeNeed
+from orchestrator.words.ports import Offer
 
 VOLUME = VolumeNeed(name="v", size_gb=10)
 

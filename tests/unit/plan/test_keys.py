@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from plan_samples import phase, step
 
-from orchestrator.model import Plan, Settings
 from orchestrator.plan import done_keys
+from orchestrator.words.model import Plan, Settings
 
 PAYLOAD = {"dllama": "1", "converter/convert-hf.py": "2", "dllama_glm/model/forward.py": "3", "requirements.txt": "4"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from plan_samples import offer
 
-from orchestrator.errors import ExitCode, NoMachine
-from orchestrator.model import MachineNeed
 from orchestrator.plan import candidates, choose_place, fits, memory_of
+from orchestrator.words.errors import ExitCode, NoMachine
+from orchestrator.words.model import MachineNeed
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
 SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))

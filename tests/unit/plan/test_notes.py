@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from orchestrator.model import Note, Notes
 from orchestrator.plan.notes import BadFormula, names_in, remarks, render
+from orchestrator.words.model import Note, Notes
 
 
 def test_formulas_are_computed():

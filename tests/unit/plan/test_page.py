@@ -8,8 +8,8 @@ from pathlib import Path
 
 from plan_samples import offer
 
-from orchestrator.model import Plan
 from orchestrator.plan import Market, Preview, preview, resolve
+from orchestrator.words.model import Plan
 
 PAGE = Path(__file__).parents[3] / "docs" / "plan-vs-reality.md"
 MARK = "<!-- from here on written by tests/unit/plan/test_page.py -->\n"

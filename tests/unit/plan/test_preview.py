@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 from plan_samples import offer
 
-from orchestrator.model import Plan
 from orchestrator.plan import Market, preview, resolve
+from orchestrator.words.model import Plan
 
 A100 = "A100-80GB"
 MARKET = Market(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from plan_samples import phase as a_phase
 from plan_samples import step as a_step
 
-from orchestrator.errors import UsageError
-from orchestrator.model import Plan, Settings
 from orchestrator.plan import PhaseRun, resolve
+from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Plan, Settings
 
 
 def held(runs: tuple[PhaseRun, ...]) -> dict[str, list[str]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import files
-from orchestrator.model import Plan
 from orchestrator.plan.globs import matches
+from orchestrator.words import files
+from orchestrator.words.model import Plan
 
 GLM = "./dllama inference --model ./converter/glm4_5_air.m --tokenizer ./converter/glm4_5_air.t"
 MOE = "./dllama inference --model ./converter/intellect3.m --tokenizer ./converter/intellect3.t"

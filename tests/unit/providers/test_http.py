@@ -9,8 +9,8 @@ import httpx
 import pytest
 from vendor_replay import ACCESS, KEY, Vendor
 
-from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.providers.http import Api, RateLimited
+from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 
 
 def api(vendor: Vendor) -> Api:

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import MACHINE_PREFIX, MachineStatus
 from orchestrator.providers import PROVIDERS, ProviderAccess, access_from_env, gpu_names, open_provider
 from orchestrator.providers.existing_host import parse_host
-from orchestrator.secret import Secret
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import MACHINE_PREFIX, MachineStatus
+from orchestrator.words.secret import Secret
 
 
 @pytest.mark.parametrize("name", sorted(PROVIDERS))

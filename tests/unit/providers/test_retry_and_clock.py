@@ -7,9 +7,9 @@ from datetime import UTC
 
 import pytest
 
-from orchestrator.clock import SystemClock
-from orchestrator.errors import AccountRefused, ConnectionLost, ProviderUnavailable
-from orchestrator.retry import LEAST_REAL_S, retrying
+from orchestrator.words.errors import AccountRefused, ConnectionLost, ProviderUnavailable
+from orchestrator.words.retry import LEAST_REAL_S, retrying
+from orchestrator.world.clock import SystemClock
 
 FAST = 0.001
 
@@ -66,7 +66,7 @@ def test_a_wait_beyond_the_budget_is_raised_at_once():
 
 def test_the_total_time_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """A fault without end is raised when the time is used up."""
-    monkeypatch.setattr("orchestrator.retry.LEAST_REAL_S", 0.05)
+    monkeypatch.setattr("orchestrator.words.retry.LEAST_REAL_S", 0.05)
     call = Flaky(*[ProviderUnavailable("for ever")] * 10_000)
     began = time.monotonic()
     with pytest.raises(ProviderUnavailable):

@@ -15,10 +15,10 @@ import pytest
 from graphql import build_schema, graphql_sync
 from vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
 
-from orchestrator.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.providers import ProviderAccess
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_graphql import Balance, RunPodGraphQL
+from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 
 SDL = """
 enum CloudTypeEnum { ALL SECURE COMMUNITY }

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from orchestrator.ports import MachineSpec, Offer
 from orchestrator.providers import ProviderAccess
-from orchestrator.secret import Secret
+from orchestrator.words.ports import MachineSpec, Offer
+from orchestrator.words.secret import Secret
 
 KEY = "key-that-must-not-show"
 ACCESS = ProviderAccess(

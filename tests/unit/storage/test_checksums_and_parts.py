@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import UsageError
-from orchestrator.ports import Part
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.checksum import EMPTY_CRC32, whole_crc32
 from orchestrator.storage.layout import part_size
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import Part
 
 MIB = 1024 * 1024
 S3 = {"least": 5 * MIB, "most_parts": 10_000, "grain": MIB, "url": "s3://b"}

@@ -11,11 +11,11 @@ from botocore import exceptions as boto_errors
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from orchestrator.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.ports import Part, Upload
-from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.s3 import S3Store
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.ports import Part, Upload
+from orchestrator.words.secret import Secret
 
 KEY = "secret-key-that-must-not-show"
 UPLOAD = Upload("p/a.m", 10, "0" * 64, 5, "upload-id")

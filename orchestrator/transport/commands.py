@@ -10,8 +10,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from orchestrator.ports import Address
-from orchestrator.secret import Secret
+from orchestrator.words.ports import Address
+from orchestrator.words.secret import Secret
 
 NO_FILE = 44  # exit code of `fetch`: there is no such file
 NO_AGENT = 97  # exit code of `call_agent`: it has to be installed first

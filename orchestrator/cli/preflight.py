@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from orchestrator.errors import AccountRefused, NoMachine, ProviderUnavailable
 from orchestrator.plan import PhaseRun, candidates, choose_place
 from orchestrator.plan.machines import described
-from orchestrator.ports import Capability, Offer, Provider
+from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
+from orchestrator.words.ports import Capability, Offer, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def choose(
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
 
 
-def _choose(phases: Sequence[PhaseRun], provider: Provider, spot: bool, place: str | None) -> Choice:  # noqa: FBT001
+def _choose(phases: Sequence[PhaseRun], provider: Provider, spot: bool, place: str | None) -> Choice:
     if spot and Capability.SPOT not in provider.capabilities:
         raise NoMachine("it does not sell interruptible machines")
     needs = [p.phase.machine for p in phases]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger, tables
-from orchestrator.lifecycle import MachineState
-from orchestrator.ports import Address, Provider
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.ports import Address, Provider
 
 BEAT_S = 20.0  # real seconds between two heartbeats
 LEASE_S = 180.0

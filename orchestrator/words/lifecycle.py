@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from orchestrator.errors import ExitCode
+from orchestrator.words.errors import ExitCode
 
 
 class MachineState(StrEnum):

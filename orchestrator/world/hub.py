@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import httpx
 
-from orchestrator.errors import ProviderUnavailable, UsageError
-from orchestrator.secret import Secret, mask
+from orchestrator.words.errors import ProviderUnavailable, UsageError
+from orchestrator.words.secret import Secret, mask
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of the variable, not a token

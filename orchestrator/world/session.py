@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import files
-from orchestrator.clock import SystemClock
-from orchestrator.connections import Connections
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.engine.spec import RunSpec
-from orchestrator.errors import UsageError
-from orchestrator.home import Home
 from orchestrator.ledger import open_ledger
-from orchestrator.ports import ArtifactStore, Provider
 from orchestrator.providers import ProviderAccess, access_from_env, open_provider, require_known
-from orchestrator.retry import retrying
-from orchestrator.secret import Secret
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.replies import Progress
+from orchestrator.words import files
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.retry import retrying
+from orchestrator.words.secret import Secret
+from orchestrator.world.clock import SystemClock
+from orchestrator.world.connections import Connections
+from orchestrator.world.home import Home
 
 if TYPE_CHECKING:
     from orchestrator.rehearsal.client import Rehearsal
@@ -54,7 +54,7 @@ class HubListing:
 
     def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
         """Path, bytes, sha256 of each file."""
-        from orchestrator.hub import Hub
+        from orchestrator.world.hub import Hub
 
         if (repo, revision) not in self._seen:
             found = retrying(lambda: Hub(self._url, self._token).files(repo, revision), within_s=300)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.errors import GpuplanError
+from orchestrator.words.errors import GpuplanError
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _folder(name: str, in_checkout: str) -> Path:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import stamina
 
-from orchestrator.errors import ProviderUnavailable
+from orchestrator.words.errors import ProviderUnavailable
 
 T = TypeVar("T")
 
