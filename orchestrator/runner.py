@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestrator.engine import accounting
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.control import Watch
-from orchestrator.engine.spec import APPLICATION_VERSION, RunSpec
+from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger, open_ledger, tables
 from orchestrator.plan import resolve
 from orchestrator.report.snapshot import Snapshot, View
@@ -25,6 +25,7 @@ from orchestrator.report.views import snapshot
 from orchestrator.report.words import how_far
 from orchestrator.words.errors import ExitCode, GpuplanError, StillRunning, UsageError
 from orchestrator.words.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.spec import RunSpec
 from orchestrator.world.home import Home
 from orchestrator.world.session import Session, close_rehearsal, open_session
 
@@ -49,8 +50,8 @@ class Result:
 def open_books(ledger: Ledger, spec: RunSpec) -> None:
     """Write the run, its phases and its steps down, all still to do: all of it, or after a crash nothing."""
     run = {
-        "id": spec.run, "state": str(RunState.PLANNED), "outcome": None, "dry_run": int(spec.dry_run), "error": "",
-        "stop": "", "version": APPLICATION_VERSION, "created_at": spec.created_at, "settled": 0, "pid": 0,
+        "id": spec.run, "state": str(RunState.PLANNED), "outcome": None, "dry_run": int(spec.world.dry_run),
+        "error": "", "stop": "", "version": APPLICATION_VERSION, "created_at": spec.created_at, "settled": 0, "pid": 0,
     }  # fmt: skip
     rows: list[tuple[sa.Table, dict[str, Any]]] = [(tables.runs, run)]
     for position, phase in enumerate(resolve(spec.plan, spec.asked)):
@@ -228,7 +229,7 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         made = Volumes(context)
         ending = Ending(context, Machines(context), made)
         left = ending.machines("gpuplan down")
-        rows = [r for r in accounting.living_volumes(context.ledger, spec) if r["provider"] == spec.provider]
+        rows = [r for r in accounting.living_volumes(context.ledger, spec) if r["provider"] == spec.world.provider]
         rows = [r for r in rows if volumes or r["state"] == MachineState.DESTROYING]  # one that was begun is finished
         if rows:
             ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}

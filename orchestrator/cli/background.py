@@ -13,8 +13,8 @@ from orchestrator.cli.common import print_json
 from orchestrator.words.errors import GpuplanError
 
 if TYPE_CHECKING:
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import Ledger
+    from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
 PROGRAM = "from orchestrator.cli import main; main()"

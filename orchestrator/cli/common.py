@@ -13,9 +13,9 @@ from orchestrator.words.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
+    from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
@@ -82,8 +82,8 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
 
     `exactly`: see RunSpec.load.
     """
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import tables
+    from orchestrator.words.spec import RunSpec
 
     run = name or ledger.newest_run()
     if run is None:

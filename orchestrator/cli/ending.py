@@ -12,8 +12,8 @@ from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_h
 from orchestrator.words.errors import StillRunning
 
 if TYPE_CHECKING:
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import Ledger
+    from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
@@ -36,7 +36,13 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
     if row["state"] == "DONE":
         following = home.following(spec.run)
         spec = spec.model_copy(
-            update={"run": following, "previous": spec.run, "created_at": time.time(), "faults": (), "force": False}
+            update={
+                "run": following,
+                "previous": spec.run,
+                "created_at": time.time(),
+                "force": False,
+                "world": spec.world.model_copy(update={"faults": ()}),
+            }
         )
         running.begin(home, ledger, spec, way)
         return

@@ -40,7 +40,7 @@ def ssh(
     known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
     words = [command] if command else []
     ledger.close()
-    key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
+    key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
     argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty())
     if json:
         print_json({"run": spec.run, "machine": row["name"], "argv": argv})
@@ -68,11 +68,11 @@ def pull(
     manifests = sorted(home.run_folder(spec.run).glob("manifest-*.json"))
     if not manifests:
         raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
-    if spec.throwaway:
+    if spec.world.throwaway:
         raise UsageError(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )
-    rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
+    rehearsal = session.open_rehearsal(spec) if spec.world.dry_run else None
     store = session.store_for(spec.stores[0], rehearsal.facts if rehearsal else {})
     files = []
     try:

@@ -11,7 +11,6 @@ from typing import Any
 from orchestrator.cli import preflight
 from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
-from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
 from orchestrator.plan.preview import Market, Preview, preview
@@ -22,6 +21,7 @@ from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailab
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.model import Plan
 from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.words.spec import RunSpec
 from orchestrator.world.home import Home
 from orchestrator.world.session import provider_for, require_secrets, store_for
 
@@ -63,7 +63,8 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
     market = replace(market, spent_usd=accounting.accrued_with_earlier(ledger, spec.run))
     seen = () if spec.force else tuple(sorted(done))
-    chosen = spec.model_copy(update={"provider": choice.provider.name, "place": choice.place, "seen_done": seen})
+    world = spec.world.model_copy(update={"provider": choice.provider.name})
+    chosen = spec.model_copy(update={"world": world, "place": choice.place, "seen_done": seen})
     return Ready(chosen, preview(spec.plan, phases, market), str(volume["name"]) if volume else "")
 
 
@@ -93,8 +94,8 @@ def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun,
 def _same(home: Home, run: str, spec: RunSpec) -> bool:
     """Whether that run was of the same plan, at the same place."""
     other = _frozen(home, run)
-    return other is not None and (other.plan.name, other.plan.folder, other.cloud, other.ssh_host) == (
-        spec.plan.name, spec.plan.folder, spec.cloud, spec.ssh_host,
+    return other is not None and (other.plan.name, other.plan.folder, other.cloud, other.world.ssh_host) == (
+        spec.plan.name, spec.plan.folder, spec.cloud, spec.world.ssh_host,
     )  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
         name = str(row["id"])
         if name == spec.run or row["state"] == RunState.DONE or (other := _frozen(home, name)) is None:
             continue
-        if (other.cloud, other.ssh_host) != (spec.cloud, spec.ssh_host) or not wanted & _labels(other):
+        if (other.cloud, other.world.ssh_host) != (spec.cloud, spec.world.ssh_host) or not wanted & _labels(other):
             continue
         with home.lock(name) as dead:
             if dead:
@@ -157,7 +158,7 @@ def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
 
 def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row | None) -> list[Provider]:
     """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
-    names = [spec.provider] if spec.provider else list(spec.plan.settings.providers)
+    names = [spec.world.provider] if spec.world.provider else list(spec.plan.settings.providers)
     if volume and str(volume["provider"]) not in names:
         raise NoMachine(
             f"the plan's volume {volume['name']} is at {volume['provider']}", remedy=f"--provider {volume['provider']}"
@@ -167,7 +168,7 @@ def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row 
     found, missing = [], []
     for name in names:
         try:
-            found.append(provider_for(home, name, spec.owner, facts, spec.ssh_host))
+            found.append(provider_for(home, name, spec.owner, facts, spec.world.ssh_host))
         except UsageError as error:
             missing.append(error)
     if not found:

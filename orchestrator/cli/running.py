@@ -18,9 +18,9 @@ from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, o
 from orchestrator.words.errors import OverBudget, StillRunning, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
+    from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
 
@@ -133,8 +133,8 @@ def _check_flags(wishes: Wishes) -> None:
 
 def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.plan import resolve
+    from orchestrator.words.spec import RunSpec, WorldSpec
 
     resolved = resolve(plan, asked)
     name = home.new_run()
@@ -151,19 +151,21 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         plan=plan,
         asked=tuple(p.phase.name for p in resolved),
         whole_plan=len(resolved) == len(plan.phases),
-        provider="ssh-host" if wishes.ssh_host else wishes.provider or "",
+        world=WorldSpec(
+            provider="ssh-host" if wishes.ssh_host else wishes.provider or "",
+            dry_run=wishes.dry_run,
+            cloud=cloud,
+            keep_cloud=wishes.cloud is not None or bool(kept),
+            rehearsal=kept,
+            faults=wishes.faults,
+            ssh_host=wishes.ssh_host,
+            ssh_key=str(wishes.ssh_key.absolute()) if wishes.ssh_key else "",
+        ),
         place=None,
         spot=wishes.spot,
         spot_or_demand=wishes.spot_or_demand,
         force=wishes.force,
-        dry_run=wishes.dry_run,
-        cloud=cloud,
-        keep_cloud=wishes.cloud is not None or bool(kept),
-        rehearsal=kept,
-        faults=wishes.faults,
         deadman_minutes=wishes.deadman_minutes,
-        ssh_host=wishes.ssh_host,
-        ssh_key=str(wishes.ssh_key.absolute()) if wishes.ssh_key else "",
         stores=stores,
         pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
         created_at=time.time(),
@@ -182,7 +184,7 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
     folder.mkdir(parents=True, mode=0o700)
     rehearsal = None
     try:
-        rehearsal = session.open_rehearsal(spec) if spec.dry_run else None
+        rehearsal = session.open_rehearsal(spec) if spec.world.dry_run else None
         ready = prepare(home, ledger, spec, rehearsal.facts if rehearsal else {}, only=only, check=check)
         if ready.up_to_date:
             typer.echo(f"up to date as of {ready.up_to_date}", err=json)

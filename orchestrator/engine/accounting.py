@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from orchestrator import cost
-from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.words.lifecycle import ENDED
+from orchestrator.words.spec import RunSpec
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.engine.control import Control
-from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, Row, tables
 from orchestrator.plan import PhaseRun, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.ports import ArtifactStore, Clock, Provider
 from orchestrator.words.secret import Secret
+from orchestrator.words.spec import RunSpec
 
 
 class Agents(Protocol):
@@ -84,10 +84,10 @@ class Context:
     stores: list[ArtifactStore]
     public_key: str
     secrets: Mapping[str, Secret]
-    machine_env: Mapping[str, str] = field(default_factory=dict)  # what a rehearsed machine has by itself
+    world_env: Mapping[str, str] = field(default_factory=dict)  # what the world adds to every step's environment
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
-    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # the rehearsal listens
+    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # step, started or ended, machine
     control: Control = field(default_factory=Control)
 
     @property

@@ -19,7 +19,7 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
-from orchestrator.engine.spec import APPLICATION_VERSION
+from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.words import errors
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
-from orchestrator.engine.spec import plain
 from orchestrator.ledger import Row, tables
 from orchestrator.transport.replies import DeadmanExpired
 from orchestrator.words.errors import (
@@ -27,6 +26,7 @@ from orchestrator.words.errors import (
 )
 from orchestrator.words.lifecycle import ENDED, MachineState
 from orchestrator.words.ports import Address, MachineSpec, MachineStatus, Offer
+from orchestrator.words.spec import plain
 
 T = TypeVar("T")
 LONGEST_PAUSE_S = 60.0  # whatever a provider asks for: the machine costs meanwhile
@@ -164,12 +164,12 @@ class Machines:
         """First contact: agent, and a real call on each GPU. StepFailed: a GPU is missing or does not work."""
         agent = self._context.agents(name)
         hello = agent.hello()
-        if gpus and not self._context.spec.ssh_host:
+        if gpus and self._provider.rented:
             agent.probe(gpus)
         names = sorted({g.name for g in hello.gpus})
         where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"a CPU with {hello.cores} cores"
-        if self._context.spec.dry_run:  # no rehearsed figure may pass for a GPU's
-            where = f"a CPU with {hello.cores} cores, rehearsed"
+        if not self._provider.shows_gpu:  # no figure of a stand-in may pass for a GPU's
+            where = f"a CPU with {hello.cores} cores, standing in"
         self._ledger.move(
             tables.machines, {"name": name}, MachineState.REACHABLE, reachable_at=now(), measured_on=where
         )
@@ -180,7 +180,7 @@ class Machines:
         agent = self._context.agents(name)
         path = self._context.payload.push(agent)
         agent.bootstrap(path)
-        if not self._context.spec.ssh_host and (attach := agent.view()):  # nothing is left on the user's own host
+        if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
             self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
 
     def lost(self, name: str) -> str:
@@ -268,7 +268,7 @@ class Machines:
             found = self._reconcile(name, "its create was cut short")
             if "refused" in found:
                 return {"gone": "unknown" not in found, "why": found["refused"]}
-        if self._context.spec.ssh_host and row["reachable_at"]:
+        if not self._provider.rented and row["reachable_at"]:
             self._stop_jobs(name)  # the machine stays: what this run started there must not
         self._ledger.move(tables.machines, {"name": name}, MachineState.DESTROYING, reason=reason)
         self._context.agents.drop(name)

@@ -84,9 +84,8 @@ class PhaseWork:
                 partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
             )
             found += candidates(need, on_sale, place=spec.place, spot=spot)
-        if spec.ssh_host:  # it is offered under every GPU's name: one of them will do
-            found = found[:1]
-        return [_plain(offer) for offer in found]
+        once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
+        return [_plain(o) for o in found if once[o.type_id, o.place, o.spot] is o]
 
     def missing_nodes(self, name: str) -> list[int]:
         """Which nodes of the phase have no machine."""
@@ -160,7 +159,7 @@ class PhaseWork:
         """The phase runs; steps that a lost machine left unfinished are pending again."""
         self.move(name, PhaseState.RUNNING)
         # What was done on a machine's own disk went with it; what is on a volume (or on the user's host) is there.
-        kept = self._context.spec.ssh_host or self.volumes.row(self._phase(name).volume) is not None
+        kept = self._context.provider.keeps_data or self.volumes.row(self._phase(name).volume) is not None
         for row in self._ledger.all(tables.steps, run=self._context.run, phase=name):
             again = attempt > 1 and (self._service(name, str(row["id"])) or not kept)
             if row["state"] in UNFINISHED or (again and row["state"] in GOOD):

@@ -14,7 +14,6 @@ from orchestrator.engine import hub_check, jobs, records, write_up
 from orchestrator.engine.context import Context, now
 from orchestrator.engine.durable import Recorder
 from orchestrator.engine.machines import Machines
-from orchestrator.engine.spec import plain
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger import Row, tables
 from orchestrator.plan import StepRun
@@ -23,6 +22,7 @@ from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, Ov
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import RunsOn
 from orchestrator.words.secret import Secret
+from orchestrator.words.spec import plain
 
 GOOD = frozenset({StepState.DONE, StepState.UP_TO_DATE, StepState.READY})
 ENDED = GOOD | {StepState.FAILED, StepState.SKIPPED, StepState.INTERRUPTED, StepState.LOST}
@@ -152,8 +152,8 @@ class Steps:
         agent = self._agent(self._targets(phase, run)[0])
         if run.step.hub:
             hub_check.room(self._context, agent, agent.workspace, run.step.hub)
-        elif run.step.writes_gb and not self._context.spec.dry_run:  # a rehearsal writes a millionth of it
-            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9
+        elif run.step.writes_gb:
+            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9 / self._context.provider.disk_share
             if float(run.step.writes_gb) > free:
                 raise StepFailed(
                     f"disk full: {run.id} writes {run.step.writes_gb} GB, {agent.workspace} has {free:,.1f} GB free",
@@ -322,7 +322,7 @@ class Steps:
             "GPUPLAN_PAYLOAD": f"{payload.folder(agent.workspace)}/{self._context.spec.plan.settings.payload}",
             "GPUPLAN_PAYLOAD_HASH": payload.hash,
         }
-        return {**self._context.machine_env, **run.env, **own}
+        return {**self._context.world_env, **run.env, **own}
 
     def _secrets(self, run: StepRun) -> dict[str, Secret]:
         names = [n for n in (*run.secrets, "GPUPLAN_TOKEN") if n in self._context.secrets]

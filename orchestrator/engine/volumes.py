@@ -9,13 +9,13 @@ from typing import Any
 
 from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
-from orchestrator.engine.spec import plain
 from orchestrator.ledger import Row, tables
 from orchestrator.words.errors import Ambiguous, NoMachine, ProviderUnavailable, Refused
 from orchestrator.words.lifecycle import ENDED, MachineState
 from orchestrator.words.model import VolumeNeed
 from orchestrator.words.ports import Capability, VolumeView
 from orchestrator.words.retry import retrying
+from orchestrator.words.spec import plain
 
 POLL_S = 5.0
 DESTROY_S = 300.0  # how long a volume may take to be gone, in the cloud's time

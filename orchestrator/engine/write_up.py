@@ -21,8 +21,8 @@ def render(context: Context, step: Step) -> str:
     else:
         lines += ["| step | figure | value | measured on |", "|---|---|---:|---|"]
         lines += [f"| {r['step']} | {r['name']} | {r['value']:,.4g} | {r['measured_on']} |" for r in rows]
-    if context.spec.dry_run:
-        lines += ["", "These are figures of a rehearsal with tiny stand-in models, not of a GPU."]
+    if not context.provider.shows_gpu:
+        lines += ["", "These are figures of tiny stand-in models on a CPU, not of a GPU."]
     return "\n".join(lines) + "\n"
 
 

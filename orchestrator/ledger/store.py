@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from orchestrator.ledger import rows as kinds
 from orchestrator.ledger import tables
+from orchestrator.ledger.book import Access, Book, StateBook
 from orchestrator.words.errors import GpuplanError
-from orchestrator.words.lifecycle import MachineState, PhaseState, RunState, State, may_move
+from orchestrator.words.lifecycle import AnyState, MachineState, PhaseState, RunState, StepState, VolumeState, may_move
 
 Row = Mapping[str, Any]
 
-_STATES: dict[str, type[MachineState | PhaseState | RunState]] = {
+_STATES: dict[str, type[AnyState]] = {
     "gpuplan_machines": MachineState,
-    "gpuplan_volumes": MachineState,
+    "gpuplan_volumes": VolumeState,
     "gpuplan_phases": PhaseState,
     "gpuplan_runs": RunState,
+    "gpuplan_steps": StepState,
 }
 
 
@@ -42,8 +45,9 @@ def open_ledger(home: Path, url: str | None = None) -> Ledger:
 class Ledger:
     """Typed access to the tables; rows are mappings from column to value."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
+        """`now`: Unix seconds, for what is written down without a moment of its own."""
+        self.url, self._now = url, now
         self._sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"timeout": 30} if self._sqlite else {}
         self._engine = sa.create_engine(url, connect_args=arguments)
@@ -53,6 +57,20 @@ class Ledger:
             sa.event.listen(self._engine, "begin", _begin_immediate)
         tables.metadata.create_all(self._engine)
         self._add_missing_columns()
+        access = Access(self.transaction, self._reader.connect, self._upsert)
+        self.runs = StateBook(access, tables.runs, kinds.RunRow)
+        self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
+        self.steps = StateBook(access, tables.steps, kinds.StepRow)
+        self.machines = StateBook(access, tables.machines, kinds.MachineRow)
+        self.volumes = StateBook(access, tables.volumes, kinds.VolumeRow)
+        self.deliverables = Book(access, tables.deliverables, kinds.DeliverableRow)
+        self.charges = Book(access, tables.charges, kinds.ChargeRow)
+        self.volume_uses = Book(access, tables.volume_uses, kinds.VolumeUseRow)
+        self.artifacts = Book(access, tables.artifacts, kinds.ArtifactRow)
+        self.records = Book(access, tables.records, kinds.RecordRow)
+        self.metrics = Book(access, tables.metrics, kinds.MetricRow)
+        self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
+        self.events = Book(access, tables.events, kinds.EventRow)
 
     def _add_missing_columns(self) -> None:
         """A ledger that an older version made gets the columns that came later, with their defaults."""
@@ -118,13 +136,18 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(sa.delete(table).where(*_where(table, key))).rowcount
 
-    def move(self, table: sa.Table, key: Mapping[str, Any], state: State, **values: Any) -> bool:
+    def move(self, table: sa.Table, key: Mapping[str, Any], state: AnyState, **values: Any) -> bool:
         """Move one row to a state if the table of transitions lets it; False: it may not (or is not there)."""
         with self.transaction() as connection:
             return self._moved(connection, table, key, state, values)
 
     def _moved(
-        self, connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], state: State, values: dict[str, Any]
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        key: Mapping[str, Any],
+        state: AnyState,
+        values: dict[str, Any],
     ) -> bool:
         old = connection.execute(sa.select(table.c.state).where(*_where(table, key))).scalar()
         if not old or not may_move(_STATES[table.name](old), state):
@@ -134,7 +157,7 @@ class Ledger:
 
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
-        ended = at or time.time()
+        ended = at or self._now()
         values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
         key, open_charge = {"name": machine}, {"machine": machine, "until": None}
         with self.transaction() as connection:
@@ -166,7 +189,7 @@ class Ledger:
     def event(self, run: str, text: str) -> None:
         """Note something that a person may want to read later."""
         with self.transaction() as connection:
-            connection.execute(sa.insert(tables.events).values(run=run, at=time.time(), text=text))
+            connection.execute(sa.insert(tables.events).values(run=run, at=self._now(), text=text))
 
     def newest_events(self, run: str, count: int) -> list[Row]:
         """The run's last events, oldest first."""

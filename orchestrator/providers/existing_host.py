@@ -19,11 +19,13 @@ class ExistingHost:
 
     name = "ssh-host"
     capabilities: frozenset[Capability] = frozenset()
-    billing_unit_s = 1
+    rented = False
+    keeps_data = True
     list_lag_s = 0.0
     mount_path = "~/gpuplan"
 
     def __init__(self, access: ProviderAccess) -> None:
+        self.shows_gpu, self.disk_share = access.shows_gpu, access.disk_share
         self.address = parse_host(access.base_url or "")
         self._lock = threading.Lock()
         self._taken: set[str] = set()

@@ -56,12 +56,14 @@ class Lambda:
 
     name = "lambda"
     capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK})
-    billing_unit_s = 60
+    rented = True
+    keeps_data = False
     list_lag_s = 90.0
     mount_path = "/lambda/nfs/gpuplan"
 
     def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
         self._access = access
+        self.shows_gpu, self.disk_share = access.shows_gpu, access.disk_share
         self._api = Api("Lambda", access.base_url or BASE_URL, access.api_key, _words, transport)
         self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale)
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under

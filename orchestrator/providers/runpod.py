@@ -48,12 +48,14 @@ class RunPod:
 
     name = "runpod"
     capabilities = frozenset({Capability.SPOT, Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.BILLING})
-    billing_unit_s = 1
+    rented = True
+    keeps_data = False
     list_lag_s = 90.0  # a fresh pod can be missing from list and GET; no bound is documented
     mount_path = "/workspace"
 
     def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
         self._access = access
+        self.shows_gpu, self.disk_share = access.shows_gpu, access.disk_share
         self._api = Api("RunPod", access.base_url or REST_URL, access.api_key, _words, transport)
         self._spot: RunPodGraphQL | None = None
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from orchestrator import cost
 from orchestrator.engine import accounting
-from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import Ledger, tables
 from orchestrator.words.model import Plan
+from orchestrator.words.spec import RunSpec
 
 
 def status(ledger: Ledger, run: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def status(ledger: Ledger, run: str) -> dict[str, Any]:
 
 def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
     """What goes on costing money after the run: the plan's volumes. `due`: when it was to be gone; None: unknown."""
-    if spec.throwaway:
+    if spec.world.throwaway:
         return []
     return [
         {

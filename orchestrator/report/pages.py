@@ -17,9 +17,9 @@ from orchestrator.words.lifecycle import Outcome, RunState, StepState
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
-    from orchestrator.engine.spec import RunSpec
     from orchestrator.plan.preview import Preview
     from orchestrator.words.model import Plan
+    from orchestrator.words.spec import RunSpec
 
 EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
@@ -30,8 +30,8 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
-        if spec.dry_run
-        else f"{spec.provider}{f' in {spec.place}' if spec.place else ''}"
+        if spec.world.dry_run
+        else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
     drawn.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", drawn.preview(found), out=out)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
@@ -56,7 +56,7 @@ def _plan_words(plan: Plan) -> str:
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
-    shown = drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.dry_run, steps=True)
+    shown = drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
     drawn.show(shown, out=sys.stdout)
 
 
@@ -110,7 +110,7 @@ def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     if rows:
         drawn.show(drawn.deliverables(rows), out=out)
     report = documents.bill(ledger, spec.run, spec.plan)
-    drawn.show(drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.dry_run), out=out)
+    drawn.show(drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):
         out.write(line + "\n")
 
@@ -151,7 +151,7 @@ def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
     return [
         f"{r['id']} has not ended either: gpuplan status {r['id']}, gpuplan down {r['id']}"
         for r in others
-        if spec.dry_run or not r["dry_run"]
+        if spec.world.dry_run or not r["dry_run"]
     ]
 
 

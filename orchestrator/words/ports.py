@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 MACHINE_PREFIX = "gpuplan-"  # every machine and volume of ours is named so: the one handle that survives everything
 
@@ -107,7 +109,10 @@ class Provider(Protocol):
 
     name: str
     capabilities: frozenset[Capability]
-    billing_unit_s: int
+    rented: bool  # False: the machine is the user's own: it is neither ended nor left with anything of ours running
+    keeps_data: bool  # the workspace outlives the machine even without a volume
+    shows_gpu: bool  # its machines can show what a GPU does; False: a CPU stands in for whatever card was asked for
+    disk_share: float  # bytes that a machine here really writes for each byte that a plan writes; 1: what it says
     list_lag_s: float  # a machine may be missing from list and get this long after its create
     mount_path: str  # where a volume appears
 
@@ -290,15 +295,46 @@ class ArtifactStore(Protocol):
         ...
 
 
+class Signal(Protocol):
+    """What threads tell each other: something has changed, look again."""
+
+    def notify(self) -> None:
+        """Wake all that wait."""
+        ...
+
+    def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait until `until()` holds, asked now and after every notify; False: real `seconds` are over before it did.
+
+        seconds None: as long as it takes.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A thread that was started by the clock."""
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait for its end, at most so many real seconds; whether it has ended."""
+        ...
+
+
 class Clock(Protocol):
-    """Time, so that a rehearsal can be fast."""
+    """Time, waiting and threads: the only ones that the engine uses, so that a rehearsal can be fast, a test exact."""
 
     def now(self) -> datetime:
-        """Aware UTC."""
+        """Aware UTC: what is written down and shown. It may jump: deadlines and spans use `monotonic`."""
+        ...
+
+    def monotonic(self) -> float:
+        """Real seconds from some moment on; it never goes back, and counts the time that the computer slept."""
         ...
 
     def sleep(self, seconds: float) -> None:
         """Wait that long in the cloud's time: a rehearsal multiplies it by its time_scale."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long in real time."""
         ...
 
     def real(self, seconds: float) -> float:
@@ -307,4 +343,16 @@ class Clock(Protocol):
 
     def scaled(self, seconds: float) -> float:
         """How many real seconds the cloud itself takes for that many of its own."""
+        ...
+
+    def signal(self) -> Signal:
+        """A new signal."""
+        ...
+
+    def spawn(self, name: str, body: Callable[[], None]) -> Task:
+        """Run `body` in a thread of that name that does not keep the process alive."""
+        ...
+
+    def gather(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """Make all calls at the same time and return their results in order; the first error, when all have ended."""
         ...

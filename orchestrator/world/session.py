@@ -7,11 +7,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
-from orchestrator.engine.spec import RunSpec
 from orchestrator.ledger import open_ledger
 from orchestrator.providers import ProviderAccess, access_from_env, open_provider, require_known
 from orchestrator.storage import StoreAccess, open_store
@@ -21,6 +20,7 @@ from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.retry import retrying
 from orchestrator.words.secret import Secret
+from orchestrator.words.spec import RunSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.connections import Connections
 from orchestrator.world.home import Home
@@ -74,12 +74,12 @@ def open_session(
 
     folder = home.run_folder(spec.run)
     ledger = open_ledger(home.path, home.database_url)
-    rehearsal = open_rehearsal(spec) if spec.dry_run else None
+    rehearsal = open_rehearsal(spec) if spec.world.dry_run else None
     facts = rehearsal.facts if rehearsal else {}
     public_key = ensure_key_pair(home.path)
-    provider = provider_for(home, spec.provider, spec.owner, facts, spec.ssh_host)
+    provider = provider_for(home, spec.world.provider, spec.owner, facts, spec.world.ssh_host)
     settings = spec.plan.settings
-    key = Path(spec.ssh_key) if spec.ssh_key else key_file(home.path)
+    key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
     control = Control()
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
@@ -97,7 +97,7 @@ def open_session(
         stores=[store_for(url, facts) for url in spec.stores],
         public_key=public_key,
         secrets=known,
-        machine_env=facts["machine_env"] if facts and spec.ssh_host else {},
+        world_env=facts["machine_env"] if facts and spec.world.ssh_host else {},
         log=log,
         progress=progress,
         announce=_announcer(rehearsal),
@@ -112,10 +112,10 @@ def open_rehearsal(spec: RunSpec) -> Rehearsal:
 
     for name in ("NO_PROXY", "no_proxy"):  # whatever proxy the user has: nothing of a rehearsal leaves this computer
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
-    if spec.rehearsal:
-        return client.attach(Path(spec.rehearsal))
+    if spec.world.rehearsal:
+        return client.attach(Path(spec.world.rehearsal))
     try:
-        rehearsal = client.start(Path(spec.cloud), faults=list(spec.faults))
+        rehearsal = client.start(Path(spec.cloud), faults=list(spec.world.faults))
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / spec.run).touch()
     except OSError as error:
@@ -126,7 +126,7 @@ def open_rehearsal(spec: RunSpec) -> Rehearsal:
 
 def close_rehearsal(spec: RunSpec, rehearsal: Rehearsal | None) -> None:
     """The rehearsed cloud ends with the last run that uses it, unless somebody else keeps it."""
-    if rehearsal is None or spec.rehearsal:
+    if rehearsal is None or spec.world.rehearsal:
         return
     (_users(spec) / spec.run).unlink(missing_ok=True)
     if not any(_users(spec).glob("*")):
@@ -143,7 +143,7 @@ def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ss
     from orchestrator.transport.keys import ensure_key_pair
 
     if name == "ssh-host":
-        return open_provider(name, ProviderAccess(base_url=ssh_host, owner=owner))
+        return open_provider(name, ProviderAccess(base_url=ssh_host, owner=owner, **_stand_ins(facts)))
     require_known(name)
     public_key = ensure_key_pair(home.path)
     if not facts:
@@ -162,8 +162,19 @@ def provider_for(home: Home, name: str, owner: str, facts: Mapping[str, Any], ss
             public_key=public_key,
             owner=owner,
             ssh_port=part.get("ssh_port", 22),
+            **_stand_ins(facts),
         ),
     )
+
+
+class _StandIns(TypedDict, total=False):
+    shows_gpu: bool
+    disk_share: float
+
+
+def _stand_ins(facts: Mapping[str, Any]) -> _StandIns:
+    """What a rehearsed machine is not: it computes on this computer's CPU, with models a ten-thousandth in size."""
+    return {"shows_gpu": False, "disk_share": 1e-4} if facts else {}
 
 
 def store_for(url: str, facts: Mapping[str, Any]) -> ArtifactStore:
@@ -190,7 +201,7 @@ def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[s
     for name in sorted({name for phase in spec.plan.phases for name in phase.secrets}):
         if facts and name == "HF_TOKEN":
             known[name] = Secret(facts["hub"]["token"])
-        elif value := os.environ.get(name, f"rehearsed-{name}" if spec.dry_run else ""):
+        elif value := os.environ.get(name, f"rehearsed-{name}" if spec.world.dry_run else ""):
             known[name] = Secret(value)
     return known
 
@@ -198,7 +209,7 @@ def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[s
 def require_secrets(spec: RunSpec, wanted: set[str]) -> None:
     """UsageError unless every secret that a step of this run needs is set."""
     missing = sorted(n for n in wanted if not os.environ.get(n))
-    if missing and not spec.dry_run:  # a rehearsal needs no account: what is not set gets a stand-in
+    if missing and not spec.world.dry_run:  # a rehearsal needs no account: what is not set gets a stand-in
         raise UsageError(f"the secret {missing[0]} is not set", remedy=f"export {missing[0]}=… and run again")
 
 

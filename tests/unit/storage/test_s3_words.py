@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import boto3
@@ -85,11 +84,9 @@ def test_an_object_that_differs_fails(store: S3Store):
             store.complete(UPLOAD, PARTS)
 
 
-def test_signing_is_fast_and_covers_the_checksum(store: S3Store):
-    """A batch of signatures needs no network, and the part's checksum and number are in what is signed."""
-    began = time.monotonic()
+def test_signing_covers_the_checksum(store: S3Store):
+    """A batch of signatures needs no network: the part's checksum and number are in what is signed."""
     signed = store.sign(UPLOAD, PARTS * 50)
-    assert time.monotonic() - began < 5
     assert "X-Amz-SignedHeaders=host%3Bx-amz-checksum-crc32" in signed[0].url
     assert "partNumber=1" in signed[0].url
     assert signed[0].headers == {"x-amz-checksum-crc32": "AAAAAQ=="}

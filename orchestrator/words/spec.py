@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
 
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan, Value, VolumeNeed
 
-APPLICATION_VERSION = "5"  # changes whenever the order of recorded effects changes
+
+class WorldSpec(Value):
+    """Which world the run is in: read where its adapters are opened, and nowhere in the engine."""
+
+    provider: str
+    dry_run: bool = False
+    cloud: str = ""  # folder of the rehearsed cloud; "": the real one
+    keep_cloud: bool = False  # the rehearsed cloud outlives the run
+    rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
+    faults: tuple[str, ...] = ()
+    ssh_host: str = ""  # user@host:port of a machine that is already there
+    ssh_key: str = ""  # private key for it; "": gpuplan's own
+
+    @property
+    def throwaway(self) -> bool:
+        """A rehearsal whose cloud is a folder of the run: what it keeps costs nothing, and goes with it."""
+        return self.dry_run and not self.keep_cloud
 
 
 class RunSpec(Value):
@@ -18,24 +37,26 @@ class RunSpec(Value):
     plan: Plan
     asked: tuple[str, ...]  # phases, in order
     whole_plan: bool  # every phase was asked for: then the volume ends with the run
-    provider: str
+    world: WorldSpec
     place: str | None  # where volume and machines are; None: anywhere
     spot: bool = False
     spot_or_demand: bool = False
     force: bool = False  # run steps whose done-record holds
     seen_done: tuple[str, ...] = ()  # steps that the preview took for done: the volume must bear it out
-    dry_run: bool = False
-    cloud: str = ""  # folder of the rehearsed cloud; "": the real one
-    keep_cloud: bool = False  # the rehearsed cloud outlives the run
-    rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
-    faults: tuple[str, ...] = ()
-    ssh_host: str = ""  # user@host:port of a machine that is already there
-    ssh_key: str = ""  # private key for it; "": gpuplan's own
     stores: tuple[str, ...] = ()
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with
     created_at: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_version(cls, found: Any) -> Any:
+        """Version 5 and older kept the world's keys among the others."""
+        if isinstance(found, dict) and "world" not in found:
+            own = {key: value for key, value in found.items() if key not in WorldSpec.model_fields}
+            return own | {"world": {key: found[key] for key in WorldSpec.model_fields if key in found}}
+        return found
 
     def save(self, folder: Path) -> None:
         """Write run.json; it never changes afterwards."""
@@ -64,14 +85,15 @@ class RunSpec(Value):
         return plain(f"{self.plan.name}-{need.name}")
 
     @property
-    def throwaway(self) -> bool:
-        """A rehearsal whose cloud is a folder of the run: what it keeps costs nothing, and goes with it."""
-        return self.dry_run and not self.keep_cloud
+    def cloud(self) -> str:
+        """Which cloud volumes are in: "" the real one, else the folder of a rehearsed one."""
+        return self.world.cloud
 
     @property
     def ends_volume(self) -> bool:
         """Whether success deletes the volume: then the whole plan is done, and saved in every store."""
-        return self.throwaway or (self.whole_plan and bool(self.stores) and any(p.artifacts for p in self.plan.phases))
+        saved = bool(self.stores) and any(p.artifacts for p in self.plan.phases)
+        return self.world.throwaway or (self.whole_plan and saved)
 
     @property
     def prefix(self) -> str:

@@ -1,0 +1,54 @@
+"""What the story asks of a durable engine: two verbs. Implemented over DBOS and, for tests, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
+
+T = TypeVar("T")
+
+
+class Branch(Protocol):
+    """A child workflow under way."""
+
+    def result(self) -> Any:
+        """Wait for its end and return what it returned."""
+        ...
+
+
+class Recorder(Protocol):
+    """One workflow's record."""
+
+    def record(self, name: str, body: Callable[[], T], kind: Any) -> T:
+        """Run `body` once in the life of this workflow and return its result; on replay, its recorded result.
+
+        `kind` is T as a type (a value of engine.effects, str, list[str], a union, None), by which JSON is read back.
+        An error of words.errors that `body` raises is recorded, and raised again here; so it is on replay.
+        """
+        ...
+
+    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002  it is the workflow's id
+        """Start a child workflow of that kind (phase, step, stop_service) beside this one."""
+        ...
+
+
+class Story(Protocol):
+    """The workflows themselves, free of any engine."""
+
+    def run(self, recorder: Recorder) -> RunEnd:
+        """The whole run."""
+        ...
+
+    def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
+        """One phase of it."""
+        ...
+
+    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """One step of a phase."""
+        ...
+
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """The end of a service: how its jobs ended."""
+        ...

@@ -1,0 +1,134 @@
+"""One table of the ledger with typed rows. Every write is one IMMEDIATE transaction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from enum import StrEnum
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+import sqlalchemy as sa
+
+from orchestrator.ledger.rows import MachineRow, PhaseRow, RunRow, StepRow, VolumeRow
+from orchestrator.words.errors import GpuplanError
+from orchestrator.words.lifecycle import AnyState, IllegalMove, may_move
+
+Row = TypeVar("Row")
+Moving = TypeVar("Moving", MachineRow, VolumeRow, PhaseRow, RunRow, StepRow)
+ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come by the first of these that they have
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """How a book reaches its database: a transaction that holds the write lock, and a reader that takes none."""
+
+    transaction: Callable[[], AbstractContextManager[sa.Connection]]
+    reading: Callable[[], AbstractContextManager[sa.Connection]]
+    upsert: Callable[[sa.Table, dict[str, Any]], Any]
+
+
+class Book(Generic[Row]):
+    """The rows of one table."""
+
+    def __init__(self, access: Access, table: sa.Table, kind: type[Row]) -> None:
+        self._access, self.table, self._kind = access, table, kind
+        self._casts = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+
+    def get(self, **key: object) -> Row:
+        """The row of that key. GpuplanError: there is none."""
+        if (found := self.maybe(**key)) is None:
+            raise GpuplanError(f"the ledger has no {self.table.name.removeprefix('gpuplan_')} {key}")
+        return found
+
+    def maybe(self, **key: object) -> Row | None:
+        """The row of that key; None: there is none."""
+        found = self.all(**key)
+        return found[0] if found else None
+
+    def all(self, **where: object) -> list[Row]:
+        """All rows that match, in the order of their position or birth."""
+        order = [self.table.c[name] for name in ORDER if name in self.table.c]
+        query = sa.select(self.table).where(*self._where(where)).order_by(*order)
+        with self._access.reading() as connection:
+            return [self._read(row._mapping) for row in connection.execute(query)]  # noqa: SLF001  its public name
+
+    def put(self, row: Row) -> None:
+        """Insert the row, or replace the one with the same key."""
+        with self._access.transaction() as connection:
+            self.put_in(connection, row)
+
+    def put_in(self, connection: sa.Connection, row: Row) -> None:
+        """`put` within a transaction that is under way."""
+        values = {name: _plain(getattr(row, name)) for name in self._casts}
+        if values.get("id") == 0:  # numbered by the database
+            del values["id"]
+        connection.execute(self._access.upsert(self.table, values))
+
+    def change(self, key: Mapping[str, object], **values: object) -> int:
+        """Change columns of the rows that match; return how many rows those were."""
+        changed = {name: _plain(value) for name, value in values.items()}
+        with self._access.transaction() as connection:
+            return connection.execute(sa.update(self.table).where(*self._where(key)).values(**changed)).rowcount
+
+    def remove(self, **where: object) -> int:
+        """Delete the rows that match; return how many."""
+        with self._access.transaction() as connection:
+            return connection.execute(sa.delete(self.table).where(*self._where(where))).rowcount
+
+    def _read(self, found: sa.RowMapping) -> Row:
+        return self._kind(**{name: cast(found[name]) for name, cast in self._casts.items()})
+
+    def _where(self, key: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:
+        return [self.table.c[name] == _plain(value) for name, value in key.items()]
+
+
+class StateBook(Book[Moving]):
+    """Rows with a state, which changes by the table of their kind alone."""
+
+    def move(self, key: Mapping[str, object], state: AnyState, **values: object) -> None:
+        """Move one row to a state, with other columns. IllegalMove: that state may not follow, or there is no row."""
+        with self._access.transaction() as connection:
+            old = self.state_in(connection, key)
+            if old is None or not may_move(old, state):
+                raise IllegalMove(f"{self.table.name.removeprefix('gpuplan_')} {dict(key)} is {old}, not {state}")
+            self.write_in(connection, key, state, values)
+
+    def try_move(self, key: Mapping[str, object], state: AnyState, **values: object) -> bool:
+        """The same where another process may have been first; False: the row stays as it is."""
+        with self._access.transaction() as connection:
+            old = self.state_in(connection, key)
+            if old is None or not may_move(old, state):
+                return False
+            self.write_in(connection, key, state, values)
+            return True
+
+    def state_in(self, connection: sa.Connection, key: Mapping[str, object]) -> Any:
+        """The row's state, of its kind; None: there is no row."""
+        found = connection.execute(sa.select(self.table.c.state).where(*self._where(key))).scalar()
+        return None if found is None else self._casts["state"](found)
+
+    def write_in(
+        self, connection: sa.Connection, key: Mapping[str, object], state: AnyState, values: Mapping[str, object]
+    ) -> None:
+        """Write a state that was found to be allowed."""
+        changed = {name: _plain(value) for name, value in values.items()}
+        connection.execute(sa.update(self.table).where(*self._where(key)).values(state=str(state), **changed))
+
+
+def _plain(value: object) -> object:
+    """How a value lies in the database."""
+    if isinstance(value, bool):
+        return int(value)
+    return str(value) if isinstance(value, StrEnum | Decimal) else value
+
+
+def _cast(hint: Any) -> Callable[[Any], Any]:
+    """From the database's value to the row's; what may be None stays None."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
+    kind = kinds[0]
+    if len(get_args(hint)) > len(kinds):
+        return lambda value: None if value is None else kind(value)
+    return lambda value: kind() if value is None else kind(value)  # a column that came later than the row
