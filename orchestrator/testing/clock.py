@@ -1,0 +1,193 @@
+"""A clock that is moved by hand: one thread runs at a time, a seed picks the next, and nobody waits for real."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+T = TypeVar("T")
+BEGINNING = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
+
+
+class Stuck(AssertionError):
+    """Every thread waits for another one: what each of them waits for is in the message."""
+
+
+@dataclass(eq=False)
+class _Thread:
+    """One thread that the clock lets run or wait."""
+
+    name: str
+    until: float | None = None  # when it may go on at the latest; None: when `ready` says so
+    ready: Callable[[], bool] = lambda: True
+    ended: bool = False
+    baton: threading.Event = field(default_factory=threading.Event)
+
+    def may_go(self, now: float) -> bool:
+        """Whether it has nothing to wait for any more."""
+        return not self.ended and ((self.until is not None and self.until <= now) or self.ready())
+
+
+class ManualClock:
+    """`ports.Clock` for tests. Time stands while a thread runs, and moves on when all of them wait.
+
+    The same seed gives the same order of threads. `time_scale` is real seconds for each of the cloud's.
+    """
+
+    def __init__(self, seed: int = 0, *, begins: datetime = BEGINNING, time_scale: float = 1.0) -> None:
+        self._random = random.Random(seed)  # noqa: S311  an order of threads, no secret
+        self._begins, self._seconds, self._jumped = begins, 0.0, 0.0
+        self._scale = time_scale
+        self._threads: list[_Thread] = []
+        self._mine = threading.local()
+        self._stuck: Stuck | None = None
+        self.limit = 400 * 86400.0  # seconds after which a test is taken to wait for ever
+
+    # -- ports.Clock ----------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """See ports.Clock."""
+        return self._begins + timedelta(seconds=self._seconds + self._jumped)
+
+    def monotonic(self) -> float:
+        """See ports.Clock."""
+        return self._seconds
+
+    def sleep(self, seconds: float) -> None:
+        """See ports.Clock."""
+        self.pause(seconds * self._scale)
+
+    def pause(self, seconds: float) -> None:
+        """See ports.Clock."""
+        self._wait(lambda: False, max(seconds, 0.0))
+
+    def real(self, seconds: float) -> float:
+        """See ports.Clock."""
+        return seconds * self._scale
+
+    def scaled(self, seconds: float) -> float:
+        """See ports.Clock."""
+        return seconds * self._scale
+
+    def signal(self) -> ManualSignal:
+        """See ports.Clock."""
+        return ManualSignal(self)
+
+    def spawn(self, name: str, body: Callable[[], None]) -> ManualTask:
+        """See ports.Clock."""
+        self._adopt_caller()
+        thread = _Thread(name)
+        self._threads.append(thread)
+
+        def run() -> None:
+            thread.baton.wait()
+            self._mine.thread = thread
+            try:
+                body()
+            finally:
+                thread.ended = True
+                self._threads.remove(thread)
+                self._hand_on(None)
+
+        threading.Thread(target=run, daemon=True, name=name).start()
+        return ManualTask(self, thread)
+
+    def gather(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """See ports.Clock."""
+        ends: dict[int, T | BaseException] = {}
+
+        def one(number: int, call: Callable[[], T]) -> None:
+            try:
+                ends[number] = call()
+            except BaseException as error:  # noqa: BLE001  it is raised again by whoever gathers
+                ends[number] = error
+
+        tasks = [self.spawn(f"gathered {n}", lambda n=n, c=c: one(n, c)) for n, c in enumerate(calls)]  # type: ignore[misc]  # bound by default arguments
+        for task in tasks:
+            task.join()
+        found = [ends[n] for n in range(len(calls))]
+        for end in found:
+            if isinstance(end, BaseException):
+                raise end
+        return [end for end in found if not isinstance(end, BaseException)]
+
+    # -- the hand on the clock ------------------------------------------------------------------------------------
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back; the monotonic one knows nothing of it."""
+        self._jumped += seconds
+
+    def forget_threads(self) -> None:
+        """After a fork: the others are gone, and the caller goes on alone."""
+        self._threads.clear()
+        self._mine = threading.local()
+
+    def _adopt_caller(self) -> _Thread:
+        thread: _Thread | None = getattr(self._mine, "thread", None)
+        if thread is None:
+            thread = self._mine.thread = _Thread(threading.current_thread().name)
+            self._threads.append(thread)
+        return thread
+
+    def _wait(self, ready: Callable[[], bool], seconds: float | None) -> bool:
+        """Let others run until `ready` or for so long; whether it was ready."""
+        mine = self._adopt_caller()
+        mine.ready, mine.until = ready, None if seconds is None else self._seconds + seconds
+        self._hand_on(mine)
+        held = ready()
+        mine.ready, mine.until = (lambda: True), None
+        return held
+
+    def _hand_on(self, mine: _Thread | None) -> None:
+        """Pick who runs next, moving time on if nobody may go yet; come back when it is `mine` (None: never)."""
+        following = self._next()
+        if following is not None and following is not mine:
+            if mine:
+                mine.baton.clear()
+            following.baton.set()
+            if mine:
+                mine.baton.wait()
+                mine.baton.clear()
+        if self._stuck and mine:
+            raise self._stuck
+
+    def _next(self) -> _Thread | None:
+        """The thread to run; None: there is none left."""
+        if not self._threads:
+            return None
+        while not (able := [t for t in self._threads if t.may_go(self._seconds)]):
+            times = [t.until for t in self._threads if t.until is not None]
+            if not times or min(times) > self.limit:
+                self._stuck = Stuck("nobody can go on: " + ", ".join(t.name for t in self._threads))
+                return self._threads[0]  # whoever began: the test hears of it
+            self._seconds = min(times)
+        return able[0] if len(able) == 1 else self._random.choice(able)
+
+
+class ManualSignal:
+    """`ports.Signal` on a manual clock: what is waited for is asked whenever another thread has run."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def notify(self) -> None:
+        """See ports.Signal. Whoever waits is asked anyway."""
+
+    def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
+        """See ports.Signal."""
+        return until() or self._clock._wait(until, seconds)  # noqa: SLF001  two halves of one thing
+
+
+class ManualTask:
+    """`ports.Task` on a manual clock."""
+
+    def __init__(self, clock: ManualClock, thread: _Thread) -> None:
+        self._clock, self._thread = clock, thread
+
+    def join(self, seconds: float | None = None) -> bool:
+        """See ports.Task."""
+        return self._thread.ended or self._clock._wait(lambda: self._thread.ended, seconds)  # noqa: SLF001  likewise

@@ -1,0 +1,314 @@
+"""A scripted machine behind `ports.Transport`: it answers the agent's protocol from memory, in the clock's time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import posixpath
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.plan.globs import matches
+from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.ports import Clock, CommandResult
+
+Json = dict[str, Any]
+WORKSPACE = "/workspace"
+FOREVER = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a command does when it runs on the bench."""
+
+    seconds: float = 1.0
+    exit: int = 0
+    output: str = ""
+    creates: Mapping[str, str] = field(default_factory=dict)  # path below the workspace -> content
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
+
+
+@dataclass
+class Disk:
+    """A file system: what is on it, who holds its leases."""
+
+    files: dict[str, bytes] = field(default_factory=dict)  # absolute path -> content
+    leases: dict[str, tuple[str, float]] = field(default_factory=dict)  # name -> holder, the moment it runs out
+    runs: list[str] = field(default_factory=list)  # commands in the order in which they began here
+
+
+@dataclass
+class Job:
+    """One job of a machine."""
+
+    id: str
+    script: Script
+    exit: int
+    began: float
+    ends: float
+    service: bool
+    timed_out: bool = False
+    stopped: bool = False
+    done: bool = False
+
+
+class Refusal(Exception):
+    """What the agent says no to."""
+
+    def __init__(self, code: str, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.reply: Json = {"ok": False, "code": code, "message": message, **facts}
+
+
+class ScriptedMachine:
+    """One machine. `scripts` tells what each command does; one that is not there takes a second and ends well.
+
+    `put(url, data)` takes a part of an upload, as the store's signed URL would; it returns an HTTP status.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        disk: Disk,
+        scripts: Mapping[str, Script],
+        *,
+        gpus: tuple[str, ...] = (),
+        put: Callable[[str, bytes], int] = lambda _url, _data: 200,
+    ) -> None:
+        self._clock, self.disk, self._scripts, self._gpus, self._put = clock, disk, scripts, gpus, put
+        self._jobs: dict[str, Job] = {}
+        self._metrics: dict[str, Json] = {}
+        self.up = True
+        self.cuts = 0  # so many of the next calls find the line dead
+        self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
+
+    # -- ports.Transport ------------------------------------------------------------------------------------------
+
+    def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
+        """See ports.Transport."""
+        self._reach()
+        if not stdin:
+            return CommandResult(0 if self._listens() else 1, b"", b"")
+        lines: list[bytes] = []
+        self._answer(json.loads(stdin), lines.append, lambda: False, timeout_s)
+        return CommandResult(0, b"\n".join(lines) + b"\n", b"")
+
+    def stream(
+        self,
+        command: str,
+        on_line: Callable[[bytes], None],
+        *,
+        stdin: bytes = b"",
+        silence_s: float = 60.0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """See ports.Transport."""
+        self._reach()
+        return 0 if self._answer(json.loads(stdin), on_line, stop, silence_s) else -1
+
+    def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
+        """See ports.Transport."""
+        self._reach()
+        return CommandResult(0, b"", b"")
+
+    def fetch(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        """See ports.Transport."""
+        self._reach()
+        if path not in self.disk.files:
+            raise FileNotFoundError(path)
+        yield self.disk.files[path][offset:]
+
+    def close(self) -> None:
+        """See ports.Transport."""
+
+    # -- the world's hand -----------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """The machine is no more: what runs on it ends without a trace."""
+        self._settle()
+        self.up = False
+
+    def _reach(self) -> None:
+        self._settle()
+        if self.cuts:
+            self.cuts -= 1
+            raise ConnectionLost("the line was cut")
+        if not self.up:
+            raise ConnectionLost("nobody answers")
+
+    def _settle(self) -> None:
+        """Bring every job to where it is by now."""
+        now = self._clock.monotonic()
+        for job in self._jobs.values():
+            if self.up and not job.done and job.ends <= now:
+                job.done = True
+                if job.exit == 0 and not job.timed_out and not job.stopped:
+                    for path, content in job.script.creates.items():
+                        self.disk.files[posixpath.join(WORKSPACE, path)] = content.encode()
+
+    def _listens(self) -> bool:
+        return any(job.service and not job.done for job in self._jobs.values())
+
+    # -- the agent's operations -----------------------------------------------------------------------------------
+
+    def _answer(self, request: Json, say: Callable[[bytes], None], stop: Callable[[], bool], limit: float) -> bool:
+        """Say every line of the reply; False: it was stopped before its end."""
+        op = str(request["op"])
+        if op in self.silent:
+            say(b"{}")
+            self._clock.signal().wait(stop, limit)
+            return not stop()
+        try:
+            if op == "watch":
+                if (watched := self._watch(request, say, stop)) is None:
+                    return False
+                reply = watched
+            elif op == "put":
+                reply = self._send_parts(request, say)
+            else:
+                reply = getattr(self, f"_op_{op}")(request)
+        except Refusal as no:
+            say(json.dumps(no.reply).encode())
+            return True
+        say(json.dumps({"ok": True, **reply}).encode())
+        return True
+
+    def _op_hello(self, _request: Json) -> Json:
+        gpus = [{"index": n, "name": name, "memory_mib": 81920} for n, name in enumerate(self._gpus)]
+        facts = {"agent": "bench", "python": "3.11", "boot_id": "b", "cores": 8, "user": "root"}
+        return {**facts, "workspace": WORKSPACE, "memory_mib": 65536, "disk_free_mib": 4 << 20, "gpus": gpus}
+
+    def _op_nothing(self, _request: Json) -> Json:
+        return {}
+
+    _op_probe = _op_bootstrap = _op_heartbeat = _op_nothing
+
+    def _op_view(self, _request: Json) -> Json:
+        return {"attach": ""}
+
+    def _op_start(self, request: Json) -> Json:
+        job = str(request["job"])
+        if job not in self._jobs:
+            command = str(request["command"])
+            script = self._scripts.get(command, Script())
+            tries = self.disk.runs.count(command)
+            self.disk.runs.append(command)
+            code = script.exits[tries] if tries < len(script.exits) else script.exit
+            now, limit = self._clock.monotonic(), request.get("timeout_s") or FOREVER
+            lasts = FOREVER if request.get("service") and not code else script.seconds
+            self._jobs[job] = Job(job, script, code, now, now + min(lasts, limit), bool(request.get("service")))
+            self._jobs[job].timed_out = limit < lasts
+        return {"state": "ended" if self._jobs[job].done else "running"}
+
+    def _watch(self, request: Json, say: Callable[[bytes], None], stop: Callable[[], bool]) -> Json | None:
+        job = self._job(request)
+        text, offset = job.script.output, int(request.get("offset", 0))
+        if offset < len(text):
+            say(json.dumps({"log": text[offset:], "offset": len(text)}).encode())
+        while not job.done:
+            left = job.ends - self._clock.monotonic()
+            wait = None if math.isinf(left) else max(left, 0.0)
+            self._clock.signal().wait(lambda: stop() or job.done or not self.up, wait)
+            self._reach()
+            if stop() and not job.done:
+                return None
+        return {"end": self._end_of(job)}
+
+    def _end_of(self, job: Job) -> Json:
+        start = self._clock.now().timestamp() - (self._clock.monotonic() - job.began)
+        code = 143 if job.stopped or job.timed_out else job.exit
+        ended = start + min(job.ends, self._clock.monotonic()) - job.began
+        facts = {"exit": code, "signal": None, "oom": False, "timed_out": job.timed_out, "stopped": job.stopped}
+        sizes = {"lost": False, "started": start, "ended": ended, "log_bytes": len(job.script.output)}
+        return {**facts, **sizes, "peaks": dict(job.script.peaks), "metrics": dict(job.script.metrics)}
+
+    def _op_stop(self, request: Json) -> Json:
+        job = self._job(request)
+        if not job.done:
+            job.stopped, job.done, job.ends = True, True, self._clock.monotonic()
+        return {"end": self._end_of(job)}
+
+    def _op_jobs(self, _request: Json) -> Json:
+        rows = [
+            {"job": j.id, "state": "ended" if j.done else "running", "service": j.service,
+             "end": self._end_of(j) if j.done else None}
+            for j in self._jobs.values()
+        ]  # fmt: skip
+        return {"jobs": rows}
+
+    def _job(self, request: Json) -> Job:
+        if (job := self._jobs.get(str(request["job"]))) is None:
+            raise Refusal("no_job", f"there is no job {request['job']}")
+        return job
+
+    def _op_files(self, request: Json) -> Json:
+        root, found = str(request["root"]), []
+        for path, content in sorted(self.disk.files.items()):
+            name = posixpath.relpath(path, root)
+            if not name.startswith("..") and any(matches(name, pattern) for pattern in request["patterns"]):
+                entry: Json = {"path": name, "bytes": len(content), "mtime": 0.0}
+                found.append(entry | ({"sha256": hashlib.sha256(content).hexdigest()} if request["sha256"] else {}))
+        return {"files": found}
+
+    def _op_read(self, request: Json) -> Json:
+        content = self.disk.files.get(posixpath.join(WORKSPACE, str(request["path"])))
+        return {"text": None if content is None else content.decode()}
+
+    def _op_write(self, request: Json) -> Json:
+        self.disk.files[posixpath.join(WORKSPACE, str(request["path"]))] = str(request["text"]).encode()
+        return {}
+
+    def _op_remove(self, request: Json) -> Json:
+        place = posixpath.join(WORKSPACE, str(request["path"]))
+        for path in [p for p in self.disk.files if p == place or p.startswith(f"{place}/")]:
+            del self.disk.files[path]
+        return {}
+
+    def _op_clean_incomplete(self, _request: Json) -> Json:
+        return {"bytes": 0}
+
+    def _op_lease(self, request: Json) -> Json:
+        name, holder, now = str(request["name"]), str(request["holder"]), self._clock.monotonic()
+        has, until = self.disk.leases.get(name, ("", 0.0))
+        if request["action"] == "release":
+            if has == holder:
+                del self.disk.leases[name]
+            return {"expires": 0.0}
+        if (has != holder and until > now) or (request["action"] == "renew" and (has != holder or until <= now)):
+            raise Refusal("held", f"held by {has or 'nobody'}", holder=has, expires=until)
+        self.disk.leases[name] = (holder, now + float(request["ttl_s"]))
+        return {"expires": self._clock.now().timestamp() + float(request["ttl_s"])}
+
+    def _op_checksums(self, request: Json) -> Json:
+        content, size = self.disk.files[str(request["path"])], int(request["part_bytes"])
+        slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
+        parts = [
+            {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
+            for n, part in enumerate(slices)
+        ]
+        sums = {"sha256": hashlib.sha256(content).hexdigest(), "crc32": _crc32(content), "parts": parts}
+        md5 = base64.b64encode(hashlib.md5(content).digest()).decode()  # noqa: S324  what Google's store reports
+        return {"bytes": len(content), **sums} | ({"md5": md5} if request["md5"] else {})
+
+    def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
+        content, refused = self.disk.files[str(request["path"])], 0
+        for part in request["parts"]:
+            data = content[part["offset"] : part["offset"] + part["length"]]
+            status = self._put(str(part["url"]), data)
+            line: Json = {"part": part["number"], "status": status, "etag": "", "bytes": len(data), "range": ""}
+            if status not in part["accept"]:
+                line["error"], refused = f"HTTP {status}", refused + 1
+            say(json.dumps(line).encode())
+            if refused and request["ordered"]:
+                break
+        return {"stored": len(request["parts"]) - refused, "failed": refused}
+
+
+def _crc32(data: bytes) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
