@@ -1,0 +1,226 @@
+"""One plan in one world on one clock: the story as it runs for real, over the emulated clouds' own code, in memory.
+
+A bench outlives the controllers that drive it, as clouds and machines outlive a process: `controller()` is a new
+process of gpuplan that finds the ledger and the workflows' records that the one before it left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import RunEnd
+from orchestrator.engine.story import Story
+from orchestrator.ledger import Ledger
+from orchestrator.providers import open_provider
+from orchestrator.rehearsal.in_process import InProcessClouds, Machine
+from orchestrator.testing.clock import ManualClock
+from orchestrator.testing.machine import Disk, Script, ScriptedMachine
+from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
+from orchestrator.testing.store import MemoryStore
+from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.model import Plan
+from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.spec import RunSpec, WorldSpec
+
+OWNER = "benchown"
+RUN = "1102-test"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a bench is made of. `scripts`: command -> what it does; `faults`: NAME or NAME@ARG of the clouds'."""
+
+    provider: str = "runpod"
+    scripts: Mapping[str, Script] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    stores: int = 0
+    spot: bool = False
+    hub: Mapping[str, list[tuple[str, int, str | None]]] = field(default_factory=dict)  # repository -> its files
+
+
+class Bench:
+    """See above. `folder` is where the ledger and the run's files lie."""
+
+    def __init__(self, plan: Plan, asked: tuple[str, ...], world: World, folder: Path, seed: int = 0) -> None:
+        self.world, self.folder = world, folder
+        self.clock = ManualClock(seed)
+        self.records = Records()
+        self.stores = [MemoryStore(f"memory://store{n}") for n in range(world.stores)]
+        self._disks: dict[str, Disk] = {}
+        self.machines: dict[str, ScriptedMachine] = {}  # by name; those that are up
+        self.host = self._scripted(Disk(), ()) if world.provider == "ssh-host" else None
+        self.clouds = InProcessClouds(
+            self.clock,
+            seed=seed,
+            faults=world.faults,
+            on_machine=self._booted,
+            on_machine_end=self._ended,
+            on_cut=self._cut,
+        )
+        self.spec = RunSpec(
+            run=RUN,
+            owner=OWNER,
+            plan=plan,
+            asked=asked,
+            whole_plan=len(asked) == len(plan.phases),
+            world=WorldSpec(provider=world.provider),
+            place=None,
+            spot=world.spot,
+            stores=tuple(s.url for s in self.stores),
+            pull_root=str(folder / "pulled"),
+            created_at=self.clock.now().timestamp(),
+        )
+
+    # -- what the clouds tell --------------------------------------------------------------------------------------
+
+    def _booted(self, machine: Machine) -> None:
+        disk = self._disks.setdefault(machine.spec.volume or machine.spec.id, Disk())
+        self.machines[machine.spec.id] = self._scripted(disk, (machine.spec.gpu,) * machine.spec.gpus)
+
+    def _ended(self, machine_id: str) -> None:
+        if (machine := self.machines.pop(machine_id, None)) is not None:
+            machine.end()
+
+    def _cut(self, machine_id: str) -> None:
+        self.machines[machine_id].cuts += 1
+
+    def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
+        return ScriptedMachine(self.clock, disk, self.world.scripts, gpus=gpus, put=self._put)
+
+    def _put(self, url: str, data: bytes) -> int:
+        return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)
+
+    # -- a process of gpuplan --------------------------------------------------------------------------------------
+
+    def controller(self) -> Controller:
+        """A new process of gpuplan."""
+        return Controller(self)
+
+    def runs(self) -> Counter[str]:
+        """How often each command was begun, on any disk."""
+        disks = [*self._disks.values(), *([self.host.disk] if self.host else [])]
+        return Counter(command for disk in disks for command in disk.runs)
+
+    def creates(self) -> list[str]:
+        """The names of all machines that were ever created, in order."""
+        return [str(e["name"]) for e in self.clouds.log() if e["action"] == "create-machine"]
+
+    def move_to(self, folder: Path) -> None:
+        """After a fork: go on with a copy of everything that is on disk."""
+        shutil.copytree(self.folder, folder)
+        self.folder = folder
+        self.clock.forget_threads()
+
+
+class Controller:
+    """One process of gpuplan that drives the bench's run."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        clock = bench.clock
+        self.ledger = Ledger(f"sqlite:///{bench.folder / 'gpuplan.db'}", lambda: clock.now().timestamp())
+        provider = _provider(bench)
+        folder = bench.folder / "runs" / RUN
+        folder.mkdir(parents=True, exist_ok=True)
+        self.context = Context(
+            spec=bench.spec,
+            folder=folder,
+            ledger=self.ledger,
+            provider=provider,
+            clock=clock,
+            agents=BenchAgents(bench, self.ledger, provider),
+            payload=NoPayload(),
+            hub=BenchHub(bench.world.hub),
+            stores=list[ArtifactStore](bench.stores),
+            public_key="ssh-ed25519 AAAA bench",
+            secrets={},
+        )
+
+    def run(self, trigger: Trigger = lambda _workflow, _effect, _when: None) -> RunEnd:
+        """Begin the run, or go on with it, and bring it to its end."""
+        from orchestrator.runner import open_books
+
+        if self.ledger.runs.maybe(id=RUN) is None:
+            open_books(self.ledger, self.bench.spec)
+        story = Story(self.context)
+        end: RunEnd = MemoryRecorder(self.bench.records, story, self.bench.clock, RUN, trigger).run()
+        return end
+
+    def down(self) -> list[str]:
+        """`gpuplan down`: end what the run left; what could not be ended, in words."""
+        from orchestrator.engine.ending import end_run
+
+        return end_run(self.context, volumes=False)
+
+
+class BenchAgents:
+    """`engine.context.Agents` over the bench's machines."""
+
+    def __init__(self, bench: Bench, ledger: Ledger, provider: Provider) -> None:
+        self._bench, self._ledger, self._provider = bench, ledger, provider
+
+    def __call__(self, machine: str) -> Agent:
+        """See engine.context.Agents."""
+        row = self._ledger.machines.get(name=machine)
+        found = self._bench.host or self._bench.machines.get(row.provider_id)
+        if found is None:
+            raise ConnectionLost(f"{machine}: nobody answers")
+        agent = Agent(found, workspace=self._provider.mount_path)
+        agent.hello()
+        return agent
+
+    def hold(self, machine: str, volume: str) -> None:
+        """See engine.context.Agents. The bench's leases last."""
+
+    def let_go(self, machine: str) -> None:
+        """See engine.context.Agents."""
+
+    def drop(self, machine: str) -> None:
+        """See engine.context.Agents."""
+
+
+class NoPayload:
+    """`engine.context.Payload` with nothing in it."""
+
+    hash = "none"
+    files: Mapping[str, str] = {}
+    formers = ()
+
+    def push(self, agent: Agent) -> str:
+        """See engine.context.Payload."""
+        return self.folder(agent.workspace)
+
+    def folder(self, workspace: str) -> str:
+        """See engine.context.Payload."""
+        return f"{workspace}/.gpuplan/payload/none"
+
+
+@dataclass(frozen=True)
+class BenchHub:
+    """`engine.context.Hub`."""
+
+    repositories: Mapping[str, list[tuple[str, int, str | None]]]
+
+    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+        """See engine.context.Hub."""
+        del revision
+        return self.repositories[repo]
+
+
+def _provider(bench: Bench) -> Provider:
+    if bench.host:
+        from orchestrator.words.access import ProviderAccess
+
+        return open_provider("ssh-host", ProviderAccess(base_url="root@127.0.0.1:22", owner=OWNER))
+    return open_provider(bench.world.provider, bench.clouds.access(bench.world.provider, public_key="k", owner=OWNER))
+
+
+Verdict = dict[str, Any]
+Check = Callable[[Bench, str], Verdict]

@@ -1,0 +1,73 @@
+"""Every place where a process can die: before and after each effect, by forking there and going on in the child."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.bench import Bench
+
+Way = Callable[[Bench], list[str]]  # what the next process does; what is wrong afterwards
+AT_A_TIME = 2  # children
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """One way to die and to go on. `wrong`: what does not hold afterwards; empty: all well."""
+
+    where: str  # WORKFLOW: EFFECT, before | after
+    way: str
+    wrong: tuple[str, ...]
+
+
+class Explorer:
+    """Runs a story to its end, and beside it every story that is cut short at one of its effects."""
+
+    def __init__(self, bench: Bench, ways: dict[str, Way], scratch: Path) -> None:
+        self._bench, self._ways, self._scratch = bench, ways, scratch
+        self._children: list[tuple[str, str, int, int]] = []  # where, way, pid, pipe
+        self.deaths: list[Death] = []
+
+    def run(self) -> RunEnd:
+        """The undisturbed end; `deaths` is filled."""
+        end = self._bench.controller().run(self._visit)
+        while self._children:
+            self._collect()
+        return end
+
+    def _visit(self, workflow: str, effect: str, when: str) -> None:
+        for name, way in self._ways.items():
+            while len(self._children) >= AT_A_TIME:
+                self._collect()
+            where = f"{workflow}: {effect}, {when}"
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(read)
+                self._live_on(way, write)
+            os.close(write)
+            self._children.append((where, name, pid, read))
+
+    def _live_on(self, way: Way, write: int) -> None:
+        """In the child: nothing of the controller is left but what lies on disk and in the clouds."""
+        try:
+            self._bench.move_to(self._scratch / str(os.getpid()))
+            wrong = way(self._bench)
+        except BaseException:  # noqa: BLE001  the parent is to hear of whatever goes wrong
+            wrong = [traceback.format_exc()]
+        with os.fdopen(write, "w") as pipe:
+            json.dump(wrong, pipe)
+        os._exit(0)
+
+    def _collect(self) -> None:
+        where, way, pid, read = self._children.pop(0)
+        with os.fdopen(read) as pipe:
+            text = pipe.read()
+        os.waitpid(pid, 0)
+        wrong = json.loads(text) if text else ["its process died without a word"]
+        self.deaths.append(Death(where, way, tuple(wrong)))
