@@ -1,0 +1,87 @@
+"""Whole runs on the bench: as they are meant, and cut short before and after every effect."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from stories import FOLDER, NAMES, Story, golden, unsafe
+
+from orchestrator.engine.version import APPLICATION_VERSION
+from orchestrator.testing.bench import Bench
+from orchestrator.testing.explore import Explorer
+from orchestrator.words.lifecycle import Outcome
+
+GOLDEN = FOLDER.with_name("effects.json")
+LEAST_DEATHS = 1500  # of the explored ones, all stories together: it may not fall
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_story_ends_as_it_should_however_its_process_dies(name: str, tmp_path: Path, record_property):
+    """A run that is killed before or after any effect is done after `resume`, and leaves nothing after `down`."""
+    story = Story.load(name, tmp_path / "plan")
+
+    def resume(bench: Bench) -> list[str]:
+        return story.wrong(bench, bench.controller().run())
+
+    def down(bench: Bench) -> list[str]:
+        left = bench.controller().down()
+        again = [f"{c} ran {n} times" for c, n in bench.runs().items() if n > story.ends["runs"].get(c, 0)]
+        return [f"left: {one}" for one in left] + again + unsafe(bench)
+
+    (tmp_path / "home").mkdir()
+    bench = story.bench(tmp_path / "home")
+    explorer = Explorer(bench, {"resume": resume, "down": down}, tmp_path / "deaths")
+    end = explorer.run()
+    assert story.wrong(bench, end) == []
+    assert bench.records.names() == golden()["stories"][name], "see test_effects_change_with_the_version"
+    bad = [d for d in explorer.deaths if d.wrong]
+    said = "\n".join(f"{d.where}, then {d.way}: {'; '.join(d.wrong)}" for d in bad[:10])
+    assert not bad, f"{len(bad)} of {len(explorer.deaths)} deaths end badly:\n{said}"
+    record_property("deaths", len(explorer.deaths))
+    print(f"{name}: {len(explorer.deaths)} deaths")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_run(name: str, tmp_path: Path):
+    """Two runs with one seed do the same things at the same moments; with other seeds they end the same way."""
+    story = Story.load(name, tmp_path / "plan")
+    seen = []
+    for number, seed in enumerate((1, 1, 2)):
+        bench = story.bench(_folder(tmp_path, number), seed)
+        end = bench.controller().run()
+        assert story.wrong(bench, end) == []
+        seen.append((bench.clock.monotonic(), bench.creates(), bench.clouds.calls, Outcome(end.outcome)))
+    assert seen[0] == seen[1]
+
+
+def test_effects_change_with_the_version(tmp_path: Path, pytestconfig: pytest.Config):
+    """Another order of effects than was agreed on needs another APPLICATION_VERSION: no pending run may be corrupted.
+
+    `pytest --write-effects` writes effects.json anew, once the version is another one.
+    """
+    stories = {}
+    for name in NAMES:
+        bench = Story.load(name, tmp_path / name / "plan").bench(_folder(tmp_path / name, 0))
+        bench.controller().run()
+        stories[name] = bench.records.names()
+    digest = hashlib.sha256(json.dumps(stories, sort_keys=True).encode()).hexdigest()
+    kept = golden().get("versions", {})
+    if pytestconfig.getoption("--write-effects") and kept.get(APPLICATION_VERSION, digest) == digest:
+        versions = {**kept, APPLICATION_VERSION: digest}
+        GOLDEN.write_text(json.dumps({"versions": versions, "stories": stories}, indent=1) + "\n")
+    assert golden()["versions"].get(APPLICATION_VERSION) == digest
+    assert golden()["stories"] == stories
+
+
+def test_enough_deaths_are_tried():
+    """The stories' effects, times before and after, times resume and down, are at least as many as ever."""
+    assert 4 * sum(len(effects) for effects in golden()["stories"].values()) >= LEAST_DEATHS
+
+
+def _folder(parent: Path, number: int) -> Path:
+    folder = parent / f"home{number}"
+    folder.mkdir(parents=True)
+    return folder
