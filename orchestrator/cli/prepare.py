@@ -12,7 +12,7 @@ from orchestrator.cli import preflight
 from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.plan import PhaseRun, candidates, done_keys, resolve
+from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
 from orchestrator.transport.payload import Payload
@@ -187,8 +187,9 @@ def _done(ledger: Ledger, spec: RunSpec) -> tuple[frozenset[str], str]:
     volume = _volume(ledger, spec)
     if volume is None:
         return frozenset(), ""
-    keys = done_keys(spec.plan, Payload.load(files.remote(), spec.plan.settings.payload).files)
-    rows = [r for r in ledger.all(tables.records, volume=volume["name"]) if keys.get(r["step"]) == r["key"]]
+    payload = Payload.load(files.remote(), spec.plan.settings.payload)
+    keys = accepted_keys(spec.plan, payload.files, payload.formers)
+    rows = [r for r in ledger.all(tables.records, volume=volume["name"]) if r["key"] in keys.get(r["step"], ())]
     services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
     done = frozenset(str(r["step"]) for r in rows)
     return (done | services if done else done), history.as_text(max((r["at"] for r in rows), default=0.0))

@@ -33,7 +33,8 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
     if not missing:
         return []
     for step in missing:  # the next preview is to show them
-        context.ledger.remove(tables.records, step=step.id, key=context.keys[step.id])
+        for key in context.accepted[step.id]:
+            context.ledger.remove(tables.records, step=step.id, key=key)
     price = sum((Decimal(r["price_hour"]) for r in rows), Decimal(0))
     text = _said(context, missing, price)
     context.event(text)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.plan import PhaseRun, done_keys, resolve
+from orchestrator.plan import Former, PhaseRun, accepted_keys, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.ports import ArtifactStore, Clock, Provider
@@ -58,6 +58,11 @@ class Payload(Protocol):
     @property
     def files(self) -> Mapping[str, str]:
         """Path -> sha256."""
+        ...
+
+    @property
+    def formers(self) -> tuple[Former, ...]:
+        """Earlier states of it that gave the same results."""
         ...
 
     def push(self, agent: Agent) -> str:
@@ -108,6 +113,11 @@ class Context:
     def keys(self) -> dict[str, str]:
         """Step id -> the key of its done-record."""
         return done_keys(self.spec.plan, self.payload.files)
+
+    @cached_property
+    def accepted(self) -> dict[str, frozenset[str]]:
+        """Step id -> the keys of every done-record that holds: what an earlier version recorded may be as good."""
+        return accepted_keys(self.spec.plan, self.payload.files, self.payload.formers)
 
     def pause(self, seconds: float) -> None:
         """Wait, in the cloud's time, or until the run is asked to stop."""

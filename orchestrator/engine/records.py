@@ -46,7 +46,7 @@ def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> dict[s
         recorded = {str(f["path"]): int(f["bytes"]) for f in record["files"]}
         record["metrics"] = {str(name): float(value) for name, value in record.get("metrics", {}).items()}
         record["log"] = str(record.get("log", ""))
-        same = record["key"] == context.keys[run.id]
+        same = record["key"] in context.accepted[run.id]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # a half-written or foreign file proves nothing: the step runs
     if not same:
@@ -80,7 +80,8 @@ def write(
 def forget(context: Context, agent: Agent, run: StepRun) -> None:
     """The step is about to run: nothing of what it made before counts any more."""
     agent.remove(_path(run))
-    context.ledger.remove(tables.records, step=run.id, key=context.keys[run.id])
+    for key in context.accepted[run.id]:
+        context.ledger.remove(tables.records, step=run.id, key=key)
 
 
 def _path(run: StepRun) -> str:

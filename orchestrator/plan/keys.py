@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps, ordered
 from orchestrator.words.model import Plan, Step
 
 OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """An earlier state of things under which steps gave the same results as they do now.
+
+    Only its author can know that: for a converter, because both write the same bytes.
+    """
+
+    covers: tuple[str, ...] = ()  # folders of the payload as they were: what `payload` does not list was not there
+    payload: Mapping[str, str] = field(default_factory=dict)  # path -> the sha256 that the file had
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step id -> fields of it as they were
 
 
 def done_keys(plan: Plan, payload: Mapping[str, str]) -> dict[str, str]:
@@ -25,6 +39,29 @@ def done_keys(plan: Plan, payload: Mapping[str, str]) -> dict[str, str]:
     for step in ordered(steps, steps):
         keys[step] = _key(steps[step], steps, keys, payload)
     return keys
+
+
+def accepted_keys(plan: Plan, payload: Mapping[str, str], formers: Sequence[Former]) -> dict[str, frozenset[str]]:
+    """Return step id -> every key whose done-record holds: today's, and those of the former states."""
+    found = {step: {key} for step, key in done_keys(plan, payload).items()}
+    for former in formers:
+        then = _as_it_was(plan, former)
+        for step, key in done_keys(then, _payload_as_it_was(payload, former)).items():
+            found[step].add(key)
+    return {step: frozenset(keys) for step, keys in found.items()}
+
+
+def _payload_as_it_was(payload: Mapping[str, str], former: Former) -> dict[str, str]:
+    kept = {path: digest for path, digest in payload.items() if not path.startswith(former.covers)}
+    return kept | dict(former.payload)
+
+
+def _as_it_was(plan: Plan, former: Former) -> Plan:
+    phases = []
+    for phase in plan.phases:
+        steps = [s.model_copy(update=dict(former.steps.get(f"{phase.name}/{s.name}", {}))) for s in phase.steps]
+        phases.append(phase.model_copy(update={"steps": tuple(steps)}))
+    return plan.model_copy(update={"phases": tuple(phases)})
 
 
 def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], payload: Mapping[str, str]) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.plan import Former
 from orchestrator.transport import bundle, commands
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import StepFailed, UsageError
 
 PLACE = ".gpuplan/payload"  # below the workspace: on the volume, so that the next machine finds it
 BOOTSTRAP = "bootstrap.sh"
+FORMER = "former.json"  # in the payload: its author's word on which earlier states gave the same results
 SEND_S = 600.0
 
 
@@ -44,6 +47,15 @@ class Payload:
         hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in content.items()}
         own = {path.removeprefix(f"{name}/"): digest for path, digest in hashes.items() if path != BOOTSTRAP}
         return cls(source, name, bundle.digest_of(content), own, hashes, bundle.pack(content))
+
+    @property
+    def formers(self) -> tuple[Former, ...]:
+        """Earlier states of it that gave the same results, as it says itself."""
+        file = self.source / self.name / FORMER
+        if not file.exists():
+            return ()
+        said = json.loads(file.read_text())
+        return tuple(Former(tuple(f["covers"]), f.get("payload", {}), f.get("steps", {})) for f in said)
 
     def freeze(self, into: Path) -> Payload:
         """Copy it, so that a run that is resumed later uses what it began with; a copy that is there is kept."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from plan_samples import phase, step
 
-from orchestrator.plan import done_keys
-from orchestrator.words.model import Plan, Settings
+from orchestrator.plan import Former, accepted_keys, done_keys
+from orchestrator.words.model import Phase, Plan, Settings, Step
 
 PAYLOAD = {"dllama": "1", "converter/convert-hf.py": "2", "dllama_glm/model/forward.py": "3", "requirements.txt": "4"}
 
@@ -117,3 +117,14 @@ def test_keys_fit_in_file_names(shipped: Plan):
 def test_shipped_downloads_survive_any_payload(shipped: Plan):
     """In the shipped plan no payload change touches the clone or a download."""
     assert not changed(shipped, PAYLOAD, {}) & {"day1/clone", "day1/download-glm", "day1/download-intellect3"}
+
+
+def test_a_former_state_that_gave_the_same_results_is_accepted():
+    """A key of before holds where the payload's author says so, also when files came or went since; no other does."""
+    plan = Plan(name="p", phases=(Phase(name="a", steps=(Step(name="make", run="new", uses=("tool/**",)),)),))
+    before = Plan(name="p", phases=(Phase(name="a", steps=(Step(name="make", run="old", uses=("tool/**",)),)),))
+    then, now = {"tool/a.py": "1"}, {"tool/a.py": "2", "tool/b.py": "3", "other.py": "4"}
+    former = Former(covers=("tool/",), payload=then, steps={"a/make": {"run": "old"}})
+    old, new = done_keys(before, then)["a/make"], done_keys(plan, now)["a/make"]
+    assert accepted_keys(plan, now, [former])["a/make"] == {old, new}
+    assert accepted_keys(plan, now, [])["a/make"] == {new}
