@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.engine import hub_check
 from orchestrator.engine.context import Context
 from orchestrator.engine.jobs import StepLog
-from orchestrator.errors import GpuplanError, Interrupted, StepFailed
+from orchestrator.errors import GpuplanError, Interrupted, OverBudget, StepFailed
 from orchestrator.ledger import tables
 from orchestrator.lifecycle import StepState
 from orchestrator.model import Deliverable, HubCheckout, Phase
@@ -36,7 +36,7 @@ class Deliverables:
         for position, wanted in enumerate(self._phase.deliverables):
             try:
                 ok, detail = True, self._answer(wanted)
-            except Interrupted:
+            except (Interrupted, OverBudget):
                 raise
             except GpuplanError as error:
                 ok, detail = False, error.message

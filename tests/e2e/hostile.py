@@ -1,14 +1,15 @@
-"""A plan whose step replaces the agent in the machine's home by a program of its own."""
+"""A plan whose step replaces the agent in its machine's home by a program of its own."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 PHASE = """\
 name: only
-machine: {{gpu: [RTX-4090]}}
+machine: {{gpu: [RTX-4090], nodes: {nodes}}}
+volume: {{name: hostile, size_gb: 10}}
 timeout: 10m
+budget_usd: {budget}
 secrets: [CANARY]
 steps:
   - name: turn
@@ -18,21 +19,17 @@ steps:
       END
       for agent in "$HOME"/.gpuplan/agent-*/__main__.py; do cp new.py "$agent"; done
       {then}
+    expect: 0.001s
     timeout: 5m
     creates: [new.py]
 """
+EMPTY_FOR_EVER = 'import time\nwhile True:\n    print("{}", flush=True)\n    time.sleep(2)\n'
 
 
-def plan(folder: Path, program: str, then: str = "echo turned", budget: str = "") -> Path:
-    """A plan's folder. `program`: the agent's, Python; `then`: what the step does afterwards; `budget`: USD."""
+def plan(folder: Path, program: str, then: str, *, nodes: int = 1, budget: str = "5") -> Path:
+    """A plan's folder. `program`: the new agent's, Python; `then`: what the step goes on with; `budget`: USD."""
     folder.mkdir()
+    (folder / "gpuplan.yaml").write_text("boot_seconds: 0.001\n")
     lines = program.strip().replace("\n", "\n      ")
-    (folder / "only.yaml").write_text(
-        PHASE.format(program=lines, then=then) + (f"budget_usd: {budget}\n" if budget else "")
-    )
+    (folder / "only.yaml").write_text(PHASE.format(program=lines, then=then, nodes=nodes, budget=budget))
     return folder
-
-
-def always(reply: object, every_s: float) -> str:
-    """An agent that answers everything with the same line for ever."""
-    return f"import time\nwhile True:\n    print({json.dumps(reply)!r}, flush=True)\n    time.sleep({every_s})"
