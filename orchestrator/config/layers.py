@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping as Map
 from collections.abc import Sequence as Items
-from typing import Any
 
-from orchestrator.config.bind import Binder
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
+from orchestrator.config.validate import Source, validate
 from orchestrator.words.model import Settings, Value
 
 PREFIX = "GPUPLAN_"
@@ -24,7 +23,7 @@ STORE_SCHEMES = ("s3://", "gs://")
 
 
 def read_settings(
-    layers: Items[Node], environ: Map[str, str], overrides: Map[str, Any], problems: Problems
+    layers: Items[Node], environ: Map[str, str], overrides: Map[str, object], problems: Problems
 ) -> Settings:
     """Bind the layers, each winning over those before it; rates, images and payload_env are joined key by key.
 
@@ -36,10 +35,9 @@ def read_settings(
             whole = _over(whole, layer)
         elif not isinstance(layer, Broken):
             problems.add(layer.place, f"settings are expected as keys and values ({', '.join(Settings.model_fields)})")
-    binder = Binder(problems)
-    settings = binder.bind(Settings, whole) or Settings()
-    _check(settings, binder)
-    return settings
+    settings, source = validate(Settings, whole, problems)
+    _check(settings or Settings(), source)
+    return settings or Settings()
 
 
 def _over(base: Mapping, top: Mapping) -> Mapping:
@@ -87,7 +85,7 @@ def _variables() -> list[str]:
     return names
 
 
-def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
+def _flags(overrides: Map[str, object], problems: Problems) -> Mapping:
     place = Place("flags")
     whole = Mapping(place, ())
     for name, value in overrides.items():
@@ -102,11 +100,11 @@ def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
     return whole
 
 
-def _is_list(kind: Any) -> bool:
+def _is_list(kind: object) -> bool:
     return getattr(kind, "__origin__", None) is tuple
 
 
-def _node(place: Place, value: Any, *, listed: bool) -> Node:
+def _node(place: Place, value: object, *, listed: bool) -> Node:
     if isinstance(value, Map):
         return Mapping(place, tuple((Scalar(place, str(k)), _node(place, v, listed=False)) for k, v in value.items()))
     if isinstance(value, list | tuple):
@@ -116,18 +114,16 @@ def _node(place: Place, value: Any, *, listed: bool) -> Node:
     return Scalar(place, str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _check(settings: Settings, binder: Binder) -> None:
+def _check(settings: Settings, source: Source) -> None:
     for index, url in enumerate(settings.stores):
         if not url.startswith(STORE_SCHEMES) or not url.split("://", 1)[1].strip("/"):
             message = f"{url} is no store: write s3://bucket/prefix or gs://bucket/prefix"
-            binder.problems.add(binder.place("stores", index), message)
+            source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
-            binder.problems.add(binder.place("stores", index), f"{url!r} has a space in it")
+            source.wrong(("stores", index), f"{url!r} has a space in it")
     if not re.fullmatch(r"[\w][\w.-]*", settings.payload):
-        binder.problems.add(binder.place("payload"), f"{settings.payload} is no name of a folder of remote/")
+        source.wrong(("payload",), f"{settings.payload} is no name of a folder of remote/")
     if not re.match(r"https?://[^\s/]", settings.hub_url):
-        binder.problems.add(
-            binder.place("hub_url"), f"{settings.hub_url} is no address", "write https://huggingface.co"
-        )
+        source.wrong(("hub_url",), f"{settings.hub_url} is no address", "write https://huggingface.co")
     if not settings.providers:
-        binder.problems.add(binder.place("providers"), "at least one provider is needed", "write [runpod, lambda]")
+        source.wrong(("providers",), "at least one provider is needed", "write [runpod, lambda]")

@@ -22,7 +22,7 @@ def test_formulas_are_computed():
 def test_nothing_else_is_a_formula(text: str):
     """Calls, attributes, powers and texts are refused before any figure is known."""
     with pytest.raises(BadFormula):
-        names_in(Note(about="x", plan="y", fact=text))
+        names_in(text)
 
 
 def test_a_note_without_its_figure_is_left_out():
