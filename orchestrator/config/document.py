@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +47,23 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values in the order of the file; each key once."""
+    """Keys, by their texts, and values in the order of the file; each key once."""
 
     place: Place
-    entries: tuple[tuple[Scalar, Node], ...]
+    entries: dict[str, tuple[Scalar, Node]]
+
+    @classmethod
+    def of(cls, place: Place, values: Map[str, Node]) -> Mapping:
+        """Return a mapping that stands in no file: its keys have its place."""
+        return cls(place, {key: (Scalar(place, key), value) for key, value in values.items()})
 
     def get(self, key: str | int) -> Node | None:
         """Return the value under `key`, or None."""
-        return next((value for name, value in self.entries if name.text == key), None)
+        return self.entries[key][1] if isinstance(key, str) and key in self.entries else None
 
     def key(self, text: str | int) -> Scalar | None:
         """Return the key itself, or None."""
-        return next((name for name, _ in self.entries if name.text == text), None)
+        return self.entries[text][0] if isinstance(text, str) and text in self.entries else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ class _Reader:
                 self.problems.add(key.place, f"{key.text} is given twice, first on line {first.line}", "keep one")
                 continue
             entries[key.text] = (key, self.node(raw_value))
-        return Mapping(place, tuple(entries.values()))
+        return Mapping(place, entries)
 
 
 def parse(text: str, source: str, problems: Problems) -> Node:

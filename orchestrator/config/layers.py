@@ -29,7 +29,7 @@ def read_settings(
 
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
-    whole = Mapping(Place("settings"), ())
+    whole = Mapping(Place("settings"), {})
     for layer in [*layers, _environment(environ, problems), _flags(overrides, problems)]:
         if isinstance(layer, Mapping):
             whole = _over(whole, layer)
@@ -41,10 +41,8 @@ def read_settings(
 
 
 def _over(base: Mapping, top: Mapping) -> Mapping:
-    entries = {key.text: (key, value) for key, value in base.entries}
-    for key, value in top.entries:
-        entries[key.text] = (key, _joined(base.get(key.text), value))
-    return Mapping(top.place, tuple(entries.values()))
+    joined = {name: (key, _joined(base.get(name), value)) for name, (key, value) in top.entries.items()}
+    return Mapping(top.place, {**base.entries, **joined})
 
 
 def _joined(below: Node | None, value: Node) -> Node:
@@ -59,20 +57,18 @@ def _environment(environ: Map[str, str], problems: Problems) -> Mapping:
     for name in sorted(environ):
         if name.startswith(PREFIX) and environ[name] and name not in known | others:
             problems.add(Place(name), "there is no setting of that name", nearest(name, known))
-    entries: list[tuple[Scalar, Node]] = []
+    found: dict[str, Node] = {}
     for name, info in Settings.model_fields.items():
         kind = info.annotation
         text = environ.get(PREFIX + name.upper(), "")
         if text:
-            entries.append((Scalar(place, name), _node(Place(PREFIX + name.upper()), text, listed=_is_list(kind))))
+            found[name] = _node(Place(PREFIX + name.upper()), text, listed=_is_list(kind))
         if isinstance(kind, type) and issubclass(kind, Value):
-            inside = [(inner, PREFIX + f"{name}_{inner}".upper()) for inner in kind.model_fields]
-            given = [
-                (Scalar(place, inner), Scalar(Place(var), environ[var])) for inner, var in inside if environ.get(var)
-            ]
+            inside = {inner: PREFIX + f"{name}_{inner}".upper() for inner in kind.model_fields}
+            given = {inner: Scalar(Place(var), environ[var]) for inner, var in inside.items() if environ.get(var)}
             if given:
-                entries.append((Scalar(place, name), Mapping(place, tuple(given))))
-    return Mapping(place, tuple(entries))
+                found[name] = Mapping.of(place, given)
+    return Mapping.of(place, found)
 
 
 def _variables() -> list[str]:
@@ -87,7 +83,7 @@ def _variables() -> list[str]:
 
 def _flags(overrides: Map[str, object], problems: Problems) -> Mapping:
     place = Place("flags")
-    whole = Mapping(place, ())
+    whole = Mapping(place, {})
     for name, value in overrides.items():
         outer, _, inner = name.partition(".")
         flag = Place(FLAGS.get(name, "--" + name.replace("_", "-").replace(".", "-")))
@@ -95,8 +91,7 @@ def _flags(overrides: Map[str, object], problems: Problems) -> Mapping:
             problems.add(flag, f"unknown setting {outer}", nearest(outer, Settings.model_fields))
         elif value is not None:
             node = _node(flag, value, listed=_is_list(Settings.model_fields[outer].annotation))
-            node = Mapping(flag, ((Scalar(flag, inner), node),)) if inner else node
-            whole = _over(whole, Mapping(place, ((Scalar(flag, outer), node),)))
+            whole = _over(whole, Mapping.of(place, {outer: Mapping.of(flag, {inner: node}) if inner else node}))
     return whole
 
 
@@ -106,7 +101,7 @@ def _is_list(kind: object) -> bool:
 
 def _node(place: Place, value: object, *, listed: bool) -> Node:
     if isinstance(value, Map):
-        return Mapping(place, tuple((Scalar(place, str(k)), _node(place, v, listed=False)) for k, v in value.items()))
+        return Mapping.of(place, {str(key): _node(place, inner, listed=False) for key, inner in value.items()})
     if isinstance(value, list | tuple):
         return Sequence(place, tuple(Scalar(place, str(item)) for item in value))
     if listed:

@@ -113,5 +113,5 @@ def _is_phase(node: Node) -> bool:
     """A file is a phase unless all that it has are settings."""
     if not isinstance(node, Mapping):
         return True
-    keys = {key.text for key, _ in node.entries}
+    keys = node.entries.keys()
     return len(keys & Phase.model_fields.keys()) >= len(keys & Settings.model_fields.keys())

@@ -20,7 +20,7 @@ class _Schema(GenerateJsonSchema):
         for bound, keyword in bounds.items():
             value = schema.get(bound)
             if isinstance(value, Decimal | int):
-                numeric[keyword] = int(value)
+                numeric[keyword] = int(value) if value == int(value) else float(value)
         return numeric
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:

@@ -23,7 +23,8 @@ class Source:
 
     root: Node
     problems: Problems
-    spoilt: set[KeyPath] = field(default_factory=set)
+    spoilt: set[KeyPath] = field(default_factory=set)  # left out: wrong, or without something that it must have
+    around_spoilt: set[KeyPath] = field(default_factory=set)  # each of them and all that it is in
 
     def place(self, *path: str | int) -> Place:
         """Return where the path stands, or the nearest thing around it."""
@@ -31,18 +32,25 @@ class Source:
 
     def key_place(self, path: KeyPath) -> Place:
         """Return where the path's last key stands."""
-        _, around = self.reached(path[:-1])
+        around = self.reached(path[:-1])[1]
         key = around.key(path[-1]) if isinstance(around, Mapping) else None
         return (key or around).place
 
     def sound(self, path: KeyPath) -> bool:
         """Whether nothing at or below the path is wrong already, so that a check of it means something."""
-        return not any(spoilt[: len(path)] == path for spoilt in self.spoilt)
+        return path not in self.around_spoilt
 
     def wrong(self, path: KeyPath, message: str, remedy: str = "") -> None:
         """Note a mistake at the path, unless something is known to be wrong there."""
         if self.sound(path):
             self.problems.add(self.place(*path), message, remedy)
+
+    def spoil(self, path: KeyPath) -> None:
+        """Leave the path out from now on; of a list all of it, since a hole would move the items behind it."""
+        while path and isinstance(path[-1], int):
+            path = path[:-1]
+        self.spoilt.add(path)
+        self.around_spoilt.update(path[:length] for length in range(len(path) + 1))
 
     def reached(self, path: KeyPath) -> tuple[KeyPath, Node]:
         """Return the longest part of the path that the document has, and what stands there."""
@@ -78,15 +86,13 @@ def _note(source: Source, model: type[Value], mistake: ErrorDetails) -> None:
     if path not in source.spoilt and not isinstance(node, Broken):
         place = source.key_place(path) if mistake["type"] == "extra_forbidden" else node.place
         source.problems.add(place, *told(model, mistake, node))
-    while at and isinstance(at[-1], int):
-        at = at[:-1]  # a hole would move the places of the items behind it: the whole list is left out
-    source.spoilt.add(at)
+    source.spoil(at)
 
 
 def _without(left_out: set[KeyPath], node: Node, path: KeyPath = ()) -> object:
     """The tree as pydantic takes it: dict, list, and the scalars as they are."""
     if isinstance(node, Mapping):
-        inner = {key.text: (child, (*path, key.text)) for key, child in node.entries}
+        inner = {key: (child, (*path, key)) for key, (_, child) in node.entries.items()}
         return {key: _without(left_out, child, at) for key, (child, at) in inner.items() if at not in left_out}
     if isinstance(node, Sequence):
         return [_without(left_out, child, (*path, index)) for index, child in enumerate(node.items)]

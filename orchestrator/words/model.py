@@ -46,8 +46,8 @@ class Duration:
 YEAR_S = 365 * 86400
 Seconds = Annotated[float, Field(gt=0, le=YEAR_S), Duration()]
 Usd = Annotated[Decimal, Field(le=1_000_000_000)]
-Gigabytes = Annotated[Decimal, Field(ge=0, le=1_000_000_000)]
-Rate = Annotated[Decimal, Field(gt=0, le=1_000_000)]  # MB/s
+Gigabytes = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+Rate = Annotated[Decimal, Field(ge=Decimal("0.001"), le=1_000_000)]  # MB/s
 
 
 # gpuplan's names of GPUs -> GB of memory of one. Cards that are sold with one size of memory carry no size.
