@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping as Map
 from pathlib import Path
-from typing import Any
 
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
@@ -23,7 +22,7 @@ def load_plan(
     *,
     config: Path | None = None,
     environ: Map[str, str] = os.environ,
-    overrides: Map[str, Any] = {},
+    overrides: Map[str, object] = {},
 ) -> Plan:
     """Read the plan in `folder` (None: the one in this folder, else the shipped one) with its settings.
 
