@@ -69,7 +69,9 @@ def validate(model: type[V], node: Node, problems: Problems) -> tuple[V | None, 
     A wrong optional part is noted and left out, so that the rest can still be checked.
     """
     source = Source(node, problems)
-    while () not in source.spoilt:
+    known = -1
+    while () not in source.spoilt and len(source.spoilt) > known:
+        known = len(source.spoilt)
         try:
             return model.model_validate(_without(source.spoilt, node), context=read_field), source
         except ValidationError as error:

@@ -36,6 +36,7 @@ from orchestrator.plan.globs import matches
         ("a/**", "a", False),
         ("**/a/**/b/**", "x/a/y/b/z", True),
         ("**/a/**/b/**", "x/a/y/b", False),
+        ("z.m", "Z.M", False),
         ("a**", "a/b", False),
         ("[^a].t", "b.t", False),
         ("a\\*", "a\\b", True),
