@@ -199,7 +199,12 @@ class SshTransport:
         writer = _Writer(channel, chunks)
         deadline = time.monotonic() + timeout_s
         said = self._output(channel, timeout_s, deadline=deadline, most_bytes=2 * LONGEST_LINE, on_stderr=errors.append)
-        output = [data for data in said if data]
+        try:
+            output = [data for data in said if data]
+        except AgentFailed as error:
+            if error.code != "late":
+                raise
+            raise ConnectionLost(f"no answer from the machine within {timeout_s:.0f} s") from error
         code = self._exit(channel)
         if writer.error:
             raise writer.error
