@@ -144,10 +144,12 @@ def _take_up(home: Home, spec: RunSpec) -> None:
 def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Result:
     from orchestrator.engine.durable import DurableRun
     from orchestrator.engine.story import Story
+    from orchestrator.engine.watchdog import Watchdog
 
     context = session.context
     durable = DurableRun(Story(context), spec.run, database_url=context.ledger.url, debug_log=debug_log)
     watch = Watch(context.control, lambda: reason_to_stop(context.ledger, spec))
+    watchdog = Watchdog(context)
     ended: dict[str, Any] = {}
 
     def wait() -> None:
@@ -159,6 +161,7 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
     worker = threading.Thread(target=wait, daemon=True, name="run")
     with stopping_on_signals(context.control.stop, view.say):
         watch.start()
+        watchdog.start()
         worker.start()
         while worker.is_alive():
             _show(view, context)
@@ -166,6 +169,7 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
                 context.control.answer(view.confirm(question, lambda: context.control.stopping))
             worker.join(TICK_S)
         watch.end()
+        watchdog.end()
         _show(view, context)
         durable.close()
     if "error" in ended:
@@ -196,18 +200,19 @@ def _broken(context: Context, error: Exception) -> Result:
 def _last_resort(context: Context) -> str:
     """End the run's machines at the provider, though nothing of it can be written down; return what was done."""
     from orchestrator.engine import reaper
+    from orchestrator.engine.machines import each
 
     try:
-        views = [v for v in context.provider.machines() if v.name.startswith(context.spec.prefix)]
+        ids = {v.name: v.id for v in context.provider.machines() if v.name.startswith(context.spec.prefix)}
     except GpuplanError as error:
         return f"{context.provider.name} could not be asked: {error.message}"
-    ends = {v.name: reaper.end_machine(context.provider, context.clock, v.id) for v in views}
-    said = [f"{name} was not ended ({why})" if why else f"{name} was ended" for name, why in ends.items()]
+    ends = each(list(ids), lambda name: {"why": reaper.end_machine(context.provider, context.clock, ids[name])})
+    said = [f"{n} was not ended ({end['why']})" if end["why"] else f"{n} was ended" for n, end in ends.items()]
     return "; ".join(said) or f"{context.provider.name} lists no machine of this run"
 
 
-def end_without_ledger(home: Home, spec: RunSpec) -> str:
-    """End the machines of a run whose ledger cannot be written; return what was done, in words."""
+def end_by_name(home: Home, spec: RunSpec) -> str:
+    """End a run's machines at the provider, beside a process that does not or without a ledger; say what was done."""
     session = open_session(home, spec, lambda _step, _text: None)
     try:
         return _last_resort(session.context)

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator.words.errors import ExitCode, GpuplanError
+from orchestrator.words.secret import hide
 
 CTRL_C = 130
 ORDER = ("run", "plan", "validate", "schema", "status", "logs", "cost", "resume", "down", "reap", "pull", "ssh")
@@ -76,7 +77,8 @@ def main() -> None:
             error.show()
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
-        typer.echo(f"gpuplan: internal error: {type(error).__name__}: {error}\n  --debug shows where", err=True)
+        said = hide(f"gpuplan: internal error: {type(error).__name__}: {error}")
+        typer.echo(f"{said}\n  --debug shows where", err=True)
         sys.exit(int(ExitCode.INTERNAL))
 
 
@@ -84,4 +86,4 @@ def _trace(*, debug: bool) -> None:
     if debug:
         import traceback
 
-        traceback.print_exc()
+        typer.echo(hide(traceback.format_exc()), err=True)

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.app import app
 from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, print_json
-from orchestrator.words.errors import StillRunning
+from orchestrator.words.errors import GpuplanError, StillRunning
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.world.home import Home
 
 WAIT_S = 1800.0  # how long `down` waits for the process that drives the run to end it
+BESIDE_S = 60.0  # after which it ends the machines beside it, in the cloud's time
 
 
 @app.command()
@@ -65,7 +66,7 @@ def down(
     from orchestrator.cli.prepare import require_free
     from orchestrator.ledger import tables
     from orchestrator.report import documents, pages
-    from orchestrator.runner import end_without_ledger
+    from orchestrator.runner import end_by_name
     from orchestrator.words.lifecycle import ENDED
 
     home, ledger = open_home()
@@ -77,7 +78,7 @@ def down(
         left = _end(home, ledger, spec, volumes=volumes)
     except SQLAlchemyError as error:  # a full disk, most likely: the machines end all the same
         raise StillRunning(
-            f"the ledger cannot be written ({error.__cause__ or error}); {end_without_ledger(home, spec)}",
+            f"the ledger cannot be written ({error.__cause__ or error}); {end_by_name(home, spec)}",
             remedy=f"make room on the disk, then gpuplan down {spec.run} writes it down",
         ) from error
     if json:
@@ -99,16 +100,32 @@ def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[st
     """Ask whoever drives the run to stop, or end it from here; return what is left. StillRunning: nobody stops."""
     from orchestrator.ledger import tables
     from orchestrator.runner import end_run, stopping_on_signals
+    from orchestrator.world.clock import MIN_TIME_SCALE, SystemClock
 
     give_up = time.monotonic() + WAIT_S
+    beside = time.monotonic() + SystemClock(MIN_TIME_SCALE if spec.world.dry_run else 1.0).real(BESIDE_S)
     while time.monotonic() < give_up:
         ledger.change(tables.runs, {"id": spec.run}, stop="stopped by gpuplan down")
         with home.lock(spec.run) as mine:
             if mine:
                 with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):
                     return end_run(home, spec, volumes=volumes)
+        if time.monotonic() > beside and not spec.world.ssh_host:
+            beside = give_up
+            _beside(home, spec)
         time.sleep(0.5)
     raise StillRunning(
         f"the process that drives {spec.run} did not end it in {WAIT_S:.0f} s",
         remedy=f"end that process, then gpuplan down {spec.run}",
     )
+
+
+def _beside(home: Home, spec: RunSpec) -> None:
+    """End the run's machines at the provider though another process drives it; say what was done."""
+    from orchestrator.runner import end_by_name
+
+    typer.echo(f"the process that drives {spec.run} takes long: its machines are ended by their names", err=True)
+    try:
+        typer.echo(end_by_name(home, spec), err=True)
+    except GpuplanError as error:  # that process goes on trying, and so does the wait for it
+        typer.echo(str(error), err=True)

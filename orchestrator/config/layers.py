@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping as Map
 from collections.abc import Sequence as Items
-from typing import Any
 
-from orchestrator.config.bind import Binder
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
+from orchestrator.config.validate import Source, validate
 from orchestrator.words.model import Settings, Value
 
 PREFIX = "GPUPLAN_"
@@ -24,29 +23,26 @@ STORE_SCHEMES = ("s3://", "gs://")
 
 
 def read_settings(
-    layers: Items[Node], environ: Map[str, str], overrides: Map[str, Any], problems: Problems
+    layers: Items[Node], environ: Map[str, str], overrides: Map[str, object], problems: Problems
 ) -> Settings:
     """Bind the layers, each winning over those before it; rates, images and payload_env are joined key by key.
 
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
-    whole = Mapping(Place("settings"), ())
+    whole = Mapping(Place("settings"), {})
     for layer in [*layers, _environment(environ, problems), _flags(overrides, problems)]:
         if isinstance(layer, Mapping):
             whole = _over(whole, layer)
         elif not isinstance(layer, Broken):
             problems.add(layer.place, f"settings are expected as keys and values ({', '.join(Settings.model_fields)})")
-    binder = Binder(problems)
-    settings = binder.bind(Settings, whole) or Settings()
-    _check(settings, binder)
-    return settings
+    settings, source = validate(Settings, whole, problems)
+    _check(settings or Settings(), source)
+    return settings or Settings()
 
 
 def _over(base: Mapping, top: Mapping) -> Mapping:
-    entries = {key.text: (key, value) for key, value in base.entries}
-    for key, value in top.entries:
-        entries[key.text] = (key, _joined(base.get(key.text), value))
-    return Mapping(top.place, tuple(entries.values()))
+    joined = {name: (key, _joined(base.get(name), value)) for name, (key, value) in top.entries.items()}
+    return Mapping(top.place, {**base.entries, **joined})
 
 
 def _joined(below: Node | None, value: Node) -> Node:
@@ -61,20 +57,18 @@ def _environment(environ: Map[str, str], problems: Problems) -> Mapping:
     for name in sorted(environ):
         if name.startswith(PREFIX) and environ[name] and name not in known | others:
             problems.add(Place(name), "there is no setting of that name", nearest(name, known))
-    entries: list[tuple[Scalar, Node]] = []
+    found: dict[str, Node] = {}
     for name, info in Settings.model_fields.items():
         kind = info.annotation
         text = environ.get(PREFIX + name.upper(), "")
         if text:
-            entries.append((Scalar(place, name), _node(Place(PREFIX + name.upper()), text, listed=_is_list(kind))))
+            found[name] = _node(Place(PREFIX + name.upper()), text, listed=_is_list(kind))
         if isinstance(kind, type) and issubclass(kind, Value):
-            inside = [(inner, PREFIX + f"{name}_{inner}".upper()) for inner in kind.model_fields]
-            given = [
-                (Scalar(place, inner), Scalar(Place(var), environ[var])) for inner, var in inside if environ.get(var)
-            ]
+            inside = {inner: PREFIX + f"{name}_{inner}".upper() for inner in kind.model_fields}
+            given = {inner: Scalar(Place(var), environ[var]) for inner, var in inside.items() if environ.get(var)}
             if given:
-                entries.append((Scalar(place, name), Mapping(place, tuple(given))))
-    return Mapping(place, tuple(entries))
+                found[name] = Mapping.of(place, given)
+    return Mapping.of(place, found)
 
 
 def _variables() -> list[str]:
@@ -87,9 +81,9 @@ def _variables() -> list[str]:
     return names
 
 
-def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
+def _flags(overrides: Map[str, object], problems: Problems) -> Mapping:
     place = Place("flags")
-    whole = Mapping(place, ())
+    whole = Mapping(place, {})
     for name, value in overrides.items():
         outer, _, inner = name.partition(".")
         flag = Place(FLAGS.get(name, "--" + name.replace("_", "-").replace(".", "-")))
@@ -97,18 +91,17 @@ def _flags(overrides: Map[str, Any], problems: Problems) -> Mapping:
             problems.add(flag, f"unknown setting {outer}", nearest(outer, Settings.model_fields))
         elif value is not None:
             node = _node(flag, value, listed=_is_list(Settings.model_fields[outer].annotation))
-            node = Mapping(flag, ((Scalar(flag, inner), node),)) if inner else node
-            whole = _over(whole, Mapping(place, ((Scalar(flag, outer), node),)))
+            whole = _over(whole, Mapping.of(place, {outer: Mapping.of(flag, {inner: node}) if inner else node}))
     return whole
 
 
-def _is_list(kind: Any) -> bool:
+def _is_list(kind: object) -> bool:
     return getattr(kind, "__origin__", None) is tuple
 
 
-def _node(place: Place, value: Any, *, listed: bool) -> Node:
+def _node(place: Place, value: object, *, listed: bool) -> Node:
     if isinstance(value, Map):
-        return Mapping(place, tuple((Scalar(place, str(k)), _node(place, v, listed=False)) for k, v in value.items()))
+        return Mapping.of(place, {str(key): _node(place, inner, listed=False) for key, inner in value.items()})
     if isinstance(value, list | tuple):
         return Sequence(place, tuple(Scalar(place, str(item)) for item in value))
     if listed:
@@ -116,18 +109,16 @@ def _node(place: Place, value: Any, *, listed: bool) -> Node:
     return Scalar(place, str(value).lower() if isinstance(value, bool) else str(value))
 
 
-def _check(settings: Settings, binder: Binder) -> None:
+def _check(settings: Settings, source: Source) -> None:
     for index, url in enumerate(settings.stores):
         if not url.startswith(STORE_SCHEMES) or not url.split("://", 1)[1].strip("/"):
             message = f"{url} is no store: write s3://bucket/prefix or gs://bucket/prefix"
-            binder.problems.add(binder.place("stores", index), message)
+            source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
-            binder.problems.add(binder.place("stores", index), f"{url!r} has a space in it")
+            source.wrong(("stores", index), f"{url!r} has a space in it")
     if not re.fullmatch(r"[\w][\w.-]*", settings.payload):
-        binder.problems.add(binder.place("payload"), f"{settings.payload} is no name of a folder of remote/")
+        source.wrong(("payload",), f"{settings.payload} is no name of a folder of remote/")
     if not re.match(r"https?://[^\s/]", settings.hub_url):
-        binder.problems.add(
-            binder.place("hub_url"), f"{settings.hub_url} is no address", "write https://huggingface.co"
-        )
+        source.wrong(("hub_url",), f"{settings.hub_url} is no address", "write https://huggingface.co")
     if not settings.providers:
-        binder.problems.add(binder.place("providers"), "at least one provider is needed", "write [runpod, lambda]")
+        source.wrong(("providers",), "at least one provider is needed", "write [runpod, lambda]")

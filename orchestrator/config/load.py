@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping as Map
 from pathlib import Path
-from typing import Any
 
-from orchestrator.config.bind import Binder
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_plan, in_order
-from orchestrator.config.problems import Place, Problems, nearest
+from orchestrator.config.problems import KeyPath, Problems, nearest
 from orchestrator.config.sources import find, looks_like_phase, phase_files
+from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 from orchestrator.words.model import Expected, Note, Notes, Phase, Plan, Settings
 
@@ -23,7 +22,7 @@ def load_plan(
     *,
     config: Path | None = None,
     environ: Map[str, str] = os.environ,
-    overrides: Map[str, Any] = {},
+    overrides: Map[str, object] = {},
 ) -> Plan:
     """Read the plan in `folder` (None: the one in this folder, else the shipped one) with its settings.
 
@@ -34,7 +33,7 @@ def load_plan(
     problems = Problems()
     documents, broken = _read_phases(sources.phases, problems)
     check_plan(documents, broken)
-    layers = [node for path in sources.settings if (node := read_file(path, problems))]
+    layers = [read_file(path, problems) for path in sources.settings]
     settings = read_settings(layers, environ, overrides, problems)
     phases = tuple(document.phase for document in in_order(documents))
     steps = {f"{phase.name}/{step.name}" for phase in phases for step in phase.steps if not broken}
@@ -58,7 +57,7 @@ def load_file(path: Path) -> Phase | Settings:
     problems = Problems()
     node = read_file(path, problems)
     problems.raise_all()
-    if node is not None and not _is_phase(node):
+    if not _is_phase(node):
         settings = read_settings([node], {}, {}, problems)
         problems.raise_all()
         return settings
@@ -76,43 +75,42 @@ def _read_phases(paths: tuple[Path, ...], problems: Problems) -> tuple[list[Docu
     broken = set()
     for path in paths:
         node = read_file(path, problems)
-        binder = Binder(problems)
-        phase = binder.bind(Phase, node) if node else None
+        phase, source = validate(Phase, node, problems)
         if phase is None:
             name = node.get("name") if isinstance(node, Mapping) else None
             broken.update({path.stem, name.text} if isinstance(name, Scalar) else {path.stem})
             continue
-        check_phase(phase, binder)
-        documents.append(Document(phase, binder))
+        check_phase(phase, source)
+        documents.append(Document(phase, source))
     return documents, frozenset(broken)
 
 
 def _read_notes(path: Path, steps: set[str], problems: Problems) -> Notes:
-    node = read_file(path, problems)
-    binder = Binder(problems)
-    notes = (binder.bind(Notes, node) if node else None) or Notes()
+    found, source = validate(Notes, read_file(path, problems), problems)
+    notes = found or Notes()
     known = {*COMPUTED, *notes.figures}
     for index, note in enumerate(notes.notes):
-        _check_formulas(note, binder.place("notes", index, "fact"), known, problems)
+        _check_formulas(note, ("notes", index), known, source)
     for index, expected in enumerate(notes.expected):
-        _check_formulas(expected, binder.place("expected", index, "fact"), known, problems)
+        _check_formulas(expected, ("expected", index), known, source)
         if expected.step and steps and expected.step not in steps:  # no steps: a phase could not be read
-            place = binder.place("expected", index, "step")
-            problems.add(place, f"the plan has no step {expected.step}", nearest(expected.step, steps))
+            message = f"the plan has no step {expected.step}"
+            source.wrong(("expected", index, "step"), message, nearest(expected.step, steps))
     return notes
 
 
-def _check_formulas(item: Note | Expected, place: Place, known: set[str], problems: Problems) -> None:
-    try:
-        for name in sorted(names_in(item) - known):
-            problems.add(place, f"there is no figure {name}", nearest(name, known))
-    except BadFormula as error:
-        problems.add(place, str(error))
+def _check_formulas(item: Note | Expected, at: KeyPath, known: set[str], source: Source) -> None:
+    for key, text in item.sentences().items():
+        try:
+            for name in sorted(names_in(text) - known):
+                source.wrong((*at, key), f"there is no figure {name}", nearest(name, known))
+        except BadFormula as error:
+            source.wrong((*at, key), str(error))
 
 
 def _is_phase(node: Node) -> bool:
     """A file is a phase unless all that it has are settings."""
     if not isinstance(node, Mapping):
         return True
-    keys = {key.text for key, _ in node.entries}
+    keys = node.entries.keys()
     return len(keys & Phase.model_fields.keys()) >= len(keys & Settings.model_fields.keys())

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from orchestrator.config import words
-from orchestrator.config.bind import Binder, KeyPath
-from orchestrator.config.problems import nearest
+from orchestrator.config.problems import KeyPath, nearest
+from orchestrator.config.validate import Source
 from orchestrator.words.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
 
 QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
@@ -15,9 +15,9 @@ SSH_PORT = "22/tcp"
 LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
 
 
-def check_phase(phase: Phase, binder: Binder) -> None:
+def check_phase(phase: Phase, source: Source) -> None:
     """Note everything that is wrong in this file on its own."""
-    checks = _PhaseChecks(phase, binder)
+    checks = _PhaseChecks(phase, source)
     checks.machine()
     checks.paths()
     checks.steps()
@@ -25,14 +25,11 @@ def check_phase(phase: Phase, binder: Binder) -> None:
 
 
 class _PhaseChecks:
-    def __init__(self, phase: Phase, binder: Binder) -> None:
+    def __init__(self, phase: Phase, source: Source) -> None:
         self.phase = phase
-        self.binder = binder
+        self.source = source
+        self.wrong = source.wrong
         self.names = [step.name for step in phase.steps]
-
-    def wrong(self, path: KeyPath, message: str, remedy: str = "") -> None:
-        if self.binder.sound(path):
-            self.binder.problems.add(self.binder.place(*path), message, remedy)
 
     def each(self, path: KeyPath, texts: Iterable[str], check: words.Check) -> None:
         for index, text in enumerate(texts):
@@ -48,7 +45,7 @@ class _PhaseChecks:
         for index, name in enumerate(names):
             earlier = first.setdefault(name.lower(), index)
             if earlier != index:
-                line = self.binder.place(key, earlier, "name").line
+                line = self.source.place(key, earlier, "name").line
                 self.wrong((key, index, "name"), f"{name} is there twice, first on line {line}", "rename one")
 
     def machine(self) -> None:

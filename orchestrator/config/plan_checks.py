@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from orchestrator.config.bind import Binder, KeyPath
-from orchestrator.config.problems import nearest
+from orchestrator.config.problems import KeyPath, nearest
+from orchestrator.config.validate import Source
 from orchestrator.words.model import Phase
 
 
@@ -16,11 +16,11 @@ class Document:
     """One phase and where its parts stand in its file."""
 
     phase: Phase
-    binder: Binder
+    source: Source
 
     def wrong(self, path: KeyPath, message: str, remedy: str = "") -> None:
         """Note a mistake at this place of the file."""
-        self.binder.problems.add(self.binder.place(*path), message, remedy)
+        self.source.wrong(path, message, remedy)
 
 
 def check_plan(documents: Sequence[Document], broken: frozenset[str] = frozenset()) -> None:
@@ -123,7 +123,7 @@ def _check_names(documents: Sequence[Document]) -> None:
     for document in documents:
         earlier = first.setdefault(document.phase.name.lower(), document)
         if earlier is not document:
-            message = f"phase {document.phase.name} is there twice, first in {earlier.binder.place('name')}"
+            message = f"phase {document.phase.name} is there twice, first in {earlier.source.place('name')}"
             document.wrong(("name",), message, "rename one")
 
 
@@ -134,7 +134,7 @@ def _check_volumes(documents: Sequence[Document]) -> None:
             continue
         earlier = first.setdefault(document.phase.volume.name, document)
         if earlier.phase.volume != document.phase.volume:
-            message = f"volume {document.phase.volume.name} has another size in {earlier.binder.place('volume')}"
+            message = f"volume {document.phase.volume.name} has another size in {earlier.source.place('volume')}"
             document.wrong(("volume",), message, "give it one size")
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-import yaml
+from pydantic import Field
 
+from orchestrator.config.document import read_file
+from orchestrator.config.problems import Problems, nearest
+from orchestrator.config.validate import validate
 from orchestrator.words import files
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Value
 from orchestrator.words.ports import Offer
 
 HOURS_A_MONTH = Decimal(730)
 
+Price = Annotated[Decimal, Field(gt=0, le=1_000_000)]  # USD
 
-@dataclass(frozen=True, slots=True)
-class PriceList:
+
+class PriceList(Value):
     """USD an hour, as read on a day."""
 
     read_on: str
     provider: str
-    gpus: dict[str, Decimal]
-    spot_share: Decimal
-    cpu: Decimal
-    volume_gb_month: Decimal
+    gpus: dict[str, Price]  # gpuplan's names -> one GPU
+    spot_share: Decimal = Field(gt=0, le=1)  # of the price, for an interruptible machine
+    cpu: Price  # a machine without GPU
+    volume_gb_month: Price
 
     def offers(self, need: MachineNeed, *, spot: bool) -> list[Offer]:
         """What the list has with that many GPUs; a CPU machine where no GPU is needed."""
@@ -37,7 +41,7 @@ class PriceList:
                 gpu,
                 gpu,
                 need.count,
-                GPU_MEMORY_GB.get(gpu, 0),
+                GPU_MEMORY_GB[gpu],
                 price * need.count * share,
                 "",
                 spot=spot,
@@ -55,13 +59,12 @@ class PriceList:
 
 
 def load_prices(path: Path | None = None) -> PriceList:
-    """Read configs/prices.yaml."""
-    data = yaml.safe_load((path or files.configs() / "prices.yaml").read_text())
-    return PriceList(
-        read_on=str(data["read_on"]),
-        provider=str(data["provider"]),
-        gpus={name: Decimal(str(price)) for name, price in data["gpus"].items()},
-        spot_share=Decimal(str(data["spot_share"])),
-        cpu=Decimal(str(data["cpu"])),
-        volume_gb_month=Decimal(str(data["volume_gb_month"])),
-    )
+    """Read configs/prices.yaml. ConfigErrors: everything that is wrong in it."""
+    problems = Problems()
+    prices, source = validate(PriceList, read_file(path or files.configs() / "prices.yaml", problems), problems)
+    for gpu in prices.gpus if prices else ():
+        if gpu not in GPU_MEMORY_GB:
+            source.wrong(("gpus", gpu), f"unknown GPU {gpu}", nearest(gpu, GPU_MEMORY_GB))
+    problems.raise_all()
+    assert prices is not None, "what cannot be read has been raised"
+    return prices

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 
 from orchestrator.words.errors import ConfigError
 
+KeyPath = tuple[str | int, ...]  # the keys, and numbers of list items from 0 on, that lead to a part of a document
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Place:
@@ -34,12 +36,11 @@ class ConfigErrors(ConfigError):
 class Problems:
     """Collects mistakes, so that a file is read to its end before anything is told."""
 
-    found: list[tuple[Place, str, str]] = field(default_factory=list)
+    found: set[tuple[Place, str, str]] = field(default_factory=set)
 
     def add(self, place: Place, message: str, remedy: str = "") -> None:
         """Note one mistake. The same one at the same place is kept once."""
-        if (place, message, remedy) not in self.found:
-            self.found.append((place, message, remedy))
+        self.found.add((place, message, remedy))
 
     def raise_all(self) -> None:
         """Raise ConfigErrors if anything was noted."""
@@ -57,3 +58,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {folded[close[0]]}?"
     return f"known here: {', '.join(words)}" if words else ""
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """Return the text for a message: on one line, and with its length where it is too long to be shown."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest // 2]}... ({len(text):,} characters)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
@@ -15,12 +14,12 @@ class _Schema(GenerateJsonSchema):
     """Money and sizes are written as numbers in YAML, whatever JSON needs to carry them exactly."""
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        numeric: dict[str, Any] = {"type": "number"}
+        numeric: JsonSchemaValue = {"type": "number"}
         bounds = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
         for bound, keyword in bounds.items():
             value = schema.get(bound)
             if isinstance(value, Decimal | int):
-                numeric[keyword] = int(value)
+                numeric[keyword] = int(value) if value == int(value) else float(value)
         return numeric
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
@@ -30,7 +29,7 @@ class _Schema(GenerateJsonSchema):
         return found
 
 
-def schema(kind: str = "phase", mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+def schema(kind: str = "phase", mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
     """Return the JSON schema of a phase file (`phase`) or of the settings (`settings`)."""
     models: dict[str, type[Value]] = {"phase": Phase, "settings": Settings}
     document = models[kind].model_json_schema(mode=mode, schema_generator=_Schema)

@@ -13,7 +13,7 @@ from orchestrator.engine.jobs import StepLog
 from orchestrator.ledger import tables
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
-from orchestrator.words.errors import GpuplanError, Interrupted, StepFailed
+from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Deliverable, HubCheckout, Phase
 
@@ -36,7 +36,7 @@ class Deliverables:
         for position, wanted in enumerate(self._phase.deliverables):
             try:
                 ok, detail = True, self._answer(wanted)
-            except Interrupted:
+            except (Interrupted, OverBudget):
                 raise
             except GpuplanError as error:
                 ok, detail = False, error.message

@@ -22,6 +22,7 @@ class Control:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stop: tuple[str, str] | None = None
+        self._since = 0.0
         self.attended = False  # whether somebody is there to answer
         self.question: str | None = None
         self._answer = False
@@ -31,13 +32,18 @@ class Control:
         with self._lock:
             if self._stop:
                 return False
-            self._stop = (kind, message)
+            self._stop, self._since = (kind, message), time.monotonic()
             return True
 
     @property
     def stopping(self) -> bool:
         """Whether somebody asked."""
         return self._stop is not None
+
+    @property
+    def stopping_s(self) -> float:
+        """For how many real seconds the run has been stopping; 0: it is not."""
+        return time.monotonic() - self._since if self._stop else 0.0
 
     def check(self) -> None:
         """Raise the reason (Interrupted, OverBudget, StepFailed) if somebody asked."""

@@ -21,6 +21,7 @@ from dbos import Serializer as DBOSSerializer
 
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.words import errors
+from orchestrator.words.secret import hide
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets
 
@@ -71,7 +72,7 @@ class _PlainJson(DBOSSerializer):
 
     def serialize(self, data: Any) -> str:
         if isinstance(data, BaseException):
-            return json.dumps({"__error__": f"{type(data).__name__}: {data}"})
+            return json.dumps({"__error__": hide(f"{type(data).__name__}: {data}")})
         return json.dumps(data)
 
     def deserialize(self, serialized_data: str) -> Any:
@@ -126,8 +127,8 @@ class _Workflows(DBOSConfiguredInstance):
                 return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
             except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
                 with self._debug_log.open("a") as log:
-                    log.write(f"in {name}:\n{traceback.format_exc()}\n")
-                message = f"internal error in {name}: {type(error).__name__}: {error}"
+                    log.write(hide(f"in {name}:\n{traceback.format_exc()}\n"))
+                message = hide(f"internal error in {name}: {type(error).__name__}: {error}")
                 return {"error": "GpuplanError", "message": message, "remedy": f"the traceback is in {self._debug_log}"}
 
         result = DBOS.run_step({"name": name}, recorded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,8 @@ from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
+LATE_S = 600.0  # beyond a job's time-out: the machine must have said by then that it ended
+LAST_LINES_S = 20.0  # for what a stopped job's log still holds
 
 
 class StepLog:
@@ -91,14 +94,17 @@ def follow(
     job: str,
     log: StepLog,
     *,
+    timeout_s: float,
     until: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Follow a job to its end. {} when `until()` turned true first.
+    """Follow a job, which may take `timeout_s`, to its end. {} when `until()` turned true first.
 
     A cut is invisible: the address is read again and the log goes on from its offset, for as long as the provider
     says that the machine is there. MachineLost: it says otherwise. Interrupted/OverBudget: the job was stopped.
+    StepFailed: LATE_S after its time-out the machine still talks as if it ran.
     """
     waits = 0.5
+    give_up = time.monotonic() + timeout_s
     stop = until or (lambda: False)
     while True:
         try:
@@ -108,6 +114,7 @@ def follow(
                 on_log=log.add,
                 on_sample=log.sample,
                 stop=lambda: stop() or context.control.stopping,
+                timeout_s=max(0.0, give_up - time.monotonic()) + LATE_S,
             )
             if end is not None:
                 return _plain(end)
@@ -119,20 +126,20 @@ def follow(
             machines.distrust(machine, error.message)
             raise MachineLost(f"{machine}: {error.message}") from error
         except ConnectionLost as error:
+            context.control.check()  # a machine that is ended because the run stops is not lost
             context.event(f"{machine}: connection lost ({error.message}); {job} goes on there")
             if reason := machines.lost(machine):
                 raise MachineLost(f"{machine}: {reason}") from error
-            context.control.check()
             context.clock.sleep(waits)
             waits = min(2 * waits, 30.0)
 
 
 def _stop_quietly(context: Context, machine: str, job: str, log: StepLog) -> None:
-    """Stop a job and bring its last lines home, if the machine still answers."""
-    with contextlib.suppress(ConnectionLost):
+    """Stop a job and bring its last lines home, if the machine still answers; nothing here waits for it for long."""
+    with contextlib.suppress(Exception):  # whatever the machine says: why the run stops is what counts
         agent = context.agents(machine)
         agent.stop(job, GRACE_S)
-        agent.follow(job, log.offset, on_log=log.add, stop=lambda: False)
+        agent.follow(job, log.offset, on_log=log.add, stop=lambda: False, timeout_s=LAST_LINES_S)
 
 
 def stop(context: Context, machine: str, job: str, log: StepLog) -> None:

@@ -32,6 +32,7 @@ T = TypeVar("T")
 LONGEST_PAUSE_S = 60.0  # whatever a provider asks for: the machine costs meanwhile
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time
 FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
+STOP_JOBS_S = 120.0  # real seconds for the jobs on a machine that stays
 DESTROY_S = 600.0  # how long a machine may take to be gone, in the cloud's time
 ENDED_STATUSES = (MachineStatus.STOPPED, MachineStatus.FAILED)
 
@@ -216,9 +217,9 @@ class Machines:
                 self.distrust(name, error.message)
                 raise MachineLost(f"{name}: {error.message}") from error
             except ConnectionLost as error:
+                self._context.control.check()  # a machine that is ended because the run stops is not lost
                 if reason := self.lost(name):
                     raise MachineLost(f"{name}: {reason}") from error
-                self._context.control.check()
                 self._context.clock.sleep(waits)
                 waits = min(2 * waits, 30.0)
 
@@ -276,7 +277,10 @@ class Machines:
 
     def _stop_jobs(self, name: str) -> None:
         agent = self._context.agents(name)
+        give_up = now() + STOP_JOBS_S
         for job in agent.jobs():
+            if now() > give_up:
+                raise StepFailed(f"its jobs were not all stopped within {STOP_JOBS_S:.0f} s")
             if job.state == "running" and job.job.startswith(f"{plain(self._context.run)}."):
                 agent.stop(job.job)
 

@@ -30,6 +30,7 @@ LOG_KEPT = 64 * 1024  # characters of a step's output that its done-record keeps
 OUT_OF_MEMORY = 75  # the converter's own exit code for it
 KILLED = 137
 POLL_S = 0.05
+USERS_S = 120.0  # of stopping, after which a service waits no more for the steps that need it
 WRITE_UP = ".gpuplan/write-up.md"
 MAX_RESTARTS = 5  # of a job that was stopped, or whose supervisor died, while nobody asked it to
 
@@ -123,7 +124,7 @@ class Steps:
 
     def _await_users(self, phase: str, run: StepRun) -> None:
         users = {s.id for s in self._context.phase(phase).steps if run.id in s.needs}
-        while True:
+        while self._context.control.stopping_s < USERS_S:
             rows = self._ledger.all(tables.steps, run=self._context.run, phase=phase)
             states = {r["id"]: r["state"] for r in rows}
             mine = states[run.id]
@@ -179,7 +180,7 @@ class Steps:
         node, machine = target
         log = self._log(phase, run, node)
         self._start(phase, run, command, job, machine, log)
-        end = jobs.follow(self._context, self._machines, machine, job, log)
+        end = jobs.follow(self._context, self._machines, machine, job, log, timeout_s=run.step.timeout)
         self._context.announce(run.step.name, "ended", machine)
         return end
 
@@ -237,7 +238,7 @@ class Steps:
             self._start(phase, run, run.step.run, job, machine, log)
             give_up = now() + run.step.ready.timeout
             end = jobs.follow(
-                self._context, self._machines, machine, job, log,
+                self._context, self._machines, machine, job, log, timeout_s=run.step.ready.timeout,
                 until=partial(self._settled, run, machine, log, give_up),
             )  # fmt: skip
             if end:

@@ -15,9 +15,11 @@ import sqlalchemy as sa
 from orchestrator.ledger.rows import MachineRow, PhaseRow, RunRow, StepRow, VolumeRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import AnyState, IllegalMove, may_move
+from orchestrator.words.secret import hide
 
 Row = TypeVar("Row")
 Moving = TypeVar("Moving", MachineRow, VolumeRow, PhaseRow, RunRow, StepRow)
+TOLD = frozenset({"error", "reason", "stop", "detail", "text"})  # columns of words, which may quote a secret
 ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come by the first of these that they have
 
 
@@ -62,16 +64,16 @@ class Book(Generic[Row]):
 
     def put_in(self, connection: sa.Connection, row: Row) -> None:
         """`put` within a transaction that is under way."""
-        values = {name: _plain(getattr(row, name)) for name in self._casts}
+        values = _written({name: getattr(row, name) for name in self._casts})
         if values.get("id") == 0:  # numbered by the database
             del values["id"]
         connection.execute(self._access.upsert(self.table, values))
 
     def change(self, key: Mapping[str, object], **values: object) -> int:
         """Change columns of the rows that match; return how many rows those were."""
-        changed = {name: _plain(value) for name, value in values.items()}
         with self._access.transaction() as connection:
-            return connection.execute(sa.update(self.table).where(*self._where(key)).values(**changed)).rowcount
+            changed = sa.update(self.table).where(*self._where(key)).values(**_written(values))
+            return connection.execute(changed).rowcount
 
     def remove(self, **where: object) -> int:
         """Delete the rows that match; return how many."""
@@ -114,8 +116,12 @@ class StateBook(Book[Moving]):
         self, connection: sa.Connection, key: Mapping[str, object], state: AnyState, values: Mapping[str, object]
     ) -> None:
         """Write a state that was found to be allowed."""
-        changed = {name: _plain(value) for name, value in values.items()}
-        connection.execute(sa.update(self.table).where(*self._where(key)).values(state=str(state), **changed))
+        connection.execute(sa.update(self.table).where(*self._where(key)).values(state=str(state), **_written(values)))
+
+
+def _written(values: Mapping[str, object]) -> dict[str, object]:
+    """What a row's values become in the database: no secret is among them."""
+    return {n: hide(v) if n in TOLD and isinstance(v, str) else _plain(v) for n, v in values.items()}
 
 
 def _plain(value: object) -> object:

@@ -14,11 +14,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.ledger import rows as kinds
 from orchestrator.ledger import tables
-from orchestrator.ledger.book import Access, Book, StateBook
+from orchestrator.ledger.book import TOLD, Access, Book, StateBook
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import AnyState, MachineState, PhaseState, RunState, StepState, VolumeState, may_move
+from orchestrator.words.secret import hide
 
 Row = Mapping[str, Any]
+
 
 _STATES: dict[str, type[AnyState]] = {
     "gpuplan_machines": MachineState,
@@ -120,7 +122,7 @@ class Ledger:
     def _upsert(self, table: sa.Table, values: dict[str, Any]) -> Any:
         dialect: Any = sqlite if self._sqlite else postgresql
         keys = [c.name for c in table.primary_key]
-        insert = dialect.insert(table).values(**values)
+        insert = dialect.insert(table).values(**_hidden(values))
         rest = {name: insert.excluded[name] for name in values if name not in keys}
         if not rest:
             return insert.on_conflict_do_nothing(index_elements=keys)
@@ -129,7 +131,7 @@ class Ledger:
     def change(self, table: sa.Table, key: Mapping[str, Any], **values: Any) -> int:
         """Update the rows that match `key`; return how many."""
         with self.transaction() as connection:
-            return connection.execute(sa.update(table).where(*_where(table, key)).values(**values)).rowcount
+            return connection.execute(sa.update(table).where(*_where(table, key)).values(**_hidden(values))).rowcount
 
     def remove(self, table: sa.Table, **key: Any) -> int:
         """Delete the rows that match `key`; return how many."""
@@ -152,7 +154,8 @@ class Ledger:
         old = connection.execute(sa.select(table.c.state).where(*_where(table, key))).scalar()
         if not old or not may_move(_STATES[table.name](old), state):
             return False
-        connection.execute(sa.update(table).where(*_where(table, key)).values(state=str(state), **values))
+        changed = {**_hidden(values), "state": str(state)}
+        connection.execute(sa.update(table).where(*_where(table, key)).values(**changed))
         return True
 
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
@@ -189,7 +192,7 @@ class Ledger:
     def event(self, run: str, text: str) -> None:
         """Note something that a person may want to read later."""
         with self.transaction() as connection:
-            connection.execute(sa.insert(tables.events).values(run=run, at=self._now(), text=text))
+            connection.execute(sa.insert(tables.events).values(run=run, at=self._now(), text=hide(text)))
 
     def newest_events(self, run: str, count: int) -> list[Row]:
         """The run's last events, oldest first."""
@@ -203,6 +206,10 @@ class Ledger:
         """The id of the run that was created last; None: there is none."""
         with self._reader.connect() as connection:
             return connection.execute(sa.select(tables.runs.c.id).order_by(tables.runs.c.created_at.desc())).scalar()
+
+
+def _hidden(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: hide(value) if name in TOLD and isinstance(value, str) else value for name, value in values.items()}
 
 
 def _where(table: sa.Table, key: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:

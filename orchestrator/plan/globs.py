@@ -1,39 +1,27 @@
-"""Globs over paths with `/`: `*` stays in one folder, `**` crosses any number of them, `?`, `[...]` as in a shell."""
+"""Globs over paths with `/`: `*`, `?` and `[...]` stay in one folder, a `**` between slashes crosses any number.
+
+They mean what the agent finds by Python's own glob (`remote/gpuplan_agent/files.py`; a test compares), but for one
+thing: a name that begins with a dot is like any other here, because what a result depends on may be hidden.
+"""
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from fnmatch import fnmatchcase
+
+ACROSS = "**"
 
 
 def matches(path: str, glob: str) -> bool:
     """Whether the whole path matches the glob. A glob without wildcards matches itself and, as a folder, all below."""
-    return _compiled(glob).fullmatch(path) is not None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(glob: str) -> re.Pattern[str]:
-    glob = glob.removeprefix("./").rstrip("/")
-    text, at = "", 0
-    while at < len(glob):
-        piece, at = _piece(glob, at)
-        text += piece
-    below = "" if re.search(r"[*?\[]", glob) else "(/.*)?"
-    return re.compile(text + below, re.DOTALL)
-
-
-def _piece(glob: str, at: int) -> tuple[str, int]:
-    """The pattern of the glob's next element, and where the one after it begins."""
-    if glob.startswith("**/", at):
-        return "(?:.*/)?", at + 3
-    if glob.startswith("**", at):
-        return ".*", at + 2
-    if glob[at] == "*":
-        return "[^/]*", at + 1
-    if glob[at] == "?":
-        return "[^/]", at + 1
-    end = glob.find("]", at + 2) if glob[at] == "[" else -1
-    if end > 0:
-        inside = glob[at + 1 : end].replace("\\", r"\\").replace("[", r"\[")
-        return f"[{'^' + inside[1:] if inside[0] in '!^' else inside}]", end + 1
-    return re.escape(glob[at]), at + 1
+    names = path.split("/")
+    plain = not any(character in glob for character in "*?[")
+    pieces = (glob.rstrip("/") if plain else glob).removeprefix("./").split("/")
+    if pieces[-1] == ACROSS:
+        pieces.append("*")  # what a glob names is a file in the end
+    reached = {0}  # how many names the pieces so far may have used up
+    for piece in pieces:
+        if piece == ACROSS:
+            reached = set(range(min(reached, default=len(names) + 1), len(names) + 1))
+        else:
+            reached = {at + 1 for at in reached if at < len(names) and fnmatchcase(names[at], piece)}
+    return bool(reached) if plain else len(names) in reached

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from string import Formatter
 
-from orchestrator.words.model import Expected, Note, Notes, Rates
+from orchestrator.words.model import Expected, Notes, Rates
 
 # What a preview knows by itself; everything else is in the notes' own figures.
 COMPUTED = (
     *("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "cpu_usd", "volume_gb"),
     *(f"rate_{name}" for name in Rates.model_fields),
 )
+LARGEST = 1e30  # of the numbers in a formula
+LONGEST_FORMULA = 200  # characters; keeps what is nested in it shallow
+
+_FORMAT = re.compile(r",?(\.[0-9])?f?")
+_ARITHMETIC = Context(prec=28, Emin=-99, Emax=99)  # beyond that a figure is nonsense, and too long to be shown
 
 _OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
     ast.Add: operator.add,
@@ -50,16 +56,16 @@ class Expectation:
     measured: str | None
 
 
+Known = Mapping[str, Decimal | None]  # figures by name; None: not known now
 Measured = Mapping[tuple[str, str], tuple[float, str]]  # step id, metric -> value, and what it was measured on
 
 
-def expectations(notes: Notes, known: Mapping[str, Decimal | None], measured: Measured) -> tuple[Expectation, ...]:
+def expectations(notes: Notes, known: Known, measured: Measured) -> tuple[Expectation, ...]:
     """Return the expected figures beside what is so and what was measured last."""
-    figures = {name: value for name, value in {**known, **notes.figures}.items() if value is not None}
     return tuple(
-        Expectation(item.what, item.plan, render(item.fact, figures), _measured(item, measured))
+        Expectation(item.what, item.plan, sentences["fact"], _measured(item, measured))
         for item in notes.expected
-        if names_in(item) <= figures.keys()
+        if (sentences := _rendered(item.sentences(), {**known, **notes.figures}))
     )
 
 
@@ -71,62 +77,88 @@ def _measured(item: Expected, measured: Measured) -> str | None:
     return f"{value * float(item.scale):.4g} {item.unit}".strip() + f" on {machine}"
 
 
-def remarks(notes: Notes, known: Mapping[str, Decimal | None]) -> tuple[Remark, ...]:
-    """Return the notes with their figures. One that needs a figure which is not known now (None) is left out."""
-    figures: dict[str, Decimal | None] = {**known, **notes.figures}
-    found = []
-    for note in notes.notes:
-        values = {name: value for name in names_in(note) if (value := figures.get(name)) is not None}
-        if values.keys() == names_in(note):
-            with suppress(ArithmeticError):  # an estimate of 0 hours, when nothing is left to do, divides nothing
-                about, plan, fact = (render(text, values) for text in (note.about, note.plan, note.fact))
-                found.append(Remark(about, plan, fact, note.source))
-    return tuple(found)
+def remarks(notes: Notes, known: Known) -> tuple[Remark, ...]:
+    """Return the notes with their figures."""
+    return tuple(
+        Remark(**sentences, source=note.source)
+        for note in notes.notes
+        if (sentences := _rendered(note.sentences(), {**known, **notes.figures}))
+    )
+
+
+def _rendered(sentences: Mapping[str, str], known: Known) -> dict[str, str]:
+    """The sentences with their figures; none at all when a figure is not known now, or cannot be computed."""
+    figures = {name: value for name, value in known.items() if value is not None}
+    with suppress(ArithmeticError):  # an estimate of 0 hours, when nothing is left to do, divides nothing
+        if all(names_in(text) <= figures.keys() for text in sentences.values()):
+            return {key: render(text, figures) for key, text in sentences.items()}
+    return {}
 
 
 def render(text: str, figures: Mapping[str, Decimal]) -> str:
-    """Fill each `{formula:format}`; a formula has + - * / and names of figures. BadFormula: it does not compute."""
+    """Fill each `{formula:format}`; a formula has + - * / and names of figures.
+
+    BadFormula: one is not of that form. ArithmeticError: it has no value, or none that could be shown.
+    """
     pieces = []
-    for literal, formula, spec, _ in _fields(text):
+    for literal, tree, spec in _fields(text):
         pieces.append(literal)
-        if formula is not None:
-            pieces.append(format(_value(_tree(formula), figures), spec or "f"))
+        if tree is not None:
+            with localcontext(_ARITHMETIC):
+                pieces.append(format(_value(tree, figures), spec or "f"))
     return "".join(pieces)
 
 
-def names_in(item: Note | Expected) -> set[str]:
-    """Return the figures that a note or an expectation needs. BadFormula: a formula is not one."""
-    texts = (item.about, item.plan, item.fact) if isinstance(item, Note) else (item.fact,)
-    trees = [_tree(formula) for text in texts for _, formula, _, _ in _fields(text) if formula is not None]
+def names_in(text: str) -> set[str]:
+    """Return the figures that a sentence needs. BadFormula: a formula is not one."""
+    trees = [tree for _, tree, _ in _fields(text) if tree is not None]
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
-def _fields(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
+def _fields(text: str) -> list[tuple[str, ast.expr | None, str]]:
+    """Each literal piece with the formula that follows it (None: none does) and the formula's format."""
     try:
-        return list(Formatter().parse(text))
+        fields = list(Formatter().parse(text))
     except ValueError as error:
         raise BadFormula(f"{error} in {text!r}: write {{{{ and }}}} for braces that are meant as such") from error
+    return [
+        (literal, None if formula is None else _tree(formula), _format(spec or "", conversion or ""))
+        for literal, formula, spec, conversion in fields
+    ]
+
+
+def _format(spec: str, conversion: str) -> str:
+    if conversion or not _FORMAT.fullmatch(spec):
+        raise BadFormula(f"{conversion or spec!r} is no format of a figure: write .2f, or ,.0f")
+    return spec
 
 
 def _tree(formula: str) -> ast.expr:
+    if len(formula) > LONGEST_FORMULA:
+        raise BadFormula(f"a formula of {len(formula):,} characters is longer than {LONGEST_FORMULA}")
     try:
         tree = ast.parse(formula, mode="eval").body
-        _value(tree, _Any())
-    except SyntaxError as error:
+    except (SyntaxError, ValueError) as error:
         raise BadFormula(f"{formula!r} is no formula") from error
-    except ArithmeticError:
-        return tree  # made-up figures may divide by nothing
+    with suppress(ArithmeticError):  # made-up figures may divide by nothing
+        _value(tree, _Any())
     return tree
 
 
 def _value(tree: ast.expr, figures: Mapping[str, Decimal]) -> Decimal:
-    if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float) and not isinstance(tree.value, bool):
-        return Decimal(str(tree.value))
+    if isinstance(tree, ast.Constant):
+        return _number(tree.value)
     if isinstance(tree, ast.Name):
         return figures[tree.id]
     if isinstance(tree, ast.BinOp) and type(tree.op) in _OPERATORS:
         return _OPERATORS[type(tree.op)](_value(tree.left, figures), _value(tree.right, figures))
     raise BadFormula(f"{ast.unparse(tree)!r} is more than + - * / of figures")
+
+
+def _number(value: object) -> Decimal:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value <= LARGEST:
+        return Decimal(str(value))
+    raise BadFormula(f"{value!r} is no number that a figure can be computed from")
 
 
 class _Any(dict[str, Decimal]):

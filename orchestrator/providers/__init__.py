@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import Provider
 from orchestrator.words.secret import Secret
@@ -46,17 +47,17 @@ class ProviderAccess:
 
 
 def access_from_env(name: str) -> ProviderAccess:
-    """Read a provider's key from the environment. UsageError: which variable is missing and where to get the key."""
+    """Read a provider's key from the environment. UsageError: which variable is missing or wrong."""
     require_known(name)
     if name not in CREDENTIALS:
         return ProviderAccess()
     variable, page = CREDENTIALS[name]
-    key = os.environ.get(variable, "").strip()
-    if not key:
+    key = secret_from_env(variable)
+    if key is None:
         raise UsageError(
             f"{name}: no API key: {variable} is not set", remedy=f"make one at {page} and export {variable}"
         )
-    return ProviderAccess(api_key=Secret(key), vendor_deadline=os.environ.get(VENDOR_DEADLINE) == "1")
+    return ProviderAccess(api_key=key, vendor_deadline=os.environ.get(VENDOR_DEADLINE) == "1")
 
 
 def open_provider(name: str, access: ProviderAccess) -> Provider:

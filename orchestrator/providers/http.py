@@ -2,7 +2,8 @@
 
 Nothing is sent twice here. The methods differ in what a failure means:
   read     nothing was to change: whatever is not an answer may pass (ProviderUnavailable) or is the account's fault
-  create   a definite no is Refused, an answer that never came or makes no sense is Ambiguous
+  create   a definite no is Refused, an answer that never came or makes no sense is Ambiguous; what could not be sent
+           at all (a key that no header takes) is AccountRefused for all three
   destroy  gone is as good as ended; everything else may pass
 """
 
@@ -25,6 +26,7 @@ from orchestrator.words.secret import Secret, mask
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
+NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
 
 REMEDIES = {
     401: "the API key is missing, wrong or expired: make a new one",
@@ -121,7 +123,7 @@ class Api:
         """
         try:
             reply = self._send("POST", path, body=body, timeout=CREATE_TIMEOUT)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except NOT_CONNECTED as error:
             raise ProviderUnavailable(f"{self.vendor} cannot be reached, nothing was sent: {error}") from error
         except httpx.TransportError as error:
             raise Ambiguous(f"{self.vendor}: no answer to POST {path}: {_reason(error)}") from error
@@ -170,12 +172,18 @@ class Api:
         body: Mapping[str, Any] | None = None,
         timeout: httpx.Timeout = READ_TIMEOUT,
     ) -> Reply:
-        answer = self._client.request(method, path, params=params, json=body, timeout=timeout)
+        try:
+            answer = self._client.request(method, path, params=params, json=body, timeout=timeout)
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+            raise AccountRefused(
+                f"{self.vendor}: {method} {path} cannot be sent, and was not: {_reason(error)}",
+                remedy="the API key or the address holds what no request may",
+            ) from error
         return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers))
 
     def _say(self, reply: Reply) -> str:
         words = self._words(reply.body) if reply.body is not None else reply.text.strip()
-        return mask(words[:WORDS_SHOWN] or "(no words)", [self._key])
+        return mask(words, [self._key])[:WORDS_SHOWN] or "(no words)"
 
     def _failure(self, reply: Reply, what: str) -> GpuplanError:
         words = self._say(reply)

@@ -128,6 +128,10 @@ class RunPodGraphQL:
             raise (NoCapacity if speaks_of_capacity(words) else Refused)(f"RunPod (GraphQL): {words}") from error
         except (network_errors.RequestException, ValueError) as error:  # ValueError: a page that is not JSON
             words = mask(f"{type(error).__name__}: {error}", [self._key])
+            if isinstance(error, _unsent(network_errors)):
+                raise AccountRefused(
+                    f"RunPod (GraphQL): nothing was sent: {words}", remedy="check the API key"
+                ) from error
             raise unsure(f"RunPod (GraphQL): no usable answer: {words}") from error
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict):
@@ -176,6 +180,12 @@ def _sdk() -> tuple[Callable[..., Any], Any, Any]:
             logging.root.removeHandler(handler)
         logging.root.setLevel(level)
     return run_graphql_query, error, requests
+
+
+def _unsent(requests: Any) -> tuple[type[Exception], ...]:
+    """What the HTTP library raises about the request itself, before anything of it goes out."""
+    errors = requests.exceptions
+    return UnicodeEncodeError, errors.InvalidHeader, errors.InvalidURL, errors.InvalidSchema, errors.MissingSchema
 
 
 def _says(words: str, texts: tuple[str, ...]) -> bool:

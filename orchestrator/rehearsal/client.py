@@ -156,10 +156,11 @@ def _find(file: Path) -> Rehearsal | None:
 
 def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> _Daemon:
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); {_RUN}", "--folder", str(folder)]
+    program = f"import sys; sys.path.insert(0, {root!r}); {_RUN}"
+    command = [sys.executable, "-P", "-c", program, "--folder", str(folder.resolve())]  # -P: not the caller's folder
     command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
     with (folder / "daemon.log").open("ab") as log:
-        daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     _started[daemon.pid] = daemon
     return daemon
 

@@ -23,8 +23,11 @@ def spawn(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     """Start a guard; return it and the pipe's end that is to stay open as long as the daemon lives."""
     reading, writing = os.pipe()
     env = os.environ | {"PYTHONPATH": str(Path(orchestrator.__file__).resolve().parent.parent)}
-    command = [sys.executable, "-s", "-S", "-m", "orchestrator.rehearsal.guard", str(reading), str(folder)]
-    process = subprocess.Popen(command, pass_fds=(reading,), env=env, start_new_session=True, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-P", "-s", "-S", "-m", "orchestrator.rehearsal.guard"]
+    command += [str(reading), str(folder.resolve())]
+    process = subprocess.Popen(
+        command, pass_fds=(reading,), env=env, cwd=folder, start_new_session=True, stdin=subprocess.DEVNULL
+    )
     os.close(reading)
     return process, writing
 

@@ -43,7 +43,7 @@ class Spawner:
         root = str(Path(orchestrator.__file__).resolve().parent.parent)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-S", "-m", "orchestrator.rehearsal.first_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-s", "-S", "-m", "orchestrator.rehearsal.first_process", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),), env={"PYTHONPATH": root, "PATH": os.defpath}, cwd="/",
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip

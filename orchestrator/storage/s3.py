@@ -6,6 +6,7 @@ the parts' own, is checked by the store when the upload is completed, and read b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,10 @@ from botocore.config import Config
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.secret import Secret
 
 T = TypeVar("T")
 
@@ -27,6 +30,7 @@ LEAST_PART = 5 * MIB  # all parts but the last; found out only at complete
 MOST_PARTS = 10_000
 READ_BYTES = MIB
 SHA256 = "sha256"  # our metadata
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _WORDS: dict[str, str] = {
     "NoSuchBucket": "there is no such bucket: create it, or correct the URL",
@@ -56,6 +60,7 @@ class S3Store:
         self.url = url
         self._place = parse_place(url)
         self._access = access
+        self._hidden = [] if access.access_key else _checked()
         part_size(
             0, access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=1, url=url
         )  # refused now or never
@@ -245,6 +250,16 @@ class S3Store:
             return FileNotFoundError(said)
         about = f"{self.url}: {upload.key}: {code}: {words}" if upload else said
         return UploadGone(about) if code == "NoSuchUpload" else StepFailed(about)
+
+
+def _checked() -> list[Secret]:
+    """The credentials that boto3 takes from the environment by itself: left there as they may be sent."""
+    found = []
+    for name in CREDENTIALS:
+        if secret := secret_from_env(name):
+            os.environ[name] = secret.reveal()
+            found.append(secret)
+    return found
 
 
 def _client(access: StoreAccess) -> Any:

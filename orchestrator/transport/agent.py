@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from orchestrator.transport import bundle, commands
+from orchestrator.transport.limits import LONGEST_REPLY, Limits
 from orchestrator.transport.replies import (
     AgentFailed,
     Checksums,
@@ -21,19 +23,17 @@ from orchestrator.transport.replies import (
     failure,
 )
 from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
-from orchestrator.words.ports import SignedPart, Transport
+from orchestrator.words.ports import CommandResult, SignedPart, Transport
 from orchestrator.words.secret import Secret
 
-SILENCE_S = 20.0  # the agent says something every 5 s while it works
-REQUEST_S = 120.0  # for what it answers at once
-STOP_EXTRA_S = 60.0
+NOISE = 1000  # bytes that are kept of what is no answer
 
 
 class Agent:
     """The agent of one machine. Thread-safe as far as its transport is.
 
     ConnectionLost: the machine cannot be reached; what was asked for may have happened (all of it may be asked again).
-    AgentFailed: it was reached and says no; `code` tells why.
+    AgentFailed: it was reached and says no, or nothing that makes sense in its time; `code` tells why.
     """
 
     def __init__(
@@ -43,12 +43,13 @@ class Agent:
         workspace: str,
         source: Path | None = None,
         check: Callable[[], None] = lambda: None,
+        limits: Limits = Limits(),  # noqa: B008  it never changes
     ) -> None:
         """`workspace` is where the provider mounts the volume; an emulated host knows better. `source`: remote/.
 
         `check` raises when what takes long is to be given up: it is asked while a machine hashes, sends or installs.
         """
-        self._check = check
+        self._check, self._limits = check, limits
         self.transport = transport
         self.workspace = workspace
         self._bundle = bundle.load(source)
@@ -59,7 +60,7 @@ class Agent:
     def install(self) -> None:
         """Push the agent if this version of it is not there; whole or not at all."""
         command = commands.install_agent(self._bundle.digest).text
-        result = self.transport.send(command, [self._bundle.tar], timeout_s=REQUEST_S)
+        result = self.transport.send(command, [self._bundle.tar], timeout_s=self._patience())
         if result.exit:
             said = result.stderr.decode("utf-8", "replace").strip()
             raise StepFailed(
@@ -75,11 +76,13 @@ class Agent:
 
     def probe(self, gpus: int) -> None:
         """Make a real CUDA call on each of so many GPUs. AgentFailed no_gpu or gpu_fault."""
-        self._stream("probe", {"gpus": gpus}, silence_s=120.0)
+        each = self._limits.probe_s
+        self._stream("probe", {"gpus": gpus}, silence_s=each, timeout_s=each * (gpus + 1))
 
     def bootstrap(self, payload: str, on_log: Callable[[str], None] = lambda _: None) -> None:
         """Make the machine's Python environment, from the payload's bootstrap.sh. Idempotent."""
-        self._stream("bootstrap", {"payload": payload}, lambda line: on_log(line.get("log", "")), silence_s=900.0)
+        facts, limit = {"payload": payload}, self._limits.bootstrap_s
+        self._stream("bootstrap", facts, lambda line: on_log(line.get("log", "")), silence_s=limit, timeout_s=limit)
 
     def view(self) -> str:
         """Start the tmux session with the live logs and return the command that attaches to it; "": no tmux there."""
@@ -118,9 +121,11 @@ class Agent:
         on_log: Callable[[str, int], None],
         on_sample: Callable[[Sample], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
+        timeout_s: float = float("inf"),
     ) -> JobEnd | None:
         """Stream a job's log from `offset` to its end, and return how it ended; None: `stop` turned true first.
 
+        `timeout_s`: the job must have ended by then, whatever the machine says of it (AgentFailed late).
         `on_log` gets text and the offset to go on from after a ConnectionLost. A line that redraws itself comes as its
         newest states, each ended by a carriage return.
         """
@@ -131,13 +136,14 @@ class Agent:
             elif "sample" in reply:
                 on_sample(Sample.read(reply["sample"]))
 
-        last = self._stream("watch", {"job": job, "offset": offset}, line, stop=stop)
+        facts, endless = {"job": job, "offset": offset}, float("inf")
+        last = self._stream("watch", facts, line, timeout_s=timeout_s, most_bytes=endless, stop=stop)
         return JobEnd.read(last["end"]) if last else None
 
     def stop(self, job: str, grace_s: float = 10.0) -> JobEnd:
         """End a job: SIGTERM, after `grace_s` SIGKILL, to all of it. One that has ended is left alone."""
-        facts, patience_s = {"job": job, "grace_s": grace_s}, grace_s + STOP_EXTRA_S
-        last = self._stream("stop", facts, silence_s=patience_s, stop=lambda: False)  # nothing is more urgent
+        facts, limit = {"job": job, "grace_s": grace_s}, grace_s + self._limits.stop_s  # nothing is more urgent
+        last = self._stream("stop", facts, silence_s=limit, timeout_s=limit, stop=lambda: False)
         return JobEnd.read(self._complete(last)["end"])
 
     def jobs(self) -> list[JobInfo]:
@@ -224,7 +230,8 @@ class Agent:
                 sent.append(SentPart.read(reply))
                 on_part(sent[-1])
 
-        self._complete(self._stream("put", {"path": path, "parts": rows, "ordered": ordered}, line, silence_s=120.0))
+        facts, silence_s = {"path": path, "parts": rows, "ordered": ordered}, self._limits.put_silence_s
+        self._complete(self._stream("put", facts, line, silence_s=silence_s))
         return sent
 
     # --- the wire ---
@@ -235,17 +242,28 @@ class Agent:
     def _ask(self, op: str, **facts: Any) -> dict[str, Any]:
         """Ask for what is answered at once. A connection that is cut meanwhile is made again, once."""
         request = self._request(op, facts)
+        give_up = time.monotonic() + self._patience()
+
+        def run() -> CommandResult:
+            return self.transport.run(self._call, stdin=request, timeout_s=max(0.0, give_up - time.monotonic()))
+
         try:
-            result = self.transport.run(self._call, stdin=request, timeout_s=REQUEST_S)
+            result = run()
         except ConnectionLost:
-            result = self.transport.run(self._call, stdin=request, timeout_s=REQUEST_S)
+            if time.monotonic() >= give_up:
+                raise
+            result = run()
         if result.exit == commands.NO_AGENT:
             self.install()
-            result = self.transport.run(self._call, stdin=request, timeout_s=REQUEST_S)
-        lines = result.stdout.splitlines()
-        if result.exit or not lines:
-            raise _broken(op, result.exit, result.stderr)
-        return _accept(op, json.loads(lines[-1]))
+            result = run()
+        reply = _object(result.stdout.rpartition(b"\n")[0].rpartition(b"\n")[2])
+        if result.exit or reply is None:
+            raise _broken(op, result.exit, result.stderr or result.stdout[-200:])
+        return _accept(op, reply)
+
+    def _patience(self) -> float:
+        """How long a request may take: less while the run is stopping."""
+        return self._limits.stopping_s if self._halted() else self._limits.request_s
 
     def _stream(
         self,
@@ -253,7 +271,9 @@ class Agent:
         facts: dict[str, Any],
         on_line: Callable[[dict[str, Any]], None] = lambda _: None,
         *,
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
+        timeout_s: float | None = None,
+        most_bytes: float = LONGEST_REPLY,
         stop: Callable[[], bool] | None = None,
     ) -> dict[str, Any] | None:
         """Ask for what takes time; `on_line` gets every line before the last.
@@ -266,12 +286,10 @@ class Agent:
 
         def take(data: bytes) -> None:
             nonlocal last, noise
-            try:
-                reply = json.loads(data)
-            except ValueError:
-                noise = data  # not ours: the interpreter's last words
-                return
-            if "ok" in reply:
+            reply = _object(data)
+            if reply is None:
+                noise = data[-NOISE:]  # not ours: the interpreter's last words
+            elif "ok" in reply:
                 last = reply
             elif reply:
                 try:
@@ -279,11 +297,17 @@ class Agent:
                 except OSError as error:  # ours, not the connection's: a full disk at home, say
                     raise GpuplanError(f"what the machine says cannot be kept: {error}") from error
 
-        halt = stop or self._halted
-        code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=halt)
+        def run() -> int:
+            return self.transport.stream(
+                self._call, take, stdin=request, silence_s=silence_s or self._limits.silence_s,
+                timeout_s=self._limits.work_s if timeout_s is None else timeout_s, most_bytes=most_bytes,
+                stop=stop or self._halted,
+            )  # fmt: skip
+
+        code = run()
         if code == commands.NO_AGENT:
             self.install()
-            code = self.transport.stream(self._call, take, stdin=request, silence_s=silence_s, stop=halt)
+            code = run()
         if last is not None:
             return _accept(op, last)
         if stop is None:
@@ -303,6 +327,15 @@ class Agent:
     def _complete(reply: dict[str, Any] | None) -> dict[str, Any]:
         assert reply is not None, "only a stream that can be stopped ends without a reply"
         return reply
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; None: it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _accept(op: str, reply: dict[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _unpack(parent: str | Shell, target: str | Shell) -> str:
     """
     new = Shell('"$new"')
     unpack = f"{command('tar', 'xf', '-', '-C', new).text} || {{ {command('rm', '-rf', new).text}; exit 1; }}"
-    rename = command(Shell('"$python"'), "-c", _RENAME, new, target).text
+    rename = command(Shell('"$python"'), "-I", "-S", "-c", _RENAME, new, target).text
     prepare = f"set -e; {_FIND_PYTHON}; {command('mkdir', '-p', parent).text}; {command('cd', parent).text}"
     return f'{prepare}; new="$(mktemp -d ./new.XXXXXX)"; {unpack}; {rename}'
 

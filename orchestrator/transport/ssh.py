@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.transport import commands
+from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
+from orchestrator.transport.replies import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import Address, CommandResult
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 FETCH_SILENCE_S = 60.0
 STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
+TALKS_S = 5.0  # what was heard of so recently is not lost: it does not come to its end
 EXIT_S = 10.0  # between the end of the output and the exit code
 DYING_S = 0.5  # how long a lost connection takes from closing its channels to being inactive
 INLINE_STDIN = 1 << 16  # as much as always fits into a channel's window: sent without a thread
@@ -50,12 +53,12 @@ class SshTransport:
         self._closed = False
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
-        """Run a short command to its end. ConnectionLost when it takes longer than `timeout_s`."""
+        """See ports.Transport."""
         with self._channel(command) as channel:
             return self._collect(channel, [stdin] if stdin else [], timeout_s)
 
     def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
-        """Run a command with `chunks` as its standard input. An error of the iterator's own is raised here."""
+        """See ports.Transport. An error of the iterator's own is raised here."""
         with self._channel(command) as channel:
             return self._collect(channel, chunks, timeout_s)
 
@@ -66,13 +69,18 @@ class SshTransport:
         *,
         stdin: bytes = b"",
         silence_s: float = 60.0,
+        timeout_s: float = float("inf"),
+        most_bytes: float = LONGEST_REPLY,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Hand over each line (without its newline; stderr's too) as it comes and return the exit code."""
+        deadline = time.monotonic() + timeout_s
         printed, said = _Lines(on_line), _Lines(on_line)  # the two outputs reach us apart: lines stay whole
         with self._channel(command) as channel:
             _Writer(channel, [stdin] if stdin else [])
-            for data in self._output(channel, silence_s, on_stderr=said.feed, stop=stop):
+            for data in self._output(
+                channel, silence_s, deadline=deadline, most_bytes=most_bytes, on_stderr=said.feed, stop=stop
+            ):
                 if data is None:
                     return SIGNALLED
                 printed.feed(data)
@@ -84,7 +92,7 @@ class SshTransport:
         """The bytes of a remote file from `offset` on. FileNotFoundError: there is none."""
         with self._channel(commands.fetch(path, offset).text) as channel:
             _Writer(channel, [])
-            for data in self._output(channel, FETCH_SILENCE_S):
+            for data in self._output(channel, FETCH_SILENCE_S, most_bytes=float("inf")):
                 if data is not None:
                     yield data
             code = self._exit(channel)
@@ -190,7 +198,13 @@ class SshTransport:
         errors: list[bytes] = []
         writer = _Writer(channel, chunks)
         deadline = time.monotonic() + timeout_s
-        output = [data for data in self._output(channel, timeout_s, deadline=deadline, on_stderr=errors.append) if data]
+        said = self._output(channel, timeout_s, deadline=deadline, most_bytes=2 * LONGEST_LINE, on_stderr=errors.append)
+        try:
+            output = [data for data in said if data]
+        except AgentFailed as error:
+            if error.code != "late":
+                raise
+            raise ConnectionLost(f"no answer from the machine within {timeout_s:.0f} s") from error
         code = self._exit(channel)
         if writer.error:
             raise writer.error
@@ -202,6 +216,7 @@ class SshTransport:
         silence_s: float,
         *,
         deadline: float = float("inf"),
+        most_bytes: float = LONGEST_REPLY,
         on_stderr: Callable[[bytes], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes | None]:
@@ -209,25 +224,27 @@ class SshTransport:
         poller = select.poll()
         poller.register(channel.fileno(), select.POLLIN)
         heard = time.monotonic()
+        asked = float("-inf")
         while True:
             ended = channel.eof_received or channel.closed  # asked before reading: nothing comes after it
-            got = False
-            while channel.recv_stderr_ready():
-                on_stderr(channel.recv_stderr(CHUNK))
-                got = True
-            while channel.recv_ready():
-                yield channel.recv(CHUNK)
-                got = True
+            said = channel.recv_stderr(CHUNK) if channel.recv_stderr_ready() else b""
+            on_stderr(said)
+            data = channel.recv(CHUNK) if channel.recv_ready() else b""
+            if data:
+                yield data
             now = time.monotonic()
+            got = len(said) + len(data)
+            most_bytes -= got
             if got:
                 heard = now
             elif ended:
                 return
-            if stop():
-                yield None
-                return
-            if now - heard > silence_s or now > deadline:
-                raise ConnectionLost(f"no answer from the machine within {min(silence_s, now - heard):.0f} s")
+            if now - asked >= STOP_LOOK_S:  # whatever comes in between: a flood must not keep us from looking
+                asked = now
+                if stop():
+                    yield None
+                    return
+            _require(quiet_s=now - heard, silence_s=silence_s, late=now > deadline, flooded=most_bytes < 0)
             if not got:
                 poller.poll(1000 * max(0.0, min(STOP_LOOK_S, heard + silence_s - now, deadline - now)))
 
@@ -242,22 +259,36 @@ class SshTransport:
         return int(channel.exit_status)
 
 
+def _require(*, quiet_s: float, silence_s: float, late: bool, flooded: bool) -> None:
+    """Raise what is wrong with an answer: ConnectionLost when nothing is heard, AgentFailed when it has no end."""
+    if quiet_s > silence_s or (late and quiet_s >= min(silence_s, TALKS_S)):
+        raise ConnectionLost(f"no answer from the machine within {min(silence_s, quiet_s):.0f} s")
+    if late:
+        raise AgentFailed("late", "the machine talks on, but does not answer in the time that it has")
+    if flooded:
+        raise AgentFailed("flood", "the machine's answer is longer than any that makes sense")
+
+
 class _Lines:
-    """Cuts one output into lines."""
+    """Cuts one output into lines. AgentFailed: a line is longer than LONGEST_LINE."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line, self._rest = on_line, b""
+        self._on_line, self._rest = on_line, bytearray()
 
     def feed(self, data: bytes) -> None:
         """Hand over the lines that are whole."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._on_line(line)
+        first, *others = data.split(b"\n")
+        self._rest += first
+        if len(self._rest) > LONGEST_LINE:
+            raise AgentFailed("flood", "the machine's answer has a line without an end")
+        for following in others:
+            self._on_line(bytes(self._rest))
+            self._rest = bytearray(following)
 
     def finish(self) -> None:
         """Hand over a last line without newline."""
         if self._rest:
-            self._on_line(self._rest)
+            self._on_line(bytes(self._rest))
 
 
 class _Writer:

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from orchestrator.words.secret import hide
+
 
 class ExitCode(IntEnum):
     """What the shell sees. When several hold, 7 > 6 > 5 > 4 > 3."""
@@ -36,14 +38,13 @@ class ExitCode(IntEnum):
 
 
 class GpuplanError(Exception):
-    """What happened and where; `remedy` says what to do about it (empty: nothing to add)."""
+    """What happened and where; `remedy` says what to do about it (empty: nothing to add). No secret shows in them."""
 
     exit_code = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message, self.remedy = hide(message), hide(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.remedy}" if self.remedy else self.message

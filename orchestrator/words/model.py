@@ -5,18 +5,31 @@ Times are seconds, sizes GB of 10^9 bytes unless a name says otherwise, money is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+Reader = Callable[[FieldInfo, object], object]
 
 
 class Value(BaseModel):
-    """A frozen value that refuses unknown keys."""
+    """A frozen value that refuses unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The context of a validation may be a function that reads what a file has for a field (config/fields.py).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, written: object, info: ValidationInfo[Reader | None]) -> object:
+        read = info.context
+        return read(cls.model_fields[info.field_name], written) if read and info.field_name else written
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,12 @@ class Duration:
         return {"anyOf": [text, {"type": "number", "exclusiveMinimum": 0}]}
 
 
-Seconds = Annotated[float, Field(gt=0), Duration()]
+# Bounds that nobody meets on purpose: what is beyond them is a slip of the keyboard, and would be found when it costs.
+YEAR_S = 365 * 86400
+Seconds = Annotated[float, Field(gt=0, le=YEAR_S), Duration()]
+Usd = Annotated[Decimal, Field(le=1_000_000_000)]
+Gigabytes = Annotated[Decimal, Field(ge=0, le=1_000_000)]
+Rate = Annotated[Decimal, Field(ge=Decimal("0.001"), le=1_000_000)]  # MB/s
 
 
 # gpuplan's names of GPUs -> GB of memory of one. Cards that are sold with one size of memory carry no size.
@@ -79,8 +97,8 @@ class VolumeNeed(Value):
 class Planned(Value):
     """What the user's own table says about a phase, to compare with."""
 
-    hours: Decimal = Field(ge=0)
-    usd: Decimal = Field(ge=0)
+    hours: Decimal = Field(ge=0, le=1_000_000)
+    usd: Usd = Field(ge=0)
 
 
 class RunsOn(StrEnum):
@@ -126,8 +144,8 @@ class Step(Value):
     on_oom: str | None = None
     creates: tuple[str, ...] = ()  # globs below cwd
     hub: HubCheckout | None = None
-    reads_gb: Decimal = Field(default=Decimal(0), ge=0)
-    writes_gb: Decimal = Field(default=Decimal(0), ge=0)
+    reads_gb: Gigabytes = Decimal(0)
+    writes_gb: Gigabytes = Decimal(0)
     rate: str = "volume"  # which of configs' rates its bytes move at
     expect: Seconds | None = None  # estimated seconds; None: estimated from the bytes
 
@@ -138,7 +156,7 @@ class Deliverable(Value):
     name: str
     machine: Literal["reachable"] | None = None
     file: str | None = None  # glob below the workspace: every match, and at least one
-    min_bytes: int | None = Field(default=None, ge=0)
+    min_bytes: int | None = Field(default=None, ge=0, le=10**18)
     same: tuple[str, ...] = ()  # files with one sha256
     checkpoint: str | None = None  # folder: every shard its index names, with the size and sha256 of the hub
     step: str | None = None  # that step succeeded
@@ -158,14 +176,14 @@ class Phase(Value):
     machine: MachineNeed = MachineNeed()
     volume: VolumeNeed | None = None
     planned: Planned | None = None
-    budget_usd: Decimal | None = Field(default=None, gt=0)
+    budget_usd: Usd | None = Field(default=None, gt=0)
     timeout: Seconds = 24 * 3600.0
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     steps: tuple[Step, ...]
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
-    artifacts_gb: Decimal = Field(default=Decimal(0), ge=0)  # what they weigh, for the estimate
+    artifacts_gb: Gigabytes = Decimal(0)  # what they weigh, for the estimate
     pull_to: str | None = None
 
     def step(self, name: str) -> Step:
@@ -176,10 +194,10 @@ class Phase(Value):
 class Rates(Value):
     """Bytes per second, in MB/s, that estimates are made with until a run has measured better ones."""
 
-    hub: Decimal = Field(default=Decimal(300), gt=0)
-    volume: Decimal = Field(default=Decimal(400), gt=0)
-    converter: Decimal = Field(default=Decimal(400), gt=0)
-    upload: Decimal = Field(default=Decimal(200), gt=0)
+    hub: Rate = Decimal(300)
+    volume: Rate = Decimal(400)
+    converter: Rate = Decimal(400)
+    upload: Rate = Decimal(200)
 
 
 class Settings(Value):
@@ -190,12 +208,12 @@ class Settings(Value):
     images: dict[str, str] = {}  # provider -> image
     stores: tuple[str, ...] = ()
     rates: Rates = Rates()
-    budget_usd: Decimal | None = Field(default=None, gt=0)  # the whole plan's
-    volume_days: int = Field(default=7, ge=1)
+    budget_usd: Usd | None = Field(default=None, gt=0)  # the whole plan's
+    volume_days: int = Field(default=7, ge=1, le=3650)
     step_seconds: Seconds = 30.0  # estimate of a step that says nothing of itself
     boot_seconds: Seconds = 180.0
-    max_replacements: int = Field(default=3, ge=0)  # machines lost in one phase before it gives up
-    deadman_minutes: float = Field(default=60.0, gt=0)
+    max_replacements: int = Field(default=3, ge=0, le=1000)  # machines lost in one phase before it gives up
+    deadman_minutes: float = Field(default=60.0, gt=0, le=YEAR_S / 60)
     readiness_seconds: Seconds = 900.0
     payload: str = "distributed-llama"  # folder of remote/
     payload_env: dict[str, str] = {}  # for every step
@@ -210,6 +228,10 @@ class Note(Value):
     fact: str  # what is so; names of figures stand in braces
     source: str = ""  # where the figures come from
 
+    def sentences(self) -> dict[str, str]:
+        """Return the texts that may have formulas in them, by their keys."""
+        return {"about": self.about, "plan": self.plan, "fact": self.fact}
+
 
 class Expected(Value):
     """A figure that the user's plan expects, to stand beside what is so and what a run measured."""
@@ -221,6 +243,10 @@ class Expected(Value):
     metric: str | None = None  # by this name
     scale: Decimal = Decimal(1)  # the measured value is multiplied by this
     unit: str = ""
+
+    def sentences(self) -> dict[str, str]:
+        """Return the texts that may have formulas in them, by their keys."""
+        return {"fact": self.fact}
 
 
 class Notes(Value):

@@ -173,6 +173,7 @@ class CommandResult:
 class Transport(Protocol):
     """One machine over SSH. Everything raises ConnectionLost when the machine cannot be reached or goes silent.
 
+    StepFailed (transport.replies.AgentFailed): it says more than makes sense, or streams beyond `timeout_s`.
     Safe to use from several threads; reconnects by itself at the next call. Commands are shell text already quoted.
     """
 
@@ -187,10 +188,13 @@ class Transport(Protocol):
         *,
         stdin: bytes = b"",
         silence_s: float = 60.0,
+        timeout_s: float = float("inf"),
+        most_bytes: float = 64 << 20,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Run a command, hand over each line of its output as it comes, return its exit code.
 
+        `timeout_s`, `most_bytes`: for all of the output, however it comes.
         ConnectionLost after `silence_s` without a byte. When `stop()` turns true the channel is closed and -1 returned.
         """
         ...

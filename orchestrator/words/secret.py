@@ -1,15 +1,25 @@
-"""A text that never shows itself."""
+"""A text that never shows itself, and the masking of texts in which one may stand."""
 
 from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+SHORTEST = 4  # characters: masking shorter ones would mask ordinary words
+
+_living: weakref.WeakValueDictionary[int, Secret] = weakref.WeakValueDictionary()  # every one of this process
 
 
 class Secret:
     """Holds a credential; prints as `***` everywhere. `reveal()` is the one way to its text."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("__weakref__", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        _living[id(self)] = self
 
     def reveal(self) -> str:
         """Return the text itself: call it only where it is handed to what needs it."""
@@ -36,9 +46,20 @@ class Secret:
         raise TypeError("a Secret is not written to disk")
 
 
-def mask(text: str, secrets: list[Secret]) -> str:
-    """Replace each secret's text by `***`. Texts under four characters are left: they would mask ordinary words."""
-    for secret in sorted(secrets, key=lambda s: -len(s.reveal())):
-        if len(secret.reveal()) >= 4:
-            text = text.replace(secret.reveal(), "***")
+def mask(text: str, secrets: Iterable[Secret]) -> str:
+    """Replace each secret's text by `***`, also as JSON, Python and URLs write it. Texts under SHORTEST are left."""
+    texts = {secret.reveal() for secret in secrets}
+    forms = {form for found in texts if len(found) >= SHORTEST for form in _forms(found)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     return text
+
+
+def hide(text: str) -> str:
+    """Mask every secret that this process holds: for what is stored or shown and was written by somebody else."""
+    return mask(text, [secret for held in _living.valuerefs() if (secret := held()) is not None])
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    quoted = json.dumps(text)[1:-1], repr(text)[1:-1], repr(text.encode())[2:-1]
+    return (text, *quoted, quote(text), quote(text, safe=""), quote_plus(text))

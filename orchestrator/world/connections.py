@@ -11,11 +11,13 @@ from orchestrator.ledger import Ledger, tables
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import Address, Provider
 
 BEAT_S = 20.0  # real seconds between two heartbeats
 LEASE_S = 180.0
+LET_GO_S = 15.0  # real seconds that a renewal under way is waited for
 
 
 class HostKeys:
@@ -58,6 +60,8 @@ class Connections:
         self._run, self._control = run, control
         self._deadman_s, self._stop_after_s = deadman_s, stop_after_s
         self._agents: dict[str, Agent] = {}
+        self._transports: dict[str, SshTransport] = {}  # those that are being opened too
+        self._dropped: set[str] = set()
         self._held: dict[str, str] = {}
         self._lock, self._leasing = threading.Lock(), threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
@@ -66,7 +70,7 @@ class Connections:
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def __call__(self, machine: str) -> Agent:
-        """The machine's agent, installed and greeted once a process. ConnectionLost: it cannot be reached."""
+        """The machine's agent, installed and greeted once a process. ConnectionLost: it is not reached, or dropped."""
         with self._lock:
             if machine in self._agents:
                 return self._agents[machine]
@@ -77,6 +81,10 @@ class Connections:
             transport = SshTransport(
                 lambda: self._address(machine), self._key_file, HostKeys(self._ledger, self._run, machine)
             )
+            with self._lock:
+                if machine in self._dropped:
+                    raise ConnectionLost(f"{machine} is no more")
+                self._transports[machine] = transport
             agent = Agent(transport, workspace=self._provider.mount_path, check=self._control.check)
             try:
                 agent.install()
@@ -98,22 +106,26 @@ class Connections:
         self._held[machine] = volume
 
     def let_go(self, machine: str) -> None:
-        """Renew no lease through this machine any more; none is being renewed when this returns."""
-        with self._leasing:
-            self._held.pop(machine, None)
+        """Renew no lease through this machine any more; none is being renewed when this returns, unless it hangs."""
+        mine = self._leasing.acquire(timeout=LET_GO_S)  # whoever renews waits for a machine, and that has no say here
+        self._held.pop(machine, None)
+        if mine:
+            self._leasing.release()
 
     def drop(self, machine: str) -> None:
-        """Close the connection of a machine that is no more. Idempotent."""
+        """Close the connection of a machine that is no more, for good: whoever waits for it is woken. Idempotent."""
         self._held.pop(machine, None)
         with self._lock:
-            agent = self._agents.pop(machine, None)
-        if agent:
-            agent.transport.close()
+            self._dropped.add(machine)
+            self._agents.pop(machine, None)
+            transport = self._transports.pop(machine, None)
+        if transport:
+            transport.close()
 
     def close(self) -> None:
         """Close all; the heartbeat stops."""
         self._closed.set()
-        for machine in list(self._agents):
+        for machine in list(self._transports):
             self.drop(machine)
 
     def _feed(self, agent: Agent) -> None:

@@ -16,6 +16,7 @@ from orchestrator.providers import ProviderAccess, access_from_env, open_provide
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.replies import Progress
 from orchestrator.words import files
+from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.retry import retrying
@@ -201,14 +202,16 @@ def run_secrets(spec: RunSpec, folder: Path, facts: Mapping[str, Any]) -> dict[s
     for name in sorted({name for phase in spec.plan.phases for name in phase.secrets}):
         if facts and name == "HF_TOKEN":
             known[name] = Secret(facts["hub"]["token"])
-        elif value := os.environ.get(name, f"rehearsed-{name}" if spec.world.dry_run else ""):
-            known[name] = Secret(value)
+        elif found := secret_from_env(name):
+            known[name] = found
+        elif spec.world.dry_run:
+            known[name] = Secret(f"rehearsed-{name}")
     return known
 
 
 def require_secrets(spec: RunSpec, wanted: set[str]) -> None:
-    """UsageError unless every secret that a step of this run needs is set."""
-    missing = sorted(n for n in wanted if not os.environ.get(n))
+    """UsageError unless every secret that a step of this run needs is set, and can be one."""
+    missing = sorted(n for n in wanted if secret_from_env(n) is None)
     if missing and not spec.world.dry_run:  # a rehearsal needs no account: what is not set gets a stand-in
         raise UsageError(f"the secret {missing[0]} is not set", remedy=f"export {missing[0]}=… and run again")
 

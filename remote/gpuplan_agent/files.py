@@ -15,7 +15,10 @@ BEAT_S = 2.0
 
 
 def op_files(request: dict[str, Any]) -> dict[str, Any]:
-    """Regular files below `root` that match one of the globs (** spans folders); links are left out."""
+    """Regular files below `root` that match one of the globs (** spans folders, and a folder means all in it).
+
+    Links are left out, and names that begin with a dot unless the glob says the dot.
+    """
     root = resolve(request, request["root"])
     paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern)})
     entries = {path: _entry(root, path) for path in paths}
@@ -29,8 +32,12 @@ def _matches(root: str, pattern: str) -> Iterator[str]:
     """Absolute paths of the regular files that a glob names, without those that a link or `..` leads out of root."""
     import glob
 
+    if not any(character in pattern for character in "*?[") and os.path.isdir(os.path.join(root, pattern)):
+        pattern = os.path.join(pattern, "**")
     real_root = os.path.realpath(root)
     for found in glob.iglob(os.path.join(glob.escape(root), pattern), recursive=True):
+        if found.endswith("/"):
+            continue  # a folder, or what some Pythons make of `file/**`
         path = os.path.normpath(found)
         inside = os.path.realpath(path) == os.path.join(real_root, os.path.relpath(path, root))
         if inside and path.startswith(os.path.join(root, "")) and os.path.isfile(path):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from typing import Any
 
 import pytest
 
-from tests.agent.conftest import Machine
+from orchestrator.plan.globs import matches
+from tests.agent.conftest import AGENT, Machine
+
+sys.path.insert(0, str(AGENT))
+from gpuplan_agent import files
 
 
 def listed(machine: Machine, patterns: list[str], **facts: Any) -> list[str]:
@@ -32,6 +37,51 @@ def test_files_are_found_by_glob(machine: Machine):
     assert listed(machine, ["a/**"]) == ["a/b/two.m", "a/one.m"]
     assert listed(machine, ["it's [[]1].m"]) == ["it's [1].m"]
     assert listed(machine, ["nothing/*"]) == []
+
+
+PATHS = (
+    *("x.m", "a.m", "ab.m", "[", "a]b", "a\\b", "a+(b)", "ü.t", "out put/x y.m", "a/x.m", "a/b/x.m", "a/b/c/x.t"),
+    *("b/x.m", "b/b/y.m", "^/x.m", "-/x.m", "a/line\nbreak", "folder/in/it", "folder2/x"),
+)
+GLOBS = (
+    *(
+        "*",
+        "**",
+        "*/*",
+        "**/*",
+        "**/*.m",
+        "a/*",
+        "a/**",
+        "a/**/x.m",
+        "**/b/**",
+        "**/b/*",
+        "**/x.m",
+        "**/**",
+        "a**",
+        "**.m",
+    ),
+    *("a/**.m", "?.m", "??.m", "[ab].m", "[!a]*", "[^a]/*", "[a-b]/*.m", "[]]", "[", "a]b", "a\\b", "a\\*", "a+(b)"),
+    *("out put/*", "folder", "folder/", "./folder", "./a/*.m", "a/b", "fold", "folder/i*", "nothing", "a/x.m/**", "*/"),
+)
+
+
+def test_agent_and_controller_mean_the_same_by_a_glob(machine: Machine):
+    """The agent finds exactly the files that the controller says a glob names."""
+    for path in PATHS:
+        put(machine, path)
+    for glob in GLOBS:
+        found = files.op_files(
+            {"workspace": str(machine.workspace), "root": str(machine.workspace), "patterns": [glob]}
+        )["files"]
+        assert [entry["path"] for entry in found] == sorted(p for p in PATHS if matches(p, glob)), glob
+
+
+def test_hidden_files_are_found_by_their_dot_only(machine: Machine):
+    """What begins with a dot, such as the folder of gpuplan's own records, is in no `*` and no `**` of the agent."""
+    for path in (".hidden", ".gpuplan/done", "a/.x", "a/y"):
+        put(machine, path)
+    assert listed(machine, ["*", "**", "a"]) == ["a/y"]
+    assert listed(machine, [".h*", ".gpuplan", "a/.*"]) == [".gpuplan/done", ".hidden", "a/.x"]
 
 
 def test_links_and_what_lies_outside_are_left_out(machine: Machine):

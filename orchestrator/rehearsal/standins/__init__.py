@@ -48,7 +48,7 @@ def install(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     root = Path(orchestrator.__file__).resolve().parent.parent
     for program, module in PROGRAMS.items():
-        flags = "-s" if program in NEEDS_SITE else "-s -S"
+        flags = "-P -s" if program in NEEDS_SITE else "-P -s -S"
         _script(
             folder / program,
             f"PYTHONPATH={shlex.quote(str(root))} exec {shlex.quote(sys.executable)} {flags}"

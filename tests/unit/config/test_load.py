@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config import ConfigErrors, find_plan, load_file, load_plan
+from orchestrator.config.prices import load_prices
 from orchestrator.words import files
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Phase, Plan, Settings
@@ -226,14 +227,52 @@ def test_files_that_cannot_be_read(tmp_path: Path):
         "name: one\nsteps: " + "[" * 3000,
         "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a]\n"
         + "".join(f"{chr(99 + i)}: &{chr(99 + i)} [{', '.join(['*' + chr(98 + i)] * 9)}]\n" for i in range(12)),
-        "name: \x00\n",
+        "name: one\ntitle: \x00\n",
     ],
     ids=["deep", "aliases", "control character"],
 )
-def test_hostile_files_are_refused_quickly(text: str, tmp_path: Path):
-    """Nesting without end, aliases that multiply, and control characters end in a mistake, not in a crash."""
-    with pytest.raises(ConfigErrors):
+def test_hostile_files_are_refused_in_one_line(text: str, tmp_path: Path):
+    """Nesting without end, aliases that multiply, and control characters end in one mistake, not in a crash."""
+    with pytest.raises(ConfigErrors) as caught:
         load_plan(write(tmp_path, one=text), environ={})
+    (error,) = caught.value.errors
+    assert error.where is not None
+    assert error.where.startswith(f"{tmp_path}/one.yaml:")
+
+
+def test_a_wrong_part_keeps_no_other_from_being_checked(tmp_path: Path):
+    """What is wrong is left out with what cannot do without it, and the rest is checked in the same go."""
+    text = (
+        "name: one\nvolume: {name: v, size_gb: ten}\nmachine: {gpu: [L4], count: 0, nodes: many}\n"
+        "steps:\n - {name: a, run: echo, retries: x, creates: [/y]}\n - {name: b, run: echo, needs: [c]}\n"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load_plan(write(tmp_path, one=text), environ={})
+    assert [str(error.where).rpartition("one.yaml:")[2] for error in caught.value.errors] == [
+        *("2:28", "3:29", "3:39", "5:34", "5:47", "6:33"),
+    ]
+
+
+def test_price_list_is_read_like_everything_else(tmp_path: Path):
+    """A price list says `0.10` exactly, and what is wrong in one is told with its place."""
+    good = (
+        "read_on: 2026-11-24\nprovider: runpod\ngpus: {L4: 0.10}\nspot_share: 0.5\ncpu: 0.16\nvolume_gb_month: 0.07\n"
+    )
+    path = tmp_path / "prices.yaml"
+    path.write_text(good)
+    prices = load_prices(path)
+    assert (prices.read_on, prices.gpus) == ("2026-11-24", {"L4": Decimal("0.10")})
+    path.write_text(good.replace("L4: 0.10", "L5: 0.10, L40: free").replace("cpu", "cqu"))
+    with pytest.raises(ConfigErrors) as caught:
+        load_prices(path)
+    assert str(caught.value).replace(f"{tmp_path}/", "") == (
+        "prices.yaml:1:1: cpu is missing\n"
+        "prices.yaml:3:23: a number is expected, not free\n"
+        "prices.yaml:5:1: unknown key cqu\n  did you mean cpu?"
+    )
+    path.write_text(good.replace("L4: 0.10", "L5: 0.10"))
+    with pytest.raises(ConfigErrors, match=r"prices\.yaml:3:12: unknown GPU L5"):
+        load_prices(path)
 
 
 PIECES = [

@@ -33,8 +33,21 @@ from orchestrator.plan.globs import matches
         ("[", "[", True),
         ("*", ".hidden", True),
         ("a/*", "a/b\nc", True),
+        ("a/**", "a", False),
+        ("**/a/**/b/**", "x/a/y/b/z", True),
+        ("**/a/**/b/**", "x/a/y/b", False),
+        ("z.m", "Z.M", False),
+        ("a**", "a/b", False),
+        ("[^a].t", "b.t", False),
+        ("a\\*", "a\\b", True),
     ],
 )
 def test_matches(glob: str, path: str, *, expected: bool):
     """`*` stays in a folder, `**` crosses folders, everything else is itself."""
     assert matches(path, glob) is expected
+
+
+def test_many_wildcards_do_not_hang():
+    """A glob of hundreds of wildcards is answered as any other, on a long name and on a deep path."""
+    assert not matches("a" * 200 + "b", "*a" * 200)
+    assert not matches("/".join("a" * 200), "**/a/" * 90 + "b")

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from orchestrator.plan.notes import BadFormula, names_in, remarks, render
-from orchestrator.words.model import Note, Notes
+from orchestrator.plan.notes import BadFormula, expectations, names_in, remarks, render
+from orchestrator.words.model import Expected, Note, Notes
 
 
 def test_formulas_are_computed():
@@ -17,12 +17,18 @@ def test_formulas_are_computed():
 
 
 @pytest.mark.parametrize(
-    "text", ["{a.real}", "{f(a)}", "{a ** 9}", "{'x' * 3}", "{a[0]}", "{a", "{}", "{a if a else a}", "{True}"]
+    "text",
+    [
+        *("{a.real}", "{f(a)}", "{a ** 9}", "{'x' * 3}", "{a[0]}", "{a", "{}", "{a if a else a}", "{True}", "{1e999}"),
+        *("{a:>999999999}", "{a:.99f}", "{a:{b}}", "{a:s}", "{a!r}", "{9**9**9}", "{a\0}"),
+        *("{" + "(" * 5000 + "a" + ")" * 5000 + "}", "{" + "-" * 199 + "1}", "{" + "9" * 5000 + "}"),
+    ],
+    ids=lambda text: text[:20],
 )
 def test_nothing_else_is_a_formula(text: str):
-    """Calls, attributes, powers and texts are refused before any figure is known."""
+    """Calls, attributes, powers, texts, long formulas and wide formats are refused before any figure is known."""
     with pytest.raises(BadFormula):
-        names_in(Note(about="x", plan="y", fact=text))
+        names_in(text)
 
 
 def test_a_note_without_its_figure_is_left_out():
@@ -32,3 +38,15 @@ def test_a_note_without_its_figure_is_left_out():
     )
     assert [remark.about for remark in remarks(notes, {"b": None})] == ["1"]
     assert [remark.fact for remark in remarks(notes, {"b": Decimal(3)})] == ["2", "3"]
+
+
+@pytest.mark.parametrize("formula", ["{1 / (a - a)}", "{" + "*".join(["a"] * 99) + "}"])
+def test_a_figure_without_a_value_takes_its_sentence_away(formula: str):
+    """What divides by nothing, or is too large to be shown, is left out of notes and of expected figures."""
+    notes = Notes(
+        figures={"a": Decimal("1e30")},
+        notes=(Note(about="1", plan="", fact=formula), Note(about="2", plan="", fact="{a / a:.0f}")),
+        expected=(Expected(what="1", plan="", fact=formula), Expected(what="2", plan="", fact="")),
+    )
+    assert [remark.about for remark in remarks(notes, {})] == ["2"]
+    assert [expected.what for expected in expectations(notes, {}, {})] == ["2"]

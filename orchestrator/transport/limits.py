@@ -1,0 +1,22 @@
+"""How long a machine may take for an answer, and how long its answer may be: nothing waits for it without an end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LONGEST_LINE = 8 << 20  # bytes: a list of some 50,000 files
+LONGEST_REPLY = 64 << 20  # bytes of one answer, progress included; a step's log is bounded where it is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, each from the request to the end of the answer, however much is said meanwhile; but for `silence_s`."""
+
+    silence_s: float = 20.0  # without a word: the agent says something every 5 s while it works
+    request_s: float = 120.0  # for what is answered at once
+    stopping_s: float = 15.0  # the same while the run is stopping
+    probe_s: float = 120.0  # for each GPU
+    bootstrap_s: float = 960.0  # the agent itself gives up after 900
+    stop_s: float = 40.0  # beyond the grace that the job has: the agent allows the kernel 30
+    put_silence_s: float = 120.0  # a store may take a minute for one part
+    work_s: float = 6 * 3600.0  # for what reads or sends whole files

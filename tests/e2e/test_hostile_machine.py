@@ -1,0 +1,66 @@
+"""A machine that talks and never answers: whatever ends the run ends it at the provider, and soon."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import hostile
+import pytest
+from tool import INT, Tool, ended, until
+
+THEN = "touch turned; sleep 280"
+
+
+def begin(tool: Tool, folder: Path, *, nodes: int = 1, budget: str = "5") -> subprocess.Popen[str]:
+    """A run whose machine has turned: from now on its agent says {} for ever."""
+    plan = hostile.plan(folder / "plan", hostile.EMPTY_FOR_EVER, THEN, nodes=nodes, budget=budget)
+    process = tool.start("run", "all", "--plan", str(plan), "--dry-run", "--yes")
+    until(lambda: list(tool.cloud.file.parent.glob("cloud/volumes/*/turned")) or process.poll() is not None, 200)
+    return process
+
+
+def outcome(tool: Tool) -> tuple[list[str], str, str]:
+    """The machines that are left, and how the newest run stands."""
+    document = tool.status()
+    return tool.cloud.alive()["machines"], document["state"], document["outcome"]
+
+
+def test_ctrl_c_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
+    """Both machines of the phase are ended though one of them answers {} for ever; exit code 6, nothing is left."""
+    process = begin(tool, tmp_path, nodes=2)
+    assert len(tool.creates()) == 2
+    code, output = ended(process, INT, seconds=120)
+    assert code == 6, output
+    assert outcome(tool) == ([], "DONE", "interrupted")
+
+
+def test_down_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
+    """`down` beside the driver ends it: exit code 0, the driver's 6."""
+    process = begin(tool, tmp_path)
+    done = tool.run("down", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert process.wait(60) == 6
+    assert outcome(tool) == ([], "DONE", "interrupted")
+
+
+def test_down_ends_the_machine_of_a_driver_that_hangs(tool: Tool, tmp_path: Path):
+    """A driver that is frozen: `down` ends its machine by its name; the driver, awake again, ends as interrupted."""
+    process = begin(tool, tmp_path)
+    process.send_signal(signal.SIGSTOP)
+    down = tool.start("down")
+    until(lambda: tool.cloud.alive()["machines"] == [], 120)
+    process.send_signal(signal.SIGCONT)
+    assert ended(process)[0] == 6
+    code, output = ended(down)
+    assert (code, "its machines are ended by their names" in output) == (0, True)
+    assert outcome(tool) == ([], "DONE", "interrupted")
+
+
+@pytest.mark.slow
+def test_a_budget_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
+    """What accrues passes the cap: exit code 5, and the machine is gone."""
+    code, output = ended(begin(tool, tmp_path, budget="0.001"), seconds=120)
+    assert code == 5, output
+    assert outcome(tool) == ([], "DONE", "over_budget")

@@ -1,0 +1,99 @@
+"""An agent that was replaced by something else: every operation comes to an end, in its time and within its bytes."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from orchestrator.transport.agent import Agent
+from orchestrator.transport.limits import Limits
+from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.ssh import SshTransport
+from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.ports import Part, SignedPart
+from tests.transport.sshd import Sshd
+
+SHORT = Limits(
+    silence_s=0.5,
+    request_s=1.0,
+    stopping_s=1.0,
+    probe_s=0.5,
+    bootstrap_s=1.0,
+    stop_s=1.0,
+    put_silence_s=0.5,
+    work_s=1.0,
+)
+PATIENT = Limits(silence_s=300, request_s=300, work_s=300)
+PROGRAMS = {
+    "nothing": "import time; time.sleep(600)",
+    "empty": "import time\nwhile True: print('{}', flush=True); time.sleep(0.025)",
+    "half a line": "import time; print('{\"ok\": tr', end='', flush=True); time.sleep(600)",
+    "half a line and the end": "print('{\"ok\": tr', end='')",
+    "a flood of lines": "while True: print('{\"log\": 1}')",
+    "a line without an end": "while True: print('x' * 65536, end='')",
+    "no object": "print('[1]')",
+    "a pit": "print('[' * 100000)",
+}
+PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
+OPERATIONS: dict[str, Callable[[Agent], object]] = {
+    "hello": Agent.hello,
+    "probe": lambda agent: agent.probe(1),
+    "bootstrap": lambda agent: agent.bootstrap("/p"),
+    "view": Agent.view,
+    "heartbeat": lambda agent: agent.heartbeat(60, ""),
+    "start": lambda agent: agent.start("j", "true", cwd="/", env={}, secrets={}, timeout_s=1),
+    "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=1),
+    "stop": lambda agent: agent.stop("j", grace_s=0),
+    "jobs": Agent.jobs,
+    "files": lambda agent: agent.files("/", ["*"]),
+    "read": lambda agent: agent.read("x"),
+    "write": lambda agent: agent.write("x", ""),
+    "names": lambda agent: agent.names("x"),
+    "remove": lambda agent: agent.remove("x"),
+    "clean_incomplete": lambda agent: agent.clean_incomplete("x"),
+    "lease": lambda agent: agent.lease("v", "r", 1),
+    "checksums": lambda agent: agent.checksums("/x", 1),
+    "put": lambda agent: agent.put("/x", [PART]),
+}
+
+
+def turned(server: Sshd, transport: SshTransport, program: str, limits: Limits) -> Agent:
+    """The controller's side of a machine whose agent was replaced by `program`."""
+    agent = Agent(transport, workspace="/nowhere", limits=limits)
+    Agent(transport, workspace="/nowhere").install()
+    (place,) = (server.home / ".gpuplan").glob("agent-*/__main__.py")
+    place.write_text(program)
+    return agent
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_every_operation_comes_to_an_end(server: Sshd, transport: SshTransport, program: str):
+    """Whatever the machine says or does not say, each call ends by its own deadline in an error of ours."""
+    agent = turned(server, transport, program, SHORT)
+
+    def ends(name: str) -> type[Exception] | None:
+        try:
+            OPERATIONS[name](agent)
+        except (AgentFailed, ConnectionLost) as error:
+            return type(error)
+        return None
+
+    with ThreadPoolExecutor(6) as pool:
+        found = dict(zip(OPERATIONS, pool.map(ends, OPERATIONS), strict=True))
+    assert [name for name, error in found.items() if error is None] == []
+
+
+@pytest.mark.parametrize("operation", ["hello", "files", "follow"])
+def test_a_gigabyte_is_not_taken_in(server: Sshd, transport: SshTransport, operation: str):
+    """A line without an end is AgentFailed long before it fills the memory, however much time there is."""
+    agent = turned(server, transport, "for _ in range(1 << 14): print('x' * 65536, end='')", PATIENT)
+    tracemalloc.start()
+    with pytest.raises(AgentFailed) as failed:
+        OPERATIONS[operation](agent) if operation != "follow" else agent.follow("j", 0, lambda _text, _offset: None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert failed.value.code == "flood"
+    assert peak < 64 << 20
