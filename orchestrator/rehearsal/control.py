@@ -13,7 +13,7 @@ from orchestrator.rehearsal.hosts import Hosts
 from orchestrator.rehearsal.standins import CudaFault
 
 if TYPE_CHECKING:
-    from orchestrator.rehearsal.clouds import CloudState
+    from orchestrator.rehearsal.clouds.state import CloudState
 
 KEY_HEADER = "X-Rehearsal-Key"
 CUDA_LATE_S = 90.0
@@ -85,15 +85,15 @@ class Control:
 
     def arm(self, name: str, arg: str | None) -> None:
         """Arm a fault of the clouds, or of what else is emulated here. ValueError: there is no such fault."""
-        from orchestrator.rehearsal import clouds
+        from orchestrator.rehearsal.clouds import faults
 
-        if name in clouds.FAULTS:
+        if name in faults.KNOWN:
             self._cloud.arm(name, arg)
         elif name in switches.FAULTS:
             self._switches.arm(name, arg)
             self._cuda(name, arg)
         else:
-            raise ValueError(f"there is no fault {name}; there are {', '.join([*clouds.FAULTS, *switches.FAULTS])}")
+            raise ValueError(f"there is no fault {name}; there are {', '.join([*faults.KNOWN, *switches.FAULTS])}")
 
     def _cuda(self, name: str, arg: str | None) -> None:
         if not name.startswith("cuda-"):

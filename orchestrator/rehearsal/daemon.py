@@ -23,7 +23,8 @@ from typing import IO, Any
 from aiohttp import web
 
 from orchestrator.rehearsal import git_mirror, guard, orphans
-from orchestrator.rehearsal.clouds import CloudState, mount
+from orchestrator.rehearsal.clouds.server import mount
+from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.control import Control
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs

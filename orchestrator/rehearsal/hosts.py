@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from orchestrator.rehearsal import processes, standins
+from orchestrator.rehearsal.host_spec import HostSpec
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A login shell reads the system's profile first, which sets PATH anew.
 PROFILE = 'export PATH="$GPUPLAN_PATH_FIRST:$PATH"\n'
-
-
-@dataclass(frozen=True)
-class HostSpec:
-    """What a cloud asks for. `address` is None (127.0.0.1, any port), "HOST" (any port) or "HOST:PORT"."""
-
-    id: str
-    name: str
-    user: str  # root | ubuntu
-    gpu: str  # as nvidia-smi is to name it; "" for a CPU machine
-    gpus: int
-    gpu_memory_mib: int  # of one GPU
-    public_key: str  # OpenSSH form, one key a line
-    volume: str | None = None  # name of an existing volume
-    env: dict[str, str] = field(default_factory=dict)  # what this vendor puts into a machine's environment
-    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +201,15 @@ class Hosts:
         if users:
             raise ValueError(f"volume {name} is mounted by {', '.join(users)}")
         await asyncio.to_thread(shutil.rmtree, self.folder / "volumes" / _file_name(name), ignore_errors=True)
+
+    def volume_bytes(self, name: str) -> int:
+        """What a volume holds now. It walks the whole folder: call it in a thread."""
+        total = 0
+        for top, _, files in os.walk(self.folder / "volumes" / _file_name(name)):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # a download renames its files while this walks
+                    total += (Path(top) / file).lstat().st_size
+        return total
 
 
 async def _listen(host: str, port: int, login: Login) -> asyncssh.SSHAcceptor:
