@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from orchestrator.rehearsal.clouds.catalogue import file_system_price_hour, volume_price_hour
 from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
-from orchestrator.rehearsal.clouds.faults import Faults
 from orchestrator.rehearsal.clouds.records import Billed, Records, Vendor, Volume
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.host_spec import HostSpec
 
 AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
@@ -90,7 +90,7 @@ class Context:
     hosts: Hosts
     clock: CloudClock
     records: Records
-    faults: Faults
+    faults: Switchboard
     token: Callable[[int], str] = secrets.token_hex
     breaches: list[str] = field(default_factory=list)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)

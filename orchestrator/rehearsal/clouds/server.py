@@ -11,19 +11,26 @@ from orchestrator.rehearsal.clouds.clock import CloudClock
 from orchestrator.rehearsal.clouds.context import Hosts
 from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.clouds.wire import Request
+from orchestrator.rehearsal.faults import Switchboard
 
 
 def mount(
-    app: web.Application, hosts: Hosts, folder: Path, time_scale: float, *, clock: CloudClock | None = None
+    app: web.Application,
+    hosts: Hosts,
+    folder: Path,
+    time_scale: float,
+    *,
+    clock: CloudClock | None = None,
+    faults: Switchboard | None = None,
 ) -> CloudState:
     """Add the routes /v2/*, /graphql and /api/v1/* to an application that has not started yet.
 
     `folder` keeps what the cloud remembers (clouds.json, 0600). Delays take `time_scale` seconds for a cloud's
-    second; `clock` replaces both for tests. The application's start takes an earlier daemon's cloud over, its
-    clean-up ends every machine.
+    second; `clock` replaces both for tests. `faults` is where disasters are armed. The application's start takes an
+    earlier daemon's cloud over, its clean-up ends every machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = CloudState(hosts, folder / "clouds.json", clock or CloudClock(time_scale), _free_port())
+    state = CloudState(hosts, folder / "clouds.json", clock or CloudClock(time_scale), _free_port(), faults=faults)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await _answer(state, request)

@@ -12,7 +12,6 @@ from typing import Any
 from orchestrator.rehearsal.clouds.billing import invoice
 from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
 from orchestrator.rehearsal.clouds.context import AFTER_A_STEP_BEGAN, Context, Hosts
-from orchestrator.rehearsal.clouds.faults import Fault, Faults
 from orchestrator.rehearsal.clouds.instances import Instances
 from orchestrator.rehearsal.clouds.lambdalabs import LambdaCloud
 from orchestrator.rehearsal.clouds.pods import Pods
@@ -20,6 +19,7 @@ from orchestrator.rehearsal.clouds.records import Billed, Instance, Pod, Records
 from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
+from orchestrator.rehearsal.faults import CLOUD, Fault, Switchboard
 
 
 class CloudState:
@@ -32,6 +32,7 @@ class CloudState:
         clock: CloudClock,
         ssh_port: int,
         token: Callable[[int], str] = secrets.token_hex,
+        faults: Switchboard | None = None,
     ) -> None:
         """Keep everything in `file`, and take over what is in it; None: the cloud ends with the process.
 
@@ -39,7 +40,7 @@ class CloudState:
         """
         self.ssh_port = ssh_port
         records = Records.load(file) if file is not None and file.exists() else new_records(token)
-        self.context = Context(file, hosts, clock, records, Faults(), token)
+        self.context = Context(file, hosts, clock, records, faults or Switchboard(), token)
         self.context.faults.on_fire = self._note
         self.pods = Pods(self.context)
         self.instances = Instances(self.context, ssh_port)
@@ -57,7 +58,9 @@ class CloudState:
         return text_reply(404, "404: Not Found")
 
     def _note(self, fault: Fault) -> None:
-        at_step = {"step": fault.step} if fault.step else {}
+        if fault.name not in CLOUD:  # somebody else's, who has no log of ours
+            return
+        at_step = {"step": fault.where} if fault.where else {}
         self.context.log("cloud", f"fault {fault.name}", None, **at_step)
 
     def api_keys(self) -> dict[str, str]:
