@@ -55,9 +55,6 @@ print("the venv sees Python", sys.version.split()[0], *pins)'
 # `pip` of the steps: the image's, brought in by ensurepip where it has none.
 write_pip() {
     local name
-    if [ -n "${GPUPLAN_PATH_FIRST:-}" ] && PATH="$GPUPLAN_PATH_FIRST" command -v pip >/dev/null 2>&1; then
-        return
-    fi
     for name in pip pip3; do
         cat >"$venv/bin/$name" <<'SCRIPT'
 #!/bin/sh
@@ -80,8 +77,7 @@ install_requirements() {
         [ -f "$file" ] || continue
         sum="$(cksum <"$file")"
         [ "$(cat "$venv/requirements" 2>/dev/null)" = "$sum" ] && continue
-        PATH="${GPUPLAN_PATH_FIRST:+$GPUPLAN_PATH_FIRST:}$venv/bin:$PATH" \
-            pip install --quiet --disable-pip-version-check -r "$file"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$file"
         echo "$sum" >"$venv/requirements"
     done
 }

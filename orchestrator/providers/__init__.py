@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass, field
-from pathlib import Path
 
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import Provider
-from orchestrator.words.secret import Secret
 
 __all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
 
@@ -27,23 +25,6 @@ CREDENTIALS: dict[str, tuple[str, str]] = {
 }
 
 VENDOR_DEADLINE = "GPUPLAN_RUNPOD_DEADLINE"  # 1: a second fence behind our own clean-up, reaper and dead-man's switch
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderAccess:
-    """How to reach one cloud, and for whom. A rehearsal fills in the addresses and the time scale."""
-
-    api_key: Secret = field(default_factory=lambda: Secret(""))
-    base_url: str | None = None  # None: the vendor's own; ssh-host: user@host:port
-    graphql_url: str | None = None  # RunPod only
-    time_scale: float = 1.0  # real seconds per cloud second
-    public_key: str = ""  # OpenSSH form; Lambda stores it under gpuplan-OWNER
-    owner: str = ""  # 8 characters, in every name of ours
-    pace_file: Path | None = None  # shared by all processes that use one key; None: paced within this process only
-    ssh_port: int = 22  # Lambda does not report it
-    shows_gpu: bool = True  # see ports.Provider
-    disk_share: float = 1.0  # see ports.Provider
-    vendor_deadline: bool = False  # RunPod only: it ends GPU machines at their deadline itself, by its older API
 
 
 def access_from_env(name: str) -> ProviderAccess:

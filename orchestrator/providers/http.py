@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +19,9 @@ from typing import Any
 
 import httpx
 
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
-from orchestrator.words.secret import Secret, mask
+from orchestrator.words.secret import mask
 
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
@@ -88,20 +88,20 @@ class Api:
         self,
         vendor: str,
         base_url: str,
-        key: Secret,
+        access: ProviderAccess,
         words: Callable[[Any], str],
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.vendor = vendor
-        self._key = key
+        self._key = access.api_key
+        self._now = access.now
         self._words = words
         self._client = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
-            headers={"User-Agent": user_agent(), "Authorization": f"Bearer {key.reveal()}"},
+            headers={"User-Agent": user_agent(), "Authorization": f"Bearer {access.api_key.reveal()}"},
             timeout=READ_TIMEOUT,
             follow_redirects=False,  # a redirect can drop the body or the key
-            transport=transport,
-            trust_env=transport is None,
+            transport=access.transport,
+            trust_env=access.transport is None,
         )
 
     def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
@@ -179,7 +179,7 @@ class Api:
                 f"{self.vendor}: {method} {path} cannot be sent, and was not: {_reason(error)}",
                 remedy="the API key or the address holds what no request may",
             ) from error
-        return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers))
+        return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, self._now()))
 
     def _say(self, reply: Reply) -> str:
         words = self._words(reply.body) if reply.body is not None else reply.text.strip()
@@ -206,12 +206,12 @@ def _parse(text: str) -> Any:
         return None
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds, from either form of the header."""
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
     except (TypeError, ValueError):
         return None

@@ -13,8 +13,6 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
-import httpx
-
 from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.providers.http import Api
 from orchestrator.providers.pacer import Pacer
@@ -61,11 +59,11 @@ class Lambda:
     list_lag_s = 90.0
     mount_path = "/lambda/nfs/gpuplan"
 
-    def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, access: ProviderAccess) -> None:
         self._access = access
         self.shows_gpu, self.disk_share = access.shows_gpu, access.disk_share
-        self._api = Api("Lambda", access.base_url or BASE_URL, access.api_key, _words, transport)
-        self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale)
+        self._api = Api("Lambda", access.base_url or BASE_URL, access, _words)
+        self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale, now=access.now, sleep=access.sleep)
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
     def offers(self, *, gpus: int, spot: bool) -> list[Offer]:

@@ -31,10 +31,19 @@ class Pacer:
     Every call is also one of the kind "any". `file` is shared between processes; None: this process only.
     """
 
-    def __init__(self, intervals: dict[str, float], file: Path | None, time_scale: float) -> None:
+    def __init__(
+        self,
+        intervals: dict[str, float],
+        file: Path | None,
+        time_scale: float,
+        *,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._intervals = intervals
         self._file = file
         self._scale = time_scale
+        self._now, self._sleep = now, sleep
         self._lock = threading.Lock()
         self._own: dict[str, float] = {}
 
@@ -55,19 +64,19 @@ class Pacer:
 
     def _wait(self, kind: str) -> None:
         with self._moments() as moments:
-            now = time.time()
+            now = self._now()
             kinds = {"any", kind}
             at = max([now, *(moments.get(k, 0.0) for k in kinds)])
             if at - now > FURTHEST_S:
                 at = now
             for k in kinds:
                 moments[k] = at + self._intervals[k] * MARGIN * self._scale
-        time.sleep(max(0.0, at - now))
+        self._sleep(max(0.0, at - now))
 
     def _hold_off(self, seconds: float) -> None:
         """Let nobody send for a while: the limit is the key's, not the caller's."""
         with self._moments() as moments:
-            moments["any"] = max(moments.get("any", 0.0), time.time() + seconds * self._scale)
+            moments["any"] = max(moments.get("any", 0.0), self._now() + seconds * self._scale)
 
     @contextlib.contextmanager
     def _moments(self) -> Iterator[dict[str, float]]:

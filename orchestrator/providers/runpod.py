@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from orchestrator.providers import ProviderAccess, runpod_catalog
 from orchestrator.providers.http import Api
 from orchestrator.providers.runpod_end_bill import end_bill_script
@@ -53,10 +51,10 @@ class RunPod:
     list_lag_s = 90.0  # a fresh pod can be missing from list and GET; no bound is documented
     mount_path = "/workspace"
 
-    def __init__(self, access: ProviderAccess, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, access: ProviderAccess) -> None:
         self._access = access
         self.shows_gpu, self.disk_share = access.shows_gpu, access.disk_share
-        self._api = Api("RunPod", access.base_url or REST_URL, access.api_key, _words, transport)
+        self._api = Api("RunPod", access.base_url or REST_URL, access, _words)
         self._spot: RunPodGraphQL | None = None
 
     def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
@@ -152,7 +150,7 @@ class RunPod:
         if self._spot is None:
             from orchestrator.providers.runpod_graphql import RunPodGraphQL
 
-            self._spot = RunPodGraphQL(self._access.api_key, self._access.graphql_url)
+            self._spot = RunPodGraphQL(self._access)
         return self._spot
 
 

@@ -16,10 +16,13 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
+import httpx
+
 from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity, user_agent
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import MachineSpec
-from orchestrator.words.secret import Secret, mask
+from orchestrator.words.secret import mask
 
 VENDOR_URL = "https://api.runpod.io"
 BASE_URL_VARIABLE = "RUNPOD_API_BASE_URL"  # the SDK reads it at every call
@@ -39,11 +42,20 @@ class Balance:
     spend_hour: Decimal
 
 
+class _NoAnswerError(Exception):
+    """Nothing came back, or nothing that is an answer."""
+
+
+class _SaidError(Exception):
+    """The answer is an error, in RunPod's own words."""
+
+
 class RunPodGraphQL:
     """What `RunPod` composes for interruptible machines."""
 
-    def __init__(self, key: Secret, url: str | None = None) -> None:
-        self._key = key
+    def __init__(self, access: ProviderAccess) -> None:
+        self._key, self._transport = access.api_key, access.transport
+        url = access.graphql_url
         self._base = url.removesuffix("/").removesuffix("/graphql") if url else None
 
     def bids(self, gpus: int) -> dict[str, Decimal]:
@@ -81,15 +93,16 @@ class RunPodGraphQL:
 
     def _retired(self) -> bool:
         """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""
-        import requests
-
-        headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": user_agent()}
-        url, body = f"{self._base or VENDOR_URL}/graphql", {"query": "{ __typename }"}
         try:
-            reply = requests.post(url, json=body, headers=headers, timeout=30)
-        except requests.RequestException:
+            return self._post("{ __typename }").status_code in {404, 410}
+        except httpx.TransportError:
             return False
-        return reply.status_code in {404, 410}
+
+    def _post(self, query: str) -> httpx.Response:
+        """Send one document without the SDK, whose requests go over sockets only and come back without a status."""
+        headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": user_agent()}
+        with httpx.Client(transport=self._transport, trust_env=self._transport is None, timeout=30) as client:
+            return client.post(f"{self._base or VENDOR_URL}/graphql", json={"query": query}, headers=headers)
 
     def _create(self, mutation: str, fields: dict[str, str]) -> str:
         try:
@@ -114,29 +127,52 @@ class RunPodGraphQL:
     def _ask(self, query: str, *, creates: bool = False) -> dict[str, Any]:
         """Send one document and return its data. `creates`: an answer that never came is Ambiguous, not passing."""
         unsure = Ambiguous if creates else ProviderUnavailable
-        run_query, sdk_errors, network_errors = _sdk()
-        if self._base:
-            os.environ[BASE_URL_VARIABLE] = self._base
         try:
-            answer = run_query(query, api_key=self._key.reveal())
-        except sdk_errors.AuthenticationError as error:
-            raise AccountRefused(f"RunPod refused the API key: {error}", remedy="make a new key") from error
-        except sdk_errors.QueryError as error:
+            answer = self._through_sdk(query) if self._transport is None else self._through_transport(query)
+        except _NoAnswerError as error:
+            raise unsure(f"RunPod (GraphQL): no usable answer: {mask(str(error), [self._key])}") from error
+        except _SaidError as error:
             words = mask(str(error), [self._key])[:WORDS_SHOWN]
             if _says(words, TROUBLE_WORDS):
                 raise unsure(f"RunPod (GraphQL): {words}") from error
             raise (NoCapacity if speaks_of_capacity(words) else Refused)(f"RunPod (GraphQL): {words}") from error
-        except (network_errors.RequestException, ValueError) as error:  # ValueError: a page that is not JSON
-            words = mask(f"{type(error).__name__}: {error}", [self._key])
-            if isinstance(error, _unsent(network_errors)):
-                raise AccountRefused(
-                    f"RunPod (GraphQL): nothing was sent: {words}", remedy="check the API key"
-                ) from error
-            raise unsure(f"RunPod (GraphQL): no usable answer: {words}") from error
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, dict):
             raise unsure("RunPod (GraphQL): an answer without data")
         return data
+
+    def _through_sdk(self, query: str) -> Any:
+        run_query, sdk_errors, network_errors = _sdk()
+        if self._base:
+            os.environ[BASE_URL_VARIABLE] = self._base
+        try:
+            return run_query(query, api_key=self._key.reveal())
+        except sdk_errors.AuthenticationError as error:
+            raise _key_refused(str(error)) from error
+        except sdk_errors.QueryError as error:
+            raise _SaidError(str(error)) from error
+        except _unsent(network_errors) as error:
+            words = mask(f"{type(error).__name__}: {error}", [self._key])
+            raise AccountRefused(f"RunPod (GraphQL): nothing was sent: {words}", remedy="check the API key") from error
+        except (network_errors.RequestException, ValueError) as error:  # ValueError: a page that is not JSON
+            raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
+
+    def _through_transport(self, query: str) -> Any:
+        """As the SDK does it."""
+        try:
+            reply = self._post(query)
+            answer = reply.json()
+        except (httpx.TransportError, ValueError) as error:
+            raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
+        if reply.status_code == httpx.codes.UNAUTHORIZED:
+            raise _key_refused("401 Unauthorized")
+        if isinstance(answer, dict) and answer.get("errors"):
+            raise _SaidError(str(answer["errors"][0]["message"]))
+        return answer
+
+
+def _key_refused(words: str) -> AccountRefused:
+    return AccountRefused(f"RunPod refused the API key: {words}", remedy="make a new key")
 
 
 def _pod_fields(spec: MachineSpec, ports: list[str], mount_path: str) -> dict[str, str]:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from orchestrator.rehearsal import switches
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.hosts import Hosts
-from orchestrator.rehearsal.standins import CudaFault
 
 if TYPE_CHECKING:
-    from orchestrator.rehearsal.clouds import CloudState
+    from orchestrator.rehearsal.clouds.state import CloudState
 
 KEY_HEADER = "X-Rehearsal-Key"
-CUDA_LATE_S = 90.0
 
 
 class Control:
@@ -27,16 +25,13 @@ class Control:
         key: str,
         cloud: CloudState,
         hosts: Hosts,
-        faults: switches.Switches,
-        *,
-        time_scale: float,
+        faults: Switchboard,
         stop: Callable[[], None],
     ) -> None:
         self._key = key
         self._cloud = cloud
         self._hosts = hosts
         self._switches = faults
-        self._time_scale = time_scale
         self._stop = stop
 
     def routes(self) -> list[web.RouteDef]:
@@ -77,33 +72,11 @@ class Control:
         return {**self._cloud.alive(), "processes": await self._hosts.processes(), "breaches": self._cloud.breaches()}
 
     async def _faults(self, _body: dict[str, Any]) -> Any:
-        return [*self._cloud.faults(), *self._switches.listing()]
+        return self._switches.listing()
 
     async def _arm(self, body: dict[str, Any]) -> Any:
-        self.arm(body["name"], body.get("arg"))
+        self._switches.arm(body["name"], body.get("arg"))
         return {"armed": body["name"]}
-
-    def arm(self, name: str, arg: str | None) -> None:
-        """Arm a fault of the clouds, or of what else is emulated here. ValueError: there is no such fault."""
-        from orchestrator.rehearsal import clouds
-
-        if name in clouds.FAULTS:
-            self._cloud.arm(name, arg)
-        elif name in switches.FAULTS:
-            self._switches.arm(name, arg)
-            self._cuda(name, arg)
-        else:
-            raise ValueError(f"there is no fault {name}; there are {', '.join([*clouds.FAULTS, *switches.FAULTS])}")
-
-    def _cuda(self, name: str, arg: str | None) -> None:
-        if not name.startswith("cuda-"):
-            return
-        fault = CudaFault()
-        if name == "cuda-late":
-            fault = CudaFault(lasts_s=float(arg or CUDA_LATE_S) * self._time_scale)
-        elif name == "cuda-missing":
-            fault = CudaFault(gpus=(int(arg or 0),))
-        self._hosts.arm_cuda(fault, lambda: self._switches.take(name))
 
     async def _step(self, body: dict[str, Any]) -> Any:
         step, machine, state = body["step"], body["machine"], body["state"]

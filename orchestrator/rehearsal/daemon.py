@@ -22,15 +22,16 @@ from typing import IO, Any
 
 from aiohttp import web
 
-from orchestrator.rehearsal import git_mirror, guard, orphans
-from orchestrator.rehearsal.clouds import CloudState, mount
+from orchestrator.rehearsal import git_mirror, guard, orphans, standins
+from orchestrator.rehearsal.clouds.server import mount
+from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.control import Control
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.hosts import Hosts
 from orchestrator.rehearsal.hub import Hub
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
-from orchestrator.rehearsal.switches import Switches
 from orchestrator.words import files
 
 FACTS = "rehearsal.json"
@@ -49,13 +50,18 @@ class Daemon:
         self._ended = asyncio.Event()
         self._last_request = time.monotonic()
         self._runners: list[web.AppRunner] = []
-        self._switches = Switches()
+        self._switches = Switchboard()
         self._s3 = S3(folder=folder / "cloud/s3", switches=self._switches, touch=self._touch)
         self._hub_token = "hf_" + secrets.token_hex(12)
         self._key = secrets.token_urlsafe(24)
         self._mirror = git_mirror.make(folder / "cloud/git")
         self._guard, self._pipe = guard.spawn(folder)
-        self._hosts = Hosts(folder / "cloud", groups=folder / "groups", touch=self._touch)
+        self._hosts = Hosts(
+            folder / "cloud",
+            groups=folder / "groups",
+            touch=self._touch,
+            cuda_fault=lambda: standins.armed_cuda_fault(self._switches, time_scale),
+        )
 
     def _touch(self) -> None:
         self._last_request = time.monotonic()
@@ -93,10 +99,8 @@ class Daemon:
             **git_env,
         }
         app = self._app()
-        cloud = mount(app, self._hosts, self._folder / "cloud", self._time_scale)
-        self._control = Control(
-            self._key, cloud, self._hosts, self._switches, time_scale=self._time_scale, stop=self.stop
-        )
+        cloud = mount(app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches)
+        self._control = Control(self._key, cloud, self._hosts, self._switches, self.stop)
         app.add_routes(self._control.routes())
         base = await self._listen(app)
         return self._facts(base, hub=hub, gcs=gcs, cloud=cloud, git_env=git_env)

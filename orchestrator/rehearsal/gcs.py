@@ -21,7 +21,7 @@ from typing import Any
 import google_crc32c
 from aiohttp import web
 
-from orchestrator.rehearsal.switches import Switches
+from orchestrator.rehearsal.faults import Switchboard
 
 BUCKET = "gpuplan-rehearsal"
 GRANULE = 256 * 1024
@@ -48,9 +48,9 @@ class Session:
 class Gcs:
     """Buckets below a folder, and the routes over them."""
 
-    def __init__(self, folder: Path, *, switches: Switches | None = None) -> None:
+    def __init__(self, folder: Path, *, switches: Switchboard | None = None) -> None:
         self._folder = folder
-        self._switches = switches or Switches()
+        self._switches = switches or Switchboard()
         self._sessions: dict[str, Session] = {}
         (folder / "sessions").mkdir(parents=True, exist_ok=True)
         (folder / "buckets" / BUCKET).mkdir(parents=True, exist_ok=True)

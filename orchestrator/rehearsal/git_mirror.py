@@ -1,7 +1,8 @@
 """A small stand-in for the upstream repository that the plan clones, made anew for each rehearsal.
 
 It holds our own words and the folders that the payload is laid over; nothing of upstream. Its commit id is the same
-everywhere, because author, date and content are.
+everywhere, because author, date and content are. A tag is named like the abbreviated id of upstream's commit that the
+plan checks out, so that the plan's own command finds it. (A whole id cannot be a name: git reads it as an object.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
+PINNED = "8d624a7"
 UPSTREAM = "https://github.com/b4rtaz/distributed-llama.git"
 CONTENT = {
     "README.md": """# Stand-in for Distributed Llama
@@ -28,7 +30,7 @@ The real project: https://github.com/b4rtaz/distributed-llama
 def make(folder: Path) -> Path:
     """Make the bare repository `folder`/distributed-llama.git unless it is there. Returns its path."""
     bare = folder / "distributed-llama.git"
-    if (bare / "refs/heads/main").exists():
+    if (bare / "refs/tags" / PINNED).exists():
         return bare
     bare.mkdir(parents=True, exist_ok=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", "GIT_DIR": str(bare)}
@@ -42,7 +44,8 @@ def make(folder: Path) -> Path:
     message = "Stand in for distributed-llama\n"
     who = "gpuplan <gpuplan@localhost> 1767225600 +0000"
     commit = f"commit refs/heads/main\nauthor {who}\ncommitter {who}\ndata {len(message)}\n{message}"
-    git("fast-import", "--quiet", text=commit + "".join(marks))
+    tag = f"\nreset refs/tags/{PINNED}\nfrom refs/heads/main\n"
+    git("fast-import", "--quiet", text=commit + "".join(marks) + tag)
     return bare
 
 

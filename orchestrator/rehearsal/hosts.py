@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from orchestrator.rehearsal import processes, standins
+from orchestrator.rehearsal.host_spec import HostSpec
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A login shell reads the system's profile first, which sets PATH anew.
-PROFILE = 'export PATH="$GPUPLAN_PATH_FIRST:$PATH"\n'
-
-
-@dataclass(frozen=True)
-class HostSpec:
-    """What a cloud asks for. `address` is None (127.0.0.1, any port), "HOST" (any port) or "HOST:PORT"."""
-
-    id: str
-    name: str
-    user: str  # root | ubuntu
-    gpu: str  # as nvidia-smi is to name it; "" for a CPU machine
-    gpus: int
-    gpu_memory_mib: int  # of one GPU
-    public_key: str  # OpenSSH form, one key a line
-    volume: str | None = None  # name of an existing volume
-    env: dict[str, str] = field(default_factory=dict)  # what this vendor puts into a machine's environment
-    address: str | None = None
+PROFILE = 'export PATH="{first}:$PATH"\n'
 
 
 @dataclass(frozen=True)
@@ -69,21 +55,24 @@ class Hosts:
         groups: Path | None = None,
         machine_env: dict[str, str] | None = None,
         touch: Callable[[], None] = lambda: None,
+        cuda_fault: Callable[[], standins.CudaFault | None] = lambda: None,
     ) -> None:
         """Keep machines in `folder`/hosts/ID and volumes in `folder`/volumes/NAME.
 
         `groups` is where the guard looks for process groups (default `folder`/groups), `machine_env` what every
-        machine has in its environment, `touch` is called at each sign of life of an SSH client.
+        machine has in its environment, `touch` is called at each sign of life of an SSH client. `cuda_fault` is asked
+        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says.
         """
         self.folder = folder.resolve()
         self.machine_env = machine_env or {}
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
-        self._faults: list[tuple[standins.CudaFault, Callable[[], object]]] = []
+        self.cuda_fault = cuda_fault
         for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
             path.mkdir(parents=True, exist_ok=True)
         self._path_first = standins.install(self.folder / "bin")
+        self._python_path = standins.install_pip_module(self.folder / "python")
 
     @property
     def running(self) -> dict[str, Host]:
@@ -135,20 +124,19 @@ class Hosts:
         spec = host.spec
         machine = {"name": spec.name, "gpu": spec.gpu, "gpus": spec.gpus, "gpu_memory_mib": spec.gpu_memory_mib}
         (host.folder / "machine.json").write_text(json.dumps(machine))
-        (host.home / ".bash_profile").write_text(PROFILE)
+        (host.home / ".bash_profile").write_text(PROFILE.format(first=self._path_first))
+        self._bring_environ(host.home)
         faulty = host.folder / standins.CUDA_FAULT
         faulty.unlink(missing_ok=True)
-        if self._faults and spec.gpus:
-            fault, fired = self._faults.pop(0)
+        if spec.gpus and (fault := self.cuda_fault()):
             fault.write(faulty)
-            fired()
         return {
             **self.machine_env,
             **spec.env,
             processes.MARK: str(host.folder),
-            "GPUPLAN_PATH_FIRST": self._path_first,
             "GPUPLAN_BOOT_ID": secrets.token_hex(8),
             "PATH": f"{self._path_first}:{SYSTEM_PATH}",
+            "PYTHONPATH": self._python_path,
             "HOME": str(host.home),
             "WORKSPACE": str(host.workspace),
             "USER": spec.user,
@@ -159,6 +147,13 @@ class Hosts:
             "TMUX_TMPDIR": str(host.folder / "tmp"),
             "GIT_CONFIG_NOSYSTEM": "1",
         }
+
+    def _bring_environ(self, home: Path) -> None:
+        """Write what this image sets: process 1 of the computer that plays the machine is not the machine's."""
+        folder = home / ".gpuplan"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        image = {"PATH": f"{self._path_first}:{SYSTEM_PATH}", **self.machine_env}
+        (folder / "environ").write_text("\0".join(f"{name}={text}" for name, text in image.items()))
 
     async def end(self, host_id: str, *, keep_disk: bool = False) -> None:
         """Kill every process of the machine, close its port, remove its folder. Idempotent."""
@@ -194,13 +189,6 @@ class Hosts:
         firsts = {running.login.spawner.pid for running in self._running.values()}
         return len(await asyncio.to_thread(processes.members, lambda p: p.parent in firsts or marked(p)))
 
-    def arm_cuda(self, fault: standins.CudaFault, fired: Callable[[], object] = lambda: None) -> None:
-        """Give the next GPU machine that boots this fault: nvidia-smi lists its GPUs, CUDA calls on them fail.
-
-        `fired` is called when a machine gets it.
-        """
-        self._faults.append((fault, fired))
-
     async def create_volume(self, name: str) -> None:
         """Make an empty volume. ValueError: the name is taken, or is no file name."""
         path = self.folder / "volumes" / _file_name(name)
@@ -215,6 +203,15 @@ class Hosts:
         if users:
             raise ValueError(f"volume {name} is mounted by {', '.join(users)}")
         await asyncio.to_thread(shutil.rmtree, self.folder / "volumes" / _file_name(name), ignore_errors=True)
+
+    def volume_bytes(self, name: str) -> int:
+        """What a volume holds now. It walks the whole folder: call it in a thread."""
+        total = 0
+        for top, _, files in os.walk(self.folder / "volumes" / _file_name(name)):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):  # a download renames its files while this walks
+                    total += (Path(top) / file).lstat().st_size
+        return total
 
 
 async def _listen(host: str, port: int, login: Login) -> asyncssh.SSHAcceptor:

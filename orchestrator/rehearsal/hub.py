@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from orchestrator.rehearsal.switches import Switches
+from orchestrator.rehearsal.faults import Switchboard
 
 GATED = frozenset({"PrimeIntellect/INTELLECT-3"})
 LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".model")
@@ -101,12 +101,12 @@ class Hub:
     """The hub's routes over some repositories."""
 
     def __init__(
-        self, models: Path, token: str, *, switches: Switches | None = None, gated: Collection[str] = GATED
+        self, models: Path, token: str, *, switches: Switchboard | None = None, gated: Collection[str] = GATED
     ) -> None:
         self._repositories = repositories(models)
         self._token = token
         self._gated = frozenset(gated)
-        self._switches = switches or Switches()
+        self._switches = switches or Switchboard()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for an application of their own."""

@@ -24,8 +24,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wsgi import get_input_stream
 
 from orchestrator.rehearsal import s3_disk
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.s3_signature import Rejected, Request, verify
-from orchestrator.rehearsal.switches import Switches
 
 BUCKET = "gpuplan-rehearsal"
 REGION = "us-east-1"
@@ -43,7 +43,7 @@ class Gate:
     """The WSGI application before moto."""
 
     def __init__(
-        self, keys: tuple[str, str], switches: Switches, touch: Callable[[], None], folder: Path | None
+        self, keys: tuple[str, str], switches: Switchboard, touch: Callable[[], None], folder: Path | None
     ) -> None:
         self._keys = keys
         self._folder = folder
@@ -187,13 +187,13 @@ class S3:
         self,
         *,
         folder: Path | None = None,
-        switches: Switches | None = None,
+        switches: Switchboard | None = None,
         touch: Callable[[], None] = lambda: None,
     ) -> None:
         """`folder` is where objects lie between two daemons (None: they end with this one)."""
         self.access_key = "REHEARSAL" + secrets.token_hex(6).upper()
         self.secret_key = secrets.token_urlsafe(30)
-        self.gate = Gate((self.access_key, self.secret_key), switches or Switches(), touch, folder)
+        self.gate = Gate((self.access_key, self.secret_key), switches or Switchboard(), touch, folder)
         self._server = make_server("127.0.0.1", 0, self.gate, threaded=True, request_handler=_Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3", daemon=True)

@@ -72,27 +72,29 @@ def write_atomic(path: str, data: bytes) -> None:
         raise
 
 
-def machine_env(container: str = "/proc/1/environ") -> dict[str, str]:
-    """Our environment, completed in a container by what its first process has and an SSH session does not see.
+def machine_env(first: str = "/proc/1/environ") -> dict[str, str]:
+    """Our environment, completed by what the machine's image has set and an SSH session does not see.
 
-    An image's PATH, library folders and CUDA settings are there. Credentials are left where they are. Emulated machines
-    (they say WORKSPACE) have all they need, and a machine whose first process is an init has nothing to add.
+    That stands in ~/.gpuplan/environ where an image brings this file (NUL between the entries, as in /proc), else in
+    the environment of a container's first process: its PATH, library folders and CUDA settings. The session's own
+    values win, the image's PATH comes behind the session's, credentials are left where they are. A machine whose first
+    process is an init has nothing to add.
     """
     env = dict(os.environ)
-    if "WORKSPACE" in env or os.path.isdir("/run/systemd/system"):
+    brought = os.path.join(home(), "environ")
+    if not os.path.exists(brought) and os.path.isdir("/run/systemd/system"):
         return env
     try:
-        with open(container, "rb") as file:
+        with open(brought if os.path.exists(brought) else first, "rb") as file:
             entries = [entry.partition("=") for entry in os.fsdecode(file.read()).split("\0")]
     except OSError:  # another user's
         return env
-    first = {name: text for name, _, text in entries if name and not any(word in name for word in CREDENTIALS)}
+    image = {name: text for name, _, text in entries if name and not any(word in name for word in CREDENTIALS)}
     ours = env.get("PATH", os.defpath).split(os.pathsep)
-    more = [folder for folder in first.pop("PATH", "").split(os.pathsep) if folder and folder not in ours]
-    return {**first, **env, "PATH": os.pathsep.join([*ours, *more])}
+    more = [folder for folder in image.pop("PATH", "").split(os.pathsep) if folder and folder not in ours]
+    return {**image, **env, "PATH": os.pathsep.join([*ours, *more])}
 
 
 def search_path(rest: str = "") -> str:
-    """PATH for everything that runs here: what an emulated host puts first, our venv, then `rest` (the machine's)."""
-    parts = [os.environ.get("GPUPLAN_PATH_FIRST", ""), os.path.join(home(), "venv", "bin")]
-    return os.pathsep.join([part for part in parts if part] + [rest or machine_env().get("PATH", os.defpath)])
+    """PATH for everything that runs here: our venv, then `rest` (the machine's)."""
+    return os.pathsep.join([os.path.join(home(), "venv", "bin"), rest or machine_env().get("PATH", os.defpath)])

@@ -30,10 +30,12 @@ class Machine:
             path.mkdir(parents=True)
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "WORKSPACE": str(self.workspace),
-            "GPUPLAN_PATH_FIRST": str(self.bin),
         }
+        (self.home / ".gpuplan").mkdir(mode=0o700)
+        self.environ = self.home / ".gpuplan" / "environ"
+        self.environ.write_bytes(b"")  # nothing of the tester's container either
 
     @property
     def agent(self) -> list[str]:

@@ -194,13 +194,13 @@ def test_a_command_that_begins_with_a_dash_is_a_command(machine: Machine):
 
 
 def test_the_environment_of_a_job(machine: Machine):
-    """A job finds the workspace, the files for what it reports, and in PATH what comes first, then the venv."""
+    """A job finds the workspace, the files for what it reports, and in PATH the venv, then the machine's own."""
     log, _ = machine.run("job", 'echo "$WORKSPACE"; echo "$GPUPLAN_METRICS"; echo "$GPUPLAN_PROGRESS"; echo "$PATH"')
     workspace, metrics, progress, path = log.splitlines()
     assert workspace == str(machine.workspace)
     assert metrics == str(machine.job("job") / "metrics")
     assert progress == str(machine.job("job") / "progress")
-    assert path.split(":")[:2] == [str(machine.bin), str(machine.home / ".gpuplan" / "venv" / "bin")]
+    assert path.split(":")[:2] == [str(machine.home / ".gpuplan" / "venv" / "bin"), str(machine.bin)]
 
 
 def test_metrics(machine: Machine):

@@ -69,16 +69,18 @@ def test_a_containers_own_environment_is_completed(tmp_path: Path, monkeypatch: 
     """What only a container's first process has reaches the steps, PATH behind the session's; credentials do not."""
     first = tmp_path / "environ"
     first.write_bytes(b"PATH=/opt/conda/bin:/usr/bin\0CUDA_HOME=/usr/local/cuda\0RUNPOD_API_KEY=k\0HOME=/\0\0=x\0")
-    monkeypatch.delenv("WORKSPACE", raising=False)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.setenv("HOME", str(tmp_path))
     env = places.machine_env(str(first))
-    assert (env["PATH"], env["CUDA_HOME"], env["HOME"]) == ("/usr/bin:/bin:/opt/conda/bin", "/usr/local/cuda", "/root")
+    assert (env["PATH"], env["CUDA_HOME"], env["HOME"]) == (
+        "/usr/bin:/bin:/opt/conda/bin",
+        "/usr/local/cuda",
+        str(tmp_path),
+    )
     assert "RUNPOD_API_KEY" not in env
-    monkeypatch.setenv("WORKSPACE", "/w")
-    assert "CUDA_HOME" not in places.machine_env(str(first))
-    monkeypatch.delenv("WORKSPACE")
     assert places.machine_env(str(tmp_path / "none"))["PATH"] == "/usr/bin:/bin"
+    (tmp_path / ".gpuplan" / "environ").write_bytes(b"CUDA_HOME=/brought")
+    assert places.machine_env(str(first))["CUDA_HOME"] == "/brought"
 
 
 @pytest.fixture
@@ -125,19 +127,21 @@ def test_pip_installs_into_the_venv_and_leaves_numpy_alone(machine: Machine, pay
     assert "numpy" in log
 
 
-def test_a_stand_in_for_pip_is_left_in_front(machine: Machine, payload: str):
-    """Where the emulated host brings its own pip, that is what the steps find."""
-    machine.tool("pip", "echo the stand-in: $*")
+def test_the_images_own_pip_is_what_the_steps_find(machine: Machine, payload: str):
+    """Where the image's Python has a pip, `pip` of a step is that one, run by the venv; the environment brings it."""
+    package = machine.workspace / "image" / "pip"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text("import sys; print(sys.prefix, *sys.argv[1:])")
+    machine.environ.write_text(f"PYTHONPATH={package.parent}")
     assert machine.ask("bootstrap", payload=payload)["ok"]
-    assert machine.run("job", "pip install x")[0] == "the stand-in: install x\n"
-    assert not (machine.home / ".gpuplan" / "venv" / "bin" / "pip").exists()
+    assert machine.run("job", "pip install x")[0] == f"{machine.home}/.gpuplan/venv install x\n"
 
 
 def test_bootstrap_without_a_fitting_python_says_so(machine: Machine, payload: str):
     """A machine whose every Python is too old is an error that says so."""
     for name in ["python", "python3", *(f"python3.{minor}" for minor in range(10, 15))]:
         machine.tool(name, 'echo "Python 3.9.2"; exit 1')
-    machine.env["PATH"] = f"{machine.bin}:{machine.env['PATH']}"
     reply = machine.ask("bootstrap", payload=payload)
     assert reply["code"] == "bootstrap"
     assert "no Python of at least 3.10" in reply["message"]

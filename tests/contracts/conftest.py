@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from contract_clouds import Cloud, cloud
+from contract_clouds import Clock, Cloud, in_process, over_http
 from contract_stores import MIB, Served
 
 from orchestrator.rehearsal import client
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
+from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
@@ -92,11 +93,19 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.Rehea
     started.stop()
 
 
-@pytest.fixture(scope="module", params=["runpod", "lambda"])
-def on(request: pytest.FixtureRequest, rehearsal: client.Rehearsal, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """Each cloud in turn."""
+@pytest.fixture(scope="module", params=["runpod", "lambda", "runpod in process", "lambda in process"])
+def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Each cloud in turn: over HTTP, then in this process."""
     home = tmp_path_factory.mktemp("home")
-    return cloud(request.param, rehearsal, ensure_key_pair(home), key_file(home))
+    name, _, inside = request.param.partition(" ")
+    key = ensure_key_pair(home)
+    if not inside:
+        yield over_http(name, request.getfixturevalue("rehearsal"), key, key_file(home))
+        return
+    clock = Clock()
+    with InProcessClouds(clock) as clouds:
+        yield in_process(name, clouds, clock, key)
+        assert clouds.breaches() == []
 
 
 @pytest.fixture(params=["directory", "s3", "gcs"])

@@ -7,26 +7,46 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import pytest
 
 from orchestrator.providers import ProviderAccess, open_provider
 from orchestrator.rehearsal.client import Rehearsal
+from orchestrator.rehearsal.in_process import InProcessClouds
+from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.ports import MachineSpec, MachineView, Offer, Provider
 from orchestrator.words.secret import Secret
 
 T = TypeVar("T")
 OWNER = "abcd1234"
-PATIENCE_S = 40.0  # real seconds, for computers that are busy
+START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+class Behind(Protocol):
+    """What a test does behind the adapter's back."""
+
+    def arm(self, fault: str) -> None: ...
+    def alive(self) -> dict[str, Any]: ...
+    def log(self) -> list[dict[str, Any]]: ...
+    def step_started(self, step: str, machine: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """One rehearsed cloud: its adapter, the switchboard behind it, and the key that its machines get."""
+    """One rehearsed cloud: its adapter, what is behind it, and the key that its machines get.
+
+    `key_file` is None where machines are on paper only. `now` and `wait` are the time that the cloud lives in:
+    `access.time_scale` of its seconds for one of the cloud's.
+    """
 
     provider: Provider
     access: ProviderAccess
-    rehearsal: Rehearsal
-    key_file: Path
+    rehearsal: Behind
+    key_file: Path | None
+    now: Callable[[], datetime]
+    wait: Callable[[float], None]
+    patience_s: float
 
     def reopen(self, **changes: Any) -> Provider:
         """A fresh adapter, as a new process would make, with another way in."""
@@ -38,7 +58,7 @@ class Cloud:
 
     def spec(self, **changes: Any) -> MachineSpec:
         """A machine with a name that nobody had before."""
-        deadline = datetime.now(UTC) + timedelta(hours=2)
+        deadline = self.now() + timedelta(hours=2)
         values: dict[str, Any] = {
             "name": f"gpuplan-{OWNER}-c{time.time_ns():x}-1-t{int(deadline.timestamp())}",
             "offer": changes.get("offer") or self.offer(),
@@ -54,9 +74,38 @@ class Cloud:
         """What the list has under that name."""
         return [m for m in self.provider.machines() if m.name == name]
 
+    def until(self, look: Callable[[], T | None], what: str) -> T:
+        """Look until there is something to see."""
+        deadline = self.now() + timedelta(seconds=self.patience_s)
+        while self.now() < deadline:
+            if found := look():
+                return found
+            self.wait(self.patience_s / 800)
+        raise AssertionError(f"never: {what}")
 
-def cloud(name: str, rehearsal: Rehearsal, public_key: str, key_file: Path) -> Cloud:
-    """One of the clouds of a rehearsal."""
+    def ssh(self, view: MachineView) -> SshTransport:
+        """A connection to a machine that is ready."""
+        if self.key_file is None:
+            pytest.skip("these machines are on paper only")
+        assert view.address is not None
+        return SshTransport(view.address, self.key_file, FirstContact())
+
+
+class FirstContact:
+    """Keeps host keys for one test."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, str] = {}
+
+    def get(self, host_port: str) -> str | None:
+        return self._keys.get(host_port)
+
+    def put(self, host_port: str, key: str) -> None:
+        self._keys[host_port] = key
+
+
+def over_http(name: str, rehearsal: Rehearsal, public_key: str, key_file: Path) -> Cloud:
+    """One of the clouds of a daemon, over sockets and in real time."""
     facts = rehearsal.facts[name]
     access = ProviderAccess(
         api_key=Secret(facts["api_key"]),
@@ -68,14 +117,51 @@ def cloud(name: str, rehearsal: Rehearsal, public_key: str, key_file: Path) -> C
         pace_file=rehearsal.file.parent / f"pace-{name}",
         ssh_port=facts.get("ssh_port", 22),
     )
-    return Cloud(open_provider(name, access), access, rehearsal, key_file)
+    return Cloud(
+        open_provider(name, access), access, rehearsal, key_file, lambda: datetime.now(UTC), time.sleep, patience_s=40
+    )
 
 
-def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is something to see."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"never: {what}")
+class Clock:
+    """Time that passes when somebody waits."""
+
+    def __init__(self) -> None:
+        self._moment = START
+
+    def now(self) -> datetime:
+        return self._moment
+
+    def sleep(self, seconds: float) -> None:
+        self._moment += timedelta(seconds=seconds)
+
+    def real(self, seconds: float) -> float:
+        return seconds
+
+    def scaled(self, seconds: float) -> float:
+        return seconds
+
+
+@dataclass(frozen=True)
+class Inside:
+    """`Behind` of clouds in this process."""
+
+    clouds: InProcessClouds
+
+    def arm(self, fault: str) -> None:
+        name, _, step = fault.partition("@")
+        self.clouds.fault(name, step=step)
+
+    def alive(self) -> dict[str, Any]:
+        return {"machines": self.clouds.machines_left(), "volumes": self.clouds.volumes_left()}
+
+    def log(self) -> list[dict[str, Any]]:
+        return self.clouds.log()
+
+    def step_started(self, step: str, machine: str) -> None:
+        self.clouds.step_started(step, machine)
+
+
+def in_process(name: str, clouds: InProcessClouds, clock: Clock, public_key: str) -> Cloud:
+    """One of the clouds in this process, on a clock that only waiting moves."""
+    access = clouds.access(name, public_key=public_key, owner=OWNER)
+    return Cloud(open_provider(name, access), access, Inside(clouds), None, clock.now, clock.sleep, patience_s=800)

@@ -1,18 +1,17 @@
-"""What every cloud must do, run on the emulated ones over HTTP."""
+"""What every cloud must do, run on the emulated ones: over HTTP, and in this process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from contract_clouds import Cloud, until
+from contract_clouds import Cloud
 
 from orchestrator.providers.runpod import RunPod
-from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
@@ -24,9 +23,9 @@ def _leave_nothing(on: Cloud) -> Iterator[None]:
     yield
     for view in on.provider.machines():
         on.provider.destroy(view.id)
-    until(lambda: not on.provider.machines(), "the machines are gone")
+    on.until(lambda: not on.provider.machines(), "the machines are gone")
     for volume in on.provider.volumes():
-        until(lambda volume=volume: _destroyed(on, volume.id), "the volume is gone")
+        on.until(lambda volume=volume: _destroyed(on, volume.id), "the volume is gone")
     assert on.rehearsal.alive()["machines"] == []
 
 
@@ -45,24 +44,11 @@ def ready(on: Cloud, machine_id: str) -> MachineView:
         view = on.provider.machine(machine_id)
         return view if view and view.status is MachineStatus.READY else None
 
-    return until(look, f"{machine_id} is ready")
+    return on.until(look, f"{machine_id} is ready")
 
 
 def gone(on: Cloud, machine_id: str) -> bool:
     return on.provider.machine(machine_id) is None and machine_id not in {m.id for m in on.provider.machines()}
-
-
-class FirstContact:
-    """Keeps host keys for one test."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, str] = {}
-
-    def get(self, host_port: str) -> str | None:
-        return self._keys.get(host_port)
-
-    def put(self, host_port: str, key: str) -> None:
-        self._keys[host_port] = key
 
 
 @pytest.mark.parametrize("gpus", [0, 1, 2])
@@ -80,22 +66,20 @@ def test_a_machines_life(on: Cloud):
     """Created, booting, ready at an address and at the offer's price; destroyed, and gone from GET and list."""
     spec = on.spec()
     machine_id = on.provider.create(spec)
-    seen = until(lambda: on.provider.machine(machine_id), "it is known")
+    seen = on.until(lambda: on.provider.machine(machine_id), "it is known")
     assert seen.status in {MachineStatus.BOOTING, MachineStatus.READY}
     view = ready(on, machine_id)
     assert (spec.name, spec.offer.place, spec.offer.price_hour) == (view.name, view.place, view.price_hour)
     assert view.address is not None
     assert [machine_id] == [m.id for m in on.named(spec.name)]
     on.provider.destroy(machine_id)
-    until(lambda: gone(on, machine_id), "it is gone")
+    on.until(lambda: gone(on, machine_id), "it is gone")
     on.provider.destroy(machine_id)
 
 
 def test_the_machine_takes_our_key(on: Cloud):
     """SSH answers at the address to the user and the key that the machine was created with."""
-    view = ready(on, on.provider.create(on.spec()))
-    assert view.address is not None
-    transport = SshTransport(view.address, on.key_file, FirstContact())
+    transport = on.ssh(ready(on, on.provider.create(on.spec())))
     assert transport.run("echo here").stdout == b"here\n"
     transport.close()
 
@@ -105,17 +89,17 @@ def test_a_volume_follows_its_machines(on: Cloud):
     offer = on.offer()
     name = f"gpuplan-abcd1234-v{time.time_ns():x}"
     volume_id = on.provider.create_volume(name, 100, offer.place)
-    volume = until(lambda: next((v for v in on.provider.volumes() if v.id == volume_id), None), "it is listed")
+    volume = on.until(lambda: next((v for v in on.provider.volumes() if v.id == volume_id), None), "it is listed")
     assert (name, offer.place) == (volume.name, volume.place)
     machine_id = on.provider.create(on.spec(offer=offer, volume_id=volume_id, volume_name=name))
     ready(on, machine_id)
     with pytest.raises(ProviderUnavailable):
         on.provider.destroy_volume(volume_id)
     on.provider.destroy(machine_id)
-    until(lambda: gone(on, machine_id), "the machine is gone")
+    on.until(lambda: gone(on, machine_id), "the machine is gone")
     assert volume_id in {v.id for v in on.provider.volumes()}
-    until(lambda: _destroyed(on, volume_id), "the volume may be destroyed")
-    until(lambda: volume_id not in {v.id for v in on.provider.volumes()}, "it is gone")
+    on.until(lambda: _destroyed(on, volume_id), "the volume may be destroyed")
+    on.until(lambda: volume_id not in {v.id for v in on.provider.volumes()}, "it is gone")
     on.provider.destroy_volume(volume_id)
 
 
@@ -162,7 +146,7 @@ def test_a_create_without_a_reply_is_found_by_name(on: Cloud, fault: str):
     on.rehearsal.arm(fault)
     with pytest.raises(Ambiguous):
         on.provider.create(spec)
-    assert len(until(lambda: on.named(spec.name), "it is listed")) == 1
+    assert len(on.until(lambda: on.named(spec.name), "it is listed")) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +172,7 @@ def test_a_create_is_sent_once(on: Cloud):
     on.rehearsal.arm("create-reply-lost")
     with pytest.raises(Ambiguous):
         on.provider.create(spec)
-    until(lambda: on.named(spec.name), "it is listed")
+    on.until(lambda: on.named(spec.name), "it is listed")
     assert [spec.name] == [e["name"] for e in on.rehearsal.log() if e.get("name") == spec.name and _creates(e)]
 
 
@@ -199,10 +183,10 @@ def _creates(entry: dict[str, object]) -> bool:
 def test_a_machine_that_lags_in_the_list_appears(on: Cloud):
     """A fresh machine may be missing from GET and list; within the time that the adapter states it is there."""
     on.rehearsal.arm("list-lag")
-    began = time.monotonic()
+    began = on.now()
     machine_id = on.provider.create(on.spec())
-    until(lambda: on.provider.machine(machine_id), "it appears")
-    assert time.monotonic() - began < on.provider.list_lag_s * on.access.time_scale + 5
+    on.until(lambda: on.provider.machine(machine_id), "it appears")
+    assert (on.now() - began).total_seconds() < on.provider.list_lag_s * on.access.time_scale + 5
 
 
 @pytest.mark.parametrize("fault", ["delete-still-listed", "delete-500", "delete-refused", "delete-404"])
@@ -219,7 +203,7 @@ def test_gone_is_what_the_cloud_shows(on: Cloud, fault: str):
             return False
         return gone(on, machine_id)
 
-    until(ended, "it is gone")
+    on.until(ended, "it is gone")
 
 
 def test_a_pre_empted_machine_is_stopped_or_gone(on: Cloud):
@@ -234,7 +218,7 @@ def test_a_pre_empted_machine_is_stopped_or_gone(on: Cloud):
         view = on.provider.machine(machine_id)
         return view is None or view.status in {MachineStatus.STOPPED, MachineStatus.FAILED}
 
-    until(taken, "it is taken away")
+    on.until(taken, "it is taken away")
 
 
 @pytest.mark.parametrize("fault", ["boot-error", "status-unknown"])
@@ -249,7 +233,7 @@ def test_what_will_not_become_ready_is_failed(on: Cloud, fault: str):
         statuses.add(view.status if view else None)
         return MachineStatus.FAILED in statuses
 
-    until(failed, f"it failed: {statuses}")
+    on.until(failed, f"it failed: {statuses}")
 
 
 @pytest.mark.parametrize("fault", ["boot-no-address", "boot-never"])
@@ -257,7 +241,7 @@ def test_without_an_address_it_is_booting(on: Cloud, fault: str):
     """A machine that runs without an address for SSH is not ready."""
     on.rehearsal.arm(fault)
     machine_id = on.provider.create(on.spec())
-    time.sleep(2.0)
+    on.wait(200 * on.access.time_scale)  # longer than a boot takes
     view = on.provider.machine(machine_id)
     assert view is not None
     assert (view.status, view.address) == (MachineStatus.BOOTING, None)
@@ -293,13 +277,13 @@ def test_two_machines_have_a_private_network(on: Cloud):
 def test_billing_is_at_most_what_we_would_accrue(on: Cloud):
     """Where the cloud reports bills, a machine's is above nothing and not above its price for its time."""
     spec = on.spec()
-    began = time.monotonic()
+    began = on.now()
     machine_id = on.provider.create(spec)
     ready(on, machine_id)
-    time.sleep(1.1)
+    on.wait(1.1)
     on.provider.destroy(machine_id)
-    until(lambda: gone(on, machine_id), "it is gone")
-    spent = Decimal(time.monotonic() - began + 1) * spec.offer.price_hour / 3600
+    on.until(lambda: gone(on, machine_id), "it is gone")
+    spent = Decimal((on.now() - began).total_seconds() + 1) * spec.offer.price_hour / 3600
     if Capability.BILLING not in on.provider.capabilities:
         assert on.provider.billed([machine_id]) == {}
         return
@@ -322,7 +306,7 @@ def test_an_interruptible_machine_costs_its_bid(on: Cloud):
     view = ready(on, machine_id)
     assert (spec.name, spec.offer.price_hour) == (view.name, view.price_hour)
     on.provider.destroy(machine_id)
-    until(lambda: gone(on, machine_id), "it is gone")
+    on.until(lambda: gone(on, machine_id), "it is gone")
 
 
 def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
@@ -330,10 +314,10 @@ def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
     if on.provider.name != "runpod":
         pytest.skip("this cloud has no deadline of its own")
     fenced = on.reopen(vendor_deadline=True)
-    spec = on.spec(deadline=datetime.now(UTC) + timedelta(seconds=4))
+    spec = on.spec(deadline=on.now() + timedelta(seconds=400 * on.access.time_scale))
     machine_id = fenced.create(spec)
     ready(on, machine_id)
-    until(lambda: gone(on, machine_id), "RunPod ended it")
+    on.until(lambda: gone(on, machine_id), "RunPod ended it")
     assert isinstance(fenced, RunPod)
     assert fenced.balance().credit > 0
 
@@ -349,7 +333,7 @@ def test_interruptible_creates_fail_like_others(on: Cloud, fault: str, error: ty
     with pytest.raises(error):
         on.provider.create(spec)
     if error is Ambiguous:
-        assert len(until(lambda: on.named(spec.name), "it is listed")) == 1
+        assert len(on.until(lambda: on.named(spec.name), "it is listed")) == 1
     else:
         assert on.named(spec.name) == []
 
@@ -360,12 +344,10 @@ def test_the_end_bill_script_ends_the_machine(on: Cloud):
     if not script:
         pytest.skip("this cloud's machines cannot end their own bill")
     machine_id = on.provider.create(on.spec())
-    view = ready(on, machine_id)
-    assert view.address is not None
-    transport = SshTransport(view.address, on.key_file, FirstContact())
+    transport = on.ssh(ready(on, machine_id))
     try:
         transport.run(script, timeout_s=30)
     except GpuplanError:
         pass  # the machine went away under the connection
-    until(lambda: gone(on, machine_id), "it is gone")
+    on.until(lambda: gone(on, machine_id), "it is gone")
     transport.close()

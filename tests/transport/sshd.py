@@ -91,6 +91,8 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, options: 
     home, workspace = folder / "home", folder / "workspace"
     for path in (folder, home, workspace):
         path.mkdir(parents=True, exist_ok=True)
+    (home / ".gpuplan").mkdir(mode=0o700, exist_ok=True)
+    (home / ".gpuplan/environ").write_bytes(b"")  # nothing of the first process of the computer that this runs on
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     public = keys.ensure_key_pair(folder / "client")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, Protocol
 
 from orchestrator.rehearsal.clouds.catalogue import file_system_price_hour, volume_price_hour
 from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
-from orchestrator.rehearsal.clouds.faults import Faults
 from orchestrator.rehearsal.clouds.records import Billed, Records, Vendor, Volume
-from orchestrator.rehearsal.hosts import HostSpec
+from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.host_spec import HostSpec
 
 AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
 STILL_LISTED = 20.0  # cloud seconds that delete-still-listed lasts
@@ -59,6 +58,10 @@ class Hosts(Protocol):
         """Remove a volume."""
         ...
 
+    def volume_bytes(self, name: str) -> int:
+        """What a volume holds now. It may take its time: call it in a thread."""
+        ...
+
 
 class ReplyLostError(Exception):
     """What was asked for is done; the client never hears of it."""
@@ -78,20 +81,25 @@ class DoneButFailedError(Exception):
 
 @dataclass
 class Context:
-    """One account's cloud. `folder` holds clouds.json; `breaches` are replies of ours that broke the contract."""
+    """One account's cloud. `breaches` are replies of ours that broke the contract.
 
-    folder: Path
+    `file` keeps the records (None: they end with the process); `token` makes so many random bytes in hex.
+    """
+
+    file: Path | None
     hosts: Hosts
     clock: CloudClock
     records: Records
-    faults: Faults
+    faults: Switchboard
+    token: Callable[[int], str] = secrets.token_hex
     breaches: list[str] = field(default_factory=list)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def save(self) -> None:
         """Write everything down."""
-        self.records.save(self.folder / "clouds.json", self.clock.now())
+        if self.file is not None:
+            self.records.save(self.file, self.clock.now())
 
     def log(self, api: str, action: str, thing: Billed | None, **more: str) -> None:
         """Note a change that happened. `api` is who asked: an API's name, or "cloud" for its own doing."""
@@ -141,13 +149,18 @@ class Context:
             for machine in machines:
                 machine["status"] = "MIGRATING"
 
+    @property
+    def background(self) -> int:
+        """How many pieces of work go on in the background."""
+        return len(self._tasks)
+
     async def close(self) -> None:
         """End all background work."""
         await asyncio.gather(*(self.halt(key) for key in list(self._tasks)))
 
     async def make_volume(self, vendor: Vendor, name: str, place: str, size_gb: int, kind: str = "STANDARD") -> Volume:
         """A new volume, with a folder of its own even when its name is taken (RunPod's names need not be unique)."""
-        identity, now = new_id(), self.clock.now()
+        identity, now = self.token(5), self.clock.now()  # ten letters and digits, as RunPod's ids
         taken = {volume.folder for volume in self.records.volumes.values() if volume.gone is None}
         plain = bool(re.fullmatch(r"[\w-][\w.-]*", name)) and name not in taken
         volume = Volume(
@@ -172,7 +185,7 @@ class Context:
     def measure(self, volume: Volume) -> None:
         """Price a Lambda filesystem by what it holds now: the rehearsal takes the last size for the whole time."""
         for span in volume.spans:
-            span.price_hour = file_system_price_hour(self.used_bytes(volume))
+            span.price_hour = file_system_price_hour(self.hosts.volume_bytes(volume.folder))
 
     async def drop_volume(self, volume: Volume) -> None:
         """Remove a volume for good. ValueError: a machine mounts it."""
@@ -183,19 +196,3 @@ class Context:
     def volumes(self, vendor: Vendor) -> list[Volume]:
         """The volumes that exist, oldest first."""
         return [v for v in self.records.volumes.values() if v.vendor == vendor and v.gone is None]
-
-    def used_bytes(self, volume: Volume) -> int:
-        """What a volume's folder holds now."""
-        total = 0
-        for top, _, files in os.walk(self.folder / "volumes" / volume.folder):
-            for name in files:
-                try:
-                    total += (Path(top) / name).lstat().st_size
-                except FileNotFoundError:  # a download renames its files while this walks
-                    continue
-        return total
-
-
-def new_id() -> str:
-    """Ten letters and digits, as RunPod's volume ids."""
-    return secrets.token_hex(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from referencing.jsonschema import DRAFT202012
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 _URN = "urn:api"
+MOST_JUDGED = 10_000  # bodies whose judgement is remembered: clients poll, and are told the same
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Contract:
 
     document: dict[str, Any]
     _validators: dict[str, Draft202012Validator] = field(default_factory=dict, repr=False)
+    _judged: dict[tuple[str, bytes], list[str]] = field(default_factory=dict, repr=False)  # the same again and again
 
     def __post_init__(self) -> None:
         resource = Resource.from_contents(self.document, default_specification=DRAFT202012)
@@ -99,6 +102,14 @@ class Contract:
         return None
 
     def _errors(self, pointer: str, body: Any) -> list[str]:
+        digest = hashlib.blake2b(json.dumps(body).encode()).digest()
+        if (pointer, digest) not in self._judged:
+            if len(self._judged) >= MOST_JUDGED:
+                self._judged.clear()
+            self._judged[pointer, digest] = self._judge(pointer, body)
+        return self._judged[pointer, digest]
+
+    def _judge(self, pointer: str, body: Any) -> list[str]:
         validator = self._validators.get(pointer)
         if validator is None:
             schema = {"$ref": f"{_URN}{pointer}"}

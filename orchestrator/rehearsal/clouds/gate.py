@@ -1,16 +1,14 @@
-"""What stands before the emulated APIs: who may pass, how often, and what is done to a reply on its way out."""
+"""What stands before the emulated APIs: who may pass, and how often."""
 
 from __future__ import annotations
 
 import base64
-import json
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiohttp import web
-
 from orchestrator.rehearsal.clouds.clock import CloudClock
+from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
 
 # The live quotas are not documented: the specification's header has examples only. These are generous on purpose.
 WINDOWS = {"minute": (600, 60), "hour": (12_000, 3600), "day": (100_000, 86_400)}
@@ -73,13 +71,13 @@ class Pace:
         return True
 
 
-def bearer(request: web.Request) -> str | None:
+def bearer(request: Request) -> str | None:
     """The key of an Authorization header of the Bearer kind, or None."""
     kind, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if kind.lower() == "bearer" and key.strip() else None
 
 
-def basic_user(request: web.Request) -> str | None:
+def basic_user(request: Request) -> str | None:
     """The user name of an Authorization header of the Basic kind (the password is not looked at), or None."""
     kind, _, coded = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "basic":
@@ -90,31 +88,12 @@ def basic_user(request: web.Request) -> str | None:
         return None
 
 
-async def cut_short(request: web.Request, status: int, body: object) -> web.StreamResponse:
-    """Send half of a JSON body under the length of the whole, then close the connection."""
-    whole = json.dumps(body).encode()
-    reply = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
-    reply.content_length = len(whole)
-    await reply.prepare(request)
-    await reply.write(whole[: len(whole) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return reply
-
-
-def front_door() -> web.Response:
+def front_door() -> Reply:
     """The vendor's front door, not its API: seen live for clients without a proper User-Agent, HTML and no JSON."""
-    return web.Response(status=403, text="error code: 1010", content_type="text/html")
+    return text_reply(403, "error code: 1010", "text/html")
 
 
-def nameless(request: web.Request) -> bool:
+def nameless(request: Request) -> bool:
     """Whether the client has no User-Agent, or only that of Python's urllib."""
     agent = request.headers.get("User-Agent", "")
     return not agent or agent.startswith("Python-urllib")
-
-
-def drop(request: web.Request) -> web.Response:
-    """Cut the client's connection: no byte of a reply reaches it. What is returned goes nowhere."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)

@@ -5,7 +5,6 @@ Delays are in cloud seconds. A boot to usable was measured to take 165 to 478 s;
 
 from __future__ import annotations
 
-import secrets
 import sys
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,7 +12,7 @@ from decimal import Decimal
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.records import Instance, Volume
-from orchestrator.rehearsal.hosts import HostSpec
+from orchestrator.rehearsal.host_spec import HostSpec
 
 API = "lambda"
 BOOTING = 165.0
@@ -91,7 +90,7 @@ class Instances:
             code = "instance-operations/launch/insufficient-capacity"
             raise ApiError(400, code, "Not enough capacity to fulfill launch request.")
         instance = Instance(
-            id=secrets.token_hex(16),
+            id=self._context.token(16),
             name=launch.name,
             created=self._context.clock.now(),
             kind=kind.name,
@@ -103,7 +102,7 @@ class Instances:
             tags=launch.tags,
             user_data=launch.user_data,
             unseen_s=UNSEEN_LONG if self._context.faults.take("list-lag") else 0.0,
-            jupyter_token=secrets.token_hex(16),
+            jupyter_token=self._context.token(16),
         )
         self._context.records.instances[instance.id] = instance
         price = Decimal(kind.cents) / 100

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
-from orchestrator.rehearsal.clouds.gate import Pace, basic_user, bearer, cut_short, drop
+from orchestrator.rehearsal.clouds.gate import Pace, basic_user, bearer
 from orchestrator.rehearsal.clouds.instances import API, ApiError, Instances, Launch, missing
 from orchestrator.rehearsal.clouds.lambda_views import (
     FAMILIES,
@@ -28,6 +26,7 @@ from orchestrator.rehearsal.clouds.lambda_views import (
     type_json,
 )
 from orchestrator.rehearsal.clouds.records import SshKey, Volume
+from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply, text_reply
 
 MOST_FILE_SYSTEMS = 24
 # Both rates are documented; a tenth less is asked for between launches, since clocks and loopback have jitter.
@@ -72,7 +71,7 @@ class LambdaCloud:
 
     # -- the pipeline ---------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Reply:
         """Answer any request below /api/v1/."""
         try:
             return await self._dispatch(request)
@@ -80,16 +79,16 @@ class LambdaCloud:
             body = {"code": error.code, "message": error.message}
             if error.suggestion:
                 body["suggestion"] = error.suggestion
-            return web.json_response({"error": body}, status=error.status)
+            return json_reply({"error": body}, error.status)
         except DoneButFailedError:
             body = {"code": "global/internal-error", "message": "An internal server error occurred."}
-            return web.json_response({"error": body}, status=500)
+            return json_reply({"error": body}, 500)
         except ReplyCutError as cut:
-            return await cut_short(request, cut.status, cut.body)
+            return cut_short(cut.status, cut.body)
         except ReplyLostError:
-            return drop(request)
+            return dropped()
 
-    async def _dispatch(self, request: web.Request) -> web.Response:
+    async def _dispatch(self, request: Request) -> Reply:
         if self._context.records.lambda_key not in {bearer(request), basic_user(request)}:
             raise ApiError(
                 401,
@@ -101,7 +100,7 @@ class LambdaCloud:
         if match is None or request.method not in self._contract.methods(match.template):
             raise ApiError(404, "global/not-found", "The requested resource was not found.")
         if self._context.faults.take("rate-limited"):
-            return web.Response(status=429, text="Too many requests")  # the body of a 429 is not documented
+            return text_reply(429, "Too many requests")  # the body of a 429 is not documented
         if self._context.faults.take("unavailable"):
             raise ApiError(503, "provider/internal-unavailable", "The provider is unavailable.")
         is_launch = match.template == LAUNCH and request.method == "POST"
@@ -111,7 +110,7 @@ class LambdaCloud:
         handler = self._handlers.get((request.method, match.template))
         if handler is None:
             raise ApiError(501, "rehearsal/not-emulated", "The rehearsal does not emulate this operation.")
-        body = await self._body(request)
+        body = _parsed(request.body)
         if errors := self._strict.request_errors(match.template, request.method, body):
             raise ApiError(400, "global/invalid-parameters", f"Invalid request data: {'; '.join(errors)}")
         reply = {"data": await handler(Call(match.params, body))}
@@ -121,16 +120,7 @@ class LambdaCloud:
         if match.template.startswith("/api/v1/instances"):
             shown = reply["data"]
             self._context.disguise(shown if isinstance(shown, list) else [shown])
-        return web.json_response(reply)
-
-    async def _body(self, request: web.Request) -> Any:
-        raw = await request.read()
-        if not raw:
-            return None
-        try:
-            return json.loads(raw)
-        except ValueError:
-            raise ApiError(400, "global/invalid-parameters", "Request body is not valid JSON.") from None
+        return json_reply(reply)
 
     # -- instances ------------------------------------------------------------------------------------------------
 
@@ -191,7 +181,7 @@ class LambdaCloud:
         private = None
         if public is None:
             public, private = await asyncio.to_thread(_generate_key, name)
-        key = SshKey(id=secrets.token_hex(16), name=name, public_key=public)
+        key = SshKey(id=self._context.token(16), name=name, public_key=public)
         self._context.records.ssh_keys[key.id] = key
         self._context.log(API, "add-key", None, name=name, id=key.id)
         return _key_json(key) | ({"private_key": private} if private else {})
@@ -213,7 +203,7 @@ class LambdaCloud:
         return [await self._file_system(volume) for volume in self._context.volumes("lambda")]
 
     async def _file_system(self, volume: Volume) -> dict[str, Any]:
-        used = await asyncio.to_thread(self._context.used_bytes, volume)
+        used = await asyncio.to_thread(self._context.hosts.volume_bytes, volume.folder)
         return file_system_json(volume, used, in_use=self._in_use(volume))
 
     async def _create_file_system(self, call: Call) -> Any:
@@ -241,6 +231,15 @@ class LambdaCloud:
         await self._context.drop_volume(volume)
         self._context.log(API, "destroy-volume", volume)
         return {"deleted_ids": [volume.id]}
+
+
+def _parsed(raw: bytes) -> Any:
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except ValueError:
+        raise ApiError(400, "global/invalid-parameters", "Request body is not valid JSON.") from None
 
 
 def _check_image(image: dict[str, str] | None, region: str) -> None:

@@ -5,7 +5,6 @@ Delays are in cloud seconds. No document states them: a boot of half a minute is
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,7 +15,7 @@ from orchestrator.rehearsal.clouds.catalogue import GPUS
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.placement import NO_CAPACITY, PodRequest, ProblemError, check, place
 from orchestrator.rehearsal.clouds.records import Pod, Volume
-from orchestrator.rehearsal.hosts import HostSpec
+from orchestrator.rehearsal.host_spec import HostSpec
 
 UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
@@ -91,9 +90,9 @@ class Pods:
         registered = "\n".join(context.records.account_keys) if request.start_ssh else ""
         env = dict(request.env)
         if request.start_jupyter:
-            env.setdefault("JUPYTER_PASSWORD", secrets.token_hex(8))
+            env.setdefault("JUPYTER_PASSWORD", context.token(8))
         pod = Pod(
-            id=secrets.token_hex(7),
+            id=context.token(7),
             name=request.name,
             created=now,
             changed=now,
@@ -117,7 +116,7 @@ class Pods:
             private_ip=self._private_ip() if request.global_networking else None,
             interruptible=request.bid is not None,
             unseen_s=UNSEEN_LONG if context.faults.take("list-lag") else UNSEEN,
-            api_key="rpa_" + secrets.token_hex(16),
+            api_key="rpa_" + context.token(16),
             base_url=request.base_url,
         )
         pod.charge(price_hour, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -13,10 +13,6 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 Vendor = Literal["runpod", "lambda"]
-
-
-def _key(prefix: str) -> str:
-    return prefix + secrets.token_hex(16)
 
 
 @dataclass(kw_only=True)
@@ -126,8 +122,8 @@ class SshKey:
 class Records:
     """All of it, as kept in one JSON file."""
 
-    runpod_key: str = field(default_factory=lambda: _key("rpa_"))
-    lambda_key: str = field(default_factory=lambda: _key("secret_"))
+    runpod_key: str
+    lambda_key: str
     pods: dict[str, Pod] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
@@ -147,8 +143,13 @@ class Records:
 
     @staticmethod
     def load(path: Path) -> Records:
-        """Read the file back, or begin a new cloud."""
-        return _FILE.validate_json(path.read_bytes()) if path.exists() else Records()
+        """Read the file back."""
+        return _FILE.validate_json(path.read_bytes())
+
+
+def new_records(token: Callable[[int], str]) -> Records:
+    """A new account at each vendor. `token` makes so many random bytes, in hex."""
+    return Records(runpod_key="rpa_" + token(16), lambda_key="secret_" + token(16))
 
 
 _FILE: TypeAdapter[Records] = TypeAdapter(Records)

@@ -7,17 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-
 from orchestrator.rehearsal.clouds import runpod_billing, runpod_catalog
 from orchestrator.rehearsal.clouds.catalogue import PLACES, volume_price_hour
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
-from orchestrator.rehearsal.clouds.gate import Quota, bearer, cut_short, drop, front_door, nameless
+from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, nameless
 from orchestrator.rehearsal.clouds.placement import PodRequest, ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 from orchestrator.rehearsal.clouds.runpod_views import pod_json, volume_json
+from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply
 
 API = "runpod"
 LARGEST_BODY = 102_400
@@ -75,7 +74,7 @@ class RunPodRest:
 
     # -- the pipeline ---------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Reply:
         """Answer any request below /v2/."""
         faults = self._context.faults
         if nameless(request) or faults.take("front-door"):
@@ -99,11 +98,11 @@ class RunPodRest:
         except DoneButFailedError:
             return self._problem(ProblemError(500, "Something went wrong. Please try again later."), headers)
         except ReplyCutError as cut:
-            return await cut_short(request, cut.status, cut.body)
+            return cut_short(cut.status, cut.body)
         except ReplyLostError:
-            return drop(request)
+            return dropped()
 
-    def _authenticate(self, request: web.Request) -> None:
+    def _authenticate(self, request: Request) -> None:
         key = bearer(request)
         if key is None:
             raise ProblemError(401, "missing bearer token")
@@ -114,7 +113,7 @@ class RunPodRest:
             raise ProblemError(403, "access denied")
         raise ProblemError(401, "invalid bearer token")
 
-    async def _dispatch(self, request: web.Request, headers: dict[str, str]) -> web.Response:
+    async def _dispatch(self, request: Request, headers: dict[str, str]) -> Reply:
         match = self._contract.match(request.path)
         if match is None:
             raise ProblemError(404, "resource not found")
@@ -125,35 +124,23 @@ class RunPodRest:
         handler = self._handlers.get((request.method, match.template))
         if handler is None:
             raise ProblemError(501, "the rehearsal does not emulate this operation")
-        body = await self._body(request)
+        body = _parsed(request.body)
         if errors := self._contract.request_errors(match.template, request.method, body):
             raise ProblemError(422, "Request validation failed.", errors)
-        base_url = f"{request.scheme}://{request.host}"
-        status, reply = await handler(Call(match.params, request.query, body, base_url))
+        status, reply = await handler(Call(match.params, request.query, body, request.base_url))
         self._judge(match.template, request.method, status, reply)
         if match.template in {"/v2/pods", "/v2/pods/{id}"} and request.method == "GET":
             self._context.disguise(reply.get("pods", [reply]))
         if reply is None:
-            return web.Response(status=status, headers=headers)
-        return web.json_response(reply, status=status, headers=headers)
-
-    async def _body(self, request: web.Request) -> Any:
-        raw = await request.read()
-        if len(raw) > LARGEST_BODY:
-            raise ProblemError(413, f"request body exceeds {LARGEST_BODY} bytes")
-        if not raw:
-            return None
-        try:
-            return json.loads(raw)
-        except ValueError:
-            raise ProblemError(400, "request body is not valid JSON") from None
+            return Reply(status=status, headers=headers)
+        return json_reply(reply, status, headers)
 
     def _judge(self, template: str, method: str, status: int, reply: Any) -> None:
         if errors := self._contract.reply_errors(template, method, status, reply):
             self._context.breaches.append(f"{method} {template} {status}: {'; '.join(errors)}")
             raise ProblemError(500, f"the emulator's reply breaks the contract: {'; '.join(errors)}")
 
-    def _problem(self, problem: ProblemError, headers: dict[str, str] | None = None) -> web.Response:
+    def _problem(self, problem: ProblemError, headers: dict[str, str] | None = None) -> Reply:
         body: dict[str, Any] = {
             "title": _TITLES.get(problem.status, "Error"),
             "status": problem.status,
@@ -161,7 +148,7 @@ class RunPodRest:
         }
         if problem.errors:
             body["errors"] = problem.errors
-        return web.json_response(body, status=problem.status, headers=headers, content_type="application/problem+json")
+        return json_reply(body, problem.status, headers, "application/problem+json")
 
     @staticmethod
     def _read(view: Callable[[Call], dict[str, Any]]) -> Handler:
@@ -264,6 +251,17 @@ class RunPodRest:
     def _volume_billing(self, call: Call) -> dict[str, Any]:
         volumes = [volume for volume in self._context.records.volumes.values() if volume.vendor == "runpod"]
         return runpod_billing.volume_billing(volumes, call.query, self._context.clock.now())
+
+
+def _parsed(raw: bytes) -> Any:
+    if len(raw) > LARGEST_BODY:
+        raise ProblemError(413, f"request body exceeds {LARGEST_BODY} bytes")
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except ValueError:
+        raise ProblemError(400, "request body is not valid JSON") from None
 
 
 def pod_request(body: dict[str, Any], base_url: str) -> PodRequest:

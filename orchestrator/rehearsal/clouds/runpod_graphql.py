@@ -6,21 +6,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache, lru_cache
 from typing import Any
 
-from aiohttp import web
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, build_schema, execute, parse, validate
+from graphql import DocumentNode, ExecutionResult, GraphQLError, GraphQLSchema, build_schema, execute, parse, validate
 
 from orchestrator.rehearsal.clouds.billing import cost
 from orchestrator.rehearsal.clouds.catalogue import GPUS, PLACES
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import SPECS
-from orchestrator.rehearsal.clouds.gate import bearer, cut_short, drop, front_door, nameless
+from orchestrator.rehearsal.clouds.gate import bearer, front_door, nameless
 from orchestrator.rehearsal.clouds.graphql_requests import cpu_request, gpu_request
 from orchestrator.rehearsal.clouds.graphql_views import data_center_view, gpu_view, pod_view, volume_view
 from orchestrator.rehearsal.clouds.placement import ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod
+from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply, text_reply
 
 API = "runpod-graphql"
 CREDIT = Decimal(1000)  # USD that the account began with
@@ -35,12 +36,23 @@ class Caller:
     base_url: str
 
 
+@cache
+def _schema() -> GraphQLSchema:
+    return build_schema((SPECS / "runpod.graphql").read_text())
+
+
+@lru_cache(maxsize=256)
+def _read(source: str) -> tuple[DocumentNode, list[GraphQLError]]:
+    """A document, and what is wrong with it by the schema. GraphQLError: it cannot be parsed."""
+    document = parse(source)
+    return document, validate(_schema(), document)
+
+
 class RunPodGraphql:
     """Executes real GraphQL: fields, aliases, fragments and variables as any server would."""
 
     def __init__(self, context: Context, pods: Pods) -> None:
         self._context, self._pods = context, pods
-        self._schema: GraphQLSchema = build_schema((SPECS / "runpod.graphql").read_text())
         self._root: dict[str, Callable[..., Any]] = {
             "myself": self._myself,
             "pod": self._pod,
@@ -54,35 +66,35 @@ class RunPodGraphql:
             "podTerminate": self._terminate,
         }
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Reply:
         """Answer POST /graphql."""
         faults = self._context.faults
         if nameless(request) or faults.take("front-door"):
             return front_door()
         if faults.take("graphql-gone"):
-            return web.json_response({"errors": [{"message": "this API has been retired"}]}, status=410)
+            return json_reply({"errors": [{"message": "this API has been retired"}]}, 410)
         if request.method != "POST":
-            return web.Response(status=405, headers={"Allow": "POST"})
+            return Reply(status=405, headers={"Allow": "POST"})
         caller = self._caller(request)
         if caller is None:
-            return web.json_response({"errors": [{"message": "Unauthorized"}]}, status=401)
+            return json_reply({"errors": [{"message": "Unauthorized"}]}, 401)
         if faults.take("rate-limited"):
-            return web.json_response({"errors": [{"message": "rate limit exceeded"}]}, status=429)
+            return json_reply({"errors": [{"message": "rate limit exceeded"}]}, 429)
         if faults.take("unavailable"):
             # A gateway's page, which the SDK takes for broken JSON.
-            return web.Response(status=503, text="<html>503 Service Temporarily Unavailable</html>")
+            return text_reply(503, "<html>503 Service Temporarily Unavailable</html>")
         try:
-            status, reply = await self._execute(await request.read(), caller)
+            status, reply = await self._execute(request.body, caller)
         except ReplyLostError:
-            return drop(request)
+            return dropped()
         except ReplyCutError as cut:
-            return await cut_short(request, cut.status, cut.body)
+            return cut_short(cut.status, cut.body)
         except DoneButFailedError:
-            return web.json_response({"errors": [{"message": "Something went wrong."}]}, status=500)
-        return web.json_response(reply, status=status)
+            return json_reply({"errors": [{"message": "Something went wrong."}]}, 500)
+        return json_reply(reply, status)
 
-    def _caller(self, request: web.Request) -> Caller | None:
-        key, base_url = bearer(request), f"{request.scheme}://{request.host}"
+    def _caller(self, request: Request) -> Caller | None:
+        key, base_url = bearer(request), request.base_url
         if key is None or key == self._context.records.runpod_key:
             return Caller(account=key is not None, pod=None, base_url=base_url)
         pods = self._context.records.pods.values()
@@ -98,13 +110,13 @@ class RunPodGraphql:
         except (ValueError, KeyError, TypeError):
             return 400, _invalid("GraphQL operations must contain a non-empty `query`.", "BAD_REQUEST")
         try:
-            document = parse(source)
+            document, errors = _read(source)
         except GraphQLError as error:
             return 400, _invalid(error.message, "GRAPHQL_PARSE_FAILED")
-        if errors := validate(self._schema, document):
+        if errors:
             return 400, {"errors": [_error(error, "GRAPHQL_VALIDATION_FAILED") for error in errors]}
         result = execute(
-            self._schema,
+            _schema(),
             document,
             root_value=self._root,
             context_value=caller,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,31 +12,55 @@ from typing import Any
 from orchestrator.rehearsal.clouds.billing import invoice
 from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
 from orchestrator.rehearsal.clouds.context import AFTER_A_STEP_BEGAN, Context, Hosts
-from orchestrator.rehearsal.clouds.faults import Fault, Faults
 from orchestrator.rehearsal.clouds.instances import Instances
+from orchestrator.rehearsal.clouds.lambdalabs import LambdaCloud
 from orchestrator.rehearsal.clouds.pods import Pods
-from orchestrator.rehearsal.clouds.records import Billed, Instance, Pod, Records
+from orchestrator.rehearsal.clouds.records import Billed, Instance, Pod, Records, new_records
+from orchestrator.rehearsal.clouds.runpod import RunPodRest
+from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
+from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
+from orchestrator.rehearsal.faults import CLOUD, Fault, Switchboard
 
 
 class CloudState:
-    """One cloud with an account at each vendor. Everything is kept in `folder`/clouds.json."""
+    """One cloud with an account at each vendor."""
 
-    def __init__(self, hosts: Hosts, folder: Path, time_scale: float, ssh_port: int, clock: CloudClock | None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.ssh_port = ssh_port  # where every Lambda instance listens
-        self.context = Context(
-            folder=folder,
-            hosts=hosts,
-            clock=clock or CloudClock(time_scale),
-            records=Records.load(folder / "clouds.json"),
-            faults=Faults(),
-        )
+    def __init__(
+        self,
+        hosts: Hosts,
+        file: Path | None,
+        clock: CloudClock,
+        ssh_port: int,
+        token: Callable[[int], str] = secrets.token_hex,
+        faults: Switchboard | None = None,
+    ) -> None:
+        """Keep everything in `file`, and take over what is in it; None: the cloud ends with the process.
+
+        Every Lambda instance listens at `ssh_port`; `token` makes ids and keys of so many random bytes, in hex.
+        """
+        self.ssh_port = ssh_port
+        records = Records.load(file) if file is not None and file.exists() else new_records(token)
+        self.context = Context(file, hosts, clock, records, faults or Switchboard(), token)
         self.context.faults.on_fire = self._note
         self.pods = Pods(self.context)
         self.instances = Instances(self.context, ssh_port)
+        self.apis = {  # by path; one that ends in a slash has everything below it
+            "/v2/": RunPodRest(self.context, self.pods).handle,
+            "/graphql": RunPodGraphql(self.context, self.pods).handle,
+            "/api/v1/": LambdaCloud(self.context, self.instances).handle,
+        }
+
+    async def answer(self, request: Request) -> Reply:
+        """What the API that has this path replies; 404 where none has."""
+        for path, handle in self.apis.items():
+            if request.path == path or (path.endswith("/") and request.path.startswith(path)):
+                return await handle(request)
+        return text_reply(404, "404: Not Found")
 
     def _note(self, fault: Fault) -> None:
-        at_step = {"step": fault.step} if fault.step else {}
+        if fault.name not in CLOUD:  # somebody else's, who has no log of ours
+            return
+        at_step = {"step": fault.where} if fault.where else {}
         self.context.log("cloud", f"fault {fault.name}", None, **at_step)
 
     def api_keys(self) -> dict[str, str]:

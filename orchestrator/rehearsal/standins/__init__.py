@@ -9,12 +9,23 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orchestrator
+
+if TYPE_CHECKING:
+    from orchestrator.rehearsal.faults import Switchboard
 
 CUDA_FAULT = "cuda-fault.json"  # in a machine's folder: which GPUs fail, and until when
 PROGRAMS = {"nvidia-smi": "nvidia_smi", "cuda-probe": "cuda_probe", "pip": "pip", "pip3": "pip"}
 NEEDS_SITE = {"pip", "pip3"}  # looks for what is installed; the others start faster without
+PIP_MODULE = """import sys
+
+sys.path.append({root!r})
+from orchestrator.rehearsal.standins.pip import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,15 @@ class CudaFault:
         """Switch the fault on, from now, for the machine in whose folder the file is; removing the file ends it."""
         until = None if self.lasts_s is None else time.time() + self.lasts_s
         file.write_text(json.dumps({"gpus": self.gpus, "until": until}))
+
+
+def armed_cuda_fault(faults: Switchboard, time_scale: float) -> CudaFault | None:
+    """The fault that the next GPU machine is to have; it is used up."""
+    if (seconds := faults.take_anywhere("cuda-late")) is not None:
+        return CudaFault(lasts_s=float(seconds) * time_scale)
+    if (gpu := faults.take_anywhere("cuda-missing")) is not None:
+        return CudaFault(gpus=(int(gpu),))
+    return CudaFault() if faults.take("cuda-never") else None
 
 
 def cuda_fails(file: Path, gpu: int) -> bool:
@@ -61,9 +81,26 @@ def install(folder: Path) -> str:
     return f"{folder}:{scripts}"
 
 
+def install_pip_module(folder: Path) -> str:
+    """Write the stand-in as the module `pip` into `folder`; return what a machine's PYTHONPATH is then.
+
+    So every Python of the machine has this pip, as it would have the image's: `python -m pip`, in a venv too.
+    """
+    package = folder / "pip"
+    package.mkdir(parents=True, exist_ok=True)
+    root = str(Path(orchestrator.__file__).resolve().parent.parent)
+    _replace(package / "__init__.py", "", 0o644)
+    _replace(package / "__main__.py", PIP_MODULE.format(root=root), 0o644)
+    return str(folder)
+
+
 def _script(file: Path, line: str) -> None:
-    """Replace the file at once: a machine of the same cloud may be starting it."""
+    _replace(file, f"#!/bin/sh\n{line}\n", 0o755)
+
+
+def _replace(file: Path, text: str, mode: int) -> None:
+    """Replace the file at once: a machine of the same cloud may be reading it."""
     new = file.with_suffix(".new")
-    new.write_text(f"#!/bin/sh\n{line}\n")
-    new.chmod(0o755)
+    new.write_text(text)
+    new.chmod(mode)
     os.replace(new, file)  # noqa: PTH105 - atomic on every system

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,41 +15,23 @@ from typing import Any
 import httpx
 from aiohttp import web
 
-from orchestrator.rehearsal.clouds import CloudState, mount
-from orchestrator.rehearsal.clouds.clock import CloudClock
-from orchestrator.rehearsal.hosts import HostSpec
+from orchestrator.rehearsal.clouds.clock import CloudClock, HeldClock
+from orchestrator.rehearsal.clouds.server import mount
+from orchestrator.rehearsal.clouds.state import CloudState
+from orchestrator.rehearsal.host_spec import HostSpec
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILXGDN/SclOozk1xsDztpmhGiKkkrfQB9SKoO8dSIQQZ me@example.com"
 
 
-class ManualClock(CloudClock):
-    """Time stands still until `advance`; sleepers wake in order, each at its own moment."""
+class ManualClock(HeldClock):
+    """Time stands still until `advance`."""
 
     def __init__(self) -> None:
-        moment = [START]
-        super().__init__(1.0, lambda: moment[0])
-        object.__setattr__(self, "_moment", moment)
-        object.__setattr__(self, "_sleepers", [])
-        object.__setattr__(self, "_order", itertools.count())
+        super().__init__(START)
 
-    async def sleep(self, cloud_seconds: float) -> None:
-        await self.sleep_until(self.now() + timedelta(seconds=cloud_seconds))
-
-    async def sleep_until(self, moment: datetime) -> None:
-        event = asyncio.Event()
-        heapq.heappush(self._sleepers, (moment, next(self._order), event))
-        await event.wait()
-
-    async def advance(self, seconds: float) -> None:
-        target = self.now() + timedelta(seconds=seconds)
-        await _settle()
-        while self._sleepers and self._sleepers[0][0] <= target:
-            when, _, event = heapq.heappop(self._sleepers)
-            self._moment[0] = max(when, self._moment[0])
-            event.set()
-            await _settle()
-        self._moment[0] = target
+    async def go_on(self, seconds: float) -> None:
+        await self.advance(self.now() + timedelta(seconds=seconds), _settle)
 
 
 async def _settle() -> None:
@@ -95,6 +75,10 @@ class FakeHosts:
     async def destroy_volume(self, name: str) -> None:
         self.volumes.remove(name)
 
+    def volume_bytes(self, name: str) -> int:
+        assert name in self.volumes
+        return 0
+
 
 @dataclass
 class Cloud:
@@ -108,7 +92,7 @@ class Cloud:
     _call: Callable[[Coroutine[Any, Any, Any]], Any]
 
     def advance(self, seconds: float) -> None:
-        self._call(self.clock.advance(seconds))
+        self._call(self.clock.go_on(seconds))
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._call(work)

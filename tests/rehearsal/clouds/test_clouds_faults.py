@@ -10,7 +10,7 @@ import httpx
 import pytest
 from clouds_support import KEY, Cloud
 
-from orchestrator.rehearsal import clouds
+from orchestrator.rehearsal import faults
 
 DEPLOY = "mutation M($input: PodFindAndDeployOnDemandInput!) { podFindAndDeployOnDemand(input: $input) { id } }"
 INPUT = {"name": "gpuplan-a", "imageName": "i", "gpuTypeId": "NVIDIA L40S", "gpuCount": 1}
@@ -153,6 +153,9 @@ def test_delete_still_listed_on_lambda(cloud: Cloud, pod_body: dict[str, Any]) -
         ("preempt", None, "preempt@STEP"),
         ("preempt", "step:none", "COUNT"),
         ("create-refused-capacity", "0", "COUNT"),
+        ("create-refused-capacity", "convert", "COUNT"),
+        ("hub-429", "x", "COUNT"),
+        ("cuda-missing", "first", "GPU is a whole number"),
     ],
 )
 def test_arming_nonsense_is_told(cloud: Cloud, name: str, arg: str | None, words: str) -> None:
@@ -312,6 +315,6 @@ def test_graphql_can_be_retired_and_can_answer_null(cloud: Cloud) -> None:
 
 def test_every_fault_is_described_and_used() -> None:
     """No fault is only a name: each is taken somewhere in the emulators."""
-    folder = Path(clouds.__file__).parent
-    sources = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "faults.py")
-    assert [name for name in clouds.FAULTS if f'"{name}"' not in sources] == []
+    folder = Path(faults.__file__).parent
+    sources = "".join(path.read_text() for path in folder.rglob("*.py") if path.name != "faults.py")
+    assert [name for name in faults.KNOWN if f'"{name}"' not in sources] == []

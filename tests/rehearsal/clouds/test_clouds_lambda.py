@@ -223,7 +223,7 @@ def test_instances_that_boot_at_the_same_moment_get_different_addresses(cloud: C
 
     async def boot() -> None:
         work = asyncio.gather(*(cloud.state.instances._boot(instance, price) for instance in made))
-        await cloud.clock.advance(166)
+        await cloud.clock.go_on(166)
         await work
 
     cloud.call(boot())

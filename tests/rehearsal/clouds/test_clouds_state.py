@@ -135,5 +135,5 @@ def test_a_killed_daemon_leaves_its_pods_exited_for_the_next(
 def test_the_file_is_whole_at_every_moment(cloud: Cloud, pod_body: dict[str, Any]) -> None:
     """Each change is on disk as one JSON document before its reply."""
     pod_id = cloud.runpod.post("/pods", json=pod_body).json()["id"]
-    kept = json.loads((cloud.state.context.folder / "clouds.json").read_bytes())
+    kept = json.loads((cloud.state.context.file).read_bytes())
     assert kept["pods"][pod_id]["name"] == "gpuplan-a"

@@ -200,10 +200,10 @@ def test_a_running_job_keeps_a_rehearsal_alive(begin: Begin, tmp_path: Path):
 
 
 def test_faults_are_armed_by_name_and_argument(begin: Begin):
-    """NAME and NAME@ARG reach the clouds' switchboard or the stores'; a wrong one is refused and nothing starts."""
+    """NAME and NAME@ARG reach the switchboard; a wrong one is refused and nothing starts."""
     rehearsal = begin(faults=["create-reply-lost", "preempt@convert-intellect3", "hub-429@2"])
     armed = {(fault["name"], fault["arg"]): fault["left"] for fault in rehearsal.faults()}
-    assert armed == {("create-reply-lost", None): 1, ("preempt", "convert-intellect3"): 1, ("hub-429", "2"): 2}
+    assert armed == {("create-reply-lost", None): 1, ("preempt", "convert-intellect3"): 1, ("hub-429", None): 2}
     with pytest.raises(UsageError, match="there is no fault flood"):
         rehearsal.arm("flood")
     with pytest.raises(UsageError, match="preempt@STEP"):

@@ -8,7 +8,8 @@ from importlib import metadata
 import pytest
 from ssh_machines import Cloud
 
-from orchestrator.rehearsal.standins import CudaFault
+from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault
 
 
 def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:
@@ -69,8 +70,7 @@ def test_a_machine_without_gpus_has_no_devices(cloud: Cloud):
 )
 def test_cuda_probe_tells_whether_a_gpu_works(cloud: Cloud, fault: CudaFault | None, codes: list[int]):
     """Exit code 0 for each rented GPU unless a fault says otherwise; error 802 is named."""
-    if fault is not None:
-        cloud.hosts.arm_cuda(fault)
+    cloud.hosts.cuda_fault = lambda: fault
     host = cloud.boot()
     done = [cloud.ssh(host, f"cuda-probe {index}") for index in range(3)]
     assert [probe.returncode for probe in done] == codes
@@ -83,7 +83,9 @@ def test_cuda_probe_tells_whether_a_gpu_works(cloud: Cloud, fault: CudaFault | N
 
 def test_a_fault_of_cuda_concerns_one_machine(cloud: Cloud):
     """Only the next GPU machine has the fault, and not after it is booted again; a CPU machine does not use it up."""
-    cloud.hosts.arm_cuda(CudaFault())
+    faults = Switchboard()
+    faults.arm("cuda-never")
+    cloud.hosts.cuda_fault = lambda: armed_cuda_fault(faults, time_scale=1.0)
     for host_id, gpus, code in (("cpu", 0, 1), ("m1", 1, 1), ("m2", 1, 0), ("m1", 1, 0)):
         if host_id in cloud.hosts.running:
             cloud.run(cloud.hosts.end(host_id, keep_disk=True))

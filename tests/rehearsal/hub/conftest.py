@@ -11,14 +11,14 @@ import pytest
 from aiohttp import web
 from hub_served import TOKEN, Served
 
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.hub import Hub
-from orchestrator.rehearsal.switches import Switches
 from orchestrator.words import files
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Served]:
-    switches = Switches()
+    switches = Switchboard()
     loop = asyncio.new_event_loop()
     app = web.Application()
     app.add_routes(Hub(files.models(), TOKEN, switches=switches).routes())

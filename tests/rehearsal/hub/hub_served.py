@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestrator.rehearsal.switches import Switches
+from orchestrator.rehearsal.faults import Switchboard
 
 TOKEN = "hf_rehearsal"
 
@@ -15,7 +15,7 @@ TOKEN = "hf_rehearsal"
 class Served:
     """The hub's address, its switches, and the real `hf` program against it."""
 
-    def __init__(self, endpoint: str, switches: Switches, home: Path) -> None:
+    def __init__(self, endpoint: str, switches: Switchboard, home: Path) -> None:
         self.endpoint = endpoint
         self.switches = switches
         self._home = home

@@ -10,17 +10,17 @@ import pytest
 from botocore.config import Config
 from gcs_served import GcsServed
 
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.s3_gate import REGION, S3
-from orchestrator.rehearsal.switches import Switches
 
 
 @pytest.fixture(scope="session")
-def s3_switches() -> Switches:
-    return Switches()
+def s3_switches() -> Switchboard:
+    return Switchboard()
 
 
 @pytest.fixture(scope="session")
-def s3(s3_switches: Switches) -> Iterator[S3]:
+def s3(s3_switches: Switchboard) -> Iterator[S3]:
     store = S3(switches=s3_switches)
     store.start()
     yield store

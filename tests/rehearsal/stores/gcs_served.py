@@ -13,8 +13,8 @@ from aiohttp import web
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.gcs import BUCKET, Gcs
-from orchestrator.rehearsal.switches import Switches
 
 
 class GcsServed:
@@ -24,7 +24,7 @@ class GcsServed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.switches = Switches()
+        self.switches = Switchboard()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from orchestrator.rehearsal import s3_signature
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
-from orchestrator.rehearsal.switches import Switches
 
 MIB = 1 << 20
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -185,7 +185,7 @@ def test_a_part_of_an_aborted_upload_is_404(client: Any):
     assert (status, b"NoSuchUpload" in text) == (404, True)
 
 
-def test_the_faults_of_parts(client: Any, s3_switches: Switches):
+def test_the_faults_of_parts(client: Any, s3_switches: Switchboard):
     """s3-503 and s3-expired refuse one part, s3-cut stores it and drops the answer; the next tries work."""
     upload = begin(client, "faulty")
     url = sign(client, "faulty", upload, 1, b"x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,7 +15,9 @@ from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, Pro
 
 
 def api(vendor: Vendor) -> Api:
-    return Api("Vendor", ACCESS.base_url, ACCESS.api_key, lambda body: str(body.get("detail")), vendor.transport)
+    return Api(
+        "Vendor", ACCESS.base_url, replace(ACCESS, transport=vendor.transport), lambda body: str(body.get("detail"))
+    )
 
 
 def detail(words: str) -> dict[str, str]:
@@ -83,7 +86,7 @@ def test_half_a_body_is_ambiguous():
 
     thread = threading.Thread(target=answer)
     thread.start()
-    client = Api("Vendor", f"http://127.0.0.1:{server.getsockname()[1]}", ACCESS.api_key, str)
+    client = Api("Vendor", f"http://127.0.0.1:{server.getsockname()[1]}", ACCESS, str)
     with pytest.raises(Ambiguous):
         client.create("pods", {})
     thread.join()

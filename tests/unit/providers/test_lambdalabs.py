@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +29,7 @@ LAUNCH, KEYS, TERMINATE = "POST /instance-operations/launch", "GET /ssh-keys", "
 
 def cloud(table: dict[str, Any]) -> tuple[Lambda, Vendor]:
     vendor = Vendor(table)
-    return Lambda(ACCESS, vendor.transport), vendor
+    return Lambda(replace(ACCESS, transport=vendor.transport)), vendor
 
 
 def machine(**changes: Any):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ CENTRES = example("/v2/catalog/datacenters", "get")
 
 def runpod(table: dict[str, object]) -> tuple[RunPod, Vendor]:
     vendor = Vendor(table)
-    return RunPod(ACCESS, vendor.transport), vendor
+    return RunPod(replace(ACCESS, transport=vendor.transport)), vendor
 
 
 def gpu(**changes: object) -> dict[str, object]:

@@ -6,11 +6,12 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 from graphql import build_schema, graphql_sync
 from vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
@@ -109,24 +110,36 @@ def served() -> Iterator[Served]:
     server.server_close()
 
 
-@pytest.fixture
-def client(served: Served, monkeypatch: pytest.MonkeyPatch) -> RunPodGraphQL:
+@pytest.fixture(params=["the SDK", "a transport"])
+def access(request: pytest.FixtureRequest, served: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProviderAccess]:
+    """Yield the way to the server: through the vendor's SDK, or through a transport that was handed in."""
     monkeypatch.setenv("RUNPOD_API_BASE_URL", "")  # put back afterwards
-    return RunPodGraphQL(ACCESS.api_key, served.url)
+    with httpx.HTTPTransport() as transport:
+        handed_in = None if request.param == "the SDK" else transport
+        yield replace(ACCESS, graphql_url=served.url, transport=handed_in)
+
+
+@pytest.fixture
+def client(access: ProviderAccess) -> RunPodGraphQL:
+    return RunPodGraphQL(access)
 
 
 SPOT = offer(spot=True, gpus=2, price_hour=Decimal("0.42"))
 
 
-def test_spot_offers_are_the_places_at_the_lowest_bid(served: Served, client: RunPodGraphQL):
+def test_spot_offers_are_the_places_at_the_lowest_bid():
     """Only types with a bid are offered, priced for the whole machine."""
     rows = [example("/v2/catalog/gpus", "get")["gpus"][0], example("/v2/catalog/gpus", "get")["gpus"][0]]
     rows[1] |= {"id": "NVIDIA H100 PCIe", "memory": 80}
     vendor = Vendor(
-        {"GET /catalog/gpus": {"gpus": rows}, "GET /catalog/datacenters": example("/v2/catalog/datacenters", "get")}
+        {
+            "GET /catalog/gpus": {"gpus": rows},
+            "GET /catalog/datacenters": example("/v2/catalog/datacenters", "get"),
+            "POST /graphql": {"data": {"gpuTypes": [{"id": SPOT.type_id, "lowestPrice": {"minimumBidPrice": 0.21}}]}},
+        }
     )
-    access = ProviderAccess(api_key=ACCESS.api_key, base_url=ACCESS.base_url, graphql_url=served.url)
-    assert RunPod(access, vendor.transport).offers(gpus=2, spot=True) == [SPOT]
+    access = replace(ACCESS, graphql_url=f"{ACCESS.base_url}/graphql", transport=vendor.transport)
+    assert RunPod(access).offers(gpus=2, spot=True) == [SPOT]
 
 
 def test_a_spot_create_keeps_every_character(served: Served, client: RunPodGraphQL):
@@ -199,10 +212,9 @@ def test_what_a_spot_create_means(served: Served, client: RunPodGraphQL, instead
     assert KEY not in str(raised.value)
 
 
-def test_a_server_that_is_not_there(served: Served, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_is_not_there(access: ProviderAccess):
     """A read may pass, a create is Ambiguous: the SDK does not say whether it was sent."""
-    monkeypatch.setenv("RUNPOD_API_BASE_URL", "")
-    client = RunPodGraphQL(ACCESS.api_key, "http://127.0.0.1:9/graphql")
+    client = RunPodGraphQL(replace(access, graphql_url="http://127.0.0.1:9/graphql"))
     with pytest.raises(ProviderUnavailable):
         client.balance()
     with pytest.raises(Ambiguous):
