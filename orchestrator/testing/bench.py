@@ -41,6 +41,7 @@ class World:
     scripts: Mapping[str, Script] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     stores: int = 0
+    place: str | None = "EU-RO-1"
     spot: bool = False
     hub: Mapping[str, list[tuple[str, int, str | None]]] = field(default_factory=dict)  # repository -> its files
 
@@ -71,7 +72,7 @@ class Bench:
             asked=asked,
             whole_plan=len(asked) == len(plan.phases),
             world=WorldSpec(provider=world.provider),
-            place=None,
+            place=world.place,
             spot=world.spot,
             stores=tuple(s.url for s in self.stores),
             pull_root=str(folder / "pulled"),

@@ -1,0 +1,54 @@
+"""What holds for every test: no network but loopback, a home and an environment of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OURS = ("GPUPLAN_", "RUNPOD_", "LAMBDA_", "AWS_", "GOOGLE_", "HF_", "HUGGING_FACE_", "GIT_", "SSH_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+_connect = socket.socket.connect
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--write-effects: see tests/unit/engine/test_stories.py."""
+    parser.addoption("--write-effects", action="store_true", help="write the agreed effects anew")
+
+
+def pytest_configure() -> None:
+    """The user's own accounts, proxies and settings are nobody's business here: not of fixtures either."""
+    for name in list(os.environ):
+        if name.startswith(OURS) or name.lower() in PROXIES:
+            del os.environ[name]
+    socket.socket.connect = _only_to_loopback  # type: ignore[method-assign]  # for this process and what it imports
+
+
+def _only_to_loopback(self: socket.socket, address: Any) -> None:
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
+        raise AssertionError(f"a test may not speak to {address[0]}")
+    _connect(self, address)
+
+
+def _is_loopback(host: str) -> bool:
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME is an empty folder of the session's, so that nothing of the user's is read or written."""
+    home: Path = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
