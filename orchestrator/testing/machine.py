@@ -106,11 +106,13 @@ class ScriptedMachine:
         *,
         stdin: bytes = b"",
         silence_s: float = 60.0,
+        timeout_s: float = FOREVER,
+        most_bytes: float = FOREVER,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """See ports.Transport."""
         self._reach()
-        return 0 if self._answer(json.loads(stdin), on_line, stop, silence_s) else -1
+        return 0 if self._answer(json.loads(stdin), on_line, stop, min(silence_s, timeout_s)) else -1
 
     def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
         """See ports.Transport."""
