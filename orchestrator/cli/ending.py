@@ -39,7 +39,7 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
             update={
                 "run": following,
                 "previous": spec.run,
-                "created_at": time.time(),
+                "created_at": ledger.now(),
                 "force": False,
                 "world": spec.world.model_copy(update={"faults": ()}),
             }

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,13 +167,14 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         deadman_minutes=wishes.deadman_minutes,
         stores=stores,
         pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
-        created_at=time.time(),
+        created_at=home.timeline(),
     )
 
 
 def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = False, check: bool = False) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
     from orchestrator.cli.prepare import prepare
+    from orchestrator.engine.books import open_books, strike
     from orchestrator.report import pages
     from orchestrator.world import session
 
@@ -204,7 +204,9 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
         if not way.yes and not typer.confirm("Run it?", err=json):
             raise typer.Abort
         ready.spec.save(folder)
+        open_books(ledger, ready.spec)
     except BaseException as error:
+        strike(ledger, spec.run)
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             typer.echo("nothing was rented", err=True)
         session.close_rehearsal(spec, rehearsal)
