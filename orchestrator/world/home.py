@@ -101,7 +101,7 @@ class Home:
 
 def _write_once(file: Path, text: str) -> None:
     """Write a file that is not there yet, whole or not at all; of several processes the first one's text stands."""
-    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new = file.with_name(f"{file.name}.{_letters(8)}")
     new.write_text(text)
     try:
         os.link(new, file)
