@@ -8,11 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.words import files
 from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
 from orchestrator.words.ports import Offer
-
-HOURS_A_MONTH = Decimal(730)
 
 
 @dataclass(frozen=True, slots=True)

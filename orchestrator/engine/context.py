@@ -10,12 +10,11 @@ from typing import Protocol
 
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.rows import MachineRow, VolumeRow
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import PhaseRun, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.model import VolumeNeed
 from orchestrator.words.ports import ArtifactStore, Clock, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
@@ -124,11 +123,3 @@ class Context:
         held = {c.machine for c in self.ledger.charges.all(run=self.run, phase=phase, until=None)}
         rows = self.ledger.machines.all(run=self.run, state=MachineState.REACHABLE)
         return sorted((r for r in rows if r.name in held), key=lambda r: r.node)
-
-    def volume(self, need: VolumeNeed | None) -> VolumeRow | None:
-        """The ledger's row of the plan's volume in this run's cloud; None: there is none (or the need is None)."""
-        if need is None:
-            return None
-        key = {"label": self.spec.label(need), "provider": self.provider.name, "cloud": self.spec.cloud}
-        living = [row for row in self.ledger.volumes.all(**key) if not row.state.is_final]
-        return living[-1] if living else None

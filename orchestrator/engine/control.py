@@ -30,8 +30,7 @@ class Control:
     """The stop flag of one run in this process, and the question that it has for whoever looks on."""
 
     def __init__(self, clock: Clock) -> None:
-        self._changed = clock.signal()
-        self._told: list[Callable[[], None]] = []
+        self.changed = clock.signal()  # notified when it is asked to stop, and by whoever has changed what others await
         self._reasons: list[Reason] = []  # no lock: a signal's handler adds to it, perhaps while another one does
         self.attended = False  # whether somebody is there to answer
         self.question: str | None = None
@@ -41,14 +40,8 @@ class Control:
         """Ask the run to stop for that reason; the first reason stands. False: it was stopping already."""
         reason = Reason(kind, message)
         self._reasons.append(reason)
-        self._changed.notify()
-        for tell in self._told:
-            tell()
+        self.changed.notify()
         return self._reasons[0] is reason
-
-    def on_stop(self, tell: Callable[[], None]) -> None:
-        """Call that too when the run is asked to stop: for whoever waits for a signal of its own."""
-        self._told.append(tell)
 
     @property
     def stopping(self) -> bool:
@@ -63,21 +56,21 @@ class Control:
 
     def pause(self, seconds: float) -> None:
         """Wait real seconds, or until the run is asked to stop."""
-        self._changed.wait(lambda: self.stopping, seconds)
+        self.changed.wait(lambda: self.stopping, seconds)
 
     def ask(self, question: str) -> bool:
         """Wait for the answer to a question. False: no, or nobody is there. Raises as `check` does."""
         if not self.attended:
             return False
         self.question = question
-        self._changed.wait(lambda: self.question is None or self.stopping)
+        self.changed.wait(lambda: self.question is None or self.stopping)
         self.check()  # Ctrl-C at the question is no answer
         return self._answer
 
     def answer(self, yes: bool) -> None:  # noqa: FBT001  it is what an answer is
         """Answer the question that waits."""
         self._answer, self.question = yes, None
-        self._changed.notify()
+        self.changed.notify()
 
 
 class Watch:
@@ -85,12 +78,11 @@ class Watch:
 
     def __init__(self, clock: Clock, control: Control, reason: Callable[[], Reason | None]) -> None:
         self._control, self._reason = control, reason
-        self._ended, self._signal = False, clock.signal()
-        control.on_stop(self._signal.notify)
+        self._ended = False
         self._task = clock.spawn("watch", self._look)
 
     def _look(self) -> None:
-        while not self._signal.wait(lambda: self._ended or self._control.stopping, LOOK_S):
+        while not self._control.changed.wait(lambda: self._ended or self._control.stopping, LOOK_S):
             try:
                 found = self._reason()
             except Exception:  # noqa: BLE001, S112  a busy ledger: the next second looks again
@@ -101,5 +93,5 @@ class Watch:
     def end(self) -> None:
         """Stop looking."""
         self._ended = True
-        self._signal.notify()
+        self._control.changed.notify()
         self._task.join()

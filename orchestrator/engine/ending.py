@@ -37,7 +37,7 @@ class Ending:
         done = outcome == Outcome.SUCCEEDED and spec.ends_volume  # what is to be saved is verified, or it had failed
         needs = {p.phase.volume.name: p.phase.volume for p in self._context.phases if p.phase.volume}
         for need in needs.values():
-            row = self._context.volume(need)
+            row = self._volumes.row(need)
             if row is None:
                 continue
             if not done and row.state != VolumeState.DESTROYING:

@@ -30,8 +30,9 @@ class Machines:
     """The machines of one run. Every method is safe to run again after a crash in the middle of it."""
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self._ledger, self._provider, self._clock = context.ledger, context.provider, context.clock
+        self._context = context
+        self.clock, self.control = context.clock, context.control
+        self._ledger, self._provider = context.ledger, context.provider
         self._creations = Creations(context)
 
     # -- coming to life --------------------------------------------------------------------------------------------
@@ -41,14 +42,14 @@ class Machines:
 
         `seconds`: how long it may live.
         """
-        run, now = self.context.run, self.context.now()
+        run, now = self._context.run, self._context.now()
         mine = self._ledger.machines.all(run=run, phase=phase)
         if row := next((r for r in mine if r.request == request), None):
             if not row.state.is_final:
                 self._ledger.charge(row.name, run, phase, now)
             return row.name
-        deadline = int(self._clock.wall().timestamp() + seconds)
-        name = str(MachineName(self.context.spec.owner, run, phase, len(mine) + 1, deadline))
+        deadline = int(self.clock.wall().timestamp() + seconds)
+        name = str(MachineName(self._context.spec.owner, run, phase, len(mine) + 1, deadline))
         machine = MachineRow(
             name=name, run=run, phase=phase, request=request, node=node, provider=offer.provider,
             type_id=offer.type_id, gpu=offer.gpu, gpus=offer.gpus, place=offer.place, spot=offer.spot,
@@ -67,10 +68,10 @@ class Machines:
         """What to ask the provider for, from what was written down."""
         if volume and not volume.provider_id:
             raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
-        image = need.image or self.context.spec.plan.settings.images.get(self._provider.name, "")
+        image = need.image or self._context.spec.plan.settings.images.get(self._provider.name, "")
         return MachineSpec(
             name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
-            public_key=self.context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
+            public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
             private_network=need.nodes > 1,
         )  # fmt: skip
@@ -78,15 +79,15 @@ class Machines:
     def wait(self, names: list[str]) -> list[Readiness]:
         """Wait, for all at the same time, until each answers over SSH and its GPUs work."""
         rows = [self._ledger.machines.get(name=name) for name in names]
-        return self._clock.gather([partial(wait, self.context, row) for row in rows])
+        return self.clock.gather([partial(wait, self._context, row) for row in rows])
 
     def prepare(self, name: str) -> None:
         """Bring payload and venv to a machine that was reached, and open the live logs for people there."""
-        agent = self.context.agents(name)
-        path = self.context.payload.push(agent)
+        agent = self._context.agents(name)
+        path = self._context.payload.push(agent)
         agent.bootstrap(path)
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
-            self.context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
+            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
 
     # -- being there -----------------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Machines:
         try:
             view = self._provider.machine(row.provider_id)
             if view is None:  # one 404 is not proof
-                self._clock.sleep(POLL_S)
+                self.clock.sleep(POLL_S)
                 view = self._provider.machine(row.provider_id)
         except (ProviderUnavailable, AccountRefused):
             return ""
@@ -106,7 +107,7 @@ class Machines:
             return f"{row.provider} has no such machine any more"
         if view.status in ENDED_STATUSES:
             return f"{row.provider} says {view.detail}"
-        address(self.context, row, view)
+        address(self._context, row, view)
         return ""
 
     def reaching(self, name: str, body: Callable[[], T]) -> T:
@@ -127,12 +128,12 @@ class Machines:
         try:
             return self._destroy(name, reason)
         except Exception as error:  # noqa: BLE001  one machine's failure must not keep the others alive
-            self.context.event(f"{name}: could not be ended: {error}")
+            self._context.event(f"{name}: could not be ended: {error}")
             return NotGone(str(error))
 
     def destroy_all(self, names: list[str], reason: str) -> list[tuple[str, End]]:
         """End several at the same time; every one gets its turn whatever the others do."""
-        ends = self._clock.gather([partial(self.destroy, name, reason) for name in names])
+        ends = self.clock.gather([partial(self.destroy, name, reason) for name in names])
         return list(zip(names, ends, strict=True))
 
     def _destroy(self, name: str, reason: str) -> End:
@@ -149,26 +150,26 @@ class Machines:
         if not self._provider.rented and row.reachable_at:
             self._stop_jobs(name)  # the machine stays: what this run started there must not
         self._ledger.machines.move({"name": name}, MachineState.DESTROYING, reason=reason)
-        self.context.agents.drop(name)
+        self._context.agents.drop(name)
         return self._until_gone(self._ledger.machines.get(name=name))
 
     def _stop_jobs(self, name: str) -> None:
-        agent = self.context.agents(name)
+        agent = self._context.agents(name)
         for job in agent.jobs():
-            if job.state == "running" and job.job.startswith(f"{plain(self.context.run)}."):
+            if job.state == "running" and job.job.startswith(f"{plain(self._context.run)}."):
                 agent.stop(job.job)
 
     def _until_gone(self, row: MachineRow) -> End:
         # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing.
-        age = self.context.now() - (row.accepted_at or self.context.now())
-        fresh_s = max(self._clock.scaled(self._provider.list_lag_s) - age, 0.0)
+        age = self._context.now() - (row.accepted_at or self._context.now())
+        fresh_s = max(self.clock.scaled(self._provider.list_lag_s) - age, 0.0)
         seen = row.reachable_at is not None
-        proof = gone.machine(self._provider, self._clock, row.provider_id, fresh_s=fresh_s, seen=seen)
+        proof = gone.machine(self._provider, self.clock, row.provider_id, fresh_s=fresh_s, seen=seen)
         if isinstance(proof, NotGone):
-            self.context.event(f"{row.name}: not proven gone: {proof.why}")
+            self._context.event(f"{row.name}: not proven gone: {proof.why}")
             return proof
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
-        self.context.event(f"{row.name}: gone")
+        self._context.event(f"{row.name}: gone")
         return Gone()
 
 

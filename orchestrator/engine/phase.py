@@ -17,6 +17,7 @@ from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines, offer_of
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
@@ -30,8 +31,8 @@ T = TypeVar("T")
 class PhaseWork:
     """What a phase does to the world."""
 
-    def __init__(self, context: Context, machines: Machines) -> None:
-        self._context, self._machines = context, machines
+    def __init__(self, context: Context, machines: Machines, volumes: Volumes) -> None:
+        self._context, self._machines, self._volumes = context, machines, volumes
         self._ledger = context.ledger
         self._uploads = artifacts.Uploads(context)
 
@@ -41,7 +42,7 @@ class PhaseWork:
         """The phase runs; steps that a lost machine left unfinished are pending again."""
         self._ledger.phases.move(self._key(name), PhaseState.RUNNING)
         # What was done on a machine's own disk went with it; what is on a volume (or on the user's host) is there.
-        kept = self._context.provider.keeps_data or self._context.volume(self._phase(name).volume) is not None
+        kept = self._context.provider.keeps_data or self._volumes.row(self._phase(name).volume) is not None
         services = {s.id for s in self._context.phase(name).steps if s.step.ready}
         for row in self._ledger.steps.all(run=self._context.run, phase=name):
             again = attempt > 1 and (row.id in services or not kept)

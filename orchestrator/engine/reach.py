@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from orchestrator.engine.context import Context
+from orchestrator.engine.control import Control
 from orchestrator.transport.replies import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, MachineLost, ProviderUnavailable
 from orchestrator.words.ports import Clock
@@ -16,10 +16,11 @@ PATIENCE_S = 300.0  # how long a provider or a store may be unwell, in the cloud
 LONGEST_ASK_S = 15.0  # between two requests to one that is
 
 
-class Reachable(Protocol):
+class Reached(Protocol):
     """What is known of machines: engine.machines.Machines."""
 
-    context: Context
+    clock: Clock
+    control: Control
 
     def lost(self, name: str) -> str:
         """Why the machine is gone; "": it is there as far as the provider knows."""
@@ -31,18 +32,19 @@ class Reachable(Protocol):
 
 
 def through_cuts(
-    machines: Reachable,
+    machines: Reached,
     machine: str,
     body: Callable[[], T],
-    on_cut: Callable[[ConnectionLost], bool] = lambda _: False,
+    *,
+    on_cut: Callable[[ConnectionLost], None] = lambda _: None,
+    progress: Callable[[], float] = lambda: 0.0,
 ) -> T:
     """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost).
 
-    `on_cut` tells whether the connection had served since the cut before: the pauses begin anew then. Raises as
-    Control.check does when the run is asked to stop.
+    `on_cut` is told of each. `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
+    Raises as Control.check does when the run is asked to stop.
     """
-    clock, control = machines.context.clock, machines.context.control
-    pause = FIRST_PAUSE_S
+    pause, reached = FIRST_PAUSE_S, progress()
     while True:
         try:
             return body()
@@ -50,11 +52,13 @@ def through_cuts(
             machines.distrust(machine, error.message)
             raise MachineLost(f"{machine}: {error.message}") from error
         except ConnectionLost as error:
-            pause = FIRST_PAUSE_S if on_cut(error) else pause
+            on_cut(error)
             if reason := machines.lost(machine):
                 raise MachineLost(f"{machine}: {reason}") from error
-            control.check()
-            control.pause(clock.scaled(pause))
+            machines.control.check()
+            if (now := progress()) > reached:
+                pause, reached = FIRST_PAUSE_S, now
+            machines.control.pause(machines.clock.scaled(pause))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 

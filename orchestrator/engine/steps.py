@@ -16,6 +16,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.effects import StepEnd
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.recorder import Recorder
+from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger import tables
 from orchestrator.plan import StepRun
 from orchestrator.transport.agent import Agent
@@ -339,7 +340,7 @@ class Steps:
         return str(self._ledger.one(tables.machines, name=machine)["measured_on"])
 
     def _volume(self, phase: str) -> str:
-        row = self._context.volume(self._context.phase(phase).phase.volume)
+        row = Volumes(self._context).row(self._context.phase(phase).phase.volume)
         return row.name if row else ""
 
     def _out_of_memory(self, end: dict[str, Any]) -> bool:

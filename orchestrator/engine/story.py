@@ -53,7 +53,7 @@ class Story:
         self._context = context
         self._machines, volumes = Machines(context), Volumes(context)
         self._provisioning = Provisioning(context, self._machines, volumes)
-        self._work = PhaseWork(context, self._machines)
+        self._work = PhaseWork(context, self._machines, volumes)
         self._steps = Steps(context, self._machines)
         self.ending = Ending(context, self._machines, volumes)
 

@@ -28,12 +28,21 @@ class Volumes:
         self._context = context
         self._ledger, self._provider, self._clock = context.ledger, context.provider, context.clock
 
+    def row(self, need: VolumeNeed | None) -> VolumeRow | None:
+        """The ledger's row of the plan's volume in this run's cloud; None: there is none (or the need is None)."""
+        if need is None:
+            return None
+        spec = self._context.spec
+        mine = self._ledger.volumes.all(label=spec.label(need), provider=self._provider.name, cloud=spec.cloud)
+        living = [row for row in mine if not row.state.is_final]
+        return living[-1] if living else None
+
     def ensure(self, need: VolumeNeed) -> str:
         """Find or make the volume; return its name. "" where the provider has none: the machine's own disk serves."""
         if Capability.VOLUMES not in self._provider.capabilities:
             return ""
         there = {v.name for v in self._listed()}
-        row = self._context.volume(need)
+        row = self.row(need)
         if row and row.state == VolumeState.DESTROYING:  # somebody wanted it deleted: nothing is put on it now
             if isinstance(end := self.destroy(row.name), NotGone):
                 raise NoMachine(f"the volume {row.name} is being deleted, and is not gone: {end.why}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 from stepping import SteppingClock
@@ -18,7 +17,7 @@ class Known:
 
     def __init__(self, why: str = "") -> None:
         self.clock = SteppingClock()
-        self.context = SimpleNamespace(clock=self.clock, control=Control(self.clock))
+        self.control = Control(self.clock)
         self.why, self.distrusted = why, ""
 
     def lost(self, _name: str) -> str:
@@ -44,21 +43,21 @@ def cut(times: int) -> Callable[[], str]:
 def test_cuts_are_invisible_and_the_pauses_double():
     """What needs the machine is done again until it is done, with longer and longer pauses up to a bound."""
     machines = Known()
-    assert through_cuts(machines, "m", cut(9)) == "done"  # type: ignore[arg-type]
+    assert through_cuts(machines, "m", cut(9)) == "done"
     assert machines.clock.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
 
 
 def test_the_pauses_begin_anew_where_the_connection_had_served():
     """A connection that worked for hours is reached again as soon as one that was never cut."""
-    machines, served = Known(), iter([False, False, False, True, False])
-    assert through_cuts(machines, "m", cut(5), on_cut=lambda _: next(served)) == "done"  # type: ignore[arg-type]
+    machines, read = Known(), iter([0, 0, 0, 0, 7, 7])
+    assert through_cuts(machines, "m", cut(5), progress=lambda: next(read)) == "done"
     assert machines.clock.waits == [0.5, 1, 2, 0.5, 1]
 
 
 def test_a_machine_that_the_provider_knows_no_more_is_lost():
     """The provider's word ends the loop."""
     with pytest.raises(MachineLost, match="m: it was ended"):
-        through_cuts(Known("it was ended"), "m", cut(1))  # type: ignore[arg-type]
+        through_cuts(Known("it was ended"), "m", cut(1))
 
 
 def test_another_machine_at_the_address_is_distrusted():
@@ -69,16 +68,16 @@ def test_another_machine_at_the_address_is_distrusted():
         raise HostKeyChanged("another key")
 
     with pytest.raises(MachineLost, match="another key"):
-        through_cuts(machines, "m", body)  # type: ignore[arg-type]
+        through_cuts(machines, "m", body)
     assert machines.distrusted == "another key"
 
 
 def test_a_run_that_is_to_stop_waits_for_no_machine():
     """Asked to stop, the loop ends with the reason."""
     machines = Known()
-    machines.context.control.stop("interrupted", "Ctrl-C")
+    machines.control.stop("interrupted", "Ctrl-C")
     with pytest.raises(Interrupted):
-        through_cuts(machines, "m", cut(1))  # type: ignore[arg-type]
+        through_cuts(machines, "m", cut(1))
 
 
 def test_patience_ends_with_the_last_refusal():
