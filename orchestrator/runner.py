@@ -20,6 +20,7 @@ from orchestrator.engine.leftovers import end_unwritten, reserve
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import open_ledger
+from orchestrator.ledger.rows import RunRow
 from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
 from orchestrator.report.words import how_far
@@ -45,6 +46,14 @@ class Result:
     def exit_code(self) -> ExitCode:
         """7 > 6 > 5 > 4 > 3 > 0."""
         return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
+
+
+def first_row(spec: RunSpec) -> RunRow:
+    """What the ledger says of a run that has not begun."""
+    return RunRow(
+        id=spec.run, state=RunState.PLANNED, dry_run=spec.world.dry_run, version=APPLICATION_VERSION,
+        created_at=spec.created_at,
+    )  # fmt: skip
 
 
 class Quiet:
@@ -114,7 +123,7 @@ def _take_up(home: Home, spec: RunSpec) -> None:
     ledger = open_ledger(home.path, home.database_url, home.timeline)
     row = ledger.runs.maybe(id=spec.run)
     if row is None or row.state == RunState.PLANNED:
-        open_books(ledger, spec)  # for the first time, or again after a crash before the run began
+        open_books(ledger, spec, first_row(spec))  # for the first time, or again after a crash before the run began
     elif row.version != APPLICATION_VERSION:
         raise StillRunning(
             f"{spec.run} was begun by another version of gpuplan, which alone can go on with it",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import ClaimRow, PhaseRow, RunRow, StepRow
 from orchestrator.plan import resolve
@@ -11,9 +10,10 @@ from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepStat
 from orchestrator.words.spec import RunSpec
 
 
-def open_books(ledger: Ledger, spec: RunSpec) -> None:
+def open_books(ledger: Ledger, spec: RunSpec, run: RunRow) -> None:
     """Write the run, its phases and its steps down, all still to do, and claim its volumes: all of it or nothing.
 
+    `run`: the run's own row, as the edge has made it.
     UsageError: another run that has not ended works on one of the volumes; then nothing is written.
     """
     phases = resolve(spec.plan, spec.asked)
@@ -22,10 +22,6 @@ def open_books(ledger: Ledger, spec: RunSpec) -> None:
         for label in sorted(labels):
             _require_unclaimed(ledger, spec, label)
             ledger.claims.put_in(all_of_it, ClaimRow(world=spec.cloud_or_host, label=label, run=spec.run))
-        run = RunRow(
-            id=spec.run, state=RunState.PLANNED, dry_run=spec.world.dry_run, version=APPLICATION_VERSION,
-            created_at=spec.created_at,
-        )  # fmt: skip
         ledger.runs.put_in(all_of_it, run)
         for position, phase in enumerate(phases):
             name = phase.phase.name

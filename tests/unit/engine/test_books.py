@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.engine.books import close_books, open_books, strike
 from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.ledger.rows import RunRow
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState
 from orchestrator.words.model import Phase, Plan, Settings, Step, VolumeNeed
@@ -29,6 +30,10 @@ def spec(run: str, cloud: str = "", phases: tuple[str, ...] = ("only",)) -> RunS
     )  # fmt: skip
 
 
+def begin(ledger: Ledger, made: RunSpec) -> None:
+    open_books(ledger, made, RunRow(id=made.run, state=RunState.PLANNED, created_at=1.0))
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     return open_ledger(tmp_path, now=lambda: 1000.0)
@@ -36,9 +41,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_a_second_run_on_the_same_volume_is_refused_and_leaves_no_trace(ledger: Ledger):
     """Exit code 2's error names the first; nothing of the second is in the ledger."""
-    open_books(ledger, spec("1101-aaaa"))
+    begin(ledger, spec("1101-aaaa"))
     with pytest.raises(UsageError, match="1101-aaaa has not ended, and works on the same volume"):
-        open_books(ledger, spec("1101-bbbb"))
+        begin(ledger, spec("1101-bbbb"))
     assert [row.id for row in ledger.runs.all()] == ["1101-aaaa"]
     assert {row.run for row in ledger.phases.all()} == {"1101-aaaa"}
 
@@ -46,37 +51,37 @@ def test_a_second_run_on_the_same_volume_is_refused_and_leaves_no_trace(ledger: 
 def test_of_runs_that_begin_at_once_one_begins(tmp_path: Path):
     """Eight at the same moment, each with connections of its own: one has the volume, seven are refused."""
 
-    def begin(number: int) -> bool:
+    def tries(number: int) -> bool:
         try:
-            open_books(open_ledger(tmp_path), spec(f"1101-aaa{number}"))
+            begin(open_ledger(tmp_path), spec(f"1101-aaa{number}"))
         except UsageError:
             return False
         return True
 
     open_ledger(tmp_path).close()
     with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(begin, range(8))) == [False] * 7 + [True]
+        assert sorted(pool.map(tries, range(8))) == [False] * 7 + [True]
 
 
 def test_the_run_itself_and_other_worlds_are_not_refused(ledger: Ledger):
     """Begun again after a crash, or in another cloud: the label is free there."""
     for one in (spec("1101-aaaa"), spec("1101-aaaa"), spec("1101-bbbb", cloud="/rehearsed")):
-        open_books(ledger, one)
+        begin(ledger, one)
     assert len(ledger.claims.all()) == 2
 
 
 @pytest.mark.parametrize("end", [close_books, strike])
 def test_a_run_that_has_ended_holds_no_volume(ledger: Ledger, end: Callable[[Ledger, str], None]):
     """Closed, or taken out before it began: the next one may have it."""
-    open_books(ledger, spec("1101-aaaa"))
+    begin(ledger, spec("1101-aaaa"))
     end(ledger, "1101-aaaa")
-    open_books(ledger, spec("1101-bbbb"))
+    begin(ledger, spec("1101-bbbb"))
     assert [claim.run for claim in ledger.claims.all()] == ["1101-bbbb"]
 
 
 def test_closing_ends_what_is_under_way_and_keeps_what_is_known(ledger: Ledger):
     """A step that ran was interrupted, one that did not begin is skipped; an outcome that is there stays."""
-    open_books(ledger, spec("1101-aaaa"))
+    begin(ledger, spec("1101-aaaa"))
     ledger.runs.move({"id": "1101-aaaa"}, RunState.RUNNING)
     ledger.phases.move({"name": "only"}, PhaseState.TEARING_DOWN, outcome=Outcome.FAILED, ended_at=7.0)
     ledger.steps.move({"id": "only/s"}, StepState.RUNNING)
