@@ -163,19 +163,23 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
 
 
 def _story(context: Context, debug_log: Path) -> RunEnd:
-    """Bring the run to its end. One whose story has been told ends what it left: a replay only repeats its words."""
+    """Bring the run to its end; what is left of one that was at its end before is ended anew.
+
+    A replay only repeats what was recorded then.
+    """
     from orchestrator.engine.durable import DurableRun, has_ended
     from orchestrator.engine.story import Story
 
     story, url = Story(context), context.ledger.url
-    if has_ended(context.run, database_url=url):
-        left = story.ending.again()
-        return RunEnd(context.ledger.runs.get(id=context.run).outcome or Outcome.INTERRUPTED, tuple(left))
+    before = context.ledger.runs.get(id=context.run).state
+    if before != RunState.PLANNED and has_ended(context.run, database_url=url):
+        return story.ending.again()
     durable = DurableRun(story, context.run, database_url=url, debug_log=debug_log)
     try:
-        return durable.start().result()
+        end = durable.start().result()
     finally:
         durable.close()
+    return story.ending.again() if before == RunState.TEARING_DOWN and end.left else end
 
 
 def _show(view: Quiet, context: Context) -> None:

@@ -190,7 +190,7 @@ def _client(database_url: str) -> Iterator[DBOSClient]:
 def has_ended(run: str, *, database_url: str) -> bool:
     """Whether the run's story came to its end already: to go on with it would only replay what was recorded."""
     with _client(database_url) as client:
-        return any(w.status == "SUCCESS" for w in client.list_workflows(workflow_ids=[run]))
+        return any(w.status in ("SUCCESS", "ERROR") for w in client.list_workflows(workflow_ids=[run]))
     return False
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.engine import leftovers
+from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
-from orchestrator.engine.effects import NotGone
+from orchestrator.engine.effects import NotGone, RunEnd
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.volumes import Volumes
 from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
@@ -67,14 +68,15 @@ class Ending:
         """The run is done: every machine of it is proven gone."""
         self._context.ledger.runs.move({"id": self._context.run}, RunState.DONE, ended_at=self._context.now())
 
-    def again(self) -> list[str]:
-        """What a finished run has left is ended now, if it can be; return what cannot, as it is said today.
+    def again(self) -> RunEnd:
+        """End what a run has left whose story came to its end before; what cannot be ended is said as it is today.
 
-        For a run whose story came to its end while something could not be ended: nothing of it is recorded.
+        Nothing of it is recorded: it is done again for as long as something is left.
         """
-        outcome = self._context.ledger.runs.get(id=self._context.run).outcome or Outcome.INTERRUPTED
+        ledger, run = self._context.ledger, self._context.run
+        outcome = ledger.runs.get(id=run).outcome or Outcome.INTERRUPTED
         left = self.end_machines(outcome) + self.end_volumes(outcome)
         self.settle()
         if not left:
-            self.close()
-        return left
+            close_books(ledger, run)
+        return RunEnd(outcome, tuple(left))
