@@ -210,8 +210,8 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
         ready.spec.save(folder)
         open_books(ledger, ready.spec, first_row(ready.spec))
     except BaseException as error:
-        strike(ledger, spec.run)
         if isinstance(error, KeyboardInterrupt | typer.Abort):
+            strike(ledger, spec.run)  # it may come when the books are open already
             typer.echo("nothing was rented", err=True)
         session.close_rehearsal(spec, rehearsal)
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -107,6 +108,9 @@ def _write_once(file: Path, text: str) -> None:
         os.link(new, file)
     except FileExistsError:
         pass  # another process was first: its text is read
+    except OSError:  # a file system without hard links
+        with contextlib.suppress(FileExistsError), file.open("x") as out:
+            out.write(text)
     finally:
         new.unlink()
 
