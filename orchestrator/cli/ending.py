@@ -46,7 +46,8 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
         )
         running.begin(home, ledger, spec, way)
         return
-    running.require_open_secrets(ledger, spec)
+    if row["state"] != "TEARING_DOWN":  # what is only ended needs none
+        running.require_open_secrets(ledger, spec)
     running.drive(home, ledger, spec, way)
 
 
