@@ -23,7 +23,7 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
     rows = context.machines(phase)
     if not steps or not rows:
         return []
-    root = str(rows[0]["name"])
+    root = rows[0].name
 
     def undone() -> list[StepRun]:
         agent = context.agents(root)
@@ -35,7 +35,7 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
     for step in missing:  # the next preview is to show them
         for key in context.accepted[step.id]:
             context.ledger.remove(tables.records, step=step.id, key=key)
-    price = sum((Decimal(r["price_hour"]) for r in rows), Decimal(0))
+    price = sum((r.price_hour for r in rows), Decimal(0))
     text = _said(context, missing, price)
     context.event(text)
     if not context.control.ask(f"{text}. Do it?"):

@@ -8,9 +8,9 @@ import os
 import posixpath
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from orchestrator.engine.context import Context, now
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import ManifestFile
 from orchestrator.ledger import tables
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import ConnectionLost, MachineLost, ProviderUnavailable, StepFailed
@@ -20,10 +20,10 @@ BATCH = 8  # signed parts at a time: they expire, so they are made just before t
 STALLS = 5  # tries without a single new byte before a download is given up
 
 
-def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[dict[str, Any]]:
+def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
     """Every artifact once: name below the workspace, bytes, sha256."""
     found = agent.files(workspace, list(patterns), sha256=True)
-    files = {f.path: {"name": f.path, "bytes": f.bytes, "sha256": f.sha256 or ""} for f in found}
+    files = {f.path: ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found}
     for name in files:
         if not name.isprintable():  # half a surrogate pair too: a name that is no UTF-8
             raise StepFailed(
@@ -41,7 +41,7 @@ class Uploads:
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
 
-    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
+    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
         """Bring one file to one store, verified; return "sent" or "already there"."""
         self._note(store, file, "UPLOADING")
         if self._is_there(store, agent, workspace, file):
@@ -50,20 +50,20 @@ class Uploads:
         try:
             return self._upload(store, agent, workspace, file)
         except FileNotFoundError:  # the store has forgotten the upload that an earlier try began
-            self._token_file(store, str(file["name"])).unlink(missing_ok=True)
+            self._token_file(store, file.name).unlink(missing_ok=True)
             return self._upload(store, agent, workspace, file)
 
-    def _is_there(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> bool:
+    def _is_there(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> bool:
         """Whether the store has the file; where MD5 is the proof, our metadata alone are none: they come first."""
-        there = store.head(str(file["name"]))
-        if there is None or (there.bytes, there.sha256) != (file["bytes"], file["sha256"]):
+        there = store.head(file.name)
+        if there is None or (there.bytes, there.sha256) != (file.bytes, file.sha256):
             return False
         if not store.reports_md5:
             return True
-        return bool(there.md5) and agent.checksums(f"{workspace}/{file['name']}", 1 << 30, md5=True).md5 == there.md5
+        return bool(there.md5) and agent.checksums(f"{workspace}/{file.name}", 1 << 30, md5=True).md5 == there.md5
 
-    def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: dict[str, Any]) -> str:
-        name, size, sha256 = str(file["name"]), int(file["bytes"]), str(file["sha256"])
+    def _upload(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
+        name, size, sha256 = file.name, file.bytes, file.sha256
         upload = self._begin(store, name, size, sha256)
         sums = agent.checksums(f"{workspace}/{name}", upload.part_bytes, md5=store.reports_md5)
         if sums.bytes != size or sums.sha256 != sha256:
@@ -115,18 +115,18 @@ class Uploads:
     def _token_file(self, store: ArtifactStore, name: str) -> Path:
         return self._tokens / f"{hashlib.sha256(f'{store.url} {name}'.encode()).hexdigest()[:24]}.json"
 
-    def _note(self, store: ArtifactStore, file: dict[str, Any], state: str) -> None:
+    def _note(self, store: ArtifactStore, file: ManifestFile, state: str) -> None:
         self._context.ledger.put(
-            tables.artifacts, run=self._context.run, store=store.url, name=file["name"], state=state,
-            bytes=file["bytes"], sha256=file["sha256"], at=now(),
+            tables.artifacts, run=self._context.run, store=store.url, name=file.name, state=state,
+            bytes=file.bytes, sha256=file.sha256, at=self._context.now(),
         )  # fmt: skip
 
 
-def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], target: Path) -> None:
+def pull(context: Context, machine: str, workspace: str, file: ManifestFile, target: Path) -> None:
     """Fetch one file home, going on with what is there, and verify it. The final name appears only when it is right."""
-    name = safe(str(file["name"]))
+    name = safe(file.name)
     final, partial = target / name, target / f"{name}.partial"
-    if final.exists() and final.stat().st_size == file["bytes"] and _sha256(final) == file["sha256"]:
+    if final.exists() and final.stat().st_size == file.bytes and _sha256(final) == file.sha256:
         return
     final.parent.mkdir(parents=True, exist_ok=True)
     path = posixpath.join(workspace, str(name))
@@ -136,7 +136,7 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
         before = partial.stat().st_size if partial.exists() else 0
         try:
             with partial.open("ab") as out:
-                if out.tell() > file["bytes"]:
+                if out.tell() > file.bytes:
                     out.truncate(0)
                 for chunk in context.agents(machine).transport.fetch(path, out.tell()):
                     out.write(chunk)
@@ -148,7 +148,7 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
                 raise MachineLost(f"{name} could not be fetched: {error.message}") from error
             context.clock.sleep(2.0**attempt)
             continue
-        if _sha256(partial) == file["sha256"]:
+        if _sha256(partial) == file.sha256:
             partial.replace(final)
             return
         partial.unlink()  # not what the manifest says: from the beginning
@@ -156,18 +156,18 @@ def pull(context: Context, machine: str, workspace: str, file: dict[str, Any], t
     raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
 
 
-def fetch_from_store(store: ArtifactStore, file: dict[str, Any], target: Path) -> str:
+def fetch_from_store(store: ArtifactStore, file: ManifestFile, target: Path) -> str:
     """Bring one uploaded file home, going on with what is there; return "fetched" or "already there"."""
-    name = safe(str(file["name"]))
+    name = safe(file.name)
     final, partial = target / name, target / f"{name}.partial"
-    if final.exists() and final.stat().st_size == file["bytes"] and _sha256(final) == file["sha256"]:
+    if final.exists() and final.stat().st_size == file.bytes and _sha256(final) == file.sha256:
         return "already there"
     final.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("ab") as out:
         for chunk in store.read(str(name), out.tell()):
             out.write(chunk)
         os.fsync(out.fileno())
-    if _sha256(partial) != file["sha256"]:
+    if _sha256(partial) != file.sha256:
         partial.unlink()
         raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
     partial.replace(final)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.engine import hub_check
 from orchestrator.engine.context import Context
+from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.jobs import StepLog
 from orchestrator.ledger import tables
 from orchestrator.plan.globs import matches
@@ -26,10 +27,10 @@ class Deliverables:
     def __init__(self, context: Context, phase: Phase, agent: Agent, workspace: str) -> None:
         self._context, self._phase = context, phase
         self._agent, self._workspace = agent, workspace
-        self._files: list[dict[str, Any]] = []
+        self._files: list[ManifestFile] = []
         self._home = Path()
 
-    def judge(self, files: list[dict[str, Any]], home: Path) -> list[dict[str, Any]]:
+    def judge(self, files: list[ManifestFile], home: Path) -> list[Answer]:
         """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`."""
         self._files, self._home = files, home
         answers = []
@@ -40,7 +41,7 @@ class Deliverables:
                 raise
             except GpuplanError as error:
                 ok, detail = False, error.message
-            row = {"name": wanted.name, "ok": ok, "detail": detail}
+            row = Answer(wanted.name, ok, detail)
             self._context.ledger.put(
                 tables.deliverables, run=self._context.run, phase=self._phase.name, name=wanted.name,
                 position=position, ok=int(ok), detail=detail,
@@ -133,7 +134,7 @@ class Deliverables:
         return said
 
     def _uploaded(self, pattern: str) -> str:
-        wanted = [f for f in self._files if matches(str(f["name"]), pattern)]
+        wanted = [f for f in self._files if matches(f.name, pattern)]
         if not wanted:
             raise StepFailed(f"no artifact matches {pattern}")
         if not self._context.stores:
@@ -142,20 +143,20 @@ class Deliverables:
             rows = {
                 r["name"]: r for r in self._context.ledger.all(tables.artifacts, run=self._context.run, store=store.url)
             }
-            bad = [f["name"] for f in wanted if rows.get(f["name"], {"state": ""})["state"] != "VERIFIED"]
+            bad = [f.name for f in wanted if rows.get(f.name, {"state": ""})["state"] != "VERIFIED"]
             if bad:
                 raise StepFailed(f"{bad[0]} is not verified in {store.url}")
-        total = sum(int(f["bytes"]) for f in wanted)
+        total = sum(f.bytes for f in wanted)
         return f"{_files(wanted)}, {total:,} bytes verified in {', '.join(s.url for s in self._context.stores)}"
 
     def _pulled(self, pattern: str) -> str:
-        wanted = [f for f in self._files if matches(str(f["name"]), pattern)]
+        wanted = [f for f in self._files if matches(f.name, pattern)]
         if not wanted:
             raise StepFailed(f"no artifact matches {pattern}")
         for file in wanted:
-            path = self._home / str(file["name"])
-            if not path.exists() or path.stat().st_size != file["bytes"]:
-                raise StepFailed(f"{file['name']} is not whole in {self._home}")
+            path = self._home / file.name
+            if not path.exists() or path.stat().st_size != file.bytes:
+                raise StepFailed(f"{file.name} is not whole in {self._home}")
         return f"{_files(wanted)} in {self._home}"
 
 

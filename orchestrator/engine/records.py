@@ -10,7 +10,7 @@ import posixpath
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.engine.context import Context, now
+from orchestrator.engine.context import Context
 from orchestrator.ledger import tables
 from orchestrator.plan import StepRun
 from orchestrator.transport.agent import Agent
@@ -70,10 +70,10 @@ def write(
     """Record that the step is done, on the volume and in the ledger's copy; return the files it created."""
     files = created(agent, workspace, run)
     key = context.keys[run.id]
-    record = {"step": run.id, "key": key, "run": context.run, "at": now(), "files": files} | extra
+    record = {"step": run.id, "key": key, "run": context.run, "at": context.now(), "files": files} | extra
     agent.write(_path(run), json.dumps(record, indent=1))
     if volume:
-        context.ledger.put(tables.records, volume=volume, step=run.id, key=key, at=now())
+        context.ledger.put(tables.records, volume=volume, step=run.id, key=key, at=context.now())
     return files
 
 

@@ -7,15 +7,17 @@ import shlex
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from orchestrator.engine import hub_check, jobs, records, write_up
-from orchestrator.engine.context import Context, now
-from orchestrator.engine.durable import Recorder
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import StepEnd
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger import Row, tables
+from orchestrator.ledger import tables
 from orchestrator.plan import StepRun
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
@@ -41,44 +43,43 @@ class Steps:
     def __init__(self, context: Context, machines: Machines) -> None:
         self._context = context
         self._machines = machines
-        self._volumes = Volumes(context)
         self._ledger = context.ledger
 
     # -- the story of one step -------------------------------------------------------------------------------------
 
-    def run(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
-        """Bring one step to its end; {"state": its StepState, "detail": why}. Never raises."""
+    def run(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """Bring one step to its end. Never raises."""
         run = self._step(phase, step)
         try:
-            waited = recorder.record("needs", lambda: self._await_needs(phase, run))
+            waited = recorder.record("needs", lambda: self._await_needs(phase, run), dict)
             if not waited["go"]:
                 return self._end(recorder, phase, run, StepState(waited["state"]), waited["why"])
             if run.step.ready:
-                recorder.record("start", lambda: self._serve(phase, run, attempt))
+                recorder.record("start", lambda: self._serve(phase, run, attempt), None)
                 return self._end(recorder, phase, run, StepState.READY, "")
-            if recorder.record("up-to-date", partial(self._reaching, phase, run, self._up_to_date)):
+            if recorder.record("up-to-date", partial(self._reaching, phase, run, self._up_to_date), bool):
                 return self._end(recorder, phase, run, StepState.UP_TO_DATE, "")
-            recorder.record("room", partial(self._reaching, phase, run, self._check_room))
+            recorder.record("room", partial(self._reaching, phase, run, self._check_room), None)
             self._execute(recorder, phase, run, attempt)
-            recorder.record("verify", partial(self._reaching, phase, run, self._verify))
+            recorder.record("verify", partial(self._reaching, phase, run, self._verify), list)
             return self._end(recorder, phase, run, StepState.DONE, "")
         except MachineLost as error:
             return self._end(recorder, phase, run, StepState.LOST, error.message)
         except (Interrupted, OverBudget) as error:
             ended = self._end(recorder, phase, run, StepState.INTERRUPTED, error.message)
-            return ended | {"over_budget": isinstance(error, OverBudget)}
+            return replace(ended, over_budget=isinstance(error, OverBudget))
         except GpuplanError as error:
             return self._end(recorder, phase, run, StepState.FAILED, str(error))
 
-    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """Stop a service once nothing that needs it is left."""
         run = self._step(phase, step)
         try:
-            recorder.record("users", lambda: self._await_users(phase, run))
-            recorder.record("stop", lambda: self._stop(phase, run, attempt))
+            recorder.record("users", lambda: self._await_users(phase, run), None)
+            recorder.record("stop", lambda: self._stop(phase, run, attempt), None)
         except GpuplanError as error:
             self._context.event(f"{run.id}: {error.message}")
-        return {}
+        return StepEnd(step, StepState.DONE)
 
     def _execute(self, recorder: Recorder, phase: str, run: StepRun, attempt: int) -> None:
         """Run the command, again after a failure as often as `retries` says, in its on_oom form after an OOM."""
@@ -88,7 +89,7 @@ class Steps:
         while True:
             number += 1
             job = self._job(phase, run, attempt, number)
-            end = recorder.record(f"run-{number}", partial(self._attempt, phase, run, command, job))
+            end = recorder.record(f"run-{number}", partial(self._attempt, phase, run, command, job), dict)
             if end["exit"] == 0 and not end["timed_out"]:
                 return
             if (end["stopped"] or end["lost"]) and number <= MAX_RESTARTS:  # no doing of the step's: a crash of ours
@@ -100,7 +101,7 @@ class Steps:
             if left <= 0:
                 raise StepFailed(self._why(phase, run, end))
             left -= 1
-            recorder.record(f"retry-{number}", partial(self._reaching, phase, run, self._before_retry))
+            recorder.record(f"retry-{number}", partial(self._reaching, phase, run, self._before_retry), None)
 
     # -- bodies of recorded effects --------------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class Steps:
             job = f"{self._job(phase, run, attempt, 1)}.{node}"
             log = self._log(phase, run, node)
             self._start(phase, run, run.step.run, job, machine, log)
-            give_up = now() + run.step.ready.timeout
+            give_up = self._context.now() + run.step.ready.timeout
             end = jobs.follow(
                 self._context, self._machines, machine, job, log, timeout_s=run.step.ready.timeout,
                 until=partial(self._settled, run, machine, log, give_up),
@@ -250,7 +251,7 @@ class Steps:
                 raise StepFailed(f"{run.id} was not ready after {run.step.ready.timeout:.0f} s")
 
     def _settled(self, run: StepRun, machine: str, log: jobs.StepLog, give_up: float) -> bool:
-        return now() > give_up or self._ready(run, machine, log)
+        return self._context.now() > give_up or self._ready(run, machine, log)
 
     def _ready(self, run: StepRun, machine: str, log: jobs.StepLog) -> bool:
         ready = run.step.ready
@@ -270,7 +271,7 @@ class Steps:
                 self._context, machine, f"{self._job(phase, run, attempt, 1)}.{node}", self._log(phase, run, node)
             )
         if self._ledger.one(tables.steps, **self._key(phase, run))["state"] == StepState.READY:
-            self._mark(phase, run, StepState.DONE, ended_at=now())
+            self._mark(phase, run, StepState.DONE, ended_at=self._context.now())
 
     def _reaching(self, phase: str, run: StepRun, body: Callable[[str, StepRun], Any]) -> Any:
         """Do what needs the step's machine through every cut of the connection."""
@@ -282,7 +283,7 @@ class Steps:
         return next(s for s in self._context.phase(phase).steps if s.id == step)
 
     def _targets(self, phase: str, run: StepRun) -> list[str]:
-        names = [str(r["name"]) for r in self._context.machines(phase)]
+        names = [r.name for r in self._context.machines(phase)]
         if not names:
             raise MachineLost(f"{phase} has no machine")
         return {RunsOn.ROOT: names[:1], RunsOn.WORKERS: names[1:], RunsOn.ALL: names}[run.step.on]
@@ -307,10 +308,10 @@ class Steps:
         return command
 
     def _env(self, phase: str, run: StepRun, machine: str, agent: Agent) -> dict[str, str]:
-        rows: list[Row] = self._context.machines(phase)
-        names = [str(r["name"]) for r in rows]
+        rows = self._context.machines(phase)
+        names = [r.name for r in rows]
         # Without a private network a phase has one node, and what it binds is its own loopback.
-        addresses = [str(r["private_ip"]) or "127.0.0.1" for r in rows]
+        addresses = [r.private_ip or "127.0.0.1" for r in rows]
         payload = self._context.payload
         own = {
             "GPUPLAN_RUN": self._context.run,
@@ -333,15 +334,15 @@ class Steps:
         for name, value in values.items():
             self._ledger.put(
                 tables.metrics, run=self._context.run, step=run.id, name=name, value=float(value),
-                measured_on=measured_on, at=now(),
+                measured_on=measured_on, at=self._context.now(),
             )  # fmt: skip
 
     def _measured_on(self, machine: str) -> str:
         return str(self._ledger.one(tables.machines, name=machine)["measured_on"])
 
     def _volume(self, phase: str) -> str:
-        row = self._volumes.row(self._context.phase(phase).phase.volume)
-        return str(row["name"]) if row else ""
+        row = Volumes(self._context).row(self._context.phase(phase).phase.volume)
+        return row.name if row else ""
 
     def _out_of_memory(self, end: dict[str, Any]) -> bool:
         ours = end["stopped"] or end["timed_out"]
@@ -357,7 +358,7 @@ class Steps:
 
     def _started(self, phase: str, run: StepRun) -> float:
         row = self._ledger.one(tables.steps, **self._key(phase, run))
-        return float(row["started_at"] or now())
+        return float(row["started_at"] or self._context.now())
 
     def _running(self, phase: str, run: StepRun, targets: list[str]) -> None:
         started = self._started(phase, run)
@@ -366,10 +367,10 @@ class Steps:
     def _mark(self, phase: str, run: StepRun, state: StepState, **values: Any) -> None:
         self._ledger.change(tables.steps, self._key(phase, run), state=str(state), **values)
 
-    def _end(self, recorder: Recorder, phase: str, run: StepRun, state: StepState, detail: str) -> dict[str, Any]:
-        ended: dict[str, Any] = {} if state == StepState.READY else {"ended_at": now()}
-        recorder.record("end", lambda: self._mark(phase, run, state, detail=detail, **ended))
-        return {"step": run.id, "state": str(state), "detail": detail}
+    def _end(self, recorder: Recorder, phase: str, run: StepRun, state: StepState, detail: str) -> StepEnd:
+        ended: dict[str, Any] = {} if state == StepState.READY else {"ended_at": self._context.now()}
+        recorder.record("end", lambda: self._mark(phase, run, state, detail=detail, **ended), None)
+        return StepEnd(run.id, state, detail)
 
 
 def listens(agent: Agent, port: int) -> bool:
