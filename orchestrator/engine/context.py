@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.engine.control import Control
-from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import PhaseRun, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
+from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import ArtifactStore, Clock, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
@@ -78,6 +80,7 @@ class Context:
     ledger: Ledger
     provider: Provider
     clock: Clock
+    control: Control
     agents: Agents
     payload: Payload
     hub: Hub
@@ -88,7 +91,6 @@ class Context:
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
     announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # step, started or ended, machine
-    control: Control = field(default_factory=Control)
 
     @property
     def run(self) -> str:
@@ -115,15 +117,19 @@ class Context:
         while (left := until - time.monotonic()) > 0 and not self.control.stopping:
             time.sleep(min(left, 0.2))
 
+    def now(self) -> float:
+        """Unix seconds: what the ledger counts in."""
+        return self.clock.now().timestamp()
+
     def event(self, text: str) -> None:
         """Note something worth reading later."""
         self.ledger.event(self.run, text)
 
-    def machines(self, phase: str) -> list[Row]:
+    def machines(self, phase: str) -> list[MachineRow]:
         """The phase's living machines that were reached, by node."""
-        held = {c["machine"] for c in self.ledger.all(tables.charges, run=self.run, phase=phase, until=None)}
-        rows = [r for r in self.ledger.all(tables.machines, run=self.run, state="REACHABLE") if r["name"] in held]
-        return sorted(rows, key=lambda r: int(r["node"]))
+        held = {c.machine for c in self.ledger.charges.all(run=self.run, phase=phase, until=None)}
+        rows = [r for r in self.ledger.machines.all(run=self.run, state=MachineState.REACHABLE) if r.name in held]
+        return sorted(rows, key=lambda r: r.node)
 
 
 def now() -> float:

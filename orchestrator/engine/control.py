@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
+from orchestrator.words.ports import Clock
 
 POLL_S = 0.05
 _KINDS: dict[str, type[GpuplanError]] = {
@@ -19,7 +20,8 @@ _KINDS: dict[str, type[GpuplanError]] = {
 class Control:
     """The stop flag of one run in this process, and the question that it has for whoever looks on."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.changed = clock.signal()  # notified when it is asked to stop, and by whoever has changed what others await
         self._lock = threading.Lock()
         self._stop: tuple[str, str] | None = None
         self.attended = False  # whether somebody is there to answer
@@ -32,7 +34,8 @@ class Control:
             if self._stop:
                 return False
             self._stop = (kind, message)
-            return True
+        self.changed.notify()
+        return True
 
     @property
     def stopping(self) -> bool:
@@ -44,6 +47,10 @@ class Control:
         if self._stop:
             kind, message = self._stop
             raise _KINDS[kind](message)
+
+    def pause(self, seconds: float) -> None:
+        """Wait real seconds, or until the run is asked to stop."""
+        self.changed.wait(lambda: self.stopping, seconds)
 
     def ask(self, question: str) -> bool:
         """Wait for the answer to a question. False: no, or nobody is there. Raises as `check` does."""

@@ -13,36 +13,21 @@ import logging
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
+from pydantic import TypeAdapter
 
+from orchestrator.engine.effects import StepEnd
+from orchestrator.engine.recorder import Branch, Recorder
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.words import errors
 
+T = TypeVar("T")
+_ANY, _STEP_END = TypeAdapter[Any](Any), TypeAdapter(StepEnd)
 Json = Any  # what json.dumps takes: results are plain values, without secrets
-
-
-class Branch(Protocol):
-    """A child workflow under way."""
-
-    def result(self) -> Json:
-        """Wait for its end and return its plain result."""
-        ...
-
-
-class Recorder(Protocol):
-    """What the story asks of a durable engine."""
-
-    def record(self, name: str, body: Callable[[], Json]) -> Json:
-        """Run `body` once in the life of this workflow and return its result; on replay, its recorded result."""
-        ...
-
-    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002  it is the workflow's id
-        """Start a child workflow of that kind beside this one."""
-        ...
 
 
 class Story(Protocol):
@@ -56,11 +41,11 @@ class Story(Protocol):
         """One phase of it."""
         ...
 
-    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> Json:
+    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """One step of a phase."""
         ...
 
-    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> Json:
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """The end of a service."""
         ...
 
@@ -112,16 +97,18 @@ class _Workflows(DBOSConfiguredInstance):
 
     @DBOS.workflow()
     def step(self, phase: str, step: str, attempt: str) -> Json:
-        return self._story.step(self, phase, step, int(attempt))
+        return _STEP_END.dump_python(self._story.step(self, phase, step, int(attempt)), mode="json")
 
     @DBOS.workflow()
     def stop_service(self, phase: str, step: str, attempt: str) -> Json:
-        return self._story.stop_service(self, phase, step, int(attempt))
+        return _STEP_END.dump_python(self._story.stop_service(self, phase, step, int(attempt)), mode="json")
 
-    def record(self, name: str, body: Callable[[], Json]) -> Json:
+    def record(self, name: str, body: Callable[[], T], kind: Any = Any) -> T:
+        plain = TypeAdapter(kind)
+
         def recorded() -> Json:
             try:
-                return {"value": body()}
+                return {"value": plain.dump_python(body(), mode="json")}
             except errors.GpuplanError as error:
                 return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
             except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
@@ -132,21 +119,23 @@ class _Workflows(DBOSConfiguredInstance):
 
         result = DBOS.run_step({"name": name}, recorded)
         if "error" in result:
-            kind: type[errors.GpuplanError] = getattr(errors, result["error"])
-            raise kind(result["message"], remedy=result["remedy"])
-        return result["value"]
+            error: type[errors.GpuplanError] = getattr(errors, result["error"])
+            raise error(result["message"], remedy=result["remedy"])
+        value: T = plain.validate_python(result["value"])
+        return value
 
     def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002
         with SetWorkflowID(id):
-            return _Handle(DBOS.start_workflow(self._kinds[kind], *arguments))
+            result = Any if kind == "phase" else StepEnd
+            return _Handle(DBOS.start_workflow(self._kinds[kind], *arguments), TypeAdapter(result))
 
 
 class _Handle:
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, kind: Any = _ANY) -> None:
+        self._handle, self._kind = handle, kind
 
     def result(self) -> Json:
-        return self._handle.get_result(polling_interval_sec=0.2)
+        return self._kind.validate_python(self._handle.get_result(polling_interval_sec=0.2))
 
 
 class DurableRun:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines, each
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger import tables
-from orchestrator.words.lifecycle import ENDED, MachineState, Outcome
+from orchestrator.words.lifecycle import ENDED, Outcome, VolumeState
 from orchestrator.words.ports import Capability
 
 
@@ -37,9 +35,9 @@ class Ending:
             row = self._volumes.row(need)
             if row is None:
                 continue
-            name = str(row["name"])
-            if not done and row["state"] != MachineState.DESTROYING:
-                day = Decimal(row["price_hour"]) * 24
+            name = row.name
+            if not done and row.state != VolumeState.DESTROYING:
+                day = row.price_hour * 24
                 self._context.event(f"{name}: kept, ${day:.2f} a day")
                 continue
             end = self._volumes.destroy(name)

@@ -10,15 +10,13 @@ from typing import Any, TypeVar
 
 from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
+from orchestrator.engine.reach import through_cuts
 from orchestrator.ledger import Row, tables
-from orchestrator.transport.replies import DeadmanExpired
 from orchestrator.words.errors import (
     AccountRefused,
     Ambiguous,
     ConnectionLost,
     GpuplanError,
-    HostKeyChanged,
-    MachineLost,
     NoMachine,
     ProviderUnavailable,
     Refused,
@@ -41,6 +39,7 @@ class Machines:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.clock, self.control = context.clock, context.control
         self._ledger = context.ledger
         self._provider = context.provider
 
@@ -205,22 +204,7 @@ class Machines:
 
     def reaching(self, name: str, body: Callable[[], T]) -> T:
         """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost)."""
-        waits = 0.5
-        while True:
-            try:
-                return body()
-            except HostKeyChanged as error:  # another machine answers there: nothing is sent to it, ours is ended
-                self.distrust(name, error.message)
-                raise MachineLost(f"{name}: {error.message}") from error
-            except DeadmanExpired as error:
-                self.distrust(name, error.message)
-                raise MachineLost(f"{name}: {error.message}") from error
-            except ConnectionLost as error:
-                if reason := self.lost(name):
-                    raise MachineLost(f"{name}: {reason}") from error
-                self._context.control.check()
-                self._context.clock.sleep(waits)
-                waits = min(2 * waits, 30.0)
+        return through_cuts(self, name, body)
 
     def distrust(self, name: str, reason: str) -> None:
         """From now on the machine counts as lost, whatever the provider says."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orchestrator.engine import agreement, artifacts
-from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context, now
+from orchestrator.engine.deliverables import Deliverables
+from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.machines import Machines, each
+from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger import Row, tables
+from orchestrator.ledger import tables
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import candidates, fits, memory_of
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
@@ -38,7 +42,7 @@ class PhaseWork:
         self._ledger = context.ledger
         self.machines = Machines(context)
         self.volumes = Volumes(context)
-        self._uploads = artifacts.Uploads(context)
+        self._uploads = Uploads(context)
 
     def move(self, name: str, state: PhaseState, **values: Any) -> None:
         """Move the phase; a state that it has left already is passed over."""
@@ -70,8 +74,8 @@ class PhaseWork:
         if len(rows) < need.nodes or not all(fits(need, self._offer(r)) for r in rows[: need.nodes]):
             return False
         for row in rows[: need.nodes]:
-            self._ledger.charge(str(row["name"]), self._context.run, name, now())
-            self._context.event(f"{row['name']}: taken over by {name}")
+            self._ledger.charge(row.name, self._context.run, name, now())
+            self._context.event(f"{row.name}: taken over by {name}")
         return True
 
     def offers(self, name: str) -> list[dict[str, Any]]:
@@ -89,7 +93,7 @@ class PhaseWork:
 
     def missing_nodes(self, name: str) -> list[int]:
         """Which nodes of the phase have no machine."""
-        have = {int(r["node"]) for r in self._context.machines(name)}
+        have = {r.node for r in self._context.machines(name)}
         return [n for n in range(self._phase(name).machine.nodes) if n not in have]
 
     def request(self, name: str, request: str, node: int, offer: dict[str, Any]) -> str:
@@ -112,9 +116,9 @@ class PhaseWork:
         rows = self._context.machines(name)
         try:
             for row in rows:
-                self.machines.reaching(str(row["name"]), partial(self.machines.prepare, str(row["name"])))
+                self.machines.reaching(row.name, partial(self.machines.prepare, row.name))
             if volume := self._phase(name).volume:
-                root = str(rows[0]["name"])
+                root = rows[0].name
                 self.machines.reaching(root, partial(self._lease, root, volume.name))
         except MachineLost as error:
             return error.message
@@ -136,7 +140,7 @@ class PhaseWork:
         """Have this process feed the dead-man's switches of the phase's machines and renew its lease."""
         volume, rows = self._phase(name).volume, self._context.machines(name)
         if volume and rows:
-            self._context.agents.hold(str(rows[0]["name"]), volume.name)
+            self._context.agents.hold(rows[0].name, volume.name)
 
     def agree(self, name: str, agreed: list[str]) -> list[str]:
         """See agreement.agree. A machine that is lost meanwhile is found so by its steps."""
@@ -149,7 +153,7 @@ class PhaseWork:
         """End what the phase holds that is lost, and note why: the next attempt rents anew."""
         self._context.event(f"{name}: {why}: another machine takes over")
         for row in self._context.machines(name):
-            machine = str(row["name"])
+            machine = row.name
             if reason := self.machines.lost(machine):
                 self.machines.destroy(machine, reason)
 
@@ -178,7 +182,7 @@ class PhaseWork:
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
-    def manifest(self, name: str) -> list[dict[str, Any]]:
+    def manifest(self, name: str) -> list[ManifestFile]:
         """The phase's artifacts with size and sha256; written to manifest.json at home too."""
         patterns = self._phase(name).artifacts
         if not patterns:
@@ -187,10 +191,10 @@ class PhaseWork:
         files = self.machines.reaching(root, lambda: artifacts.manifest(*self._root(name), patterns))
         if not files:
             raise StepFailed(f"{name}: no file matches the artifacts {', '.join(patterns)}")
-        (self._context.folder / f"manifest-{name}.json").write_text(json.dumps(files, indent=1))
+        (self._context.folder / f"manifest-{name}.json").write_text(_json(files))
         return list(files)
 
-    def upload(self, name: str, store: ArtifactStore, file: dict[str, Any]) -> str:
+    def upload(self, name: str, store: ArtifactStore, file: ManifestFile) -> str:
         """One file to one store."""
         root = self._root_name(name)
 
@@ -198,13 +202,13 @@ class PhaseWork:
             agent, workspace = self._root(name)
             return self._uploads.send(store, agent, workspace, file)
 
-        return str(self.machines.reaching(root, lambda: self._patiently(send)))
+        return self.machines.reaching(root, send)
 
-    def put_manifest(self, name: str, store: ArtifactStore, files: list[dict[str, Any]]) -> None:
+    def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """The manifest goes last: where it is, everything is."""
-        self._patiently(lambda: store.put_text(f"manifest-{name}.json", json.dumps(files, indent=1)))
+        self._patiently(lambda: store.put_text(f"manifest-{name}.json", _json(files)))
 
-    def pull(self, name: str, files: list[dict[str, Any]]) -> str:
+    def pull(self, name: str, files: list[ManifestFile]) -> str:
         """Fetch the artifacts home, if the phase says so; return the folder."""
         if not self._phase(name).pull_to:
             return ""
@@ -218,11 +222,11 @@ class PhaseWork:
         """Where the phase's artifacts are pulled to."""
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
 
-    def judge(self, name: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def judge(self, name: str, files: list[ManifestFile]) -> list[Answer]:
         """Every deliverable of the phase."""
         root = self._root_name(name)
 
-        def ask() -> list[dict[str, Any]]:
+        def ask() -> list[Answer]:
             agent, workspace = self._root(name)
             return Deliverables(self._context, self._phase(name), agent, workspace).judge(files, self.home(name))
 
@@ -258,7 +262,7 @@ class PhaseWork:
         rows = self._context.machines(name)
         if not volume or not rows:
             return
-        root = str(rows[0]["name"])
+        root = rows[0].name
         try:
             self._context.agents.let_go(root)
             self._context.agents(root).lease(volume.name, self._context.run, LEASE_S, "release")
@@ -274,7 +278,7 @@ class PhaseWork:
         need = later[0].phase.machine
         rows = self._context.machines(name)[: need.nodes]
         fitting = len(rows) == need.nodes and all(fits(need, self._offer(r)) for r in rows)
-        return {str(r["name"]) for r in rows} if fitting else set()
+        return {r.name for r in rows} if fitting else set()
 
     def _deadline(self, name: str) -> float:
         """When a machine made now must be gone: after every phase that may still use it."""
@@ -295,18 +299,17 @@ class PhaseWork:
         rows = self._context.machines(name)
         if not rows:
             raise MachineLost(f"{name} has no machine any more")
-        return str(rows[0]["name"])
+        return rows[0].name
 
     def _root(self, name: str) -> tuple[Agent, str]:
         """The root machine's agent and workspace. ConnectionLost when it cannot be reached just now."""
         agent = self._context.agents(self._root_name(name))
         return agent, agent.workspace
 
-    def _offer(self, row: Row) -> Offer:
+    def _offer(self, row: MachineRow) -> Offer:
         return Offer(
-            provider=row["provider"], type_id=row["type_id"], gpu=row["gpu"], gpus=row["gpus"],
-            memory_gb=memory_of(row["gpu"]), price_hour=Decimal(row["price_hour"]), place=row["place"],
-            spot=bool(row["spot"]),
+            provider=row.provider, type_id=row.type_id, gpu=row.gpu, gpus=row.gpus, memory_gb=memory_of(row.gpu),
+            price_hour=row.price_hour, place=row.place, spot=row.spot,
         )  # fmt: skip
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
@@ -322,3 +325,7 @@ def _plain(offer: Offer) -> dict[str, Any]:
 
 def _offer(values: dict[str, Any]) -> Offer:
     return Offer(**values | {"price_hour": Decimal(values["price_hour"])})
+
+
+def _json(files: list[ManifestFile]) -> str:
+    return json.dumps([asdict(file) for file in files], indent=1)

@@ -21,7 +21,7 @@ class Branch(Protocol):
 class Recorder(Protocol):
     """One workflow's record."""
 
-    def record(self, name: str, body: Callable[[], T], kind: Any) -> T:
+    def record(self, name: str, body: Callable[[], T], kind: Any = Any) -> T:
         """Run `body` once in the life of this workflow and return its result; on replay, its recorded result.
 
         `kind` is T as a type (a value of engine.effects, str, list[str], a union, None), by which JSON is read back.

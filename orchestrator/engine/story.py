@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from orchestrator.engine.context import Context, now
-from orchestrator.engine.durable import Recorder
+from orchestrator.engine.effects import Answer, ManifestFile, StepEnd
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.phase import PhaseWork
+from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
 from orchestrator.ledger import tables
 from orchestrator.words.errors import (
@@ -82,11 +83,11 @@ class Story:
             self._context.event(f"{name}: {error.message}")
         return {"outcome": str(outcome)}
 
-    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
+    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """One step (engine.steps)."""
         return self._steps.run(recorder, phase, step, attempt)
 
-    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """The end of a service (engine.steps)."""
         return self._steps.stop_service(recorder, phase, step, attempt)
 
@@ -105,8 +106,8 @@ class Story:
                 agreed += recorder.record(f"agree-{attempt}", partial(work.agree, name, agreed))
                 recorder.record(f"begin-steps-{attempt}", partial(work.begin_steps, name, attempt))
                 results = self._run_steps(recorder, name, attempt)
-                failed = any(r["state"] == StepState.FAILED for r in results)
-                losses = [r["detail"] for r in results if r["state"] == StepState.LOST]
+                failed = any(r.state == StepState.FAILED for r in results)
+                losses = [r.detail for r in results if r.state == StepState.LOST]
                 if failed or not losses:  # a failure ends the phase: no other machine is rented to fail again
                     try:
                         return self._collect(recorder, name, results)
@@ -144,7 +145,7 @@ class Story:
             else:
                 raise NoMachine(f"{name}: no machine ({len(offers)} candidates tried); last answer: {why}")
 
-    def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[dict[str, Any]]:
+    def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[StepEnd]:
         """Start every step at once: each waits for its own needs. Services are stopped by a branch of their own."""
         ids = recorder.record(f"steps-{attempt}", partial(self._work.open_steps, name))
         services = {s.id for s in self._context.phase(name).steps if s.step.ready}
@@ -155,37 +156,38 @@ class Story:
             for i in ids
             if i in services
         ]
-        results = [branch.result() for branch in branches]
-        for stop in stops:
-            stop.result()
-        return results
+        results: list[StepEnd] = [branch.result() for branch in branches]
+        ends: list[StepEnd] = [stop.result() for stop in stops]
+        # A service that answered, and ended by itself before its time, has failed.
+        failed = {end.step: end for end in ends if end.state == StepState.FAILED}
+        return [failed.get(result.step, result) for result in results]
 
-    def _collect(self, recorder: Recorder, name: str, results: list[dict[str, Any]]) -> tuple[Outcome, str]:
+    def _collect(self, recorder: Recorder, name: str, results: list[StepEnd]) -> tuple[Outcome, str]:
         """Artifacts and deliverables; the outcome is the worst of steps and deliverables."""
         work = self._work
-        stopped = [r for r in results if r["state"] == StepState.INTERRUPTED]
+        stopped = [r for r in results if r.state == StepState.INTERRUPTED]
         if stopped:
-            kind = OverBudget if stopped[0]["over_budget"] else Interrupted
-            raise kind(str(stopped[0]["detail"]))
-        failed = [str(r["detail"]) for r in results if r["state"] in (StepState.FAILED, StepState.SKIPPED)]
+            kind = OverBudget if stopped[0].over_budget else Interrupted
+            raise kind(stopped[0].detail)
+        failed = [r.detail for r in results if r.state in (StepState.FAILED, StepState.SKIPPED)]
         recorder.record("collect", partial(work.move, name, PhaseState.COLLECTING))
-        files = [] if failed else recorder.record("manifest", partial(work.manifest, name))
+        files = [] if failed else recorder.record("manifest", partial(work.manifest, name), list[ManifestFile])
         if files:
             for store in self._context.stores:
                 for file in files:
-                    label = f"upload {store.url} {file['name']}"
-                    recorder.record(label, partial(work.upload, name, store, file))
+                    label = f"upload {store.url} {file.name}"
+                    recorder.record(label, partial(work.upload, name, store, file), str)
                 recorder.record(f"put-manifest {store.url}", partial(work.put_manifest, name, store, files))
             recorder.record("pull", partial(work.pull, name, files))
-        answers = recorder.record("check", partial(work.judge, name, files))
-        wrong = [f"{a['name']}: {a['detail']}" for a in answers if not a["ok"]]
+        answers = recorder.record("check", partial(work.judge, name, files), list[Answer])
+        wrong = [f"{a.name}: {a.detail}" for a in answers if not a.ok]
         if failed or wrong:
             return Outcome.FAILED, self._why(results) or "\n".join(wrong)
         return Outcome.SUCCEEDED, ""
 
-    def _why(self, results: list[dict[str, Any]]) -> str:
+    def _why(self, results: list[StepEnd]) -> str:
         """Why steps failed: their own words, and only without any why others were skipped."""
-        said = {state: [str(r["detail"]) for r in results if r["state"] == state] for state in StepState}
+        said = {state: [r.detail for r in results if r.state == state] for state in StepState}
         return "\n".join(said[StepState.FAILED] or said[StepState.SKIPPED])
 
     def _move_run(self, state: RunState, **values: Any) -> None:

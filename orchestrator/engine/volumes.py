@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.engine import reaper
 from orchestrator.engine.context import Context, now
 from orchestrator.ledger import Row, tables
+from orchestrator.ledger.rows import VolumeRow
 from orchestrator.words.errors import Ambiguous, NoMachine, ProviderUnavailable, Refused
 from orchestrator.words.lifecycle import ENDED, MachineState
 from orchestrator.words.model import VolumeNeed
@@ -30,17 +31,16 @@ class Volumes:
         self._ledger = context.ledger
         self._provider = context.provider
 
-    def row(self, need: VolumeNeed | None) -> Row | None:
+    def row(self, need: VolumeNeed | None) -> VolumeRow | None:
         """The ledger's row of the plan's volume in this run's cloud; None: there is none (or the need is None)."""
         if need is None:
             return None
-        mine = self._ledger.all(
-            tables.volumes,
+        mine = self._ledger.volumes.all(
             label=self._context.spec.label(need),
             provider=self._provider.name,
             cloud=self._context.spec.cloud,
         )
-        living = [r for r in mine if r["state"] not in ENDED]
+        living = [r for r in mine if not r.state.is_final]
         return living[-1] if living else None
 
     def ensure(self, need: VolumeNeed) -> str:
@@ -48,7 +48,8 @@ class Volumes:
         if Capability.VOLUMES not in self._provider.capabilities:
             return ""
         there = {v.name for v in self._patiently(self._provider.volumes)}
-        row = self.row(need)
+        found = self.row(need)
+        row = self._ledger.one(tables.volumes, name=found.name) if found else None
         if row and row["state"] == MachineState.DESTROYING:  # somebody wanted it deleted: nothing is put on it now
             if not (end := self.destroy(str(row["name"])))["gone"]:
                 raise NoMachine(f"the volume {row['name']} is being deleted, and is not gone: {end['why']}")

@@ -80,7 +80,8 @@ def open_session(
     provider = provider_for(home, spec.world.provider, spec.owner, facts, spec.world.ssh_host)
     settings = spec.plan.settings
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
-    control = Control()
+    clock = SystemClock(facts.get("time_scale", 1.0))
+    control = Control(clock)
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
     connections = Connections(ledger, provider, key, spec.run, deadman_s, stop_after_s, control)
@@ -90,7 +91,7 @@ def open_session(
         folder=folder,
         ledger=ledger,
         provider=provider,
-        clock=SystemClock(facts.get("time_scale", 1.0)),
+        clock=clock,
         agents=connections,
         payload=Payload.load(files.remote(), settings.payload).freeze(folder / "payload"),
         hub=HubListing(facts["hub"]["endpoint"] if facts else settings.hub_url, known.get("HF_TOKEN")),

@@ -16,15 +16,15 @@ left = [int(nth or 1)]
 record = durable._Workflows.record
 
 
-def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
+def killing(self: Any, effect: str, body: Callable[[], Any], kind: Any = Any) -> Any:
     """Die in the middle of the effect (before its record is written), or right after it was recorded."""
     if effect.partition(" ")[0] != name:
-        return record(self, effect, body)
+        return record(self, effect, body, kind)
     left[0] -= 1
     if left[0]:
-        return record(self, effect, body)
+        return record(self, effect, body, kind)
     if after:
-        record(self, effect, body)
+        record(self, effect, body, kind)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def dying() -> None:
@@ -33,7 +33,7 @@ def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return record(self, effect, dying)
+    return record(self, effect, dying, kind)
 
 
 durable._Workflows.record = killing
