@@ -22,30 +22,27 @@ class Control:
 
     def __init__(self, clock: Clock) -> None:
         self.changed = clock.signal()  # notified when it is asked to stop, and by whoever has changed what others await
-        self._lock = threading.Lock()
-        self._stop: tuple[str, str] | None = None
+        self._stop: list[tuple[str, str]] = []  # no lock: a signal's handler adds to it, perhaps while another one does
         self.attended = False  # whether somebody is there to answer
         self.question: str | None = None
         self._answer = False
 
     def stop(self, kind: str, message: str) -> bool:
         """Ask the run to stop for that reason; the first reason stands. False: it was stopping already."""
-        with self._lock:
-            if self._stop:
-                return False
-            self._stop = (kind, message)
+        reason = (kind, message)
+        self._stop.append(reason)
         self.changed.notify()
-        return True
+        return self._stop[0] is reason
 
     @property
     def stopping(self) -> bool:
         """Whether somebody asked."""
-        return self._stop is not None
+        return bool(self._stop)
 
     def check(self) -> None:
         """Raise the reason (Interrupted, OverBudget, StepFailed) if somebody asked."""
         if self._stop:
-            kind, message = self._stop
+            kind, message = self._stop[0]
             raise _KINDS[kind](message)
 
     def pause(self, seconds: float) -> None:
