@@ -125,14 +125,18 @@ class PhaseWork:
         return ""
 
     def _lease(self, machine: str, volume: str) -> None:
-        """Take the volume's lease; one that an ended run of ours left is taken over."""
+        """Take the volume's lease; one that an ended run of ours left is taken over, another's if nobody renews it."""
         agent = self._context.agents(machine)
         try:
             agent.lease(volume, self._context.run, LEASE_S)
         except LeaseHeld as error:
-            holder = self._ledger.maybe(tables.runs, id=error.holder)
-            if holder is None or holder["state"] != RunState.DONE:
-                raise
+            holder = self._ledger.runs.maybe(id=error.holder)
+            if holder is None or holder.state != RunState.DONE:
+                self._context.event(
+                    f"{volume} is held by {error.holder}: taken if it is not renewed for {LEASE_S:.0f} s"
+                )
+                agent.await_lease(volume, self._context.run, LEASE_S)
+                return
             agent.lease(volume, error.holder, LEASE_S, "release")
             agent.lease(volume, self._context.run, LEASE_S)
 
