@@ -129,7 +129,7 @@ def _step(judge: Deliverables, wanted: Deliverable) -> str:
     logs = judge.logs(row.id)
     line = next((line for line in _lines(logs) if wanted.stdout in line), None)
     if line is None:
-        last = logs[-1].end().strip()[-120:] if logs else ""
+        last = logs[-1].last_lines(1).strip()[-120:] if logs else ""
         raise StepFailed(f"the output of {row.id} does not hold {wanted.stdout!r}; its last line: {last!r}")
     return line.strip()[:160]
 
