@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from orchestrator.engine import artifacts
 from orchestrator.engine.books import close_steps
-from orchestrator.engine.collect import Deliverables
 from orchestrator.engine.context import Context
+from orchestrator.engine.deliverables import Deliverables
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines, offer_of
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
 from orchestrator.transport.agent import Agent
@@ -34,7 +35,7 @@ class PhaseWork:
     def __init__(self, context: Context, machines: Machines, volumes: Volumes) -> None:
         self._context, self._machines, self._volumes = context, machines, volumes
         self._ledger = context.ledger
-        self._uploads = artifacts.Uploads(context)
+        self._uploads = Uploads(context)
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class PhaseWork:
         """One file to one store."""
 
         def send(agent: Agent) -> str:
-            return self._patiently(lambda: self._uploads.send(store, agent, agent.workspace, file))
+            return self._uploads.send(store, agent, agent.workspace, file)
 
         return self._at_root(name, send)
 

@@ -109,14 +109,17 @@ class Provisioning:
         return ""
 
     def _lease(self, machine: str, volume: str) -> None:
-        """Take the volume's lease; one that an ended run of ours left is taken over."""
+        """Take the volume's lease; one that an ended run of ours left is taken over, another's if nobody renews it."""
         agent = self._context.agents(machine)
         try:
             agent.lease(volume, self._context.run, LEASE_S)
         except LeaseHeld as error:
             holder = self._ledger.runs.maybe(id=error.holder)
             if holder is None or holder.state != RunState.DONE:
-                raise
+                said = f"{volume} is held by {error.holder}: taken if it is not renewed for {LEASE_S:.0f} s"
+                self._context.event(said)
+                agent.await_lease(volume, self._context.run, LEASE_S)
+                return
             agent.lease(volume, error.holder, LEASE_S, "release")
             agent.lease(volume, self._context.run, LEASE_S)
 
