@@ -73,6 +73,6 @@ def test_machines_of_other_runs_are_left_alone(tmp_path: Path):
         "c": "gpuplan-abcdefgh-1101-aaaa-3-1-t1764000000",
     }
     made = context(tmp_path, SteppingClock(), Cloud(dict(others)))
-    made.ledger.machines.put(machine(others["c"], run="1101-aaaa.3"))
+    made.ledger.machines.put(machine(others["c"], run="1101-aaaa.3", state=MachineState.LOST))
     assert leftovers.sweep(made, "failed") == []
     assert made.provider.there == others
