@@ -46,9 +46,10 @@ def test_a_service_that_ended_by_itself_has_failed(tmp_path: Path):
     ready = Ready(log="listening", timeout=60)
     crashes = Step(name="crashes", run="echo listening; echo broken pipe; exit 7", ready=ready)
     serves = Step(name="serves", run="echo listening; sleep 600", ready=ready)
-    bench = Bench(tmp_path, crashes, serves)
-    assert bench.run("serves").state == StepState.READY
-    assert bench.stop_service("serves").state == StepState.DONE
+    alone = Bench(tmp_path / "serves", serves)
+    assert alone.run("serves").state == StepState.READY
+    assert alone.stop_service("serves").state == StepState.DONE
+    bench = Bench(tmp_path / "crashes", crashes)
     start = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/crashes", 1)
     start.mark(StepState.RUNNING)
     bench.agent.start(
