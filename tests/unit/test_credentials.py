@@ -110,13 +110,14 @@ def test_what_was_never_sent_is_a_refusal():
     key = Secret(f"{CANARY}\r\nX-More: 1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        api = Api("Vendor", url, ProviderAccess(api_key=key), str)
+        access = ProviderAccess(api_key=key, graphql_url=url)
+        api = Api("Vendor", url, access, str)
         calls = (
             lambda: api.create("pods", {"name": "x"}),
             lambda: api.read("pods"),
             lambda: api.destroy("DELETE", "pods/x"),
-            lambda: RunPodGraphQL(key, url).balance(),
-            lambda: RunPodGraphQL(key, url)._ask("mutation { x }", creates=True),
+            lambda: RunPodGraphQL(access).bids(1),
+            lambda: RunPodGraphQL(access)._ask("mutation { x }", creates=True),
         )
         for call in calls:
             with pytest.raises(AccountRefused) as raised:

@@ -44,6 +44,8 @@ class Here:
         *,
         stdin: bytes = b"",
         silence_s: float = 60.0,
+        timeout_s: float = 60.0,
+        most_bytes: float = 1e9,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
