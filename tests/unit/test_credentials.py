@@ -116,7 +116,7 @@ def test_what_was_never_sent_is_a_refusal():
             lambda: api.create("pods", {"name": "x"}),
             lambda: api.read("pods"),
             lambda: api.destroy("DELETE", "pods/x"),
-            lambda: RunPodGraphQL(access).bids(1),
+            lambda: RunPodGraphQL(access)._ask("query { x }"),
             lambda: RunPodGraphQL(access)._ask("mutation { x }", creates=True),
         )
         for call in calls:

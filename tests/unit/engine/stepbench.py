@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -50,8 +51,9 @@ class Here:
     ) -> int:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(["bash", "-c", command], env=self._env, bufsize=0, **pipes) as process:
-            process.stdin.write(stdin)
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # no agent there yet: nobody reads
+                process.stdin.write(stdin)
+                process.stdin.close()
             while not stop():
                 if select.select([process.stdout], [], [], 0.02)[0]:
                     line = process.stdout.readline()
