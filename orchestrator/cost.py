@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+HOURS_A_MONTH = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
 PLACES = Decimal("0.000001")  # what a report keeps: a step of a rehearsal costs far less than a cent
 STARTING, IDLE, ENDING = "(starting)", "(idle)", "(ending)"
 _HOUR = Decimal(3600)

@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
 
 from orchestrator.engine import accounting
-from orchestrator.engine.context import Context, now
-from orchestrator.engine.control import Watch
+from orchestrator.engine.books import close_books, open_books
+from orchestrator.engine.context import Context
+from orchestrator.engine.control import Watch, Why
+from orchestrator.engine.effects import NotGone, RunEnd
+from orchestrator.engine.leftovers import end_unwritten, reserve
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.version import APPLICATION_VERSION
-from orchestrator.ledger import Ledger, open_ledger, tables
-from orchestrator.plan import resolve
+from orchestrator.ledger import open_ledger
+from orchestrator.ledger.rows import RunRow
 from orchestrator.report.snapshot import Snapshot, View
 from orchestrator.report.views import snapshot
 from orchestrator.report.words import how_far
 from orchestrator.words.errors import ExitCode, GpuplanError, StillRunning, UsageError
-from orchestrator.words.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.home import Home
 from orchestrator.world.session import Session, close_rehearsal, open_session
@@ -47,21 +48,12 @@ class Result:
         return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
 
 
-def open_books(ledger: Ledger, spec: RunSpec) -> None:
-    """Write the run, its phases and its steps down, all still to do: all of it, or after a crash nothing."""
-    run = {
-        "id": spec.run, "state": str(RunState.PLANNED), "outcome": None, "dry_run": int(spec.world.dry_run),
-        "error": "", "stop": "", "version": APPLICATION_VERSION, "created_at": spec.created_at, "settled": 0, "pid": 0,
-    }  # fmt: skip
-    rows: list[tuple[sa.Table, dict[str, Any]]] = [(tables.runs, run)]
-    for position, phase in enumerate(resolve(spec.plan, spec.asked)):
-        name = phase.phase.name
-        key = {"run": spec.run, "name": name, "position": position, "state": str(PhaseState.PLANNED)}
-        rows.append((tables.phases, {**key, "outcome": None, "error": ""}))
-        for number, step in enumerate(phase.steps):
-            row = {"run": spec.run, "phase": name, "id": step.id, "position": number, "state": str(StepState.PENDING)}
-            rows.append((tables.steps, {**row, "attempt": 0, "machines": "", "detail": ""}))
-    ledger.put_all(rows)
+def first_row(spec: RunSpec) -> RunRow:
+    """What the ledger says of a run that has not begun."""
+    return RunRow(
+        id=spec.run, state=RunState.PLANNED, dry_run=spec.world.dry_run, version=APPLICATION_VERSION,
+        created_at=spec.created_at,
+    )  # fmt: skip
 
 
 class Quiet:
@@ -128,40 +120,36 @@ def _take_up(home: Home, spec: RunSpec) -> None:
 
     StillRunning when another version of gpuplan began it: its recorded effects cannot be replayed.
     """
-    ledger = open_ledger(home.path, home.database_url)
-    row = ledger.maybe(tables.runs, id=spec.run)
-    if row is None or row["state"] == RunState.PLANNED:
-        open_books(ledger, spec)  # for the first time, or again after a crash before the run began
-    elif row["version"] != APPLICATION_VERSION:
+    ledger = open_ledger(home.path, home.database_url, home.timeline)
+    row = ledger.runs.maybe(id=spec.run)
+    if row is None or row.state == RunState.PLANNED:
+        open_books(ledger, spec, first_row(spec))  # for the first time, or again after a crash before the run began
+    elif row.version != APPLICATION_VERSION:
         raise StillRunning(
             f"{spec.run} was begun by another version of gpuplan, which alone can go on with it",
             remedy=f"gpuplan down {spec.run} ends it; what is done stays on the volume for the next run",
         )
-    ledger.change(tables.runs, {"id": spec.run}, stop="", pid=os.getpid())
+    ledger.runs.change({"id": spec.run}, stop="", pid=os.getpid())
     ledger.close()
+    reserve(home.run_folder(spec.run))
 
 
 def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Result:
-    from orchestrator.engine.durable import DurableRun
-    from orchestrator.engine.story import Story
     from orchestrator.engine.watchdog import Watchdog
 
     context = session.context
-    durable = DurableRun(Story(context), spec.run, database_url=context.ledger.url, debug_log=debug_log)
-    watch = Watch(context.control, lambda: reason_to_stop(context.ledger, spec))
+    watch = Watch(context.clock, context.control, Limits(context.ledger, spec, context.clock).reason)
     watchdog = Watchdog(context)
-    ended: dict[str, Any] = {}
+    ended: list[RunEnd | Exception] = []
 
-    def wait() -> None:
+    def bring_to_its_end() -> None:
         try:
-            ended.update(durable.start().result())
+            ended.append(_story(context, debug_log))
         except Exception as error:  # noqa: BLE001  it is raised again in the main thread
-            ended["error"] = error
+            ended.append(error)
 
-    worker = threading.Thread(target=wait, daemon=True, name="run")
+    worker = threading.Thread(target=bring_to_its_end, daemon=True, name="run")
     with stopping_on_signals(context.control.stop, view.say):
-        watch.start()
-        watchdog.start()
         worker.start()
         while worker.is_alive():
             _show(view, context)
@@ -171,11 +159,31 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
         watch.end()
         watchdog.end()
         _show(view, context)
-        durable.close()
-    if "error" in ended:
+    (end,) = ended
+    if isinstance(end, Exception):
         context.control.stop("interrupted", "the engine failed")
-        return _broken(context, ended["error"])
-    return Result(spec.run, Outcome(ended["outcome"]), tuple(ended["left"]))
+        return _broken(context, end)
+    return Result(spec.run, end.outcome, end.left)
+
+
+def _story(context: Context, debug_log: Path) -> RunEnd:
+    """Bring the run to its end; what is left of one that was at its end before is ended anew.
+
+    A replay only repeats what was recorded then.
+    """
+    from orchestrator.engine.durable import DurableRun, has_ended
+    from orchestrator.engine.story import Story
+
+    story, url = Story(context), context.ledger.url
+    before = context.ledger.runs.get(id=context.run).state
+    if before != RunState.PLANNED and has_ended(context.run, database_url=url):
+        return story.ending.again()
+    durable = DurableRun(story, context.run, database_url=url, debug_log=debug_log)
+    try:
+        end = durable.start().result()
+    finally:
+        durable.close()
+    return story.ending.again() if before == RunState.TEARING_DOWN and end.left else end
 
 
 def _show(view: Quiet, context: Context) -> None:
@@ -187,35 +195,22 @@ def _show(view: Quiet, context: Context) -> None:
 def _broken(context: Context, error: Exception) -> Result:
     """The engine itself failed (a full disk, say). StillRunning if anything was made, else GpuplanError."""
     run = context.run
-    rows = [*context.ledger.all(tables.machines, run=run), *context.ledger.all(tables.volumes, run=run)]
-    living = [str(row["name"]) for row in rows if row["state"] not in ENDED]
+    machines, volumes = context.ledger.machines.all(run=run), context.ledger.volumes.all(run=run)
+    living = [row.name for row in machines if not row.state.is_final]
+    living += [row.name for row in volumes if not row.state.is_final]
     if not living:
         raise GpuplanError(f"internal error: {error}") from error
     raise StillRunning(
-        f"internal error: {error}; {_last_resort(context)}; the ledger has as living: {', '.join(living)}",
+        f"internal error: {error}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
         remedy=f"gpuplan down {run} ends what is left; if the disk is full, make room first",
     ) from error
-
-
-def _last_resort(context: Context) -> str:
-    """End the run's machines at the provider, though nothing of it can be written down; return what was done."""
-    from orchestrator.engine import reaper
-    from orchestrator.engine.machines import each
-
-    try:
-        ids = {v.name: v.id for v in context.provider.machines() if v.name.startswith(context.spec.prefix)}
-    except GpuplanError as error:
-        return f"{context.provider.name} could not be asked: {error.message}"
-    ends = each(list(ids), lambda name: {"why": reaper.end_machine(context.provider, context.clock, ids[name])})
-    said = [f"{n} was not ended ({end['why']})" if end["why"] else f"{n} was ended" for n, end in ends.items()]
-    return "; ".join(said) or f"{context.provider.name} lists no machine of this run"
 
 
 def end_by_name(home: Home, spec: RunSpec) -> str:
     """End a run's machines at the provider, beside a process that does not or without a ledger; say what was done."""
     session = open_session(home, spec, lambda _step, _text: None)
     try:
-        return _last_resort(session.context)
+        return end_unwritten(session.context)
     finally:
         session.close()
 
@@ -233,40 +228,23 @@ def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
         give_up(spec.run, database_url=context.ledger.url)
         made = Volumes(context)
         ending = Ending(context, Machines(context), made)
-        left = ending.machines("gpuplan down")
-        rows = [r for r in accounting.living_volumes(context.ledger, spec) if r["provider"] == spec.world.provider]
-        rows = [r for r in rows if volumes or r["state"] == MachineState.DESTROYING]  # one that was begun is finished
-        if rows:
-            ends = {str(r["name"]): made.destroy(str(r["name"])) for r in rows}
-            left += [f"{name} ({end['why']})" for name, end in ends.items() if not end["gone"]]
+        left = ending.end_machines("gpuplan down")
+        rows = [row for row in accounting.living_volumes(context.ledger, spec) if row.provider == spec.world.provider]
+        for row in rows:
+            if volumes or row.state == VolumeState.DESTROYING:  # one that was begun is finished
+                end = made.destroy(row.name)
+                left += [f"{row.name} ({end.why})"] if isinstance(end, NotGone) else []
         ending.settle()
         if not left:
-            _close_books(context.ledger, spec.run)
+            close_books(context.ledger, spec.run)
         return left
     finally:
         session.close()
         close_rehearsal(spec, session.rehearsal)
 
 
-def _close_books(ledger: Ledger, run: str) -> None:
-    """Mark everything of the run as ended; a run that was under way was interrupted."""
-    for step in ledger.all(tables.steps, run=run):
-        if step["state"] in (StepState.PENDING, StepState.RUNNING, StepState.READY):
-            state = StepState.SKIPPED if step["state"] == StepState.PENDING else StepState.INTERRUPTED
-            key = {"run": run, "phase": step["phase"], "id": step["id"]}
-            ledger.change(tables.steps, key, state=str(state), ended_at=now())
-    for phase in ledger.all(tables.phases, run=run):
-        key = {"run": run, "name": phase["name"]}
-        outcome = phase["outcome"] or str(Outcome.INTERRUPTED)
-        ledger.move(tables.phases, key, PhaseState.TEARING_DOWN, outcome=outcome)
-        ledger.move(tables.phases, key, PhaseState.DONE, ended_at=phase["ended_at"] or now())
-    outcome = ledger.one(tables.runs, id=run)["outcome"] or str(Outcome.INTERRUPTED)
-    ledger.move(tables.runs, {"id": run}, RunState.TEARING_DOWN, outcome=outcome)
-    ledger.move(tables.runs, {"id": run}, RunState.DONE, ended_at=now())
-
-
 @contextmanager
-def stopping_on_signals(stop: Callable[[str, str], bool], say: Callable[[str], None]) -> Iterator[None]:
+def stopping_on_signals(stop: Callable[[Why, str], bool], say: Callable[[str], None]) -> Iterator[None]:
     """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing.
 
     Afterwards they are ignored: what is left to do is to say how it ended, with the exit code that says so too.
@@ -287,23 +265,3 @@ def stopping_on_signals(stop: Callable[[str, str], bool], say: Callable[[str], N
     finally:
         for number in wanted:
             signal.signal(number, signal.SIG_IGN)
-
-
-def reason_to_stop(ledger: Ledger, spec: RunSpec) -> tuple[str, str] | None:
-    """Why the run is to stop now: somebody asked, a budget is used up, a phase takes too long; None: it may go on."""
-    row = ledger.one(tables.runs, id=spec.run)
-    if row["stop"]:
-        return "interrupted", str(row["stop"])
-    budget = spec.plan.settings.budget_usd
-    if budget is not None and (spent := accounting.accrued_with_earlier(ledger, spec.run)) > budget:
-        return "over_budget", f"${spent:.4f} are spent, the budget is ${budget}"
-    for phase in ledger.all(tables.phases, run=spec.run):
-        if phase["state"] not in (PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING):
-            continue
-        limits = spec.plan.phase(phase["name"])
-        spent = accounting.accrued_with_earlier(ledger, spec.run, phase["name"])
-        if limits.budget_usd is not None and spent > limits.budget_usd:
-            return "over_budget", f"{phase['name']}: ${spent:.4f} are spent, its budget is ${limits.budget_usd}"
-        if phase["started_at"] and now() - phase["started_at"] > limits.timeout:
-            return "failed", f"{phase['name']} took longer than its time-out of {limits.timeout:.0f} s"
-    return None

@@ -66,7 +66,7 @@ def open_home() -> tuple[Home, Ledger]:
     home = Home.find()
     home.make()
     try:
-        return home, open_ledger(home.path, home.database_url)
+        return home, open_ledger(home.path, home.database_url, home.timeline)
     except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(

@@ -40,14 +40,15 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
             update={
                 "run": following,
                 "previous": spec.run,
-                "created_at": time.time(),
+                "created_at": ledger.now(),
                 "force": False,
                 "world": spec.world.model_copy(update={"faults": ()}),
             }
         )
         running.begin(home, ledger, spec, way)
         return
-    running.require_open_secrets(ledger, spec)
+    if row["state"] != "TEARING_DOWN":  # what is only ended needs none
+        running.require_open_secrets(ledger, spec)
     running.drive(home, ledger, spec, way)
 
 

@@ -59,6 +59,7 @@ def pull(
     from json import loads
 
     from orchestrator.engine.artifacts import fetch_from_store
+    from orchestrator.engine.effects import ManifestFile
     from orchestrator.world import session
 
     home, ledger = open_home()
@@ -77,7 +78,7 @@ def pull(
     files = []
     try:
         for file in (file for manifest in manifests for file in loads(manifest.read_text())):
-            files.append(file | {"how": fetch_from_store(store, file, to)})
+            files.append(file | {"how": fetch_from_store(store, ManifestFile(**file), to)})
             if not json:
                 typer.echo(f"{file['name']}  {files[-1]['how']}")
     except FileNotFoundError as error:

@@ -11,7 +11,8 @@ from typing import Any
 from orchestrator.cli import preflight
 from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
-from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
@@ -56,7 +57,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
         _providers(home, spec, facts, volume),
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
-        place=str(volume["place"]) or None if volume else spec.place,
+        place=volume.place or None if volume else spec.place,
     )
     for url in spec.stores:
         store_for(url, facts).check()
@@ -65,7 +66,7 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     seen = () if spec.force else tuple(sorted(done))
     world = spec.world.model_copy(update={"provider": choice.provider.name})
     chosen = spec.model_copy(update={"world": world, "place": choice.place, "seen_done": seen})
-    return Ready(chosen, preview(spec.plan, phases, market), str(volume["name"]) if volume else "")
+    return Ready(chosen, preview(spec.plan, phases, market), volume.name if volume else "")
 
 
 def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun, ...]) -> bool:
@@ -120,13 +121,13 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
         )
 
 
-def _require_own(home: Home, volume: Row, spec: RunSpec) -> None:
+def _require_own(home: Home, volume: VolumeRow, spec: RunSpec) -> None:
     """UsageError when a plan in another folder made this volume: two plans of one name are not one plan."""
-    maker = _frozen(home, str(volume["run"]))
+    maker = _frozen(home, volume.run)
     if maker and not spec.plan.settings.plan and maker.plan.folder != spec.plan.folder:
         made_in = maker.plan.folder or "gpuplan itself"
         raise UsageError(
-            f"the volume {volume['name']} was made by the plan in {made_in}; this one is in "
+            f"the volume {volume.name} was made by the plan in {made_in}; this one is in "
             f"{spec.plan.folder or 'gpuplan itself'}",
             remedy="give this plan a name of its own in its gpuplan.yaml (plan: NAME); "
             f"if it is the same plan and was moved: plan: {spec.plan.name}",
@@ -156,15 +157,15 @@ def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
             )
 
 
-def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row | None) -> list[Provider]:
+def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: VolumeRow | None) -> list[Provider]:
     """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
     names = [spec.world.provider] if spec.world.provider else list(spec.plan.settings.providers)
-    if volume and str(volume["provider"]) not in names:
+    if volume and volume.provider not in names:
         raise NoMachine(
-            f"the plan's volume {volume['name']} is at {volume['provider']}", remedy=f"--provider {volume['provider']}"
+            f"the plan's volume {volume.name} is at {volume.provider}", remedy=f"--provider {volume.provider}"
         )
     if volume:
-        names = [str(volume["provider"])]
+        names = [volume.provider]
     found, missing = [], []
     for name in names:
         try:
@@ -176,9 +177,9 @@ def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Row 
     return found
 
 
-def _volume(ledger: Ledger, spec: RunSpec) -> Row | None:
+def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
-    living = [r for r in accounting.living_volumes(ledger, spec) if r["label"] in _labels(spec)]
+    living = [r for r in accounting.living_volumes(ledger, spec) if r.label in _labels(spec)]
     return living[-1] if living else None
 
 
@@ -189,7 +190,7 @@ def _done(ledger: Ledger, spec: RunSpec) -> tuple[frozenset[str], str]:
         return frozenset(), ""
     payload = Payload.load(files.remote(), spec.plan.settings.payload)
     keys = accepted_keys(spec.plan, payload.files, payload.formers)
-    rows = [r for r in ledger.all(tables.records, volume=volume["name"]) if r["key"] in keys.get(r["step"], ())]
+    rows = [r for r in ledger.all(tables.records, volume=volume.name) if r["key"] in keys.get(r["step"], ())]
     services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
     done = frozenset(str(r["step"]) for r in rows)
     return (done | services if done else done), history.as_text(max((r["at"] for r in rows), default=0.0))

@@ -37,12 +37,13 @@ def reap(
     Volumes are deleted only after a question, and what another owner rented is never touched.
     """
     from orchestrator.engine import reaper
+    from orchestrator.engine.effects import NotGone
     from orchestrator.words.lifecycle import MachineState
     from orchestrator.world.clock import SystemClock
 
     home, ledger = open_home()
     facts = _facts()
-    clock = SystemClock(facts.get("time_scale", 1.0))
+    clock = SystemClock(facts.get("time_scale", 1.0), home.timeline)
     if facts:
         typer.echo("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
     ended, left, others = [], [], []
@@ -58,13 +59,13 @@ def reap(
             if one.kind == "volume" and not _agreed(one, json=json):
                 others.append(one)
                 continue
-            end = reaper.end_machine if one.kind == "machine" else reaper.end_volume
-            if why := end(asked, clock, one.id):
-                left.append(f"{one.name} ({why})")
+            proof = reaper.end(asked, clock, one)
+            if isinstance(proof, NotGone):
+                left.append(f"{one.name} ({proof.why})")
                 continue
             ended.append(one)
             if one.kind == "machine":
-                ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED)
+                ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
     if json:
         print_json({"ended": [f.name for f in ended], "left": left, "others": [_plain(f) for f in others]})
     else:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,7 @@ import typer
 from orchestrator.cli.app import app
 from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json, read_plan
 from orchestrator.words.errors import OverBudget, StillRunning, UsageError
+from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
@@ -108,6 +108,8 @@ def run(
     _check_flags(wishes)
     loaded = read_plan(plan, config, {"budget_usd": budget})
     home, ledger = open_home()
+    if all(row.state == RunState.DONE for row in ledger.runs.all()):
+        home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
     spec = _draft(home, loaded, tuple(phases), wishes)
     begin(home, ledger, spec, Way(yes=yes, json=json, detach=detach), only=only, check=check)
 
@@ -168,14 +170,16 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         deadman_minutes=wishes.deadman_minutes,
         stores=stores,
         pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
-        created_at=time.time(),
+        created_at=home.timeline(),
     )
 
 
 def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = False, check: bool = False) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
     from orchestrator.cli.prepare import prepare
+    from orchestrator.engine.books import open_books, strike
     from orchestrator.report import pages
+    from orchestrator.runner import first_row
     from orchestrator.world import session
 
     json = way.json
@@ -204,8 +208,10 @@ def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = F
         if not way.yes and not typer.confirm("Run it?", err=json):
             raise typer.Abort
         ready.spec.save(folder)
+        open_books(ledger, ready.spec, first_row(ready.spec))
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
+            strike(ledger, spec.run)  # it may come when the books are open already
             typer.echo("nothing was rented", err=True)
         session.close_rehearsal(spec, rehearsal)
         shutil.rmtree(folder, ignore_errors=True)

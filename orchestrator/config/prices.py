@@ -11,11 +11,10 @@ from pydantic import Field
 from orchestrator.config.document import read_file
 from orchestrator.config.problems import Problems, nearest
 from orchestrator.config.validate import validate
+from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.words import files
 from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Value
 from orchestrator.words.ports import Offer
-
-HOURS_A_MONTH = Decimal(730)
 
 Price = Annotated[Decimal, Field(gt=0, le=1_000_000)]  # USD
 

@@ -6,27 +6,28 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from orchestrator import cost
-from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.words.lifecycle import ENDED
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import VolumeRow
 from orchestrator.words.spec import RunSpec
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:
     """One charge for each stretch of time that a phase held a machine; refused creates cost nothing."""
     found = []
-    key = {"run": run} | ({"phase": phase} if phase else {})
-    for row in ledger.all(tables.charges, **key):
-        machine = ledger.one(tables.machines, name=row["machine"])
-        if not machine["sent_at"] or (machine["gone_at"] and not machine["provider_id"]):
+    machines = {row.name: row for row in ledger.machines.all(run=run)}
+    charges = ledger.charges.all(run=run, phase=phase) if phase else ledger.charges.all(run=run)
+    for row in charges:
+        machine = machines[row.machine]
+        if not machine.sent_at or (machine.gone_at and not machine.provider_id):
             continue
         found.append(
             cost.MachineCharge(
-                name=str(row["machine"]),
-                phase=str(row["phase"]),
-                provider=str(machine["provider"]),
-                price_hour=Decimal(machine["price_hour"]),
-                accepted_at=moment(max(row["since"], machine["sent_at"])),
-                gone_at=moment(row["until"]) if row["until"] else None,
+                name=row.machine,
+                phase=row.phase,
+                provider=machine.provider,
+                price_hour=machine.price_hour,
+                accepted_at=moment(max(row.since, machine.sent_at)),
+                gone_at=moment(row.until) if row.until else None,
             )
         )
     return found
@@ -34,31 +35,32 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
 
 def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
     """The volumes that this run made or used, from then until they are gone, or the run is at its end."""
-    row = ledger.one(tables.runs, id=run)
+    row = ledger.runs.get(id=run)
     found = []
     for volume in volumes_of(ledger, run):
-        if volume["sent_at"]:
-            since = volume["sent_at"] if volume["run"] == run else row["created_at"]
-            until = volume["gone_at"] or row["ended_at"]
-            price = Decimal(volume["price_hour"])
+        if volume.sent_at:
+            since = volume.sent_at if volume.run == run else row.created_at
+            until = volume.gone_at or row.ended_at
             gone = moment(max(until, since)) if until else None
             found.append(
-                cost.VolumeCharge(name=str(volume["name"]), price_hour=price, created_at=moment(since), gone_at=gone)
+                cost.VolumeCharge(
+                    name=volume.name, price_hour=volume.price_hour, created_at=moment(since), gone_at=gone
+                )
             )
     return found
 
 
-def volumes_of(ledger: Ledger, run: str) -> list[Row]:
+def volumes_of(ledger: Ledger, run: str) -> list[VolumeRow]:
     """The volumes that this run made or used."""
-    used = {u["volume"] for u in ledger.all(tables.volume_uses, run=run)}
-    return [v for v in ledger.all(tables.volumes) if v["run"] == run or v["name"] in used]
+    used = {use.volume for use in ledger.volume_uses.all(run=run)}
+    return [volume for volume in ledger.volumes.all() if volume.run == run or volume.name in used]
 
 
-def living_volumes(ledger: Ledger, spec: RunSpec) -> list[Row]:
+def living_volumes(ledger: Ledger, spec: RunSpec) -> list[VolumeRow]:
     """The volumes of the run's plan, in its cloud, that cost money: this run's, and what earlier ones left."""
     labels = {spec.label(p.volume) for p in spec.plan.phases if p.volume}
-    rows = ledger.all(tables.volumes, cloud=spec.cloud)
-    return [r for r in rows if r["state"] not in ENDED and r["label"] in labels]
+    rows = ledger.volumes.all(cloud=spec.cloud)
+    return [row for row in rows if not row.state.is_final and row.label in labels]
 
 
 def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
@@ -66,13 +68,13 @@ def accrued(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
     charges: list[cost.MachineCharge | cost.VolumeCharge] = [*machine_charges(ledger, run, phase)]
     if phase is None:
         charges += volume_charges(ledger, run)
-    return cost.accrued(charges, datetime.now(UTC))
+    return cost.accrued(charges, moment(ledger.now()))
 
 
 def accrued_with_earlier(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
     """USD of the run and of those that it goes on with (RUN, RUN.2, ...): one budget for all of them."""
     base = run.partition(".")[0]
-    chain = [str(r["id"]) for r in ledger.all(tables.runs) if str(r["id"]).partition(".")[0] == base]
+    chain = [row.id for row in ledger.runs.all() if row.id.partition(".")[0] == base]
     return sum((accrued(ledger, one, phase) for one in chain), Decimal(0))
 
 

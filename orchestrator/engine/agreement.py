@@ -7,7 +7,7 @@ from decimal import Decimal
 from orchestrator.engine import records
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
-from orchestrator.ledger import tables
+from orchestrator.engine.reach import through_cuts
 from orchestrator.plan import StepRun, makespan
 from orchestrator.words.errors import OverBudget
 
@@ -23,20 +23,19 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
     rows = context.machines(phase)
     if not steps or not rows:
         return []
-    root = str(rows[0]["name"])
+    root = rows[0].name
 
     def undone() -> list[StepRun]:
         agent = context.agents(root)
         return [s for s in steps if records.read(context, agent, agent.workspace, s) is None]
 
-    missing = machines.reaching(root, undone)
+    missing = through_cuts(machines, root, undone)
     if not missing:
         return []
     for step in missing:  # the next preview is to show them
         for key in context.accepted[step.id]:
-            context.ledger.remove(tables.records, step=step.id, key=key)
-    price = sum((Decimal(r["price_hour"]) for r in rows), Decimal(0))
-    text = _said(context, missing, price)
+            context.ledger.records.remove(step=step.id, key=key)
+    text = _said(context, missing, sum((row.price_hour for row in rows), Decimal(0)))
     context.event(text)
     if not context.control.ask(f"{text}. Do it?"):
         raise OverBudget(text, remedy="run it again: its preview then shows them")

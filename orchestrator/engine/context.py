@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.engine.control import Control
-from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import Former, PhaseRun, accepted_keys, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
+from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import ArtifactStore, Clock, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
@@ -83,6 +84,7 @@ class Context:
     ledger: Ledger
     provider: Provider
     clock: Clock
+    control: Control
     agents: Agents
     payload: Payload
     hub: Hub
@@ -93,7 +95,6 @@ class Context:
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
     announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # step, started or ended, machine
-    control: Control = field(default_factory=Control)
 
     @property
     def run(self) -> str:
@@ -119,23 +120,16 @@ class Context:
         """Step id -> the keys of every done-record that holds: what an earlier version recorded may be as good."""
         return accepted_keys(self.spec.plan, self.payload.files, self.payload.formers)
 
-    def pause(self, seconds: float) -> None:
-        """Wait, in the cloud's time, or until the run is asked to stop."""
-        until = time.monotonic() + self.clock.scaled(seconds)
-        while (left := until - time.monotonic()) > 0 and not self.control.stopping:
-            time.sleep(min(left, 0.2))
+    def now(self) -> float:
+        """Unix seconds on the ledger's line: what is written down, and what is compared with it."""
+        return self.ledger.now()
 
     def event(self, text: str) -> None:
         """Note something worth reading later."""
         self.ledger.event(self.run, text)
 
-    def machines(self, phase: str) -> list[Row]:
+    def machines(self, phase: str) -> list[MachineRow]:
         """The phase's living machines that were reached, by node."""
-        held = {c["machine"] for c in self.ledger.all(tables.charges, run=self.run, phase=phase, until=None)}
-        rows = [r for r in self.ledger.all(tables.machines, run=self.run, state="REACHABLE") if r["name"] in held]
-        return sorted(rows, key=lambda r: int(r["node"]))
-
-
-def now() -> float:
-    """Unix seconds: what the ledger counts in."""
-    return time.time()
+        held = {c.machine for c in self.ledger.charges.all(run=self.run, phase=phase, until=None)}
+        rows = self.ledger.machines.all(run=self.run, state=MachineState.REACHABLE)
+        return sorted((r for r in rows if r.name in held), key=lambda r: r.node)

@@ -1,9 +1,9 @@
-"""Durable execution: the one file that knows DBOS.
+"""`Recorder` over DBOS; the one file that knows DBOS.
 
 A recorded effect runs once; after `kill -9` it is replayed from its record, and the one that was under way runs again.
 No BaseException crosses a workflow (a KeyboardInterrupt in one could never be resumed): our errors are recorded as
 plain values and raised again on the workflow's side, anything else becomes an internal error with its traceback in the
-run's debug.log.
+run's debug.log. On disk there is plain JSON only, read back by the kind of each effect.
 """
 
 from __future__ import annotations
@@ -11,59 +11,27 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
+from pydantic import TypeAdapter
 
+from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
+from orchestrator.engine.recorder import Branch, Story
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.words import errors
 from orchestrator.words.secret import hide
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets
-
-
-class Branch(Protocol):
-    """A child workflow under way."""
-
-    def result(self) -> Json:
-        """Wait for its end and return its plain result."""
-        ...
-
-
-class Recorder(Protocol):
-    """What the story asks of a durable engine."""
-
-    def record(self, name: str, body: Callable[[], Json]) -> Json:
-        """Run `body` once in the life of this workflow and return its result; on replay, its recorded result."""
-        ...
-
-    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002  it is the workflow's id
-        """Start a child workflow of that kind beside this one."""
-        ...
-
-
-class Story(Protocol):
-    """The workflows themselves, free of any engine."""
-
-    def run(self, recorder: Recorder) -> Json:
-        """The whole run."""
-        ...
-
-    def phase(self, recorder: Recorder, name: str) -> Json:
-        """One phase of it."""
-        ...
-
-    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> Json:
-        """One step of a phase."""
-        ...
-
-    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> Json:
-        """The end of a service."""
-        ...
+Trigger = Callable[[str, str, Literal["before", "after"]], None]
+ENDS: dict[str, object] = {"phase": PhaseEnd, "step": StepEnd, "stop_service": StepEnd}
+POLL_S = 0.2  # between two looks at a workflow's end
 
 
 class _PlainJson(DBOSSerializer):
@@ -84,6 +52,19 @@ class _PlainJson(DBOSSerializer):
         return data
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _plain(kind: object, value: object) -> Json:
+    return _adapter(kind).dump_python(value, mode="json")
+
+
+def _read(kind: object, value: Json) -> Any:
+    return _adapter(kind).validate_python(value)
+
+
 def _kind(error: errors.GpuplanError) -> str:
     """The name of the error's nearest class in orchestrator.words.errors: an adapter may have finer ones."""
     return str(next(c.__name__ for c in type(error).__mro__ if c is getattr(errors, c.__name__, None)))
@@ -93,67 +74,83 @@ def _kind(error: errors.GpuplanError) -> str:
 class _Workflows(DBOSConfiguredInstance):
     """Workflow functions for DBOS; what they do is in the story."""
 
-    def __init__(self, story: Story, debug_log: Path) -> None:
+    def __init__(self, story: Story, debug_log: Path, trigger: Trigger) -> None:
         super().__init__(config_name="run")
-        self._story = story
-        self._debug_log = debug_log
-        self._kinds: dict[str, Callable[..., Json]] = {
+        self._story, self._debug_log, self._trigger = story, debug_log, trigger
+
+    @DBOS.workflow()
+    def run(self) -> Json:
+        return _plain(RunEnd, self._story.run(self))
+
+    @DBOS.workflow()
+    def phase(self, name: str) -> Json:
+        return _plain(PhaseEnd, self._story.phase(self, name))
+
+    @DBOS.workflow()
+    def step(self, phase: str, step: str, attempt: str) -> Json:
+        return _plain(StepEnd, self._story.step(self, phase, step, int(attempt)))
+
+    @DBOS.workflow()
+    def stop_service(self, phase: str, step: str, attempt: str) -> Json:
+        return _plain(StepEnd, self._story.stop_service(self, phase, step, int(attempt)))
+
+    def record(self, name: str, body: Callable[[], Any], kind: object) -> Any:
+        """See engine.recorder.Recorder."""
+        workflow = DBOS.workflow_id or ""
+
+        def recorded() -> Json:
+            try:
+                return self._outcome(name, body, kind)
+            finally:
+                self._trigger(workflow, name, "before")
+
+        result = DBOS.run_step({"name": name}, recorded)
+        self._trigger(workflow, name, "after")
+        if "error" in result:
+            error: type[errors.GpuplanError] = getattr(errors, result["error"])
+            raise error(result["message"], remedy=result["remedy"])
+        return _read(kind, result["value"])
+
+    def _outcome(self, name: str, body: Callable[[], Any], kind: object) -> Json:
+        try:
+            return {"value": _plain(kind, body())}
+        except errors.GpuplanError as error:
+            return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
+        except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
+            with self._debug_log.open("a") as log:
+                log.write(hide(f"in {name}:\n{traceback.format_exc()}\n"))
+            message = hide(f"internal error in {name}: {type(error).__name__}: {error}")
+            return {"error": "GpuplanError", "message": message, "remedy": f"the traceback is in {self._debug_log}"}
+
+    def branch(self, kind: str, *arguments: str, id: str) -> Branch[Any]:  # noqa: A002
+        """See engine.recorder.Recorder."""
+        workflows: dict[str, Callable[..., Json]] = {
             "phase": self.phase,
             "step": self.step,
             "stop_service": self.stop_service,
         }
-
-    @DBOS.workflow()
-    def run(self) -> Json:
-        return self._story.run(self)
-
-    @DBOS.workflow()
-    def phase(self, name: str) -> Json:
-        return self._story.phase(self, name)
-
-    @DBOS.workflow()
-    def step(self, phase: str, step: str, attempt: str) -> Json:
-        return self._story.step(self, phase, step, int(attempt))
-
-    @DBOS.workflow()
-    def stop_service(self, phase: str, step: str, attempt: str) -> Json:
-        return self._story.stop_service(self, phase, step, int(attempt))
-
-    def record(self, name: str, body: Callable[[], Json]) -> Json:
-        def recorded() -> Json:
-            try:
-                return {"value": body()}
-            except errors.GpuplanError as error:
-                return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
-            except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
-                with self._debug_log.open("a") as log:
-                    log.write(hide(f"in {name}:\n{traceback.format_exc()}\n"))
-                message = hide(f"internal error in {name}: {type(error).__name__}: {error}")
-                return {"error": "GpuplanError", "message": message, "remedy": f"the traceback is in {self._debug_log}"}
-
-        result = DBOS.run_step({"name": name}, recorded)
-        if "error" in result:
-            kind: type[errors.GpuplanError] = getattr(errors, result["error"])
-            raise kind(result["message"], remedy=result["remedy"])
-        return result["value"]
-
-    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002
         with SetWorkflowID(id):
-            return _Handle(DBOS.start_workflow(self._kinds[kind], *arguments))
+            return _Handle(DBOS.start_workflow(workflows[kind], *arguments), ENDS[kind])
 
 
 class _Handle:
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, kind: object) -> None:
+        self._handle, self._kind = handle, kind
 
-    def result(self) -> Json:
-        return self._handle.get_result(polling_interval_sec=0.2)
+    def result(self) -> Any:
+        return _read(self._kind, self._handle.get_result(polling_interval_sec=POLL_S))
 
 
 class DurableRun:
     """One run in this process. The caller holds the run's lock file: a second process would run its step twice."""
 
-    def __init__(self, story: Story, run: str, *, database_url: str, debug_log: Path) -> None:
+    def __init__(
+        self, story: Story, run: str, *, database_url: str, debug_log: Path, trigger: Trigger = lambda *_: None
+    ) -> None:
+        """`trigger(workflow id, effect, moment)` is called in every effect: for those who want to break it there.
+
+        "before": its body has run, and its record is not written; "after": the record is written, or was replayed.
+        """
         self._run = run
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
         config: DBOSConfig = {
@@ -167,28 +164,40 @@ class DurableRun:
             "notification_listener_polling_interval_sec": 1.0,
         }
         DBOS(config=config)
-        self._workflows = _Workflows(story, debug_log)
+        self._workflows = _Workflows(story, debug_log, trigger)
 
-    def start(self) -> Branch:
+    def start(self) -> Branch[RunEnd]:
         """Take up what is pending of this run, or begin it; return the handle of the whole run."""
         DBOS.launch()
         with SetWorkflowID(self._run):
-            return _Handle(DBOS.start_workflow(self._workflows.run))
+            return _Handle(DBOS.start_workflow(self._workflows.run), RunEnd)
 
     def close(self) -> None:
         """Stop the engine's threads; what is under way stays pending in the database."""
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
-def give_up(run: str, *, database_url: str) -> None:
-    """Cancel a run's pending workflows, so that nothing takes them up again (`gpuplan down`)."""
+@contextmanager
+def _client(database_url: str) -> Iterator[DBOSClient]:
     client = DBOSClient(system_database_url=database_url, serializer=_PlainJson())
     try:
-        pending = client.list_workflows(workflow_id_prefix=run, status=["PENDING", "ENQUEUED"])
-        for workflow in pending:
-            if workflow.workflow_id == run or workflow.workflow_id.startswith(f"{run}/"):
-                client.cancel_workflow(workflow.workflow_id)
+        yield client
     except sqlalchemy.exc.DBAPIError:
-        pass  # no run has ever come as far as the engine's tables: nothing is pending
+        pass  # no run has ever come as far as the engine's tables: nothing is pending, and nothing has ended
     finally:
         client.destroy()
+
+
+def has_ended(run: str, *, database_url: str) -> bool:
+    """Whether the run's story came to its end already: to go on with it would only replay what was recorded."""
+    with _client(database_url) as client:
+        return any(w.status in ("SUCCESS", "ERROR") for w in client.list_workflows(workflow_ids=[run]))
+    return False
+
+
+def give_up(run: str, *, database_url: str) -> None:
+    """Cancel a run's pending workflows, so that nothing takes them up again (`gpuplan down`)."""
+    with _client(database_url) as client:
+        for workflow in client.list_workflows(workflow_id_prefix=run, status=["PENDING", "ENQUEUED"]):
+            if workflow.workflow_id == run or workflow.workflow_id.startswith(f"{run}/"):
+                client.cancel_workflow(workflow.workflow_id)

@@ -2,64 +2,81 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
+from orchestrator.engine import leftovers
+from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
-from orchestrator.engine.machines import Machines, each
+from orchestrator.engine.effects import NotGone, RunEnd
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger import tables
-from orchestrator.words.lifecycle import ENDED, MachineState, Outcome
+from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
 from orchestrator.words.ports import Capability
 
 
 class Ending:
-    """Ends what a run has made; each method returns what could not be ended, in words."""
+    """Ends what a run has made."""
 
     def __init__(self, context: Context, machines: Machines, volumes: Volumes) -> None:
         self._context, self._machines, self._volumes = context, machines, volumes
 
-    def machines(self, reason: str) -> list[str]:
-        """Destroy every machine that the ledger knows and every one that the provider lists under the run's name."""
-        rows = self._context.ledger.all(tables.machines, run=self._context.run)
-        names = [str(r["name"]) for r in reversed(rows) if r["state"] not in ENDED]  # last in, first out
-        ends = each(names, lambda n: self._machines.destroy(n, reason))
-        prices = {str(r["name"]): r["price_hour"] for r in rows}
-        left = [f"{name} (${prices[name]} an hour; {end['why']})" for name, end in ends.items() if not end["gone"]]
-        return left + self._machines.sweep(reason)
+    def end_machines(self, reason: str) -> list[str]:
+        """Destroy every machine that the ledger knows and every one that the provider lists under the run's name.
 
-    def volume(self, outcome: Outcome) -> list[str]:
+        Return what could not be ended, in words.
+        """
+        leftovers.recall(self._context)
+        rows = self._context.ledger.machines.all(run=self._context.run)
+        names = [row.name for row in reversed(rows) if not row.state.is_final]  # last in, first out
+        prices = {row.name: row.price_hour for row in rows}
+        ends = self._machines.destroy_all(names, reason)
+        left = [f"{name} (${prices[name]} an hour; {end.why})" for name, end in ends if isinstance(end, NotGone)]
+        return left + leftovers.sweep(self._context, reason)
+
+    def end_volumes(self, outcome: Outcome) -> list[str]:
         """Delete the volumes whose work is done; the others are kept until their deadline, and said so."""
         left = []
         spec = self._context.spec
         done = outcome == Outcome.SUCCEEDED and spec.ends_volume  # what is to be saved is verified, or it had failed
-        needs = {p.phase.volume for p in self._context.phases if p.phase.volume}
-        for need in needs:
+        needs = {p.phase.volume.name: p.phase.volume for p in self._context.phases if p.phase.volume}
+        for need in needs.values():
             row = self._volumes.row(need)
             if row is None:
                 continue
-            name = str(row["name"])
-            if not done and row["state"] != MachineState.DESTROYING:
-                day = Decimal(row["price_hour"]) * 24
-                self._context.event(f"{name}: kept, ${day:.2f} a day")
+            if not done and row.state != VolumeState.DESTROYING:
+                self._context.event(f"{row.name}: kept, ${row.price_hour * 24:.2f} a day")
                 continue
-            end = self._volumes.destroy(name)
-            if not end["gone"]:
-                left.append(f"{name} ({end['why']})")
+            if isinstance(end := self._volumes.destroy(row.name), NotGone):
+                left.append(f"{row.name} ({end.why})")
         return left
 
-    def settle(self) -> str:
+    def settle(self) -> None:
         """Compare with the provider's own billing where there is one; note it in the ledger."""
         context = self._context
-        if Capability.BILLING in context.provider.capabilities:
-            rows = [r for r in context.ledger.all(tables.machines, run=context.run) if r["provider_id"]]
-            try:
-                billed = context.provider.billed([str(r["provider_id"]) for r in rows])
-            except Exception as error:  # noqa: BLE001  whatever the bill looks like, the run has ended
-                context.event(f"{context.provider.name}'s billing could not be read: {error}")
-                return ""
-            if len(billed) == len(rows):
-                context.ledger.change(tables.runs, {"id": context.run}, settled=1)
-                machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
-                context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}")
-                return str(sum(billed.values()))
-        return ""
+        if Capability.BILLING not in context.provider.capabilities:
+            return
+        rows = [row for row in context.ledger.machines.all(run=context.run) if row.provider_id]
+        try:
+            billed = context.provider.billed([row.provider_id for row in rows])
+        except Exception as error:  # noqa: BLE001  whatever the bill looks like, the run has ended
+            context.event(f"{context.provider.name}'s billing could not be read: {error}")
+            return
+        if len(billed) == len(rows):
+            context.ledger.runs.change({"id": context.run}, settled=True)
+            machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
+            context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}")
+
+    def close(self) -> None:
+        """The run is done: every machine of it is proven gone."""
+        self._context.ledger.runs.move({"id": self._context.run}, RunState.DONE, ended_at=self._context.now())
+
+    def again(self) -> RunEnd:
+        """End what a run has left whose story came to its end before; what cannot be ended is said as it is today.
+
+        Nothing of it is recorded: it is done again for as long as something is left.
+        """
+        ledger, run = self._context.ledger, self._context.run
+        outcome = ledger.runs.get(id=run).outcome or Outcome.INTERRUPTED
+        left = self.end_machines(outcome) + self.end_volumes(outcome)
+        self.settle()
+        if not left:
+            close_books(ledger, run)
+        return RunEnd(outcome, tuple(left))

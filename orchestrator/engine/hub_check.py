@@ -53,7 +53,7 @@ def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo
     text = agent.read(f"{folder}/model.safetensors.index.json")
     if text is None:
         raise StepFailed(f"{folder} has no model.safetensors.index.json")
-    shards = sorted(set(json.loads(text)["weight_map"].values()))
+    shards = _shards(folder, text)
     present = {f.path: f for f in agent.files(f"{workspace}/{folder}", ["*.safetensors"], sha256=repo is not None)}
     absent = [s for s in shards if s not in present]
     if absent:
@@ -66,3 +66,14 @@ def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo
         if listed.get(shard) != (present[shard].bytes, present[shard].sha256):
             raise StepFailed(f"{folder}/{shard} differs from the hub's in size or sha256")
     return f"{len(shards)} shards, {total:,} bytes, sha256 as the hub's"
+
+
+def _shards(folder: str, index: str) -> list[str]:
+    """The files that an index names. StepFailed: it is damaged, or names none."""
+    try:
+        shards = sorted({str(file) for file in json.loads(index)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        shards = []
+    if not shards:
+        raise StepFailed(f"{folder}: model.safetensors.index.json is damaged: it names no shard")
+    return shards

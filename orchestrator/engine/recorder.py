@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, overload
 
 from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
 
 T = TypeVar("T")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Branch(Protocol):
+class Branch(Protocol[Result_co]):
     """A child workflow under way."""
 
-    def result(self) -> Any:
+    def result(self) -> Result_co:
         """Wait for its end and return what it returned."""
         ...
 
@@ -21,7 +22,7 @@ class Branch(Protocol):
 class Recorder(Protocol):
     """One workflow's record."""
 
-    def record(self, name: str, body: Callable[[], T], kind: Any) -> T:
+    def record(self, name: str, body: Callable[[], T], kind: object) -> T:
         """Run `body` once in the life of this workflow and return its result; on replay, its recorded result.
 
         `kind` is T as a type (a value of engine.effects, str, list[str], a union, None), by which JSON is read back.
@@ -29,8 +30,14 @@ class Recorder(Protocol):
         """
         ...
 
-    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002  it is the workflow's id
-        """Start a child workflow of that kind (phase, step, stop_service) beside this one."""
+    @overload
+    def branch(self, kind: Literal["phase"], *arguments: str, id: str) -> Branch[PhaseEnd]: ...
+
+    @overload
+    def branch(self, kind: Literal["step", "stop_service"], *arguments: str, id: str) -> Branch[StepEnd]: ...
+
+    def branch(self, kind: str, *arguments: str, id: str) -> Branch[object]:  # noqa: A002  it is the workflow's id
+        """Start a child workflow of that kind beside this one."""
         ...
 
 

@@ -7,52 +7,79 @@ from __future__ import annotations
 
 import json
 import posixpath
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
-from orchestrator.engine.context import Context, now
-from orchestrator.ledger import tables
+from orchestrator.engine.context import Context
+from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.transport.agent import Agent
 
 FOLDER = ".gpuplan/done"
 
 
-def created(agent: Agent, workspace: str, run: StepRun, *, sha256: bool = False) -> list[dict[str, Any]]:
-    """The files that a step says it creates, as they are now: path below its cwd, bytes, and sha256 if asked."""
-    if not run.step.creates:
-        return []
+@dataclass(frozen=True, slots=True)
+class CreatedFile:
+    """A file that a step made: its path below the step's cwd."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneRecord:
+    """What lies on the volume, as JSON of these very names. Versions to come read it: fields are added, never changed.
+
+    `at` is in Unix seconds; `log` is the end of what the step printed; `measured_on` is where its figures come from.
+    """
+
+    step: str
+    key: str
+    run: str
+    at: float
+    files: tuple[CreatedFile, ...]
+    log: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    measured_on: str = ""
+
+
+def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
+    """The files that a step says it creates, as they are now."""
     root = posixpath.normpath(posixpath.join(workspace, run.step.cwd))
-    files: list[dict[str, Any]] = []
+    files: list[CreatedFile] = []
     for pattern in run.step.creates:
         up = pattern.startswith("../")  # `creates` may name a sibling of cwd; the agent looks below a root only
         base = posixpath.dirname(root) if up else root
-        found = agent.files(base, [pattern[3:] if up else pattern], sha256=sha256)
-        files += [{"path": ("../" if up else "") + f.path, "bytes": f.bytes} | _hash(f.sha256) for f in found]
-    return sorted(files, key=lambda f: str(f["path"]))
+        found = agent.files(base, [pattern[3:] if up else pattern])
+        files += [CreatedFile(("../" if up else "") + f.path, f.bytes) for f in found]
+    return sorted(files, key=lambda f: f.path)
 
 
-def _hash(sha256: str | None) -> dict[str, str]:
-    return {"sha256": sha256} if sha256 else {}
-
-
-def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> dict[str, Any] | None:
+def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRecord | None:
     """The volume's record of this very step, if every file that it names still has the size it had; else None."""
     text = agent.read(_path(run))
-    if text is None:
+    record = None if text is None else parse(text)
+    if record is None or record.key not in context.accepted[run.id]:
         return None
+    present = {f.path: f.bytes for f in created(agent, workspace, run)}
+    return record if all(present.get(f.path) == f.bytes for f in record.files) else None
+
+
+def parse(text: str) -> DoneRecord | None:
+    """A record from its JSON. None: a half-written or foreign file, which proves nothing: the step runs."""
     try:
-        record: dict[str, Any] = json.loads(text)
-        recorded = {str(f["path"]): int(f["bytes"]) for f in record["files"]}
-        record["metrics"] = {str(name): float(value) for name, value in record.get("metrics", {}).items()}
-        record["log"] = str(record.get("log", ""))
-        same = record["key"] in context.accepted[run.id]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # a half-written or foreign file proves nothing: the step runs
-    if not same:
+        found = json.loads(text)
+        return DoneRecord(
+            step=str(found.get("step", "")),
+            key=str(found["key"]),
+            run=str(found.get("run", "")),
+            at=float(found.get("at", 0)),
+            files=tuple(CreatedFile(str(f["path"]), int(f["bytes"])) for f in found["files"]),
+            log=str(found.get("log", "")),
+            metrics={str(name): float(value) for name, value in found.get("metrics", {}).items()},
+            measured_on=str(found.get("measured_on", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    present = {f["path"]: f["bytes"] for f in created(agent, workspace, run)}
-    return record if all(present.get(path) == size for path, size in recorded.items()) else None
 
 
 def missing(agent: Agent, workspace: str, run: StepRun) -> list[str]:
@@ -64,24 +91,18 @@ def _only(run: StepRun, pattern: str) -> StepRun:
     return replace(run, step=run.step.model_copy(update={"creates": (pattern,)}))
 
 
-def write(
-    context: Context, agent: Agent, workspace: str, run: StepRun, extra: dict[str, Any], volume: str
-) -> list[dict[str, Any]]:
-    """Record that the step is done, on the volume and in the ledger's copy; return the files it created."""
-    files = created(agent, workspace, run)
-    key = context.keys[run.id]
-    record = {"step": run.id, "key": key, "run": context.run, "at": now(), "files": files} | extra
-    agent.write(_path(run), json.dumps(record, indent=1))
+def write(context: Context, agent: Agent, record: DoneRecord, run: StepRun, volume: str) -> None:
+    """Record that the step is done, on the volume (`volume` "": the machine's own disk) and in the ledger's copy."""
+    agent.write(_path(run), json.dumps(asdict(record), indent=1))
     if volume:
-        context.ledger.put(tables.records, volume=volume, step=run.id, key=key, at=now())
-    return files
+        context.ledger.records.put(RecordRow(volume=volume, step=run.id, key=record.key, at=record.at))
 
 
 def forget(context: Context, agent: Agent, run: StepRun) -> None:
     """The step is about to run: nothing of what it made before counts any more."""
     agent.remove(_path(run))
     for key in context.accepted[run.id]:
-        context.ledger.remove(tables.records, step=run.id, key=key)
+        context.ledger.records.remove(step=run.id, key=key)
 
 
 def _path(run: StepRun) -> str:

@@ -1,20 +1,38 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
-run:    phases in order -> machines and volume ended -> proof -> outcome
+run:    phases in order -> machines and volumes ended -> proof -> outcome
 phase:  volume -> machines -> payload -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
+
+An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
+are asked for one after the other, and one effect then waits for all of them.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from types import NoneType
 
-from orchestrator.engine.context import Context, now
-from orchestrator.engine.durable import Recorder
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import (
+    Answer,
+    Created,
+    Creation,
+    End,
+    ManifestFile,
+    NotReached,
+    PhaseEnd,
+    Readiness,
+    Refused,
+    RunEnd,
+    StepEnd,
+)
 from orchestrator.engine.ending import Ending
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.phase import PhaseWork
+from orchestrator.engine.provisioning import Candidates, Provisioning
+from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
-from orchestrator.ledger import tables
+from orchestrator.engine.volumes import Volumes
 from orchestrator.words.errors import (
     ConnectionLost,
     GpuplanError,
@@ -24,46 +42,58 @@ from orchestrator.words.errors import (
     OverBudget,
     ProviderUnavailable,
 )
-from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState, worst
+from orchestrator.words.lifecycle import Outcome, RunState, StepState, worst
+from orchestrator.words.ports import Offer
 
 
 class Story:
-    """Implements engine.durable.Story for one run."""
+    """Implements engine.recorder.Story for one run."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._work = PhaseWork(context)
-        self._steps = Steps(context, self._work.machines)
-        self._ending = Ending(context, self._work.machines, self._work.volumes)
+        self._machines, volumes = Machines(context), Volumes(context)
+        self._provisioning = Provisioning(context, self._machines, volumes)
+        self._work = PhaseWork(context, self._machines, volumes)
+        self._steps = Steps(context, self._machines)
+        self.ending = Ending(context, self._machines, volumes)
 
-    def run(self, recorder: Recorder) -> dict[str, Any]:
-        """The whole run; {"outcome": str, "left": [what may still cost money]}."""
-        recorder.record("begin", partial(self._move_run, RunState.RUNNING))
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def run(self, recorder: Recorder) -> RunEnd:
+        """The whole run."""
+        recorder.record("begin", self._begin, NoneType)
         outcomes = []
         for phase in self._context.phases:
             outcomes.append(self._phase_outcome(recorder, phase.phase.name))
             if outcomes[-1] != Outcome.SUCCEEDED:
                 break
         outcome = worst(outcomes)
-        recorder.record("tear-down", lambda: self._move_run(RunState.TEARING_DOWN, outcome=str(outcome)))
-        left = recorder.record("end-machines", lambda: self._ending.machines(str(outcome)))
-        left += recorder.record("end-volume", partial(self._ending.volume, outcome))
-        recorder.record("settle", self._ending.settle)
+        recorder.record("tear_down", partial(self._tear_down, outcome), NoneType)
+        left = recorder.record("end_machines", partial(self.ending.end_machines, outcome), list[str])
+        left += recorder.record("end_volumes", partial(self.ending.end_volumes, outcome), list[str])
+        recorder.record("settle", self.ending.settle, NoneType)
         if not left:
-            recorder.record("done", lambda: self._move_run(RunState.DONE, ended_at=now()))
-        return {"outcome": str(outcome), "left": left}
+            recorder.record("close", self.ending.close, NoneType)
+        return RunEnd(outcome, tuple(left))
+
+    def _begin(self) -> None:
+        self._context.ledger.runs.move({"id": self._context.run}, RunState.RUNNING)
+
+    def _tear_down(self, outcome: Outcome) -> None:
+        self._context.ledger.runs.move({"id": self._context.run}, RunState.TEARING_DOWN, outcome=outcome)
 
     def _phase_outcome(self, recorder: Recorder, name: str) -> Outcome:
         """A phase's outcome; whatever goes wrong in it, the run goes on to end its machines."""
-        branch = recorder.branch("phase", name, id=f"{self._context.run}/{name}")
         try:
-            return Outcome(branch.result()["outcome"])
+            return recorder.branch("phase", name, id=f"{self._context.run}/{name}").result().outcome
         except Exception as error:  # noqa: BLE001  a phase that breaks must not keep its machines alive
             self._context.event(f"{name}: internal error: {error}")
             return Outcome.FAILED
 
-    def phase(self, recorder: Recorder, name: str) -> dict[str, Any]:
-        """One phase, to its end; {"outcome": str}. Never raises: whatever happens, its machines are ended."""
+    # -- one phase -------------------------------------------------------------------------------------------------
+
+    def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
+        """One phase, to its end. Never raises: whatever happens, its machines are ended."""
         outcome, why = Outcome.SUCCEEDED, ""
         try:
             outcome, why = self._do(recorder, name)
@@ -76,77 +106,77 @@ class Story:
         except GpuplanError as error:
             outcome, why = Outcome.FAILED, str(error)
         try:
-            recorder.record("tear-down", partial(self._work.tear_down, name, outcome, why))
-            recorder.record("end", partial(self._work.finish, name))
+            recorder.record("tear_down", partial(self._work.tear_down, name, outcome, why), NoneType)
+            recorder.record("finish", partial(self._work.finish, name), NoneType)
         except GpuplanError as error:  # the run ends what this phase could not
             self._context.event(f"{name}: {error.message}")
-        return {"outcome": str(outcome)}
-
-    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
-        """One step (engine.steps)."""
-        return self._steps.run(recorder, phase, step, attempt)
-
-    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> dict[str, Any]:
-        """The end of a service (engine.steps)."""
-        return self._steps.stop_service(recorder, phase, step, attempt)
+        return PhaseEnd(outcome)
 
     def _do(self, recorder: Recorder, name: str) -> tuple[Outcome, str]:
-        work = self._work
-        recorder.record("provision", partial(work.move, name, PhaseState.PROVISIONING))
-        volume = recorder.record("volume", partial(work.volume, name))
+        bring = self._provisioning
+        recorder.record("begin", partial(bring.begin, name), NoneType)
+        volume = recorder.record("volume", partial(bring.volume, name), str)
         attempts = self._context.spec.plan.settings.max_replacements + 1
         agreed: list[str] = []
         for attempt in range(1, attempts + 1):
-            recorder.record(f"provision-{attempt}", partial(work.move, name, PhaseState.PROVISIONING))
             self._provision(recorder, name, attempt, volume)
-            lost = recorder.record(f"prepare-{attempt}", partial(work.prepare, name))
+            lost = recorder.record(f"prepare-{attempt}", partial(bring.prepare, name), str)
             if not lost:
-                work.keep_alive(name)  # of this process, so not recorded
-                agreed += recorder.record(f"agree-{attempt}", partial(work.agree, name, agreed))
-                recorder.record(f"begin-steps-{attempt}", partial(work.begin_steps, name, attempt))
+                bring.keep_alive(name)  # of this process, so not recorded
+                agreed += recorder.record(f"agree-{attempt}", partial(bring.agree, name, agreed), list[str])
+                recorder.record(f"begin_steps-{attempt}", partial(self._work.begin_steps, name, attempt), NoneType)
                 results = self._run_steps(recorder, name, attempt)
-                failed = any(r["state"] == StepState.FAILED for r in results)
-                losses = [r["detail"] for r in results if r["state"] == StepState.LOST]
+                failed = any(end.state == StepState.FAILED for end in results)
+                losses = [end.detail for end in results if end.state == StepState.LOST]
                 if failed or not losses:  # a failure ends the phase: no other machine is rented to fail again
                     try:
                         return self._collect(recorder, name, results)
                     except MachineLost as error:
                         if failed:
-                            return Outcome.FAILED, self._why(results)
+                            return Outcome.FAILED, _why(results)
                         losses = [error.message]
                 lost = losses[0]
-            recorder.record(f"replace-{attempt}", partial(work.replace, name, lost))
+            recorder.record(f"replace-{attempt}", partial(bring.replace, name, lost), NoneType)
         raise NoMachine(f"{name} lost its machine {attempts} times; last: {lost}")
 
     def _provision(self, recorder: Recorder, name: str, attempt: int, volume: str) -> None:
         """Take over, or create, each node's machine: the first candidate that comes up."""
-        work = self._work
-        if recorder.record(f"take-over-{attempt}", partial(work.take_over, name)):
+        bring = self._provisioning
+        if recorder.record(f"take_over-{attempt}", partial(bring.take_over, name), bool):
             return
-        offers = recorder.record(f"offers-{attempt}", partial(work.offers, name))
-        for node in recorder.record(f"nodes-{attempt}", partial(work.missing_nodes, name)):
-            why = "nobody sells a machine that fits"
-            for number, offer in enumerate(offers):
-                request = f"{attempt}.{node}.{number}"
-                machine = recorder.record(f"name-{request}", partial(work.request, name, request, node, offer))
-                made = recorder.record(f"create-{request}", partial(work.create, name, machine, volume))
-                if "created" in made:
-                    ready = recorder.record(f"wait-{request}", partial(work.machines.wait, machine))
-                    if ready["ready"]:
-                        # Nodes of one phase share a private network, so the others are taken at the same place.
-                        offers = [o for o in offers if o["place"] == offer["place"]]
-                        break
-                    made = {"refused": ready["why"], "account": False}
-                    recorder.record(f"end-{request}", partial(work.machines.destroy, machine, ready["why"]))
-                why = made["refused"]
-                if made["account"]:
-                    raise NoMachine(why)
-            else:
-                raise NoMachine(f"{name}: no machine ({len(offers)} candidates tried); last answer: {why}")
+        offers = recorder.record(f"offers-{attempt}", partial(bring.offers, name), list[Offer])
+        missing = recorder.record(f"missing_nodes-{attempt}", partial(bring.missing_nodes, name), list[int])
+        candidates = Candidates(name, offers, missing)
+        tries = 0
+        while nodes := candidates.open:
+            tries += 1
+            asked = [(node, self._rent(recorder, name, f"{attempt}.{node}", volume, candidates)) for node in nodes]
+            machines = [machine for _, machine in asked]
+            ends = recorder.record(f"wait-{attempt}.{tries}", partial(bring.wait, machines), list[Readiness])
+            for (node, machine), end in zip(asked, ends, strict=True):
+                if isinstance(end, NotReached):
+                    label = f"destroy-{attempt}.{node}.{tries}"
+                    recorder.record(label, partial(self._machines.destroy, machine, end.why), End)
+                    candidates.failed(node, end.why)
 
-    def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[dict[str, Any]]:
+    def _rent(self, recorder: Recorder, name: str, request: str, volume: str, candidates: Candidates) -> str:
+        """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""
+        bring, node = self._provisioning, int(request.rpartition(".")[2])
+        while True:
+            number, offer = candidates.next(node)
+            label = f"{request}.{number}"
+            machine = recorder.record(f"request-{label}", partial(bring.request, name, label, node, offer), str)
+            made = recorder.record(f"create-{label}", partial(bring.create, name, machine, volume), Creation)
+            if isinstance(made, Created):
+                candidates.hold(node, offer)
+                return machine
+            if not isinstance(made, Refused) or made.account:  # nothing else of this account will do
+                raise NoMachine(made.why)
+            candidates.failed(node, made.why)
+
+    def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[StepEnd]:
         """Start every step at once: each waits for its own needs. Services are stopped by a branch of their own."""
-        ids = recorder.record(f"steps-{attempt}", partial(self._work.open_steps, name))
+        ids = recorder.record(f"open_steps-{attempt}", partial(self._work.open_steps, name), list[str])
         services = {s.id for s in self._context.phase(name).steps if s.step.ready}
         base = f"{self._context.run}/{name}"
         branches = [recorder.branch("step", name, i, str(attempt), id=f"{base}/{i}/{attempt}") for i in ids]
@@ -155,38 +185,46 @@ class Story:
             for i in ids
             if i in services
         ]
-        results = [branch.result() for branch in branches]
-        for stop in stops:
-            stop.result()
-        return results
+        results = {end.step: end for end in [branch.result() for branch in branches]}
+        for end in [stop.result() for stop in stops]:
+            if end.state == StepState.FAILED:  # it answered, and did not come to a good end
+                results[end.step] = end
+        return list(results.values())
 
-    def _collect(self, recorder: Recorder, name: str, results: list[dict[str, Any]]) -> tuple[Outcome, str]:
+    def _collect(self, recorder: Recorder, name: str, results: list[StepEnd]) -> tuple[Outcome, str]:
         """Artifacts and deliverables; the outcome is the worst of steps and deliverables."""
         work = self._work
-        stopped = [r for r in results if r["state"] == StepState.INTERRUPTED]
+        stopped = next((end for end in results if end.state == StepState.INTERRUPTED), None)
         if stopped:
-            kind = OverBudget if stopped[0]["over_budget"] else Interrupted
-            raise kind(str(stopped[0]["detail"]))
-        failed = [str(r["detail"]) for r in results if r["state"] in (StepState.FAILED, StepState.SKIPPED)]
-        recorder.record("collect", partial(work.move, name, PhaseState.COLLECTING))
-        files = [] if failed else recorder.record("manifest", partial(work.manifest, name))
+            raise (OverBudget if stopped.over_budget else Interrupted)(stopped.detail)
+        failed = any(end.state in (StepState.FAILED, StepState.SKIPPED) for end in results)
+        recorder.record("collect", partial(work.collect, name), NoneType)
+        files = [] if failed else recorder.record("manifest", partial(work.manifest, name), list[ManifestFile])
         if files:
             for store in self._context.stores:
                 for file in files:
-                    label = f"upload {store.url} {file['name']}"
-                    recorder.record(label, partial(work.upload, name, store, file))
-                recorder.record(f"put-manifest {store.url}", partial(work.put_manifest, name, store, files))
-            recorder.record("pull", partial(work.pull, name, files))
-        answers = recorder.record("check", partial(work.judge, name, files))
-        wrong = [f"{a['name']}: {a['detail']}" for a in answers if not a["ok"]]
+                    label = f"upload {store.url} {file.name}"
+                    recorder.record(label, partial(work.upload, name, store, file), str)
+                recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
+            recorder.record("pull", partial(work.pull, name, files), str)
+        answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])
+        wrong = [f"{answer.name}: {answer.detail}" for answer in answers if not answer.ok]
         if failed or wrong:
-            return Outcome.FAILED, self._why(results) or "\n".join(wrong)
+            return Outcome.FAILED, _why(results) or "\n".join(wrong)
         return Outcome.SUCCEEDED, ""
 
-    def _why(self, results: list[dict[str, Any]]) -> str:
-        """Why steps failed: their own words, and only without any why others were skipped."""
-        said = {state: [str(r["detail"]) for r in results if r["state"] == state] for state in StepState}
-        return "\n".join(said[StepState.FAILED] or said[StepState.SKIPPED])
+    # -- one step --------------------------------------------------------------------------------------------------
 
-    def _move_run(self, state: RunState, **values: Any) -> None:
-        self._context.ledger.move(tables.runs, {"id": self._context.run}, state, **values)
+    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """One step (engine.steps)."""
+        return self._steps.run(recorder, phase, step, attempt)
+
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """The end of a service (engine.steps)."""
+        return self._steps.stop_service(recorder, phase, step, attempt)
+
+
+def _why(results: list[StepEnd]) -> str:
+    """Why steps failed: their own words, and only without any why others were skipped."""
+    said = {state: [end.detail for end in results if end.state == state] for state in StepState}
+    return "\n".join(said[StepState.FAILED] or said[StepState.SKIPPED])

@@ -140,6 +140,15 @@ class VolumeUseRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRow:
+    """That a run works on the volume of that label, until it has ended. `world`: cloud or host that it is in."""
+
+    world: str
+    label: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRow:
     """One file in one store."""
 

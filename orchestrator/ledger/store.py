@@ -31,25 +31,28 @@ _STATES: dict[str, type[AnyState]] = {
 }
 
 
-def open_ledger(home: Path, url: str | None = None) -> Ledger:
-    """Open (and make, when it is not there) the ledger of this GPUPLAN_HOME, or the one at a database URL."""
+def open_ledger(home: Path, url: str | None = None, now: Callable[[], float] = time.time) -> Ledger:
+    """Open (and make, when it is not there) the ledger of this GPUPLAN_HOME, or the one at a database URL.
+
+    `now`: see Ledger.
+    """
     if url:
-        return Ledger(url)
+        return Ledger(url, now)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = home / "gpuplan.db"
     if not file.exists():
         file.touch(mode=0o600)
     with sqlite3.connect(file, timeout=30) as plain:
         plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
-    return Ledger(f"sqlite:///{file}")
+    return Ledger(f"sqlite:///{file}", now)
 
 
 class Ledger:
     """Typed access to the tables; rows are mappings from column to value."""
 
     def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
-        """`now`: Unix seconds, for what is written down without a moment of its own."""
-        self.url, self._now = url, now
+        """`now`: Unix seconds that go on evenly; all times in the ledger are of this one line."""
+        self.url, self.now = url, now
         self._sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"timeout": 30} if self._sqlite else {}
         self._engine = sa.create_engine(url, connect_args=arguments)
@@ -68,6 +71,7 @@ class Ledger:
         self.deliverables = Book(access, tables.deliverables, kinds.DeliverableRow)
         self.charges = Book(access, tables.charges, kinds.ChargeRow)
         self.volume_uses = Book(access, tables.volume_uses, kinds.VolumeUseRow)
+        self.claims = Book(access, tables.claims, kinds.ClaimRow)
         self.artifacts = Book(access, tables.artifacts, kinds.ArtifactRow)
         self.records = Book(access, tables.records, kinds.RecordRow)
         self.metrics = Book(access, tables.metrics, kinds.MetricRow)
@@ -160,7 +164,7 @@ class Ledger:
 
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
-        ended = at or self._now()
+        ended = at or self.now()
         values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
         key, open_charge = {"name": machine}, {"machine": machine, "until": None}
         with self.transaction() as connection:
@@ -192,7 +196,7 @@ class Ledger:
     def event(self, run: str, text: str) -> None:
         """Note something that a person may want to read later."""
         with self.transaction() as connection:
-            connection.execute(sa.insert(tables.events).values(run=run, at=self._now(), text=hide(text)))
+            connection.execute(sa.insert(tables.events).values(run=run, at=self.now(), text=hide(text)))
 
     def newest_events(self, run: str, count: int) -> list[Row]:
         """The run's last events, oldest first."""

@@ -127,6 +127,8 @@ volumes = _table(
 
 volume_uses = _table("volume_uses", _key("volume"), _key("run"))  # an earlier run's volume costs its later users
 
+claims = _table("claims", _key("world"), _key("label"), _text("run"))  # which run may make and use a volume
+
 artifacts = _table(
     "artifacts",
     _key("run"),

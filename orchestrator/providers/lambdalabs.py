@@ -13,6 +13,7 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
+from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.providers.http import Api
 from orchestrator.providers.pacer import Pacer
@@ -33,7 +34,6 @@ INTERVALS = {"any": 1.0, "launch": 12.0}  # seconds between two requests
 USER = "ubuntu"
 OTHER_ARCHITECTURE = ("gh200",)  # aarch64: other wheels and images
 
-MONTH_HOURS = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
 GB_MONTH = Decimal("0.20")
 
 NAME_LIMIT = 64
@@ -133,7 +133,7 @@ class Lambda:
 
     def volume_price_hour(self, size_gb: int) -> Decimal:
         """See ports.Provider. An upper bound until the volume is full: Lambda charges for bytes in use."""
-        return size_gb * GB_MONTH / MONTH_HOURS
+        return size_gb * GB_MONTH / HOURS_A_MONTH
 
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
         """See ports.Provider: Lambda has no billing report."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, runpod_catalog
 from orchestrator.providers.http import Api
 from orchestrator.providers.runpod_end_bill import end_bill_script
@@ -22,13 +23,12 @@ from orchestrator.words.ports import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.providers.runpod_graphql import Balance, RunPodGraphQL
+    from orchestrator.providers.runpod_graphql import RunPodGraphQL
 
 REST_URL = "https://api.runpod.io/v2"
 GRAPHQL_URL = "https://api.runpod.io/graphql"
 SSH_PORT = "22/tcp"
 
-MONTH_HOURS = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
 FIRST_TB_GB = 1000
 GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
 
@@ -124,7 +124,7 @@ class RunPod:
     def volume_price_hour(self, size_gb: int) -> Decimal:
         """See ports.Provider: $0.07 a GB and month for the first TB, $0.05 beyond."""
         first = Decimal(min(size_gb, FIRST_TB_GB))
-        return (first * GB_MONTH + (size_gb - first) * GB_MONTH_BEYOND) / MONTH_HOURS
+        return (first * GB_MONTH + (size_gb - first) * GB_MONTH_BEYOND) / HOURS_A_MONTH
 
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
         """See ports.Provider. A machine that billing does not know yet is left out."""
@@ -137,10 +137,6 @@ class RunPod:
             if record["podId"] in wanted:
                 totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
         return totals
-
-    def balance(self) -> Balance:
-        """Return the account's credit and what it spends an hour: only the older API tells."""
-        return self._graphql().balance()
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

@@ -1,4 +1,4 @@
-"""RunPod's GraphQL API, through the vendor's SDK: interruptible pods, a vendor-side deadline, the balance.
+"""RunPod's GraphQL API, through the vendor's SDK: interruptible pods, a vendor-side deadline.
 
 REST v2 has none of these. RunPod retires GraphQL early in 2027 and has been taking interruptible pods away since
 2026: every refusal is passed on in its own words. This is the only file that imports `runpod`.
@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
 from typing import Any
@@ -32,14 +31,6 @@ TROUBLE_WORDS = ("something went wrong", "internal server error", "timeout", "ti
 NOT_IN_SCHEMA = ("is not defined by type", "unknown field", "unknown argument")  # told before anything is run
 
 _loading = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The account's credit in USD, and what it spends an hour just now."""
-
-    credit: Decimal
-    spend_hour: Decimal
 
 
 class _NoAnswerError(Exception):
@@ -85,11 +76,6 @@ class RunPodGraphQL:
     def create_on_demand(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
         """Rent one pod that RunPod itself ends at the spec's deadline; as ports.Provider.create."""
         return self._create("podFindAndDeployOnDemand", _pod_fields(spec, ports, mount_path))
-
-    def balance(self) -> Balance:
-        """The account's credit. ProviderUnavailable, AccountRefused: as for every read."""
-        me = self._ask("query { myself { clientBalance currentSpendPerHr } }").get("myself") or {}
-        return Balance(Decimal(str(me.get("clientBalance") or 0)), Decimal(str(me.get("currentSpendPerHr") or 0)))
 
     def _retired(self) -> bool:
         """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""

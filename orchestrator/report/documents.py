@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +25,7 @@ def status(ledger: Ledger, run: str) -> dict[str, Any]:
             {"name": m["name"], "provider": m["provider"], "state": m["state"]}
             for m in ledger.all(tables.machines, run=run)
         ],
-        "volumes": [{"name": v["name"], "state": v["state"]} for v in accounting.volumes_of(ledger, run)],
+        "volumes": [{"name": v.name, "state": v.state} for v in accounting.volumes_of(ledger, run)],
     }
 
 
@@ -37,9 +35,9 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "name": str(volume["name"]),
-            "usd_a_day": str(Decimal(volume["price_hour"]) * 24),
-            "due": accounting.moment(volume["deadline"]).isoformat() if volume["deadline"] else None,
+            "name": volume.name,
+            "usd_a_day": str(volume.price_hour * 24),
+            "due": accounting.moment(volume.deadline).isoformat() if volume.deadline else None,
         }
         for volume in accounting.living_volumes(ledger, spec)
     ]
@@ -51,7 +49,7 @@ def _phase(ledger: Ledger, run: str, phase: Any) -> dict[str, Any]:
         "phase": name,
         "state": phase["state"],
         "steps": [
-            {"name": _shown(s["id"], name), "state": s["state"], "seconds": round(_seconds(s), 3)}
+            {"name": _shown(s["id"], name), "state": s["state"], "seconds": round(_seconds(s, ledger.now()), 3)}
             for s in ledger.all(tables.steps, run=run, phase=name)
         ],
         "deliverables": [
@@ -63,7 +61,7 @@ def _phase(ledger: Ledger, run: str, phase: Any) -> dict[str, Any]:
 
 def bill(ledger: Ledger, run: str, plan: Plan) -> cost.CostReport:
     """What the run has cost so far, beside the plan's figures."""
-    now = datetime.now(UTC)
+    now = accounting.moment(ledger.now())
     row = ledger.one(tables.runs, id=run)
     times = [
         cost.StepTime(
@@ -98,7 +96,7 @@ def _shown(step: str, phase: str) -> str:
     return step.removeprefix(f"{phase}/")
 
 
-def _seconds(step: Any) -> float:
+def _seconds(step: Any, now: float) -> float:
     if not step["started_at"]:
         return 0.0
-    return float((step["ended_at"] or time.time()) - step["started_at"])
+    return float((step["ended_at"] or now) - step["started_at"])

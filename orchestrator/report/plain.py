@@ -15,6 +15,9 @@ from orchestrator.report.words import elapsed, money, spoken
 from orchestrator.words.lifecycle import StepState
 
 _KEPT_LINES = 10
+_KEPT_RAW = 4 * _KEPT_LINES  # lines as they came: some turn out to show nothing
+_LONGEST_RAW = 4096  # characters; a longer one is cleaned at once, and cut
+_LONGEST_SHOWN = 500
 _STILL_RUNNING_S = 60.0
 _ENDINGS_WITH_LOG = frozenset({StepState.FAILED, StepState.LOST, StepState.INTERRUPTED})
 
@@ -31,7 +34,8 @@ class PlainView:
         self._lock = threading.Lock()
         self._said: dict[str, str] = {}
         self._moved: dict[str, datetime] = {}
-        self._logs: dict[str, deque[str]] = {}
+        self._logs: dict[str, deque[str]] = {}  # raw: only what is shown is cleaned
+        self._sayings: deque[str] = deque()
         self._progress: dict[str, str] = {}  # where it is newer than the log
         self._events = NewEvents()
 
@@ -41,7 +45,8 @@ class PlainView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._out.flush()
+        with self._lock:
+            self._write_sayings()
 
     def update(self, snapshot: Snapshot) -> None:
         """Write what is new since the last update."""
@@ -53,26 +58,30 @@ class PlainView:
                 self._phase(phase)
             for machine in snapshot.machines:
                 self._machine(machine)
-            self._out.flush()
+            self._write_sayings()
 
     def log(self, step: str, line: str) -> None:
         """Keep the step's last lines, in case it fails."""
-        shown = [one_line(part)[:500] for part in line.split("\n")]
+        newest = line.rsplit("\n", _KEPT_RAW)[-_KEPT_RAW:]
+        raw = [_shown(part) if len(part) > _LONGEST_RAW else part for part in newest if part and not part.isspace()]
         with self._lock:
-            self._logs.setdefault(step, deque(maxlen=_KEPT_LINES)).extend(part for part in shown if part)
-            if any(shown):
+            self._logs.setdefault(step, deque(maxlen=_KEPT_RAW)).extend(raw)
+            if raw:
                 self._progress.pop(step, None)
 
     def progress(self, step: str, text: str) -> None:
         """Keep how far the step is, for its line a minute, until it prints something."""
         with self._lock:
-            self._progress[step] = one_line(text)[:500]
+            self._progress[step] = _shown(text)
 
     def say(self, text: str) -> None:
-        """Write a line of its own."""
-        with self._lock:
-            self._write(escape(text))
-            self._out.flush()
+        """Write a line of its own. In a signal's handler it may come in the middle of another: it follows that one."""
+        self._sayings.append(text)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._write_sayings()
+            finally:
+                self._lock.release()
 
     def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
         """Ask in a line of its own."""
@@ -90,18 +99,18 @@ class PlainView:
         took = elapsed(step.started, step.ended, self._now()) if step.ended else ""
         changed = self._note(name, spoken(step.state), took, one_line(step.detail))
         if changed and step.state in _ENDINGS_WITH_LOG:
-            for line in self._logs.pop(step.id, ()):
+            for line in self._last_lines(step.id):
                 self._out.write(f"         | {line}\n")
         elif not changed and step.state == StepState.RUNNING:
             self._still(name, step)
-        elif step.ended:
+        if step.ended:
             self._logs.pop(step.id, None)
 
     def _still(self, name: str, step: StepView) -> None:
         now = self._now()
         if (now - self._moved[name]).total_seconds() >= _STILL_RUNNING_S:
             self._moved[name] = now
-            last = self._progress.get(step.id) or next(reversed(self._logs.get(step.id, deque())), "")
+            last = self._progress.get(step.id) or next(reversed(self._last_lines(step.id)), "")
             self._write("  ".join(filter(None, [name, f"running {elapsed(step.started, None, now)}", last])))
 
     def _machine(self, machine: MachineView) -> None:
@@ -117,5 +126,19 @@ class PlainView:
         self._write("  ".join(filter(None, [name, state, *rest])))
         return True
 
+    def _last_lines(self, step: str) -> list[str]:
+        """The step's last lines, cleaned."""
+        shown = [_shown(line) for line in self._logs.get(step, ())]
+        return [line for line in shown if line][-_KEPT_LINES:]
+
+    def _write_sayings(self) -> None:
+        while self._sayings:
+            self._write(escape(self._sayings.popleft()))
+        self._out.flush()
+
     def _write(self, text: str) -> None:
         self._out.write(f"{self._now().astimezone():%H:%M:%S} {text}\n")
+
+
+def _shown(line: str) -> str:
+    return one_line(line)[:_LONGEST_SHOWN]

@@ -19,7 +19,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
-from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 T = TypeVar("T")
@@ -134,7 +134,8 @@ class GcsStore:
             return int(held.rsplit("-", 1)[1]) + 1 if held else 0  # no header at all: nothing is stored yet
         if reply.status_code in UNKNOWN or reply.status_code == CANCELLED:
             raise UploadGone(f"{self.url}: {upload.key}: the upload session is gone ({reply.status_code})")
-        raise ProviderUnavailable(f"{self.url}: {upload.key}: the session answered {reply.status_code}")
+        kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else ProviderUnavailable
+        raise kind(f"{self.url}: {upload.key}: the session answered {reply.status_code}")
 
     def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT") -> httpx.Response:
         try:
@@ -201,7 +202,9 @@ class GcsStore:
         except (api_errors.Forbidden, api_errors.Unauthorized) as error:
             remedy = "these credentials need to create, read and delete objects in the bucket"
             raise UsageError(f"{self.url}: {_words(error)}", remedy=remedy) from error
-        except (api_errors.TooManyRequests, api_errors.ServerError, api_errors.RetryError) as error:
+        except (api_errors.TooManyRequests, api_errors.ServiceUnavailable) as error:
+            raise StoreBusy(f"{self.url}: {_words(error)}") from error
+        except (api_errors.ServerError, api_errors.RetryError) as error:
             raise ProviderUnavailable(f"{self.url}: {_words(error)}") from error
         except (auth_errors.TransportError, OSError) as error:  # OSError: of the HTTP library below the SDK
             raise ProviderUnavailable(f"{self.url} cannot be reached: {error}") from error

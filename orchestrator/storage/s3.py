@@ -20,7 +20,7 @@ from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
 from orchestrator.words.credentials import secret_from_env
-from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.secret import Secret
 
@@ -46,7 +46,8 @@ _WORDS: dict[str, str] = {
     "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
     "InvalidBucketName": "this is not a valid bucket name",
 }
-_PASSING = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "503", "500"})
+_BUSY = frozenset({"SlowDown", "ServiceUnavailable", "Throttling", "503", "429"})
+_PASSING = frozenset({"RequestTimeout", "InternalError", "500"})
 _ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
 
 
@@ -244,6 +245,8 @@ class S3Store:
         said = f"{self.url}: {code}: {words}"
         if code in _WORDS:
             return UsageError(said, remedy=_WORDS[code])
+        if code in _BUSY or status in StoreBusy.STATUSES:
+            return StoreBusy(said)
         if code in _PASSING or status >= 500:
             return ProviderUnavailable(said)
         if code in _ABSENT:

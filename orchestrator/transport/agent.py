@@ -190,6 +190,11 @@ class Agent:
         """Acquire, renew or release a lease on the volume. LeaseHeld: somebody else has it."""
         return Lease.read(self._ask("lease", name=name, holder=holder, ttl_s=ttl_s, action=action))
 
+    def await_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
+        """Acquire a lease that somebody else has once nobody has renewed it for `ttl_s`. LeaseHeld: somebody did."""
+        facts = {"name": name, "holder": holder, "ttl_s": ttl_s, "action": "await"}
+        return Lease.read(self._complete(self._stream("lease", facts)))
+
     # --- artifacts ---
 
     def checksums(

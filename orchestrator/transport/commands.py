@@ -111,6 +111,28 @@ def fetch(path: str, offset: int) -> Command:
     return command(Shell(f"{there.text} || exit {NO_FILE}; exec"), "tail", "-c", f"+{offset + 1}", file)
 
 
+def lay_payload() -> Command:
+    """Copy the payload's files, named by the job's environment, over the folder that the job runs in, and say so."""
+    copied = command("cp", "-R", Shell('"$GPUPLAN_PAYLOAD/."'), ".")
+    return command(Shell(f'{copied.text} && echo "payload $GPUPLAN_PAYLOAD_HASH laid over $PWD"'))
+
+
+def copy(source: str, target: str) -> Command:
+    """Copy one file."""
+    return command("cp", "--", source, target)
+
+
+def listens(port: int) -> Command:
+    """Exit code 0: something on the machine listens on that TCP port. Nobody is dialled: a worker takes one caller.
+
+    Where the kernel does not show who listens (macOS), there is no way but to dial.
+    """
+    waiting = f"awk '$4 == \"0A\" {{print $2}}' | grep -q ':{port:04X}$'"
+    table = f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | {waiting}"
+    dial = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"
+    return command("bash", "-c", f"if [ -r /proc/net/tcp ]; then {table}; else {dial}; fi")
+
+
 def ssh_argv(address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False) -> list[str]:
     """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell)."""
     known = f'UserKnownHostsFile="{known_hosts}"'  # ssh reads a list of files there, split at spaces

@@ -15,6 +15,7 @@ GpuplanError
   ConnectionLost              -  the machine cannot be reached just now: retried, then MachineLost
   MachineLost                 -  the machine is gone for good: replaced, or NoMachine
   ProviderUnavailable         -  a provider's API fails for now (429, 5xx, network): retried
+    StoreBusy                 -  ... a store that asks for patience (429, 503): waited for as long as the phase may take
 """
 
 from __future__ import annotations
@@ -134,3 +135,9 @@ class ProviderUnavailable(GpuplanError):
     def __init__(self, message: str, *, retry_after: float | None = None, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after = retry_after
+
+
+class StoreBusy(ProviderUnavailable):
+    """A store takes nothing just now and asks for patience: 429, 503, SlowDown."""
+
+    STATUSES = frozenset({429, 503})  # of HTTP

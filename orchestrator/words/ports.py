@@ -326,7 +326,11 @@ class Clock(Protocol):
     """Time, waiting and threads: the only ones that the engine uses, so that a rehearsal can be fast, a test exact."""
 
     def now(self) -> datetime:
-        """Aware UTC: what is written down and shown. It may jump: deadlines and spans use `monotonic`."""
+        """Aware UTC: what is written down and shown. It goes on evenly when somebody sets the wall clock."""
+        ...
+
+    def wall(self) -> datetime:
+        """Aware UTC as the wall clock says, which may jump: for deadlines that others keep by theirs."""
         ...
 
     def monotonic(self) -> float:

@@ -90,15 +90,15 @@ class RunSpec(Value):
         return self.world.cloud
 
     @property
+    def cloud_or_host(self) -> str:
+        """Where the volumes of this run are: two runs with the same words here share what has the same label."""
+        return self.cloud or self.world.ssh_host
+
+    @property
     def ends_volume(self) -> bool:
         """Whether success deletes the volume: then the whole plan is done, and saved in every store."""
         saved = bool(self.stores) and any(p.artifacts for p in self.plan.phases)
         return self.world.throwaway or (self.whole_plan and saved)
-
-    @property
-    def prefix(self) -> str:
-        """What the names of all machines of this run begin with."""
-        return f"gpuplan-{self.owner}-{plain(self.run)}-"
 
 
 def plain(text: str) -> str:

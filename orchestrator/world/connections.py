@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from orchestrator.engine.control import Control
+from orchestrator.engine.limits import LEASE_S
 from orchestrator.ledger import Ledger, tables
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
@@ -16,7 +17,6 @@ from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import Address, Provider
 
 BEAT_S = 20.0  # real seconds between two heartbeats
-LEASE_S = 180.0
 LET_GO_S = 15.0  # real seconds that a renewal under way is waited for
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -9,9 +10,11 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from orchestrator.words.errors import UsageError
+from orchestrator.world.clock import Timeline
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
 
@@ -49,7 +52,7 @@ class Home:
         file = self.path / "owner"
         if not file.exists():
             self.make()
-            file.write_text(_letters(8))
+            _write_once(file, _letters(8))
         owner = file.read_text().strip()
         if not re.fullmatch(r"[a-z0-9]{8}", owner):
             raise UsageError(
@@ -57,6 +60,11 @@ class Home:
                 remedy="put back what was there (the names of your machines begin with gpuplan-OWNER-), or delete it",
             )
         return owner
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The line that the times of this home's ledger are on."""
+        return Timeline(file=self.path / "timeline")
 
     def run_folder(self, run: str) -> Path:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""
@@ -90,6 +98,21 @@ class Home:
                 yield True
         finally:
             file.close()
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Write a file that is not there yet, whole or not at all; of several processes the first one's text stands."""
+    new = file.with_name(f"{file.name}.{_letters(8)}")
+    new.write_text(text)
+    try:
+        os.link(new, file)
+    except FileExistsError:
+        pass  # another process was first: its text is read
+    except OSError:  # a file system without hard links
+        with contextlib.suppress(FileExistsError), file.open("x") as out:
+            out.write(text)
+    finally:
+        new.unlink()
 
 
 def _letters(count: int) -> str:

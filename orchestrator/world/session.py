@@ -74,14 +74,15 @@ def open_session(
     from orchestrator.transport.payload import Payload
 
     folder = home.run_folder(spec.run)
-    ledger = open_ledger(home.path, home.database_url)
+    ledger = open_ledger(home.path, home.database_url, home.timeline)
     rehearsal = open_rehearsal(spec) if spec.world.dry_run else None
     facts = rehearsal.facts if rehearsal else {}
     public_key = ensure_key_pair(home.path)
     provider = provider_for(home, spec.world.provider, spec.owner, facts, spec.world.ssh_host)
     settings = spec.plan.settings
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
-    control = Control()
+    clock = SystemClock(facts.get("time_scale", 1.0), home.timeline)
+    control = Control(clock)
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
     connections = Connections(ledger, provider, key, spec.run, deadman_s, stop_after_s, control)
@@ -91,7 +92,7 @@ def open_session(
         folder=folder,
         ledger=ledger,
         provider=provider,
-        clock=SystemClock(facts.get("time_scale", 1.0)),
+        clock=clock,
         agents=connections,
         payload=Payload.load(files.remote(), settings.payload).freeze(folder / "payload"),
         hub=HubListing(facts["hub"]["endpoint"] if facts else settings.hub_url, known.get("HF_TOKEN")),

@@ -11,7 +11,6 @@ from decimal import Decimal
 import pytest
 from contract_clouds import Cloud
 
-from orchestrator.providers.runpod import RunPod
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
@@ -310,7 +309,7 @@ def test_an_interruptible_machine_costs_its_bid(on: Cloud):
 
 
 def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
-    """Asked for it, RunPod ends a machine at its deadline although nobody destroys it; the balance is told too."""
+    """Asked for it, RunPod ends a machine at its deadline although nobody destroys it."""
     if on.provider.name != "runpod":
         pytest.skip("this cloud has no deadline of its own")
     fenced = on.reopen(vendor_deadline=True)
@@ -318,8 +317,6 @@ def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
     machine_id = fenced.create(spec)
     ready(on, machine_id)
     on.until(lambda: gone(on, machine_id), "RunPod ended it")
-    assert isinstance(fenced, RunPod)
-    assert fenced.balance().credit > 0
 
 
 @pytest.mark.parametrize(

@@ -3,38 +3,24 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from orchestrator.cli import main
 from orchestrator.engine import durable
 
 where, sys.argv = sys.argv[1], ["gpuplan", *sys.argv[2:]]
-after = where.startswith("after:")
+moment = "after" if where.startswith("after:") else "before"
 name, _, nth = where.removeprefix("after:").partition("#")
 left = [int(nth or 1)]
-record = durable._Workflows.record
 
 
-def killing(self: Any, effect: str, body: Callable[[], Any]) -> Any:
+def kill(_workflow: str, effect: str, at: str) -> None:
     """Die in the middle of the effect (before its record is written), or right after it was recorded."""
-    if effect.partition(" ")[0] != name:
-        return record(self, effect, body)
-    left[0] -= 1
-    if left[0]:
-        return record(self, effect, body)
-    if after:
-        record(self, effect, body)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def dying() -> None:
-        try:
-            body()
-        finally:
+    if effect.partition(" ")[0] == name and at == moment:
+        left[0] -= 1
+        if not left[0]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return record(self, effect, dying)
 
-
-durable._Workflows.record = killing
+durable.DurableRun = partial(durable.DurableRun, trigger=kill)
 main()

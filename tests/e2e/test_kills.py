@@ -8,13 +8,13 @@ from tool import INT, KILL, PLANS, Tool, until
 SAVING = ("run", "all", "--plan", str(PLANS / "saving"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 
-QUICK = ["create-1.0.0", "after:wait-1.0.0", "run-1", "after:verify", "upload", "end-machines"]
+QUICK = ["create-1.0.0", "after:wait-1.1", "run-1", "after:verify", "upload", "end_machines"]
 ALL = [
-    "begin", "provision", "volume", "after:volume", "provision-1", "take-over-1", "offers-1", "nodes-1",
-    "name-1.0.0", "after:name-1.0.0", "after:create-1.0.0", "wait-1.0.0", "prepare-1", "after:prepare-1",
-    "begin-steps-1", "steps-1", "needs", "up-to-date", "room", "after:run-1", "verify", "end", "collect",
-    "manifest", "after:upload", "put-manifest", "pull", "check", "tear-down", "after:end-machines", "end-volume",
-    "settle", "done",
+    "begin", "begin#2", "volume", "after:volume", "take_over-1", "offers-1", "missing_nodes-1",
+    "request-1.0.0", "after:request-1.0.0", "after:create-1.0.0", "wait-1.1", "prepare-1", "after:prepare-1",
+    "begin_steps-1", "open_steps-1", "needs", "up-to-date", "room", "after:run-1", "verify", "end", "collect",
+    "manifest", "after:upload", "put_manifest", "pull", "judge", "tear_down", "after:end_machines", "end_volumes",
+    "settle", "close",
 ]  # fmt: skip
 
 

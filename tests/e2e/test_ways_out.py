@@ -82,6 +82,53 @@ def test_a_used_up_budget_ends_the_machine(tool: Tool):
     assert tool.status()["outcome"] == "over_budget"
 
 
+def one_phase(folder: Path, limits: str) -> str:
+    """A plan of one phase with a step of half a minute, within those limits."""
+    folder.mkdir()
+    text = "name: only\nmachine: {gpu: [RTX-4090]}\nLIMITS\nsteps:\n  - {name: long, run: sleep 30, expect: 0.001s}\n"
+    (folder / "only.yaml").write_text(text.replace("LIMITS", limits))
+    (folder / "gpuplan.yaml").write_text("boot_seconds: 0.001\n")
+    return str(folder)
+
+
+def test_a_phase_that_takes_too_long_is_stopped(tool: Tool, tmp_path: Path):
+    """Its time-out ends the step and the machine: exit code 3, with the words for it."""
+    done = tool.run("run", "all", "--plan", one_phase(tmp_path / "plan", "timeout: 5s"), "--dry-run", "--yes")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "took longer than its time-out of 5 s" in done.stdout
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_a_phases_budget_is_watched_while_its_machine_boots(tool: Tool, tmp_path: Path):
+    """A machine that boots for ever costs: exit code 5 as soon as the budget is used up, and it is ended."""
+    tool.cloud.arm("boot-never")
+    folder = one_phase(tmp_path / "plan", "timeout: 10m\nbudget_usd: 0.0005")
+    done = tool.run("run", "all", "--plan", folder, "--dry-run", "--yes")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "its budget is $0.0005" in done.stdout
+    assert tool.cloud.alive()["machines"] == []
+
+
+def test_resume_ends_what_a_finished_run_could_not(tool: Tool):
+    """No delete worked at the end of a run: exit code 7. With the API back, `resume` ends the machine: exit code 0."""
+    refusing = """
+from orchestrator.cli import main
+from orchestrator.engine import gone
+from orchestrator.engine.effects import NotGone
+gone.machine = lambda *_, **__: NotGone("the API is down")
+main()
+"""
+    first = tool.run("run", "one", *SMALL[2:], program=refusing, timeout=180)
+    assert first.returncode == 7, first.stdout + first.stderr
+    assert "the API is down" in first.stderr
+    assert tool.cloud.alive()["machines"] != []
+    resumed = tool.run("resume", "--yes", timeout=120)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "the API is down" not in resumed.stderr
+    assert tool.cloud.alive()["machines"] == []
+    assert tool.rows("select state, outcome from gpuplan_runs") == [("DONE", "succeeded")]
+
+
 def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool, tmp_path: Path):
     """Beside a living run nothing is rented, exit code 2; from another home the lease ends the second run, exit 3."""
     first = tool.start(*SLOW)

@@ -17,6 +17,7 @@ from orchestrator.providers import access_from_env
 from orchestrator.providers.http import Api
 from orchestrator.providers.runpod_graphql import RunPodGraphQL
 from orchestrator.storage import open_store
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import AccountRefused, ConfigError, StepFailed, UsageError
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState
@@ -109,13 +110,14 @@ def test_what_was_never_sent_is_a_refusal():
     key = Secret(f"{CANARY}\r\nX-More: 1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        api = Api("Vendor", url, key, str)
+        access = ProviderAccess(api_key=key, graphql_url=url)
+        api = Api("Vendor", url, access, str)
         calls = (
             lambda: api.create("pods", {"name": "x"}),
             lambda: api.read("pods"),
             lambda: api.destroy("DELETE", "pods/x"),
-            lambda: RunPodGraphQL(key, url).balance(),
-            lambda: RunPodGraphQL(key, url)._ask("mutation { x }", creates=True),
+            lambda: RunPodGraphQL(access)._ask("query { x }"),
+            lambda: RunPodGraphQL(access)._ask("mutation { x }", creates=True),
         )
         for call in calls:
             with pytest.raises(AccountRefused) as raised:

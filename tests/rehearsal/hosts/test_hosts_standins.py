@@ -92,6 +92,14 @@ def test_a_fault_of_cuda_concerns_one_machine(cloud: Cloud):
         assert cloud.ssh(cloud.boot(host_id, gpus=gpus), "cuda-probe 0").returncode == code, host_id
 
 
+def test_every_python_of_a_machine_has_the_stand_in(cloud: Cloud):
+    """`python -m pip` of a venv without a pip of its own is the stand-in; the image says so in ~/.gpuplan/environ."""
+    host = cloud.boot()
+    done = cloud.ssh(host, "python3 -m venv --without-pip v && v/bin/python -m pip --version")
+    assert b"stand-in" in done.stdout, done.stderr
+    assert "HF_ENDPOINT=http://127.0.0.1:1" in (host.home / ".gpuplan/environ").read_text().split("\0")
+
+
 def test_pip_is_content_with_what_is_installed(cloud: Cloud):
     """Names, versions, extras, markers and requirement files that hold are satisfied, in pip's words."""
     host = cloud.boot()

@@ -1,0 +1,74 @@
+"""The books of a run: opened with all that is to do, closed when nobody goes on with it."""
+
+from __future__ import annotations
+
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import ClaimRow, PhaseRow, RunRow, StepRow
+from orchestrator.plan import resolve
+from orchestrator.words.errors import UsageError
+from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState
+from orchestrator.words.spec import RunSpec
+
+
+def open_books(ledger: Ledger, spec: RunSpec, run: RunRow) -> None:
+    """Write the run, its phases and its steps down, all still to do, and claim its volumes: all of it or nothing.
+
+    `run`: the run's own row, as the edge has made it.
+    UsageError: another run that has not ended works on one of the volumes; then nothing is written.
+    """
+    phases = resolve(spec.plan, spec.asked)
+    labels = {spec.label(p.phase.volume) for p in phases if p.phase.volume}
+    with ledger.transaction() as all_of_it:  # it has the write lock: nobody claims between the look and the claim
+        for label in sorted(labels):
+            _require_unclaimed(ledger, spec, label)
+            ledger.claims.put_in(all_of_it, ClaimRow(world=spec.cloud_or_host, label=label, run=spec.run))
+        ledger.runs.put_in(all_of_it, run)
+        for position, phase in enumerate(phases):
+            name = phase.phase.name
+            row = PhaseRow(run=spec.run, name=name, position=position, state=PhaseState.PLANNED)
+            ledger.phases.put_in(all_of_it, row)
+            for number, step in enumerate(phase.steps):
+                todo = StepRow(run=spec.run, phase=name, id=step.id, position=number, state=StepState.PENDING)
+                ledger.steps.put_in(all_of_it, todo)
+
+
+def _require_unclaimed(ledger: Ledger, spec: RunSpec, label: str) -> None:
+    claim = ledger.claims.maybe(world=spec.cloud_or_host, label=label)
+    if claim is None or claim.run == spec.run:
+        return
+    holder = ledger.runs.maybe(id=claim.run)
+    if holder and holder.state != RunState.DONE:
+        raise UsageError(
+            f"{claim.run} has not ended, and works on the same volume ({label})",
+            remedy=f"gpuplan logs -f {claim.run} looks on, gpuplan resume {claim.run} goes on with it if nobody does, "
+            f"gpuplan down {claim.run} ends it",
+        )
+
+
+def strike(ledger: Ledger, run: str) -> None:
+    """Take the books of a run that was given up before it began out again."""
+    for book in (ledger.steps, ledger.phases, ledger.claims):
+        book.remove(run=run)
+    ledger.runs.remove(id=run)
+
+
+def close_steps(ledger: Ledger, run: str, phase: str) -> None:
+    """What did not begin is skipped, what is under way (a service that answers too) was interrupted."""
+    for step in ledger.steps.all(run=run, phase=phase):
+        if step.state in (StepState.PENDING, StepState.RUNNING, StepState.READY):
+            state = StepState.SKIPPED if step.state == StepState.PENDING else StepState.INTERRUPTED
+            ledger.steps.move({"run": run, "phase": phase, "id": step.id}, state, ended_at=ledger.now())
+
+
+def close_books(ledger: Ledger, run: str) -> None:
+    """Mark everything of the run as ended; what was under way was interrupted."""
+    for phase in ledger.phases.all(run=run):
+        close_steps(ledger, run, phase.name)
+        key = {"run": run, "name": phase.name}
+        if phase.state != PhaseState.DONE:
+            ledger.phases.move(key, PhaseState.TEARING_DOWN, outcome=phase.outcome or Outcome.INTERRUPTED)
+            ledger.phases.move(key, PhaseState.DONE, ended_at=phase.ended_at or ledger.now())
+    row = ledger.runs.get(id=run)
+    if row.state != RunState.DONE:
+        ledger.runs.move({"id": run}, RunState.TEARING_DOWN, outcome=row.outcome or Outcome.INTERRUPTED)
+        ledger.runs.move({"id": run}, RunState.DONE, ended_at=ledger.now())

@@ -1,0 +1,83 @@
+"""One create, sent once: what was asked is known before, and what became of it is looked up where no answer came."""
+
+from __future__ import annotations
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import Created, Creation, Refused, Unknown
+from orchestrator.engine.readiness import POLL_S
+from orchestrator.words import errors
+from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, ProviderUnavailable
+from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.ports import MachineSpec
+
+NOT_NOW_S = 300.0  # how long a provider may say "not now" to a create, in the cloud's time
+APPEAR_S = 90.0  # how long a machine whose create got no answer is looked for at least, in the cloud's time
+
+
+class Creations:
+    """Sends the creates of one run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ledger, self._provider, self._clock = context.ledger, context.provider, context.clock
+
+    def create(self, name: str, spec: MachineSpec) -> Creation:
+        """Create the machine once; after a crash, say what became of it."""
+        row = self._ledger.machines.get(name=name)
+        if row.provider_id:
+            return Created(row.provider_id)
+        if row.state.is_final:
+            return Refused(row.reason)
+        if row.sent_at:  # a crash came between the call and its answer
+            return self.reconcile(name, "its create was cut short")
+        self._context.control.check()
+        self._ledger.machines.change({"name": name}, sent_at=self._context.now())
+        try:
+            return self._created(name, self._send(spec))
+        except errors.Refused as error:
+            self._ledger.gone(name, f"refused: {error.message}", MachineState.DESTROYED)
+            return Refused(error.message, account=isinstance(error, AccountRefused))
+        except Ambiguous as error:
+            self._context.event(f"{name}: {error.message}: looking for it by name")
+            return self.reconcile(name, error.message)
+
+    def _send(self, spec: MachineSpec) -> str:
+        """One create; only a definite "not now" (429) is sent again."""
+        give_up = self._clock.monotonic() + self._clock.real(NOT_NOW_S)
+        while True:
+            try:
+                return self._provider.create(spec)
+            except ProviderUnavailable as error:
+                if self._clock.monotonic() < give_up:
+                    self._context.control.pause(self._clock.scaled(min(error.retry_after or POLL_S, NOT_NOW_S)))
+                if self._clock.monotonic() >= give_up or self._context.control.stopping:
+                    raise errors.Refused(error.message) from error
+
+    def _created(self, name: str, provider_id: str) -> Created:
+        now = self._context.now()
+        self._ledger.machines.move({"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now)
+        self._context.event(f"{name}: created as {provider_id}")
+        return Created(provider_id)
+
+    def reconcile(self, name: str, why: str) -> Creation:
+        """Look for a machine by its name until longer than the provider's list may lag; adopt what is found.
+
+        Only a list that was really seen proves its absence.
+        """
+        lag_s = max(APPEAR_S, 1.5 * self._provider.list_lag_s)
+        give_up = self._clock.monotonic() + self._clock.real(lag_s)
+        while True:
+            late = self._clock.monotonic() >= give_up
+            try:
+                found = next((v for v in self._provider.machines() if v.name == name), None)
+            except GpuplanError as error:
+                if late:
+                    return Unknown(f"{why}; {self._provider.name} cannot be asked whether it exists: {error.message}")
+            else:
+                if found:
+                    return self._created(name, found.id)
+                if late:
+                    break
+            self._clock.sleep(POLL_S)
+        self._ledger.gone(name, f"never appeared: {why}", MachineState.LOST)
+        return Refused(f"{why}; it never appeared")

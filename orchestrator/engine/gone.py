@@ -1,0 +1,82 @@
+"""The one loop of proof: a thing is gone when its delete was accepted and nobody knows of it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.engine.effects import NotGone
+from orchestrator.words.errors import GpuplanError, ProviderUnavailable
+from orchestrator.words.ports import Clock, Provider
+
+DESTROY_S = 600.0  # how long a thing may take to be gone, in the cloud's time
+FIRST_PAUSE_S, POLL_S = 1.0, 15.0  # between two looks: the first, and the longest of our own choice
+LONGEST_PAUSE_S = 60.0  # whatever a provider asks for: the thing costs meanwhile
+LISTED = "it is still listed"
+TOO_FRESH = "it is too fresh for its absence to prove anything"
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """It is gone. `at`: when the request was accepted that the proof followed: nothing is billed after it."""
+
+    at: datetime
+
+
+Proof = Proven | NotGone
+
+
+def machine(provider: Provider, clock: Clock, machine_id: str, *, fresh_s: float = 0.0, seen: bool = True) -> Proof:
+    """Destroy a machine until GET and the list know nothing of it. `fresh_s`, `seen`: see `until`."""
+
+    def present() -> bool:
+        provider.destroy(machine_id)
+        listed = any(v.id == machine_id for v in provider.machines())
+        return listed or provider.machine(machine_id) is not None
+
+    return until(clock, present, fresh_s=fresh_s, seen=seen)
+
+
+def volume(provider: Provider, clock: Clock, volume_id: str) -> Proof:
+    """Delete a volume until the list lacks it."""
+
+    def present() -> bool:
+        provider.destroy_volume(volume_id)
+        return any(v.id == volume_id for v in provider.volumes())
+
+    return until(clock, present)
+
+
+def until(
+    clock: Clock,
+    present: Callable[[], bool],
+    *,
+    fresh_s: float = 0.0,
+    seen: bool = True,
+    within_s: float = DESTROY_S,
+) -> Proof:
+    """Ask again and again until `present`, which sends the delete and then looks, says that it is gone.
+
+    A thing that nobody has `seen` may be missing from lists because it is new: for `fresh_s` real seconds its absence
+    proves nothing. Errors of the provider count as not yet. `within_s`: in the cloud's time.
+    """
+    begin = clock.monotonic()
+    give_up, proves = begin + clock.real(within_s), begin + fresh_s
+    why, pause = LISTED, FIRST_PAUSE_S
+    while True:
+        asked = clock.now()
+        try:
+            there = present()
+            seen = seen or there
+            if not there and (seen or clock.monotonic() >= proves):
+                return Proven(asked)
+            why = LISTED if there else TOO_FRESH
+        except GpuplanError as error:
+            why = error.message
+            if isinstance(error, ProviderUnavailable) and error.retry_after:
+                pause = min(error.retry_after, LONGEST_PAUSE_S)
+        if clock.monotonic() >= give_up:
+            return NotGone(why)
+        clock.sleep(pause)
+        pause = min(2 * pause, POLL_S)

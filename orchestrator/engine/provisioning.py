@@ -1,0 +1,196 @@
+"""The effects that bring a phase its machines: volume, offers, creates, and what is laid on them before a step runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from orchestrator.engine import agreement
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import Creation, NotReached, Readiness
+from orchestrator.engine.limits import LEASE_S
+from orchestrator.engine.machines import Machines, offer_of
+from orchestrator.engine.reach import patiently
+from orchestrator.engine.volumes import Volumes
+from orchestrator.ledger.rows import VolumeUseRow
+from orchestrator.plan import candidates, fits
+from orchestrator.transport.replies import LeaseHeld
+from orchestrator.words.errors import MachineLost, NoMachine
+from orchestrator.words.lifecycle import PhaseState, RunState
+from orchestrator.words.model import MachineNeed, Phase
+from orchestrator.words.ports import Offer
+
+SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
+
+
+class Provisioning:
+    """Machines and volume of the run's phases. Every method may run again after a crash in the middle of it."""
+
+    def __init__(self, context: Context, machines: Machines, volumes: Volumes) -> None:
+        self._context, self._machines, self._volumes = context, machines, volumes
+        self._ledger = context.ledger
+
+    def begin(self, name: str) -> None:
+        """The phase is under way: its time-out and its budget count from here."""
+        key, now = {"run": self._context.run, "name": name}, self._context.now()
+        started = self._ledger.phases.get(**key).started_at or now
+        self._ledger.phases.move(key, PhaseState.PROVISIONING, started_at=started)
+
+    def volume(self, name: str) -> str:
+        """The name of the phase's volume, made if need be; "": it has none."""
+        self._context.control.check()
+        need = self._phase(name).volume
+        found = self._volumes.ensure(need) if need else ""
+        if found:
+            self._ledger.volume_uses.put(VolumeUseRow(volume=found, run=self._context.run))
+        return found
+
+    def take_over(self, name: str) -> bool:
+        """Go on with what the phase holds, or take over the machines of the phase that `reuse` names, if they fit."""
+        need = self._need(name)
+        if len(self._context.machines(name)) >= need.nodes:
+            return True  # a crash came after the last of them was taken over
+        reuse = need.reuse
+        if not reuse or reuse not in {p.phase.name for p in self._context.phases}:
+            return False
+        rows = self._context.machines(name) + self._context.machines(reuse)  # some may be ours already, after a crash
+        if len(rows) < need.nodes or not all(fits(need, offer_of(row)) for row in rows[: need.nodes]):
+            return False
+        for row in rows[: need.nodes]:
+            self._ledger.charge(row.name, self._context.run, name, self._context.now())
+            self._context.event(f"{row.name}: taken over by {name}")
+        return True
+
+    def offers(self, name: str) -> list[Offer]:
+        """The machines to try, best first; where the phase has one already, those at its place."""
+        check = self._context.control.check
+        check()
+        need, spec = self._need(name), self._context.spec
+        places = {row.place for row in self._context.machines(name)}
+        found: list[Offer] = []
+        for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
+            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
+            on_sale = patiently(self._context.clock, ask, check=check)
+            found += candidates(need, on_sale, place=spec.place, spot=spot)
+        once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
+        first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
+        return [o for o in first if not places or o.place in places]
+
+    def missing_nodes(self, name: str) -> list[int]:
+        """Which nodes of the phase have no machine."""
+        have = {row.node for row in self._context.machines(name)}
+        return [node for node in range(self._need(name).nodes) if node not in have]
+
+    def request(self, name: str, request: str, node: int, offer: Offer) -> str:
+        """Choose a machine's name and write it down before anything is asked."""
+        return self._machines.request(name, request, node, offer, self._lifetime(name))
+
+    def create(self, name: str, machine: str, volume: str) -> Creation:
+        """Create it, once."""
+        row = self._ledger.volumes.get(name=volume) if volume else None
+        return self._machines.create(machine, self._need(name), row)
+
+    def wait(self, machines: list[str]) -> list[Readiness]:
+        """Wait for all of them at the same time."""
+        return self._machines.wait(machines)
+
+    def prepare(self, name: str) -> str:
+        """Payload and venv on every node at the same time, then the volume's lease; "" or why the machine is lost."""
+        self._context.control.check()
+        names = [row.name for row in self._context.machines(name)]
+        if not names:
+            return f"{name} has no machine any more"
+        reaching, prepare = self._machines.reaching, self._machines.prepare
+        try:
+            self._context.clock.gather([partial(reaching, node, partial(prepare, node)) for node in names])
+            if volume := self._phase(name).volume:
+                reaching(names[0], partial(self._lease, names[0], volume.name))
+        except MachineLost as error:
+            return error.message
+        return ""
+
+    def _lease(self, machine: str, volume: str) -> None:
+        """Take the volume's lease; one that an ended run of ours left is taken over, another's if nobody renews it."""
+        agent = self._context.agents(machine)
+        try:
+            agent.lease(volume, self._context.run, LEASE_S)
+        except LeaseHeld as error:
+            holder = self._ledger.runs.maybe(id=error.holder)
+            if holder is None or holder.state != RunState.DONE:
+                said = f"{volume} is held by {error.holder}: taken if it is not renewed for {LEASE_S:.0f} s"
+                self._context.event(said)
+                agent.await_lease(volume, self._context.run, LEASE_S)
+                return
+            agent.lease(volume, error.holder, LEASE_S, "release")
+            agent.lease(volume, self._context.run, LEASE_S)
+
+    def keep_alive(self, name: str) -> None:
+        """Have this process feed the dead-man's switches of the phase's machines and renew its lease."""
+        volume, rows = self._phase(name).volume, self._context.machines(name)
+        if volume and rows:
+            self._context.agents.hold(rows[0].name, volume.name)
+
+    def agree(self, name: str, agreed: list[str]) -> list[str]:
+        """See agreement.agree. A machine that is lost meanwhile is found so by its steps."""
+        try:
+            return agreement.agree(self._context, self._machines, name, agreed)
+        except MachineLost:
+            return []
+
+    def replace(self, name: str, why: str) -> None:
+        """End what the phase holds that is lost, and note why: the phase is provisioned anew."""
+        self._ledger.phases.move({"run": self._context.run, "name": name}, PhaseState.PROVISIONING)
+        self._context.event(f"{name}: {why}: another machine takes over")
+        for row in self._context.machines(name):
+            if reason := self._machines.lost(row.name):
+                self._machines.destroy(row.name, reason)
+
+    def _lifetime(self, name: str) -> float:
+        """Seconds after which a machine made now must be gone: after every phase that may still use it."""
+        names = [p.phase.name for p in self._context.phases]
+        total, last = 0.0, ""
+        for phase in self._context.phases[names.index(name) :]:
+            if last and phase.phase.machine.reuse != last:
+                break
+            total, last = total + phase.phase.timeout, phase.phase.name
+        return total + SPARE_S
+
+    def _phase(self, name: str) -> Phase:
+        return self._context.phase(name).phase
+
+    def _need(self, name: str) -> MachineNeed:
+        return self._phase(name).machine
+
+
+class Candidates:
+    """Which offer each node of a phase tries next. Its nodes share a private network, so they are at one place."""
+
+    def __init__(self, phase: str, offers: list[Offer], nodes: list[int]) -> None:
+        self._phase, self._offers = phase, offers
+        self._tried: dict[int, set[int]] = {node: set() for node in nodes}
+        self._held: dict[int, Offer] = {}
+        self._why = "nobody sells a machine that fits"
+
+    @property
+    def open(self) -> list[int]:
+        """The nodes that have no machine."""
+        return [node for node in self._tried if node not in self._held]
+
+    def next(self, node: int) -> tuple[int, Offer]:
+        """The offer that the node tries now, and its number. NoMachine: all were tried, or are elsewhere."""
+        places = {offer.place for offer in self._held.values()}
+        for number, offer in enumerate(self._offers):
+            if number not in self._tried[node] and (not places or offer.place in places):
+                self._tried[node].add(number)
+                return number, offer
+        raise NoMachine(
+            f"{self._phase}: no machine ({len(self._tried[node])} candidates tried); last answer: {self._why}"
+        )
+
+    def hold(self, node: int, offer: Offer) -> None:
+        """The node has a machine of that offer."""
+        self._held[node] = offer
+
+    def failed(self, node: int, why: NotReached | str) -> None:
+        """It has not, and why."""
+        self._held.pop(node, None)
+        self._why = why if isinstance(why, str) else why.why

@@ -1,0 +1,89 @@
+"""The two loops that go on where something outside fails for a while: through cut connections, and through refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from orchestrator.engine.control import Control
+from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, MachineLost, ProviderUnavailable
+from orchestrator.words.ports import Clock
+
+T = TypeVar("T")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries to reach a machine, in the cloud's time
+PATIENCE_S = 300.0  # how long a provider or a store may be unwell, in the cloud's time
+LONGEST_ASK_S = 15.0  # between two requests to one that is
+
+
+class Reached(Protocol):
+    """What is known of machines: engine.machines.Machines."""
+
+    clock: Clock
+    control: Control
+
+    def lost(self, name: str) -> str:
+        """Why the machine is gone; "": it is there as far as the provider knows."""
+        ...
+
+    def distrust(self, name: str, reason: str) -> None:
+        """From now on it counts as lost."""
+        ...
+
+
+def through_cuts(
+    machines: Reached,
+    machine: str,
+    body: Callable[[], T],
+    *,
+    on_cut: Callable[[ConnectionLost], None] = lambda _: None,
+    progress: Callable[[], float] = lambda: 0.0,
+) -> T:
+    """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost).
+
+    `on_cut` is told of each. `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
+    Raises as Control.check does when the run is asked to stop.
+    """
+    pause, reached = FIRST_PAUSE_S, progress()
+    while True:
+        try:
+            return body()
+        except (HostKeyChanged, DeadmanExpired) as error:  # not ours any more: nothing is sent there, ours is ended
+            machines.distrust(machine, error.message)
+            raise MachineLost(f"{machine}: {error.message}") from error
+        except ConnectionLost as error:
+            on_cut(error)
+            machines.control.check()  # a machine that is ended because the run stops is not lost
+            if reason := machines.lost(machine):
+                raise MachineLost(f"{machine}: {reason}") from error
+            if (now := progress()) > reached:
+                pause, reached = FIRST_PAUSE_S, now
+            machines.control.pause(machines.clock.scaled(pause))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def patiently(
+    clock: Clock,
+    call: Callable[[], T],
+    *,
+    within_s: float = PATIENCE_S,
+    on: tuple[type[Exception], ...] = (ProviderUnavailable,),
+    check: Callable[[], None] = lambda: None,
+) -> T:
+    """Call until it answers; the last error when `within_s` of the cloud's time are used up. Not for creates.
+
+    Only the errors in `on` are tried again; one that asks for a longer wait than is left is raised at once.
+    `check` raises when it is to be given up before.
+    """
+    give_up, pause = clock.monotonic() + clock.real(within_s), FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except on as error:
+            wanted = error.retry_after if isinstance(error, ProviderUnavailable) and error.retry_after else 0.0
+            wait = max(wanted, pause)
+            if clock.monotonic() + clock.scaled(wait) > give_up:
+                raise
+            check()
+            clock.sleep(wait)
+            pause = min(2 * pause, LONGEST_ASK_S)

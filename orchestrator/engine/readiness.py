@@ -1,0 +1,63 @@
+"""From a created machine to one that works: it has an address, answers over SSH, and its GPUs compute."""
+
+from __future__ import annotations
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import NotReached, Reached, Readiness
+from orchestrator.ledger.rows import MachineRow
+from orchestrator.words.errors import ConnectionLost, ProviderUnavailable, StepFailed
+from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.ports import MachineStatus, MachineView
+
+POLL_S = 5.0  # between two looks at a machine, in the cloud's time
+FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
+ENDED_STATUSES = (MachineStatus.STOPPED, MachineStatus.FAILED, MachineStatus.ENDING)
+
+
+def wait(context: Context, row: MachineRow) -> Readiness:
+    """Wait until the machine answers over SSH and its GPUs work, as long as the settings say."""
+    clock = context.clock
+    give_up = clock.monotonic() + clock.real(context.spec.plan.settings.readiness_seconds)
+    faulty, seen = False, "nothing"
+    while clock.monotonic() < give_up:
+        context.control.check()
+        try:
+            view = context.provider.machine(row.provider_id)
+            seen = f"{view.status} ({view.detail})" if view else "no such machine"
+            if view and view.status in ENDED_STATUSES:
+                return NotReached(f"{row.name} will not come up: {seen}")
+            if view and view.address:
+                address(context, row, view)
+                _first_contact(context, row)
+                return Reached()
+        except (ProviderUnavailable, ConnectionLost) as error:
+            seen = error.message
+        except StepFailed as error:  # it was reached, but its GPUs (or its Python) do not work
+            seen = error.message
+            if not faulty:
+                faulty, give_up = True, min(give_up, clock.monotonic() + clock.real(FAULT_S))
+        context.control.pause(clock.scaled(POLL_S))
+    return NotReached(f"{row.name} was not ready in time; last seen: {seen}")
+
+
+def address(context: Context, row: MachineRow, view: MachineView) -> None:
+    """Note where the machine answers now, if the provider says so."""
+    if where := view.address:
+        context.ledger.machines.change(
+            {"name": row.name}, host=where.host, port=where.port, user=where.user, private_ip=view.private_ip or ""
+        )
+
+
+def _first_contact(context: Context, row: MachineRow) -> None:
+    """The agent, and a real call on each GPU. StepFailed: a GPU is missing or does not work."""
+    agent = context.agents(row.name)
+    hello = agent.hello()
+    if row.gpus and context.provider.rented:
+        agent.probe(row.gpus)
+    names = sorted({g.name for g in hello.gpus})
+    where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"a CPU with {hello.cores} cores"
+    if not context.provider.shows_gpu:  # no figure of a stand-in may pass for a GPU's
+        where = f"a CPU with {hello.cores} cores, standing in"
+    key, now = {"name": row.name}, context.now()
+    context.ledger.machines.move(key, MachineState.REACHABLE, reachable_at=now, measured_on=where)
+    context.event(f"{row.name}: reachable, {where}")

@@ -1,0 +1,288 @@
+"""The effects of one step: everything that its story records, as a function that may run again after a crash."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from orchestrator.engine import hub_check, jobs, launch, records
+from orchestrator.engine.board import Board
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import Attempt, Go, StepEnd
+from orchestrator.engine.machines import Machines
+from orchestrator.engine.reach import through_cuts
+from orchestrator.engine.step_log import StepLog
+from orchestrator.engine.volumes import Volumes
+from orchestrator.ledger.rows import MetricRow, StepRow
+from orchestrator.transport import commands
+from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import MachineLost, StepFailed
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import Ready, RunsOn
+
+T = TypeVar("T")
+LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
+AFTER_STOP_S = 60.0  # real seconds that a service outlives a stop for the sake of what still uses it
+
+
+class StepWork:
+    """What one step of a phase does to the world, on one attempt's machines."""
+
+    def __init__(self, context: Context, machines: Machines, board: Board, phase: str, step: str, attempt: int) -> None:
+        self.run = next(s for s in context.phase(phase).steps if s.id == step)
+        self._context, self._machines, self._board = context, machines, board
+        self._phase, self._attempt = phase, attempt
+        self._key = {"run": context.run, "phase": phase, "id": step}
+
+    # -- waiting for others ----------------------------------------------------------------------------------------
+
+    def await_needs(self) -> Go:
+        """Wait until every need in this phase has ended, or something failed: nothing new starts then."""
+        return self._board.wait_for(self._may_begin)
+
+    def _may_begin(self, states: Mapping[str, StepState]) -> Go | None:
+        """Whether the step may begin; None: that is not known yet."""
+        failed = next((step for step, state in states.items() if state == StepState.FAILED), "")
+        if failed:
+            return Go(go=False, state=StepState.SKIPPED, why=f"{failed} failed")
+        needs = {need: states[need] for need in self.run.needs if need in states}
+        for need, state in needs.items():
+            if state.has_ended and not state.serves:
+                lost = state == StepState.LOST
+                ends_as = StepState.LOST if lost else StepState.SKIPPED
+                return Go(go=False, state=ends_as, why=f"{need} is {state.lower()}")
+        return Go(go=True) if all(state.serves for state in needs.values()) else None
+
+    def await_users(self) -> None:
+        """Wait until nothing that needs this service (or, where nothing does, nothing at all) is at work any more.
+
+        Once the run is asked to stop they are being stopped too, and are waited for a little only.
+        """
+        users = {s.id for s in self._context.phase(self._phase).steps if self.run.id in s.needs}
+
+        def unused(states: Mapping[str, StepState]) -> bool:
+            watched = {self.run.id, *(users or states)}
+            return all(states[step].has_ended for step in watched)
+
+        self._board.settle(unused, AFTER_STOP_S)
+
+    # -- what was done before --------------------------------------------------------------------------------------
+
+    def up_to_date(self) -> bool:
+        """Whether the step's done-record holds; its figures and the end of its log are then this run's too."""
+        if self._context.spec.force:
+            return False
+        self.mark(StepState.PENDING, detail="checking what is done")
+        agent = self._root()
+        record = records.read(self._context, agent, agent.workspace, self.run)
+        if record is None:
+            return False
+        log = self._log(0)
+        if log.is_empty:
+            log.add(record.log, 0)
+        self._keep_metrics(record.metrics, record.measured_on)
+        return True
+
+    def check_room(self) -> None:
+        """Refuse a download or a conversion that the disk has no room for, before it begins."""
+        agent = self._root()
+        if self.run.step.hub:
+            hub_check.room(self._context, agent, agent.workspace, self.run.step.hub)
+        elif self.run.step.writes_gb:
+            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9 / self._context.provider.disk_share
+            if float(self.run.step.writes_gb) > free:
+                need = f"{self.run.id} writes {self.run.step.writes_gb} GB"
+                raise StepFailed(
+                    f"disk full: {need}, {agent.workspace} has {free:,.1f} GB free",
+                    remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
+                )
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def try_once(self, command: str, number: int) -> Attempt:
+        """Run the command on every machine that it is meant for; the first bad end decides."""
+        targets = self._targets()
+        self._mark_running(targets)
+        self._context.ledger.metrics.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
+        through_cuts(self._machines, targets[0], lambda: records.forget(self._context, self._root(), self.run))
+        job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
+        on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m) for n, m in enumerate(targets)]
+        ends = self._context.clock.gather(on_each)
+        decisive = next((end for end in ends if not end.succeeded), ends[0])
+        self._keep_metrics(decisive.metrics | decisive.peaks, self._measured_on(targets[0]))
+        return replace(decisive, seconds=max(end.seconds for end in ends))
+
+    def _on_machine(self, command: str, job: str, node: int, machine: str) -> Attempt:
+        log = self._log(node)
+        self._start(command, job, machine, log)
+        end = jobs.follow(self._context, self._machines, machine, job, log, timeout_s=self.run.step.timeout)
+        assert end, "only `until` or a stop, which raises, ends it before the job does"
+        self._context.announce(self.run.step.name, "ended", machine)
+        return end
+
+    def _start(self, command: str, job: str, machine: str, log: StepLog) -> None:
+        log.restart(job)
+
+        def begin() -> None:
+            agent = self._context.agents(machine)
+            agent.start(
+                job,
+                launch.shell_text(self._context, agent, self.run, command),
+                cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
+                env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace),
+                secrets=launch.secrets_of(self._context, self.run),
+                timeout_s=self.run.step.timeout,
+                service=self.run.step.ready is not None,
+            )
+
+        through_cuts(self._machines, machine, begin)
+        self._context.announce(self.run.step.name, "started", machine)
+
+    def before_retry(self) -> None:
+        """Clear away what a killed download left."""
+        self._context.control.check()
+        if self.run.step.hub:
+            agent = self._root()
+            agent.clean_incomplete(posixpath.join(agent.workspace, self.run.step.hub.dir))
+
+    def verify(self) -> None:
+        """Check what the step was to create, against the hub where it says so, and write its done-record."""
+        agent, step = self._root(), self.run.step
+        if step.hub:
+            hub_check.verify(self._context, agent, agent.workspace, step.hub)
+        if missing := records.missing(agent, agent.workspace, self.run):
+            raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
+        measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
+        record = records.DoneRecord(
+            step=self.run.id,
+            key=self._context.keys[self.run.id],
+            run=self._context.run,
+            at=self._context.now(),
+            files=tuple(records.created(agent, agent.workspace, self.run)),
+            log=self._log(0).end(LOG_KEPT),
+            metrics={row.name: row.value for row in measured},
+            measured_on=self._measured_on(self._targets()[0]),
+        )
+        records.write(self._context, agent, record, self.run, self._volume())
+
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Start a service on its machines and wait until each is ready."""
+        targets, ready = self._targets(), self.run.step.ready
+        assert ready
+        self._mark_running(targets)
+        for node, machine in enumerate(targets):
+            job, log = self._service_job(node), self._log(node)
+            self._start(self.run.step.run, job, machine, log)
+            give_up = self._context.clock.monotonic() + ready.timeout
+            settled = partial(self._settled, ready, machine, log, give_up)
+            end = jobs.follow(self._context, self._machines, machine, job, log, timeout_s=ready.timeout, until=settled)
+            if end:
+                how = f"{self.run.id} ended before it was ready (exit code {end.exit})"
+                raise StepFailed(f"{how}\n{log.last_lines()}")
+            if not self._answers(ready, machine, log):
+                jobs.stop(self._context.agents, machine, job, log)
+                raise StepFailed(f"{self.run.id} was not ready after {ready.timeout:.0f} s")
+
+    def _settled(self, ready: Ready, machine: str, log: StepLog, give_up: float) -> bool:
+        return self._context.clock.monotonic() > give_up or self._answers(ready, machine, log)
+
+    def _answers(self, ready: Ready, machine: str, log: StepLog) -> bool:
+        if ready.log is not None:
+            return log.prints(ready.log)
+        command = commands.listens(ready.port or 0)
+        return self._context.agents(machine).transport.run(command.text).exit == 0
+
+    def stop(self) -> StepEnd:
+        """Stop the service's jobs, bring the rest of their logs home, and say how they ended.
+
+        FAILED: one of them had ended by itself, and not well. A machine that is gone has said nothing of it.
+        """
+        state, detail = self.row().state, ""
+        try:
+            targets = self._targets()
+        except MachineLost as error:
+            return StepEnd(self.run.id, state, error.message)
+        for node, machine in enumerate(targets):
+            log = self._log(node)
+            end = jobs.stop(self._context.agents, machine, self._service_job(node), log)
+            if end and not end.stopped and not end.succeeded:
+                detail = detail or self.why(end, log)
+        if state == StepState.READY:
+            state = StepState.FAILED if detail else StepState.DONE
+            self.mark(state, detail=detail, ended_at=self._context.now())
+        return StepEnd(self.run.id, state, detail)
+
+    def _service_job(self, node: int) -> str:
+        return f"{launch.job_name(self._context, self._phase, self.run, self._attempt, 1)}.{node}"
+
+    # -- small parts -----------------------------------------------------------------------------------------------
+
+    def reaching(self, body: Callable[[], T]) -> T:
+        """Do what needs the step's first machine through every cut of the connection."""
+        return through_cuts(self._machines, self._targets()[0], body)
+
+    def row(self) -> StepRow:
+        """What the ledger says of the step."""
+        return self._context.ledger.steps.get(**self._key)
+
+    def mark(self, state: StepState, **values: object) -> None:
+        """Move the step, in the ledger and before the eyes of those who wait for it."""
+        self._context.ledger.steps.move(self._key, state, **values)
+        self._board.tell(self.run.id, state)
+
+    def end(self, state: StepState, detail: str, tries: list[Attempt]) -> StepEnd:
+        """Move the step to its end. What it is booked for is what its tries took, however late we came to know."""
+        ended = self._context.now()
+        if tries and (started := self.row().started_at):
+            ended = min(ended, started + sum(one.seconds for one in tries))
+        self.mark(state, detail=detail, **({} if state == StepState.READY else {"ended_at": ended}))
+        return StepEnd(self.run.id, state, detail)
+
+    def why(self, end: Attempt, log: StepLog | None = None) -> str:
+        """Why a try did not succeed, with the last lines of its log."""
+        how = f"took longer than {self.run.step.timeout:.0f} s" if end.timed_out else f"exit code {end.exit}"
+        if end.lost:
+            how = "it was killed together with its supervisor"
+        lines = (log or self._log(0)).last_lines()
+        return f"{self.run.id}: {how}\n{lines}" if lines else f"{self.run.id}: {how}, without any output"
+
+    def _mark_running(self, targets: list[str]) -> None:
+        started = self.row().started_at or self._context.now()
+        self.mark(StepState.RUNNING, machines=",".join(targets), started_at=started, detail="")
+
+    def _targets(self) -> list[str]:
+        names = [row.name for row in self._context.machines(self._phase)]
+        if not names:
+            raise MachineLost(f"{self._phase} has no machine")
+        return {RunsOn.ROOT: names[:1], RunsOn.WORKERS: names[1:], RunsOn.ALL: names}[self.run.step.on]
+
+    def _root(self) -> Agent:
+        return self._context.agents(self._targets()[0])
+
+    def _log(self, node: int) -> StepLog:
+        return StepLog(self._context, self._phase, self.run.id, node)
+
+    def _keep_metrics(self, values: Mapping[str, float], measured_on: str) -> None:
+        for name, value in values.items():
+            row = MetricRow(
+                run=self._context.run,
+                step=self.run.id,
+                name=name,
+                value=value,
+                measured_on=measured_on,
+                at=self._context.now(),
+            )
+            self._context.ledger.metrics.put(row)
+
+    def _measured_on(self, machine: str) -> str:
+        return self._context.ledger.machines.get(name=machine).measured_on
+
+    def _volume(self) -> str:
+        """The name of the phase's volume; "": it has none."""
+        found = Volumes(self._context).row(self._context.phase(self._phase).phase.volume)
+        return found.name if found else ""

@@ -1,0 +1,166 @@
+"""Artifacts to the stores: by signed requests from the machine itself, going on where an earlier try was cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.ledger.rows import ArtifactRow
+from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import Checksums, SentPart
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
+from orchestrator.words.ports import ArtifactStore, Part, Upload
+
+BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
+PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+RENEWALS = 3  # of signatures that had expired, without a stored part between
+EXPIRED = frozenset({400, 401, 403})  # what stores answer to a signature that is too old, with words that say so
+
+
+class Uploads:
+    """Sends a phase's artifacts to the run's stores."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
+        self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
+        self._tokens.mkdir(mode=0o700, exist_ok=True)
+
+    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
+        """Bring one file to one store, verified; return "sent" or "already there".
+
+        A store that fails is tried again until PATIENCE_S pass without a stored part, one that asks for patience (429,
+        503) until the phase's time-out stops the run. ProviderUnavailable: it was given up; what arrived is kept.
+        """
+        token = self._tokens / f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
+        sending, patience = Sending(store, agent, workspace, file, token), Patience(self._context)
+        self._note(store, file, "UPLOADING")
+        while True:
+            try:
+                how = "already there" if sending.is_there() else sending.send(patience)
+                break
+            except FileNotFoundError as error:  # the store has forgotten the upload that an earlier try began
+                token.unlink(missing_ok=True)
+                patience.wait(ProviderUnavailable(f"{store.url}: {file.name}: {error}"))
+            except ProviderUnavailable as error:
+                patience.wait(error)
+        token.unlink(missing_ok=True)
+        self._note(store, file, "VERIFIED")
+        return how
+
+    def _note(self, store: ArtifactStore, file: ManifestFile, state: str) -> None:
+        self._context.ledger.artifacts.put(
+            ArtifactRow(
+                run=self._context.run, store=store.url, name=file.name, state=state, bytes=file.bytes,
+                sha256=file.sha256, at=self._context.now(),
+            )
+        )  # fmt: skip
+
+
+class Patience:
+    """How long a store that is unwell is waited for: anew from each part that it has stored."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.renew()
+
+    def renew(self) -> None:
+        """A part was stored."""
+        self._until = self._context.clock.monotonic() + self._context.clock.real(PATIENCE_S)
+        self._pause = FIRST_PAUSE_S
+
+    def wait(self, error: ProviderUnavailable) -> None:
+        """Pause before the next try. Raises the error when the patience is used up, or as control.check does."""
+        self._context.control.check()  # the phase's time-out comes this way too
+        if not isinstance(error, StoreBusy) and self._context.clock.monotonic() >= self._until:
+            raise error
+        wanted = max(self._pause, min(error.retry_after or 0.0, PATIENCE_S))
+        self._context.control.pause(self._context.clock.scaled(wanted))
+        self._context.control.check()
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+
+
+class Sending:
+    """One file on its way to one store."""
+
+    def __init__(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, token: Path) -> None:
+        """`token`: the file that keeps the upload's capability for a later try."""
+        self._store, self._agent, self._file, self._token = store, agent, file, token
+        self._path = f"{workspace}/{file.name}"
+        self._sums: dict[int, Checksums] = {}  # by the size of a part: hashed once, however often it is tried
+
+    def is_there(self) -> bool:
+        """Whether the store has the file; where MD5 is the proof, our metadata alone are none: they come first."""
+        there = self._store.head(self._file.name)
+        if there is None or (there.bytes, there.sha256) != (self._file.bytes, self._file.sha256):
+            return False
+        if not self._store.reports_md5:
+            return True
+        return bool(there.md5) and self._agent.checksums(self._path, 1 << 30, md5=True).md5 == there.md5
+
+    def send(self, patience: Patience) -> str:
+        """Send what the store lacks, and have it joined and verified. ProviderUnavailable: not now."""
+        name, size, upload = self._file.name, self._file.bytes, self._begin()
+        sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
+            self._path, upload.part_bytes, md5=self._store.reports_md5
+        )
+        if sums.bytes != size or sums.sha256 != self._file.sha256:
+            self._store.abort(upload)
+            self._token.unlink(missing_ok=True)
+            raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
+        self._sums[upload.part_bytes] = sums
+        parts = [Part(p.number, p.offset, p.length, p.crc32) for p in sums.parts]
+        self._send_parts(upload, parts, patience)
+        stored = self._store.complete(replace(upload, md5=sums.md5 or ""), parts)
+        if stored.bytes != size:
+            raise StepFailed(f"{self._store.url}/{name} has {stored.bytes:,} bytes instead of {size:,}")
+        return "sent"
+
+    def _send_parts(self, upload: Upload, parts: list[Part], patience: Patience) -> None:
+        """Send batch after batch, each freshly signed, until nothing is missing."""
+        missing, renewals = self._store.missing(upload, parts), 0
+        while missing:
+            batch = self._store.sign(upload, missing[:BATCH])
+            sent = self._agent.put(self._path, batch, ordered=self._store.ordered)
+            left = self._store.missing(upload, parts)
+            if len(left) < len(missing):
+                patience.renew()
+                renewals = 0
+            elif renewals < RENEWALS and any(_had_expired(part) for part in sent):
+                renewals += 1
+            else:
+                patience.wait(self._refusal(upload, sent))
+            missing = left
+
+    def _refusal(self, upload: Upload, sent: list[SentPart]) -> ProviderUnavailable:
+        """Why nothing of a batch arrived."""
+        refused = next((part for part in sent if part.error), None)
+        said = refused.error if refused else "the store says nothing"
+        kind = StoreBusy if refused and refused.status in StoreBusy.STATUSES else ProviderUnavailable
+        return kind(f"{self._store.url}: {upload.key}: no part arrived: {said}")
+
+    def _begin(self) -> Upload:
+        """Go on with the upload that an earlier try began for this very content, or open a new one."""
+        wanted = (self._file.bytes, self._file.sha256)
+        try:
+            kept = Upload(**json.loads(self._token.read_text()))
+            if (kept.bytes, kept.sha256) == wanted:
+                return kept
+        except (OSError, ValueError, TypeError):
+            pass  # there is none, or a crash left half of it
+        upload = self._store.begin(self._file.name, *wanted)
+        fields = {f: getattr(upload, f) for f in ("key", "bytes", "sha256", "part_bytes", "token")}
+        descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(fields, out)
+        return upload
+
+
+def _had_expired(part: SentPart) -> bool:
+    return part.status in EXPIRED and "expired" in part.error.lower()

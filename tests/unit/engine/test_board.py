@@ -1,0 +1,63 @@
+"""Steps that wait for each other, and what wakes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.engine.board import Board
+from orchestrator.words.errors import Interrupted
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import Step
+from tests.unit.engine.stepbench import PHASE, Bench
+
+FIRST, SECOND = Step(name="first", run="true"), Step(name="second", run="true", needs=("first",))
+
+
+def test_a_step_that_waits_is_woken_by_the_move_and_reads_no_table(tmp_path: Path, monkeypatch: Any):
+    """Whoever waits learns from the board alone that a step has ended."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board = Board(bench.context, PHASE)
+    monkeypatch.setattr(bench.ledger.steps, "all", lambda **_: pytest.fail("a waiting step reads the ledger"))
+    found: list[StepState] = []
+
+    def wait() -> None:
+        found.append(board.wait_for(lambda states: s if (s := states["only/first"]).has_ended else None))
+
+    waiting = bench.context.clock.spawn("waits", wait)
+    board.tell("only/first", StepState.RUNNING)
+    assert not waiting.join(0)
+    board.tell("only/first", StepState.DONE)
+    assert waiting.join(60)
+    assert found == [StepState.DONE]
+
+
+def test_a_stop_wakes_a_step_that_waits(tmp_path: Path):
+    """A step that waits for another one ends at once, as interrupted, when the run is asked to stop."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    ends: list[Any] = []
+    waiting = bench.context.clock.spawn("waits", lambda: ends.append(bench.run("second")))
+    bench.context.control.stop("interrupted", "stopped by Ctrl-C")
+    assert waiting.join(60)
+    assert (ends[0].state, ends[0].detail) == (StepState.INTERRUPTED, "stopped by Ctrl-C")
+    with pytest.raises(Interrupted):
+        Board(bench.context, PHASE).wait_for(lambda _: None)
+
+
+def test_after_a_stop_nobody_is_waited_for_without_end(tmp_path: Path):
+    """What a service waits for is waited for a bounded time once the run stops."""
+    bench = Bench(tmp_path, FIRST)
+    bench.context.control.stop("interrupted", "enough")
+    Board(bench.context, PHASE).settle(lambda _: False, 0.0)
+
+
+def test_what_follows_a_failure_is_skipped(tmp_path: Path):
+    """A step whose need failed does not begin, and neither does one that is still waiting for another."""
+    bench = Bench(tmp_path, Step(name="first", run="echo no; exit 3"), SECOND, Step(name="third", run="true"))
+    assert bench.run("first").state == StepState.FAILED
+    for step in ("second", "third"):
+        end = bench.run(step)
+        assert (end.state, end.detail) == (StepState.SKIPPED, "only/first failed")
+    assert "exit code 3" in bench.row("first").detail

@@ -1,0 +1,106 @@
+"""The loop through cuts and the loop through refusals: what ends them, and how long they pause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from stepping import SteppingClock
+
+from orchestrator.engine.control import Control
+from orchestrator.engine.reach import LONGEST_PAUSE_S, patiently, through_cuts
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, Interrupted, MachineLost, ProviderUnavailable
+
+
+class Known:
+    """What is known of one machine."""
+
+    def __init__(self, why: str = "") -> None:
+        self.clock = SteppingClock()
+        self.control = Control(self.clock)
+        self.why, self.distrusted = why, ""
+
+    def lost(self, _name: str) -> str:
+        return self.why
+
+    def distrust(self, _name: str, reason: str) -> None:
+        self.distrusted = reason
+
+
+def cut(times: int) -> Callable[[], str]:
+    """A body that is cut so often, and then done."""
+    left = [times]
+
+    def body() -> str:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConnectionLost("cut")
+        return "done"
+
+    return body
+
+
+def test_cuts_are_invisible_and_the_pauses_double():
+    """What needs the machine is done again until it is done, with longer and longer pauses up to a bound."""
+    machines = Known()
+    assert through_cuts(machines, "m", cut(9)) == "done"
+    assert machines.clock.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
+
+
+def test_the_pauses_begin_anew_where_the_connection_had_served():
+    """A connection that worked for hours is reached again as soon as one that was never cut."""
+    machines, read = Known(), iter([0, 0, 0, 0, 7, 7])
+    assert through_cuts(machines, "m", cut(5), progress=lambda: next(read)) == "done"
+    assert machines.clock.waits == [0.5, 1, 2, 0.5, 1]
+
+
+def test_a_machine_that_the_provider_knows_no_more_is_lost():
+    """The provider's word ends the loop."""
+    with pytest.raises(MachineLost, match="m: it was ended"):
+        through_cuts(Known("it was ended"), "m", cut(1))
+
+
+def test_another_machine_at_the_address_is_distrusted():
+    """Where another host key answers, ours counts as lost from then on."""
+    machines = Known()
+
+    def body() -> None:
+        raise HostKeyChanged("another key")
+
+    with pytest.raises(MachineLost, match="another key"):
+        through_cuts(machines, "m", body)
+    assert machines.distrusted == "another key"
+
+
+def test_a_run_that_is_to_stop_waits_for_no_machine():
+    """Asked to stop, the loop ends with the reason."""
+    machines = Known()
+    machines.control.stop("interrupted", "Ctrl-C")
+    with pytest.raises(Interrupted):
+        through_cuts(machines, "m", cut(1))
+
+
+def test_patience_ends_with_the_last_refusal():
+    """A call that never answers is made until the time is over, and its last error raised."""
+    clock, calls = SteppingClock(), []
+
+    def refuse() -> None:
+        calls.append(clock.passed)
+        raise ProviderUnavailable(f"503, the {len(calls)}th")
+
+    with pytest.raises(ProviderUnavailable, match="503"):
+        patiently(clock, refuse, within_s=60)
+    assert len(calls) > 4
+    assert 30 < clock.passed <= 60
+
+
+def test_a_wait_that_does_not_fit_in_is_not_begun():
+    """A provider that asks for more than is left is not waited for at all."""
+    clock = SteppingClock()
+
+    def refuse() -> None:
+        raise ProviderUnavailable("429", retry_after=61)
+
+    with pytest.raises(ProviderUnavailable):
+        patiently(clock, refuse, within_s=60)
+    assert clock.waits == []

@@ -1,0 +1,54 @@
+"""A step's log at home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import step_log
+from orchestrator.engine.step_log import StepLog
+from tests.unit.engine.stepbench import PHASE, Bench
+
+
+def log_of(folder: Path) -> StepLog:
+    return StepLog(Bench(folder).context, PHASE, f"{PHASE}/talk")
+
+
+def test_what_earlier_jobs_printed_is_not_the_newest_ones(tmp_path: Path):
+    """A search and the list of lines begin where the newest job began; the end of the file is everybody's."""
+    log = log_of(tmp_path)
+    assert (log.is_empty, log.end(), list(log.lines()), log.prints("x")) == (True, "", [], False)
+    log.restart("job.1")
+    log.add("listening\n", 10)
+    log.restart("job.1")
+    assert (log.prints("listening"), log.offset) == (True, 10)
+    log.restart("job.2")
+    assert (log.prints("listening"), log.offset, list(log.lines())) == (False, 0, [])
+    log.add("10 %\r20 %\nlistening\n", 21)
+    assert list(log.lines()) == ["10 %", "20 %", "listening"]
+    assert log.prints("listening")
+    assert log.end(10) == "listening\n"
+    assert log.last_lines(2) == "20 %\nlistening"
+
+
+def test_a_text_is_found_though_it_came_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither a cut between two pieces, nor one between two blocks that are read, hides a text."""
+    monkeypatch.setattr(step_log, "BLOCK", 4)
+    log = log_of(tmp_path)
+    log.restart("job")
+    for piece in ("it is list", "eni", "ng on grü"):
+        assert not log.prints("listening")
+        log.add(piece, 0)
+    assert log.prints("listening")
+    assert not log.prints("grüße")
+    log.add("ße", 0)
+    assert log.prints("grüße")
+
+
+def test_the_end_of_a_long_log_is_read_without_the_rest(tmp_path: Path):
+    """However long a log is, no more of it is read than was asked for; half a character at the cut is no error."""
+    log = log_of(tmp_path)
+    log.add("ü" * 100_000 + "\nlast\n", 0)
+    assert len(log.end(1001).encode("utf-8", "replace")) < 1100
+    assert log.last_lines(1) == "last"

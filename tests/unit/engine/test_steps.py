@@ -1,0 +1,84 @@
+"""The story of one step, with the real agent on this computer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import records
+from orchestrator.engine.board import Board
+from orchestrator.engine.effects import Attempt
+from orchestrator.engine.step_work import StepWork
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import Ready, Step
+from tests.unit.engine.stepbench import MACHINE, PHASE, RUN, Bench, There
+
+MAKE = Step(name="make", run="echo made | tee out.txt; echo run >> runs", creates=("out.txt",))
+
+
+def test_a_step_is_done_once(tmp_path: Path):
+    """A step whose record holds is up to date; when a file of it has another size, it runs again."""
+    bench = Bench(tmp_path, MAKE)
+    assert bench.run("make").state == StepState.DONE
+    assert bench.recorder.names == ["needs", "up-to-date", "room", "run-1", "verify", "end"]
+    assert Bench(tmp_path, MAKE).run("make").state == StepState.UP_TO_DATE
+    (bench.workspace / "out.txt").write_text("longer than it was\n")
+    assert Bench(tmp_path, MAKE).run("make", attempt=2).state == StepState.DONE
+    assert (bench.workspace / "runs").read_text() == "run\nrun\n"
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_job_whose_supervisor_is_killed_runs_again_a_bounded_number_of_times(tmp_path: Path, retries: int):
+    """Each is said; after two such ends for nothing they cost the step's retries, and then it has failed."""
+    bench = Bench(tmp_path, Step(name="die", run="echo run >> runs; kill -9 $PPID; sleep 60", retries=retries))
+    end = bench.run("die")
+    assert (end.state, "killed together with its supervisor" in end.detail) == (StepState.FAILED, True)
+    assert (bench.workspace / "runs").read_text().count("run") == 3 + retries
+    assert [text for text in bench.said() if "supervisor" in text] == [
+        f"only/die: its supervisor was killed: again ({n} of 2 times for that)" for n in (1, 2)
+    ]
+
+
+def test_a_service_that_ended_by_itself_has_failed(tmp_path: Path):
+    """A service that answered and then exited with 7 is FAILED with its last lines; one that is stopped is DONE."""
+    ready = Ready(log="listening", timeout=60)
+    crashes = Step(name="crashes", run="echo listening; echo broken pipe; exit 7", ready=ready)
+    serves = Step(name="serves", run="echo listening; sleep 600", ready=ready)
+    alone = Bench(tmp_path / "serves", serves)
+    assert alone.run("serves").state == StepState.READY
+    assert alone.stop_service("serves").state == StepState.DONE
+    bench = Bench(tmp_path / "crashes", crashes)
+    start = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/crashes", 1)
+    start.mark(StepState.RUNNING)
+    bench.agent.start(
+        f"{RUN}.{PHASE}.only.crashes.1.1.0", crashes.run, cwd=str(bench.workspace), env={}, secrets={}, timeout_s=60
+    )
+    bench.agent.follow(f"{RUN}.{PHASE}.only.crashes.1.1.0", 0, lambda _text, _offset: None)
+    start.mark(StepState.READY)
+    end = bench.stop_service("crashes")
+    assert end.state == bench.row("crashes").state == StepState.FAILED
+    assert "exit code 7\nlistening\nbroken pipe" in end.detail
+
+
+def test_a_step_is_booked_for_what_it_ran_however_late_that_is_seen(tmp_path: Path):
+    """Its end is its start and the agent's seconds: not the moment when a controller came back and looked."""
+    bench = Bench(tmp_path, MAKE)
+    work = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/make", 1)
+    began = bench.context.now() - 3600
+    work.mark(StepState.RUNNING, started_at=began, machines=MACHINE)
+    work.end(StepState.DONE, "", [Attempt(exit=1, seconds=2.0), Attempt(exit=0, seconds=5.0)])
+    assert bench.row("make").ended_at == pytest.approx(began + 7.0)
+
+
+def test_done_records_of_earlier_versions_hold():
+    """A record as it was written before is read; a damaged or foreign one proves nothing."""
+    old = {"step": "a/b", "key": "k", "run": "r", "at": 1.5, "files": [{"path": "x", "bytes": 3}], "log": "said"}
+    found = records.parse(json.dumps(old | {"metrics": {"speed": 2}, "measured_on": "A100"}))
+    assert found == records.DoneRecord(
+        step="a/b", key="k", run="r", at=1.5, files=(records.CreatedFile("x", 3),), log="said",
+        metrics={"speed": 2.0}, measured_on="A100",
+    )  # fmt: skip
+    for text in ("", "{", "[]", "7", '{"key": "k"}', '{"key": "k", "files": [1]}', json.dumps(old | {"metrics": [1]})):
+        assert records.parse(text) is None, text

@@ -1,0 +1,132 @@
+"""How long a store that is unwell is waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.control import Control
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.uploads import PATIENCE_S, RENEWALS, Uploads
+from orchestrator.transport.replies import Checksums, PartSum, SentPart
+from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
+from orchestrator.words.ports import SignedPart, StoredObject, Upload
+from orchestrator.world.clock import SystemClock
+from tests.unit.engine.stepbench import Bench
+
+FILE = ManifestFile("big.bin", 40, "hash")
+BUSY, EXPIRED, BROKEN = (
+    (503, "HTTP 503 Slow Down: "),
+    (403, "HTTP 403 Forbidden: Request has expired"),
+    (500, "HTTP 500 Internal Server Error: "),
+)
+
+
+class Patient(SystemClock):
+    """Its waits pass at once, and are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0.0
+
+    def monotonic(self) -> float:
+        return self.waited
+
+    def signal(self) -> Any:
+        return self
+
+    def notify(self) -> None:
+        pass
+
+    def wait(self, until: Any, seconds: float | None = None) -> bool:
+        self.waited += seconds or 0.0
+        return bool(until())
+
+
+class Store:
+    """A store and the agent that sends to it: `answers` says what becomes of each batch; None: it is stored."""
+
+    url, ordered, reports_md5 = "s3://b", True, False
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers, self.held, self.signed, self.batches = answers, set(), 0, 0
+
+    def head(self, name: str) -> None:
+        return None
+
+    def begin(self, name: str, size: int, sha256: str) -> Upload:
+        return Upload(name, size, sha256, 10, "token")
+
+    def missing(self, upload: Upload, parts: list[Any]) -> list[Any]:
+        return [part for part in parts if part.number not in self.held]
+
+    def sign(self, upload: Upload, parts: list[Any]) -> list[SignedPart]:
+        self.signed += 1
+        return [SignedPart(part, "http://x", {}, (200,)) for part in parts[:1]]
+
+    def complete(self, upload: Upload, parts: list[Any]) -> StoredObject:
+        return StoredObject(upload.key, upload.bytes, None, upload.sha256)
+
+    def checksums(self, path: str, part_bytes: int, *, md5: bool) -> Checksums:
+        return Checksums(40, "hash", "", tuple(PartSum(n, 10 * n - 10, 10, "") for n in (1, 2, 3, 4)))
+
+    def put(self, path: str, parts: list[SignedPart], *, ordered: bool) -> list[SentPart]:
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        number = parts[0].part.number
+        if answer is None:
+            self.held.add(number)
+            return [SentPart(number, 200, "", 10, "", "")]
+        return [SentPart(number, answer[0], "", 0, "", answer[1])]
+
+
+def context_of(folder: Path) -> Context:
+    context = Bench(folder).context
+    context.clock = clock = Patient()
+    context.control = Control(clock)
+    return context
+
+
+def send(context: Context, store: Store) -> str:
+    return Uploads(context).send(store, store, "/workspace", FILE)
+
+
+def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
+    """A store that refuses each part for nearly as long as it is waited for takes the file in the end."""
+    context = context_of(tmp_path)
+    hiccup = [BROKEN] * 20  # some 270 s of pauses
+    assert send(context, Store([*hiccup, None, *hiccup, None, *hiccup, None])) == "sent"
+    assert context.clock.waited > 2 * PATIENCE_S
+    assert context.ledger.artifacts.get(name="big.bin").state == "VERIFIED"
+
+
+def test_a_store_that_stores_nothing_is_given_up(tmp_path: Path):
+    """Without a stored part the patience ends, with the store's own words."""
+    context = context_of(tmp_path)
+    with pytest.raises(ProviderUnavailable, match="Internal Server Error"):
+        send(context, Store([BROKEN] * 1000))
+    assert PATIENCE_S <= context.clock.waited < 2 * PATIENCE_S
+
+
+def test_a_store_that_asks_for_patience_gets_the_phases_time(tmp_path: Path):
+    """429, 503 and SlowDown are waited out, far beyond the patience for failures; the phase's time-out ends it."""
+    context = context_of(tmp_path)
+    assert send(context, Store([*[BUSY] * 100, StoreBusy("SlowDown")])) == "sent"
+    assert context.clock.waited > 4 * PATIENCE_S
+    context = context_of(tmp_path / "late")
+    context.control.stop("failed", "only took longer than its time-out of 60 s")
+    with pytest.raises(StepFailed, match="time-out"):
+        send(context, Store([BUSY] * 10))
+
+
+def test_what_was_signed_too_long_ago_is_signed_again_at_once(tmp_path: Path):
+    """An expired signature costs no wait, a bounded number of times; then the store counts as failing."""
+    context, store = context_of(tmp_path), Store([EXPIRED] * RENEWALS)
+    assert send(context, store) == "sent"
+    assert (context.clock.waited, store.signed) == (0.0, RENEWALS + 4)
+    with pytest.raises(ProviderUnavailable, match="expired"):
+        send(context_of(tmp_path / "always"), Store([EXPIRED] * 1000))
