@@ -13,17 +13,16 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
-from pydantic import TypeAdapter
 
 from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
 from orchestrator.engine.recorder import Branch, Story
+from orchestrator.engine.recording import decode, encode, plain, read
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.words import errors
 from orchestrator.words.secret import hide
@@ -52,24 +51,6 @@ class _PlainJson(DBOSSerializer):
         return data
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _plain(kind: object, value: object) -> Json:
-    return _adapter(kind).dump_python(value, mode="json")
-
-
-def _read(kind: object, value: Json) -> Any:
-    return _adapter(kind).validate_python(value)
-
-
-def _kind(error: errors.GpuplanError) -> str:
-    """The name of the error's nearest class in orchestrator.words.errors: an adapter may have finer ones."""
-    return str(next(c.__name__ for c in type(error).__mro__ if c is getattr(errors, c.__name__, None)))
-
-
 @DBOS.dbos_class()
 class _Workflows(DBOSConfiguredInstance):
     """Workflow functions for DBOS; what they do is in the story."""
@@ -80,19 +61,19 @@ class _Workflows(DBOSConfiguredInstance):
 
     @DBOS.workflow()
     def run(self) -> Json:
-        return _plain(RunEnd, self._story.run(self))
+        return plain(RunEnd, self._story.run(self))
 
     @DBOS.workflow()
     def phase(self, name: str) -> Json:
-        return _plain(PhaseEnd, self._story.phase(self, name))
+        return plain(PhaseEnd, self._story.phase(self, name))
 
     @DBOS.workflow()
     def step(self, phase: str, step: str, attempt: str) -> Json:
-        return _plain(StepEnd, self._story.step(self, phase, step, int(attempt)))
+        return plain(StepEnd, self._story.step(self, phase, step, int(attempt)))
 
     @DBOS.workflow()
     def stop_service(self, phase: str, step: str, attempt: str) -> Json:
-        return _plain(StepEnd, self._story.stop_service(self, phase, step, int(attempt)))
+        return plain(StepEnd, self._story.stop_service(self, phase, step, int(attempt)))
 
     def record(self, name: str, body: Callable[[], Any], kind: object) -> Any:
         """See engine.recorder.Recorder."""
@@ -100,27 +81,20 @@ class _Workflows(DBOSConfiguredInstance):
 
         def recorded() -> Json:
             try:
-                return self._outcome(name, body, kind)
+                return encode(name, body, kind, self._broken)
             finally:
                 self._trigger(workflow, name, "before")
 
         result = DBOS.run_step({"name": name}, recorded)
         self._trigger(workflow, name, "after")
-        if "error" in result:
-            error: type[errors.GpuplanError] = getattr(errors, result["error"])
-            raise error(result["message"], remedy=result["remedy"])
-        return _read(kind, result["value"])
+        return decode(result, kind)
 
-    def _outcome(self, name: str, body: Callable[[], Any], kind: object) -> Json:
-        try:
-            return {"value": _plain(kind, body())}
-        except errors.GpuplanError as error:
-            return {"error": _kind(error), "message": error.message, "remedy": error.remedy}
-        except Exception as error:  # noqa: BLE001  a bug must not keep the teardown from running
-            with self._debug_log.open("a") as log:
-                log.write(hide(f"in {name}:\n{traceback.format_exc()}\n"))
-            message = hide(f"internal error in {name}: {type(error).__name__}: {error}")
-            return {"error": "GpuplanError", "message": message, "remedy": f"the traceback is in {self._debug_log}"}
+    def _broken(self, name: str, error: Exception) -> tuple[str, str]:
+        with self._debug_log.open("a") as log:
+            log.write(hide(f"in {name}:\n{traceback.format_exc()}\n"))
+        return hide(
+            f"internal error in {name}: {type(error).__name__}: {error}"
+        ), f"the traceback is in {self._debug_log}"
 
     def branch(self, kind: str, *arguments: str, id: str) -> Branch[Any]:  # noqa: A002
         """See engine.recorder.Recorder."""
@@ -138,7 +112,7 @@ class _Handle:
         self._handle, self._kind = handle, kind
 
     def result(self) -> Any:
-        return _read(self._kind, self._handle.get_result(polling_interval_sec=POLL_S))
+        return read(self._kind, self._handle.get_result(polling_interval_sec=POLL_S))
 
 
 class DurableRun:

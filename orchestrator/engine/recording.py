@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -17,13 +17,13 @@ def _internal(name: str, error: Exception) -> tuple[str, str]:
     return f"internal error in {name}: {type(error).__name__}: {error}", ""
 
 
-def encode(name: str, body: Callable[[], object], kind: Any, broken: Broken = _internal) -> dict[str, object]:
+def encode(name: str, body: Callable[[], object], kind: object, broken: Broken = _internal) -> dict[str, Any]:
     """Run the body; {"value": ...} or {"error": class, "message", "remedy"}. `broken` words what is no error of ours.
 
     A bug must not keep the teardown from running: no Exception gets out of here.
     """
     try:
-        return {"value": _adapter(kind).dump_python(body(), mode="json")}
+        return {"value": plain(kind, body())}
     except errors.GpuplanError as error:
         return {"error": _nearest(error), "message": error.message, "remedy": error.remedy}
     except Exception as error:  # noqa: BLE001  see above
@@ -31,15 +31,25 @@ def encode(name: str, body: Callable[[], object], kind: Any, broken: Broken = _i
         return {"error": "GpuplanError", "message": message, "remedy": remedy}
 
 
-def decode(recorded: dict[str, Any], kind: Any) -> Any:
+def decode(recorded: Mapping[str, Any], kind: object) -> Any:
     """The value, as its type; the error is raised."""
     if "error" in recorded:
         found: type[errors.GpuplanError] = getattr(errors, recorded["error"])
         raise found(recorded["message"], remedy=recorded["remedy"])
-    return _adapter(kind).validate_python(recorded["value"])
+    return read(kind, recorded["value"])
 
 
-@lru_cache(maxsize=64)
+def plain(kind: object, value: object) -> Any:
+    """A value of that type as what json.dumps takes."""
+    return _adapter(kind).dump_python(value, mode="json")
+
+
+def read(kind: object, value: Any) -> Any:
+    """The value of that type that `plain` made this of."""
+    return _adapter(kind).validate_python(value)
+
+
+@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 

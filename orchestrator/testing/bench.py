@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from orchestrator.engine.books import close_books, open_books
 from orchestrator.engine.context import Context
+from orchestrator.engine.control import Control, Watch
 from orchestrator.engine.effects import RunEnd
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.story import Story
+from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import RunRow
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.testing.clock import ManualClock
@@ -24,13 +28,15 @@ from orchestrator.testing.machine import Disk, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
 from orchestrator.testing.store import MemoryStore
 from orchestrator.transport.agent import Agent
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import ConnectionLost
+from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Plan
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
 
 OWNER = "benchown"
-RUN = "1102-test"
+RUN, EARLIER = "1102-test", "1102-then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class World:
     scripts: Mapping[str, Script] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     stores: int = 0
+    watched: bool = False  # budgets and time-outs act: it costs a look a second
     place: str | None = "EU-RO-1"
     spot: bool = False
     hub: Mapping[str, list[tuple[str, int, str | None]]] = field(default_factory=dict)  # repository -> its files
@@ -65,6 +72,7 @@ class Bench:
             on_machine_end=self._ended,
             on_cut=self._cut,
         )
+        self.clock.move_with(lambda: self.clouds.next_change, self.clouds.advance)
         self.spec = RunSpec(
             run=RUN,
             owner=OWNER,
@@ -113,6 +121,12 @@ class Bench:
         """The names of all machines that were ever created, in order."""
         return [str(e["name"]) for e in self.clouds.log() if e["action"] == "create-machine"]
 
+    def live_earlier(self, asked: tuple[str, ...]) -> None:
+        """Have an earlier run of the same plan do these phases."""
+        mine, self.spec = self.spec, self.spec.model_copy(update={"run": EARLIER, "asked": asked, "whole_plan": False})
+        self.controller().run()
+        self.spec = mine.model_copy(update={"created_at": self.clock.now().timestamp()})
+
     def move_to(self, folder: Path) -> None:
         """After a fork: go on with a copy of everything that is on disk."""
         shutil.copytree(self.folder, folder)
@@ -128,7 +142,7 @@ class Controller:
         clock = bench.clock
         self.ledger = Ledger(f"sqlite:///{bench.folder / 'gpuplan.db'}", lambda: clock.now().timestamp())
         provider = _provider(bench)
-        folder = bench.folder / "runs" / RUN
+        folder = bench.folder / "runs" / bench.spec.run
         folder.mkdir(parents=True, exist_ok=True)
         self.context = Context(
             spec=bench.spec,
@@ -142,23 +156,42 @@ class Controller:
             stores=list[ArtifactStore](bench.stores),
             public_key="ssh-ed25519 AAAA bench",
             secrets={},
+            control=Control(clock),
+            announce=self._announce,
         )
 
     def run(self, trigger: Trigger = lambda _workflow, _effect, _when: None) -> RunEnd:
         """Begin the run, or go on with it, and bring it to its end."""
-        from orchestrator.runner import open_books
-
-        if self.ledger.runs.maybe(id=RUN) is None:
-            open_books(self.ledger, self.bench.spec)
-        story = Story(self.context)
-        end: RunEnd = MemoryRecorder(self.bench.records, story, self.bench.clock, RUN, trigger).run()
-        return end
+        bench, runs = self.bench, self.ledger.runs
+        spec, records = bench.spec, bench.records
+        if runs.maybe(id=spec.run) is None:
+            row = RunRow(id=spec.run, state=RunState.PLANNED, version=APPLICATION_VERSION, created_at=spec.created_at)
+            open_books(self.ledger, spec, row)
+        story, before = Story(self.context), runs.get(id=spec.run).state
+        if spec.run in records.results:
+            return story.ending.again()
+        watch = None
+        if bench.world.watched:
+            watch = Watch(bench.clock, self.context.control, Limits(self.ledger, spec, bench.clock).reason)
+        end: RunEnd = MemoryRecorder(records, story, bench.clock, spec.run, trigger).run()
+        if watch:
+            watch.end()
+        return story.ending.again() if before == RunState.TEARING_DOWN and end.left else end
 
     def down(self) -> list[str]:
         """`gpuplan down`: end what the run left; what could not be ended, in words."""
-        from orchestrator.engine.ending import end_run
+        if self.ledger.runs.maybe(id=self.bench.spec.run) is None:
+            return []
+        ending = Story(self.context).ending
+        left = ending.end_machines("gpuplan down")
+        ending.settle()
+        if not left:
+            close_books(self.ledger, self.bench.spec.run)
+        return left
 
-        return end_run(self.context, volumes=False)
+    def _announce(self, step: str, state: str, machine: str) -> None:
+        if state == "started" and not self.bench.host:
+            self.bench.clouds.step_started(step, machine)
 
 
 class BenchAgents:
@@ -217,11 +250,5 @@ class BenchHub:
 
 def _provider(bench: Bench) -> Provider:
     if bench.host:
-        from orchestrator.words.access import ProviderAccess
-
         return open_provider("ssh-host", ProviderAccess(base_url="root@127.0.0.1:22", owner=OWNER))
     return open_provider(bench.world.provider, bench.clouds.access(bench.world.provider, public_key="k", owner=OWNER))
-
-
-Verdict = dict[str, Any]
-Check = Callable[[Bench, str], Verdict]

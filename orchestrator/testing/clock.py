@@ -45,13 +45,18 @@ class ManualClock:
         self._threads: list[_Thread] = []
         self._mine = threading.local()
         self._stuck: Stuck | None = None
+        self._others: list[tuple[Callable[[], datetime | None], Callable[[], None]]] = []
         self.limit = 400 * 86400.0  # seconds after which a test is taken to wait for ever
 
     # -- ports.Clock ----------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
         """See ports.Clock."""
-        return self._begins + timedelta(seconds=self._seconds + self._jumped)
+        return self._begins + timedelta(seconds=self._seconds)
+
+    def wall(self) -> datetime:
+        """See ports.Clock."""
+        return self.now() + timedelta(seconds=self._jumped)
 
     def monotonic(self) -> float:
         """See ports.Clock."""
@@ -118,8 +123,12 @@ class ManualClock:
     # -- the hand on the clock ------------------------------------------------------------------------------------
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward or back; the monotonic one knows nothing of it."""
+        """Set the wall clock forward or back; the others know nothing of it."""
         self._jumped += seconds
+
+    def move_with(self, due: Callable[[], datetime | None], act: Callable[[], None]) -> None:
+        """Stop at every moment at which something outside happens by itself (None: nothing will), and let it act."""
+        self._others.append((due, act))
 
     def forget_threads(self) -> None:
         """After a fork: the others are gone, and the caller goes on alone."""
@@ -161,11 +170,27 @@ class ManualClock:
             return None
         while not (able := [t for t in self._threads if t.may_go(self._seconds)]):
             times = [t.until for t in self._threads if t.until is not None]
+            if self._act_before(min(times, default=None)):
+                continue
             if not times or min(times) > self.limit:
                 self._stuck = Stuck("nobody can go on: " + ", ".join(t.name for t in self._threads))
                 return self._threads[0]  # whoever began: the test hears of it
             self._seconds = min(times)
         return able[0] if len(able) == 1 else self._random.choice(able)
+
+
+    def _act_before(self, moment: float | None) -> bool:
+        """Let happen outside what comes next, if it comes before that moment; whether anything did."""
+        found = [(at, act) for due, act in self._others if (at := due()) is not None]
+        if not found:
+            return False
+        at, act = min(found, key=lambda one: one[0])
+        seconds = max((at - self._begins).total_seconds(), self._seconds)
+        if moment is not None and moment <= seconds:
+            return False
+        self._seconds = seconds
+        act()
+        return True
 
 
 class ManualSignal:

@@ -42,7 +42,7 @@ class MemoryRecorder:
         self._workflow, self._trigger = workflow, trigger
         self._at = 0
 
-    def record(self, name: str, body: Callable[[], T], kind: Any) -> T:
+    def record(self, name: str, body: Callable[[], T], kind: object) -> T:
         """See engine.recorder.Recorder. AssertionError: another effect stands at this place in the record."""
         mine = self._records.effects.setdefault(self._workflow, [])
         if self._at == len(mine):
@@ -56,7 +56,7 @@ class MemoryRecorder:
         value: T = decode(json.loads(text), kind)
         return value
 
-    def branch(self, kind: str, *arguments: str, id: str) -> Branch:  # noqa: A002  it is the workflow's id
+    def branch(self, kind: str, *arguments: str, id: str) -> Branch[Any]:  # noqa: A002  it is the workflow's id
         """See engine.recorder.Recorder."""
         child = MemoryRecorder(self._records, self._story, self._clock, id, self._trigger)
         return MemoryBranch(child, kind, arguments)

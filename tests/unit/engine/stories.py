@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator import cost
 from orchestrator.config import load_plan
 from orchestrator.engine import accounting
 from orchestrator.engine.effects import RunEnd
@@ -73,7 +74,11 @@ def unsafe(bench: Bench) -> list[str]:
     found += bench.clouds.breaches()
     ledger = bench.controller().ledger
     invoice = {name: Decimal(usd) for name, usd in bench.clouds.invoice()["machines"].items()}
-    accrued = accounting.accrued_machines(ledger, bench.clock)
+    accrued: dict[str, Decimal] = {}
+    for run in ledger.runs.all():
+        for charge in accounting.machine_charges(ledger, run.id):
+            usd = cost.accrued([charge], bench.clock.now())
+            accrued[charge.name] = accrued.get(charge.name, Decimal(0)) + usd
     unit = Decimal("0.0005")  # a second of the dearest machine here, and rounding
     for name, usd in invoice.items():
         if not usd - unit <= accrued.get(name, Decimal(0)):
