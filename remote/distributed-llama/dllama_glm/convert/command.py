@@ -39,7 +39,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
     )
+    parser.add_argument("--rope-theta", type=positive, metavar="N", help="rope_theta where config.json has none")
     return parser
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def run(argv: Sequence[str], *, default_folder: Path) -> int:
@@ -80,7 +92,7 @@ def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
 
 def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     began = time.monotonic()
-    plan = make_plan(args.folder, FloatType[args.type.upper()], ignore=args.ignore_key)
+    plan = make_plan(args.folder, FloatType[args.type.upper()], ignore=args.ignore_key, rope_theta=args.rope_theta)
     check_output(path, args.folder, plan.write_bytes)
     for note in plan.notes:
         progress.note(f"note: {note}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dllama_glm.checkpoint.config import ModelConfig, read_config
 from dllama_glm.checkpoint.errors import CheckpointError
-from dllama_glm.checkpoint.folder import Folder, read_folder
+from dllama_glm.checkpoint.folder import Folder, adapter_problem, read_folder
 from dllama_glm.checkpoint.shard import read_identity
 from dllama_glm.checkpoint.sources import Source, find_sources, source_bytes
 from dllama_glm.formats.fingerprint import fingerprint
@@ -64,26 +64,36 @@ class Plan:
         return [s.path.name for s in self.folder.shards if read_identity(s.path) != s.identity]
 
 
-def make_plan(path: Path, weight_type: FloatType, *, ignore: Collection[str] = ()) -> Plan:
-    """Read configuration, index and shard headers and match them. Raises CheckpointError with every problem."""
-    folder = read_folder(path)
+def make_plan(
+    path: Path, weight_type: FloatType, *, ignore: Collection[str] = (), rope_theta: float | None = None
+) -> Plan:
+    """Read configuration, index and shard headers and match them. Raises CheckpointError with every problem.
+
+    Keys of config.json in `ignore` may be unknown; `rope_theta` holds where it does not say it.
+    """
+    return match(read_folder(path), weight_type, ignore=ignore, rope_theta=rope_theta)
+
+
+def match(
+    folder: Folder, weight_type: FloatType, *, ignore: Collection[str] = (), rope_theta: float | None = None
+) -> Plan:
+    """The same for a folder that has been read."""
+    if adapter := adapter_problem(folder):
+        raise CheckpointError([adapter])
     problems = list(folder.problems)
     config = None
-    if path.is_dir():
+    if folder.path.is_dir():
         try:
-            config = read_config(path, weight_type, ignore=ignore)
+            config = read_config(folder.path, weight_type, ignore=ignore, rope_theta=rope_theta)
         except CheckpointError as error:
             problems += error.problems
     if config is None or (folder.problems and not folder.tensors):
         raise CheckpointError(problems)
     found = find_sources(config, layout(config.header), folder.tensors)
+    problems += found.problems
     if not folder.problems:
-        problems += found.problems
-    elif broken := {shard.path.name for shard in folder.shards if shard.problems}:
-        # What a broken shard should hold is missing because of it, and has been said.
-        problems += [
-            text for text in found.problems if text.split(":")[0] not in broken and " is in no shard" not in text
-        ]
+        # Otherwise what a missing or damaged shard should hold is missing because of it, and that has been said.
+        problems += found.doubts
     if not problems:
         problems += _tied_head(config, folder)
     if problems:
