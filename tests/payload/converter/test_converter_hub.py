@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -18,8 +18,7 @@ from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert import main
 from dllama_glm.convert.hub import client as client_module
 from dllama_glm.convert.hub.client import Client
-from dllama_glm.convert.hub.fetch import Fetcher
-from dllama_glm.convert.hub.supply import HubSupply
+from dllama_glm.convert.hub.supply import AT_ONCE, HubSupply
 from dllama_glm.convert.plan import check_output
 from hub_emulator import TOKEN, Emulated, hub_of
 
@@ -93,25 +92,44 @@ def test_the_hubs_model_gives_the_folders_bytes(
     assert sum("/revision/main" in path for path, _ in hub.asked) == 1
 
 
+class _Room(Semaphore):
+    """Tells when it is asked for a third time: two shards have come then."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self.asked = 0
+        self.third = Event()
+
+    def acquire(self, *words: Any, **more: Any) -> bool:
+        self.asked += 1
+        if self.asked == 3:
+            self.third.set()
+        return super().acquire(*words, **more)
+
+
 def test_each_shard_comes_once_and_two_lie_there_at_most(
     own: Callable[..., Emulated], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """Six shards: each is read once, and no third one comes before the first has gone."""
-    tensors = glm_tensors(GLM_MOE)
-    hub = own(GLM_MOE, tensors, 6)
-    fetch, seen = Fetcher.fetch, []
+    """Six shards: each is read once, and before the first is converted no third one comes."""
+    hub, start, wait, seen = own(GLM_MOE, glm_tensors(GLM_MOE), 6), HubSupply.__init__, HubSupply._wait, []
 
-    def counted(fetcher: Fetcher, file: Any) -> Path:
-        path = fetch(fetcher, file)
-        seen.append({shard.name.split(".")[0] for shard in path.parent.iterdir()})
-        return path
+    def started(supply: HubSupply, *words: Any) -> None:
+        start(supply, *words)
+        supply._room = _Room(AT_ONCE)
 
-    monkeypatch.setattr(Fetcher, "fetch", counted)
+    def waited(supply: HubSupply, *words: Any) -> Path:
+        assert supply._room.third.wait(60)
+        seen.append({file.name.split(".")[0] for file in (tmp_path / "x.m.shards").iterdir()})
+        return wait(supply, *words)
+
+    monkeypatch.setattr(HubSupply, "__init__", started)
+    monkeypatch.setattr(HubSupply, "_wait", waited)
     assert _run(OWN, tmp_path / "x.m") == 0
-    assert max(map(len, seen)) <= 2
-    assert len(seen) == 6
+    assert [len(names) for names in seen[:1]] == [2]
+    assert max(map(len, seen)) == 2
     contents = [name for name, _ in hub.shards()]
     assert sorted(contents) == sorted(2 * list(dict.fromkeys(contents)))  # its header, then all of it
+    assert len(contents) == 12
     assert (tmp_path / "x.m").read_bytes() == convert(tmp_path / "models" / OWN, "q40", tmp_path / "y.m")
 
 
@@ -139,7 +157,7 @@ def test_a_cut_connection_is_gone_on_with(hub: Emulated, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("hub-503", "answered 503 (8 times in a row)"),
+        ("hub-503", "answered 503 (10 times in a row)"),
         ("hub-corrupt", "model-00001-of-00004.safetensors came twice with another hash than the hub lists"),
     ],
 )
@@ -156,6 +174,8 @@ def test_patience_ends(
     assert _run(BASE, tmp_path / "x.m") == 3
     assert words in capsys.readouterr().err
     assert not (tmp_path / "x.m").exists()
+    tries = [first for name, first in hub.shards() if name.startswith("model-00001-") and not first]
+    assert len(tries) == 1 + (10 if fault == "hub-503" else 2)  # one is for the header
 
 
 def test_a_hub_that_is_not_there_is_said(hub: Emulated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any):

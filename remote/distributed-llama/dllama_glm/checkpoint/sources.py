@@ -54,6 +54,7 @@ def find_sources(config: ModelConfig, slots: Sequence[TensorSlot], tensors: Mapp
         found = _find(config, slot, tensors)
         if isinstance(found, str):
             problems.append(found)
+            used.update(place.name for place in places(config, slot))
         elif found is None:
             missing.append(slot)
         else:

@@ -16,7 +16,7 @@ from dllama_glm.convert.hub.refusals import refusal
 T = TypeVar("T")
 
 _TIMEOUT = 30.0  # seconds without a byte
-_TRIES = 8  # in a row, without a byte of progress
+_TRIES = 10  # in a row, without a byte of progress: five minutes, as long as a hub counts requests together
 _LONGEST_PAUSE = 60.0
 _LONGEST_ASKED = 300.0  # what the hub may ask for with Retry-After
 _BLOCK = 1 << 20
