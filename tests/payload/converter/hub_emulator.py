@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from orchestrator.rehearsal.switches import Switches
 
 from orchestrator.rehearsal.hub import Hub
-from orchestrator.rehearsal.switches import Switches
 
 TOKEN = "hf_of_the_tests"
 _SHARD = re.compile(r"/resolve/(?P<commit>\w+)/(?P<name>.+\.safetensors)$")
