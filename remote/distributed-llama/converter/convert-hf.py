@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Convert a Hugging Face checkpoint to `NAME.m` beside this script.
 
-usage: convert-hf.py FOLDER q40|q80|f16|f32 NAME [--low-memory] [--output PATH] [--force] [--json]
+usage: convert-hf.py FOLDER|hf://OWNER/NAME q40|q80|f16|f32 NAME [--low-memory] [--output PATH] [--force] [--json]
 """
 
 import sys

@@ -117,3 +117,5 @@ def test_prefix_is_never_doubled(pairs: dict[str, tuple[Tokenizer, HuggingFace]]
     assert ours.prompt_ids("x") == expected
     if family == "glm":
         assert ours.prompt_ids("[gMASK]<sop>x") == expected
+        assert ours.prompt_ids(" \n[gMASK]<sop>x") == expected
+        assert ours.prompt_ids(" x") == start + original.encode(" x", add_special_tokens=False).ids

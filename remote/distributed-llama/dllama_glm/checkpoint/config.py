@@ -16,6 +16,7 @@ from dllama_glm.formats.model_keys import Arch, Key, ModelFileError, RopeType, S
 CONFIG = "config.json"
 _QWEN2 = "has biases on q, k and v and no norms of q and k: the .m format of qwen3 has no place for that"
 _MISTRAL_WINDOW = 4096  # what transformers takes where config.json does not say
+_SILU = 1
 _EPSILONS = {1e-5: 5, 1e-6: 6}
 
 Values = dict[Key, int]
@@ -45,8 +46,13 @@ class _Family:
     permuted: bool = False
 
 
-def read_config(folder: Path, weight_type: FloatType, *, ignore: Collection[str] = ()) -> ModelConfig:
-    """Read and check config.json. Raises CheckpointError with every fault; keys in `ignore` may be unknown."""
+def read_config(
+    folder: Path, weight_type: FloatType, *, ignore: Collection[str] = (), rope_theta: float | None = None
+) -> ModelConfig:
+    """Read and check config.json. Raises CheckpointError with every fault.
+
+    Keys in `ignore` may be unknown; `rope_theta` holds where config.json does not say it.
+    """
     try:
         raw = read_object(folder / CONFIG)
     except ValueError as error:
@@ -55,7 +61,7 @@ def read_config(folder: Path, weight_type: FloatType, *, ignore: Collection[str]
     family = _family(fields)
     for key in sorted(set(raw) - set(family.keys) - set(ignore)):
         fields.problem(f"the key {key!r} is unknown for {raw['model_type']}; if it changes nothing: --ignore-key {key}")
-    rope = read_rope(fields)
+    rope = read_rope(fields, rope_theta)
     values = _common(fields, family.arch, weight_type)
     family.read(fields, values, rope)
     tied = fields.flag("tie_word_embeddings") if fields.has("tie_word_embeddings") else False
@@ -84,12 +90,12 @@ def _common(fields: Fields, arch: Arch, weight_type: FloatType) -> Values:
     layers = fields.raw.get("layer_types")
     if layers is not None and (not isinstance(layers, list) or any(kind != "full_attention" for kind in layers)):
         fields.problem("layer_types names layers other than full_attention, which the format does not know")
-    if fields.raw.get("hidden_act") not in ("silu", "gelu") or (arch.is_glm and fields.raw["hidden_act"] != "silu"):
-        fields.problem(f"hidden_act is {fields.raw.get('hidden_act')!r}; known: silu")
+    if fields.raw.get("hidden_act") != "silu":
+        fields.problem(f"hidden_act is {fields.raw.get('hidden_act')!r}; the runtime computes silu only")
     return {
         Key.VERSION: 0,
         Key.ARCH_TYPE: int(arch),
-        Key.HIDDEN_ACT: 0 if fields.raw.get("hidden_act") == "gelu" else 1,
+        Key.HIDDEN_ACT: _SILU,
         Key.DIM: fields.integer("hidden_size"),
         Key.HIDDEN_DIM: fields.integer("intermediate_size"),
         Key.N_LAYERS: fields.integer("num_hidden_layers"),

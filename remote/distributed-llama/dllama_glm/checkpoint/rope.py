@@ -8,6 +8,7 @@ from dllama_glm.checkpoint.fields import Fields, whole
 _TABLES = ("rope_parameters", "rope_scaling")
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _KNOWN = {"rope_theta", "partial_rotary_factor", "rope_type", "type", *_SCALING}
+_CLASS_THETA = 10000  # `default_theta` of every configuration class here (transformers 5.24), and what 4.x had
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,11 @@ class Rope:
     scaling: tuple[int, int, int, int] | None
 
 
-def read_rope(fields: Fields) -> Rope:
-    """Gather what is said in either place; the places must agree, and theta must be said in one of them."""
+def read_rope(fields: Fields, theta_option: float | None = None) -> Rope:
+    """Gather what is said in either place; the places must agree.
+
+    Theta must be said in one of them, or by the user (`theta_option`), who may not contradict them.
+    """
     tables = {name: fields.raw[name] for name in _TABLES if fields.has(name)}
     for name, table in list(tables.items()):
         if not isinstance(table, dict):
@@ -29,8 +33,16 @@ def read_rope(fields: Fields) -> Rope:
         elif unknown := sorted(set(table) - _KNOWN):
             fields.problem(f"{name} has the unknown key {unknown[0]!r}: what it changes is not known")
     theta = _agreed(fields, tables, "rope_theta", top=True)
-    if theta is None:
-        fields.problem("rope_theta is missing: neither at the top nor in rope_parameters (no default is assumed)")
+    if theta is None and theta_option is None:
+        kind, default = fields.raw["model_type"], _CLASS_THETA
+        fields.problem(
+            "rope_theta is missing: neither at the top nor in rope_parameters (no default is assumed; transformers "
+            f"takes {default} for a {kind} without it: where that was meant, as for Llama 2: --rope-theta {default})"
+        )
+    elif theta is None:
+        theta = theta_option
+    elif theta_option is not None and theta_option != theta:
+        fields.problem(f"rope_theta is {theta!r}, but --rope-theta says {theta_option:g}: leave the option out")
     share = _agreed(fields, tables, "partial_rotary_factor", top=True)
     return Rope(
         theta=1.0 if theta is None else fields.as_number("rope_theta", theta),

@@ -1,6 +1,6 @@
 """The header of a safetensors file, read strictly: each tensor's type, shape and bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any
 
 from dllama_glm.checkpoint.jsonfile import parse_object
 
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
+INCOMPLETE = "(incomplete download?)"
 _MAX_HEADER = 100 << 20
 _MAX_DIMENSIONS = 8
 _ITEM_BYTES = {
@@ -67,15 +68,26 @@ def read_shard(path: Path) -> Shard:
     """Read one shard's header; whatever is wrong is in `problems`, nothing is raised."""
     identity = size, _, _ = read_identity(path)
     try:
-        header = _header_bytes(path, size)
-        entries = parse_object(header)
+        with path.open("rb") as file:
+            header = file.read(header_bytes(file.read(LENGTH_BYTES), size))
+    except FileNotFoundError:
+        return Shard(path, 0, 0, 0, b"", (), (f"{path.name}: the link leads to no file {INCOMPLETE}",))
     except OSError as error:
         return Shard(path, 0, 0, 0, b"", (), (f"{path.name}: cannot be read: {error.strerror or error}",))
     except ValueError as error:
         return Shard(path, *identity, b"", (), (f"{path.name}: {error}",))
+    return parse_shard(path, identity, header)
+
+
+def parse_shard(path: Path, identity: tuple[int, int, int], header: bytes) -> Shard:
+    """The shard whose header is known, wherever its file is; whatever is wrong is in `problems`."""
     tensors: list[SourceTensor] = []
     problems: list[str] = []
-    data = _LENGTH_BYTES + len(header)
+    size, data = identity[0], LENGTH_BYTES + len(header)
+    try:
+        entries = parse_object(header)
+    except ValueError as error:
+        return Shard(path, *identity, b"", (), (f"{path.name}: {error}",))
     for name, entry in entries.items():
         if name == "__metadata__":
             if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
@@ -85,24 +97,38 @@ def read_shard(path: Path) -> Shard:
             tensors.append(_tensor(path, name, entry, data, size))
         except ValueError as error:
             problems.append(f"{path.name}: tensor {name!r} {error}")
+    problems += _cut_off(path, tensors, size)
     if not problems:
         problems += _gaps(path, tensors, data, size)
     return Shard(path, *identity, header, tuple(tensors), tuple(problems))
 
 
-def _header_bytes(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        start = file.read(_LENGTH_BYTES)
-        if len(start) < _LENGTH_BYTES:
-            raise ValueError(f"is truncated: {size} bytes are too few for a safetensors file")
-        if start.startswith(b"version "):
-            raise ValueError("is a Git LFS pointer, not the weights: fetch the real file")
-        length = int.from_bytes(start, "little")
-        if not 2 <= length <= _MAX_HEADER:
-            raise ValueError(f"is no safetensors file: it claims a header of {length} bytes")
-        if _LENGTH_BYTES + length > size:
-            raise ValueError(f"is truncated inside its header ({size} of at least {_LENGTH_BYTES + length} bytes)")
-        return file.read(length)
+def header_bytes(start: bytes, size: int) -> int:
+    """Length of the header of a file of `size` bytes that begins with these eight. Raises ValueError, without its name.
+
+    The header is UTF-8 JSON and lies behind these bytes.
+    """
+    if start.startswith(b"version "):
+        raise ValueError("is a Git LFS pointer, not the weights: fetch the real file")
+    if len(start) < LENGTH_BYTES:
+        raise ValueError(f"is truncated: {size} bytes are too few for a safetensors file {INCOMPLETE}")
+    length = int.from_bytes(start, "little")
+    if not 2 <= length <= _MAX_HEADER:
+        raise ValueError(f"is no safetensors file: it claims a header of {length} bytes")
+    if LENGTH_BYTES + length > size:
+        needed = LENGTH_BYTES + length
+        raise ValueError(f"is truncated inside its header ({size} of at least {needed} bytes) {INCOMPLETE}")
+    return length
+
+
+def _cut_off(path: Path, tensors: Sequence[SourceTensor], size: int) -> list[str]:
+    """One sentence for all tensors that reach over the file's end."""
+    cut = [tensor for tensor in tensors if tensor.offset + tensor.nbytes > size]
+    if not cut:
+        return []
+    whole = max(tensor.offset + tensor.nbytes for tensor in cut)
+    amount = f"{len(cut)} of its {len(tensors)} tensors are not whole, the first of them {cut[0].name!r}"
+    return [f"{path.name}: is truncated: {size:,} of {whole:,} bytes, {amount} {INCOMPLETE}"]
 
 
 def _tensor(path: Path, name: str, entry: Any, data: int, size: int) -> SourceTensor:
@@ -116,10 +142,8 @@ def _tensor(path: Path, name: str, entry: Any, data: int, size: int) -> SourceTe
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"has the data_offsets {offsets!r}")
     start, end = data + offsets[0], data + offsets[1]
-    if end > size:
-        raise ValueError(f"ends at byte {end}, but the file is truncated at {size}")
     needed = prod(shape) * _ITEM_BYTES.get(dtype, 0)
-    if dtype in _ITEM_BYTES and end - start != needed:
+    if dtype in _ITEM_BYTES and end - start != needed and end <= size:
         raise ValueError(
             f"of dtype {dtype} and shape {shape} needs {needed} bytes, but data_offsets give {end - start}"
         )

@@ -33,6 +33,10 @@ def run(words: list[str]) -> int:
         from dllama_glm.verify import main as verify
 
         return int(verify(words[1:]))
+    if words[:1] == ["compare"]:
+        from dllama_glm.verify.compare import main as compare
+
+        return int(compare(words[1:]))
     options = parse(words)
     try:
         _run(options)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dllama_glm.runtime.errors import UsageError
 
-MODES = ("inference", "chat", "perplexity", "worker", "verify")
+MODES = ("inference", "chat", "perplexity", "worker", "verify", "compare")
 DEFAULT_MAX_TOKENS = 128
 _MOST_DIGITS = 100  # Python refuses to read numbers of thousands of digits
 BENCHMARK_PROMPT = "What is artificial intelligence?"
@@ -34,6 +34,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     perplexity.add_argument("--prompt", required=True, help="the text to score")
     _add_worker(modes.add_parser("worker", help="compute a part of a model for a root", allow_abbrev=False))
     modes.add_parser("verify", help="compare a .m file with its source: dllama verify FILE.m FOLDER", add_help=False)
+    modes.add_parser(
+        "compare", help="answers beside the original's, by transformers: dllama compare FILE.m FOLDER", add_help=False
+    )
     return parser.parse_args(words)
 
 

@@ -5,16 +5,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from dllama_glm.checkpoint.errors import CheckpointError
-from dllama_glm.convert.errors import BadValue, OutputError
-from dllama_glm.convert.plan import check_output, make_plan
+from dllama_glm.convert.errors import BadValue, HubError, OutputError
+from dllama_glm.convert.plan import Plan, check_output, make_plan
 from dllama_glm.convert.progress import Progress
 from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.float_types import FloatType
 from dllama_glm.runtime.machine import publish
 
+if TYPE_CHECKING:  # it loads what only a conversion needs
+    from dllama_glm.convert.supply import Supply
+
+_HUB = "hf://"
 _USAGE, _FAILED, _NO_MEMORY, _INTERRUPTED = 2, 3, 75, 130
 _DESCRIPTION = "Convert a Hugging Face checkpoint to the .m format of Distributed Llama."
 
@@ -27,7 +31,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="convert-hf.py", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint: config.json and *.safetensors")
+    parser.add_argument(
+        "source", metavar="FOLDER", help="the checkpoint: config.json and *.safetensors; or hf://OWNER/NAME[@REVISION]"
+    )
     parser.add_argument("type", choices=[kind.name.lower() for kind in FloatType], help="how weights are stored")
     parser.add_argument("name", metavar="NAME", help="the output is NAME.m, beside this script; NAME may end in .m")
     parser.add_argument(
@@ -39,7 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
     )
+    parser.add_argument("--rope-theta", type=positive, metavar="N", help="rope_theta where config.json has none")
     return parser
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def run(argv: Sequence[str], *, default_folder: Path) -> int:
@@ -49,6 +67,8 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
         args = parser.parse_args(argv)
         if not _is_name(args.name.removesuffix(".m")):
             parser.error(f"NAME is {args.name!r}, which is no file name")
+        if args.source.startswith(_HUB):
+            _check_address(parser, args.source)
     except SystemExit as stop:
         return int(stop.code or 0)
     progress = Progress(as_json=args.json, file=ProgressFile.named())
@@ -58,12 +78,21 @@ def run(argv: Sequence[str], *, default_folder: Path) -> int:
         return _failed(progress, "out of memory: try --low-memory, or a machine with more", _NO_MEMORY)
     except KeyboardInterrupt:
         return _failed(progress, "interrupted; the same command goes on from here", _INTERRUPTED)
-    except (CheckpointError, OutputError, BadValue) as error:
+    except (CheckpointError, OutputError, BadValue, HubError) as error:
         return _failed(progress, str(error), _FAILED)
     except OSError as error:
-        where = error.filename or args.folder
+        where = error.filename or args.source
         return _failed(progress, f"{where}: {error.strerror or error}", _FAILED)
     return 0
+
+
+def _check_address(parser: argparse.ArgumentParser, address: str) -> None:
+    from dllama_glm.convert.hub.repository import split_address
+
+    try:
+        split_address(address)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _is_name(name: str) -> bool:
@@ -80,13 +109,13 @@ def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
 
 def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     began = time.monotonic()
-    plan = make_plan(args.folder, FloatType[args.type.upper()], ignore=args.ignore_key)
-    check_output(path, args.folder, plan.write_bytes)
+    weight_type = FloatType[args.type.upper()]
+    plan, supply, source = _opened(args, weight_type, path)
     for note in plan.notes:
         progress.note(f"note: {note}")
     progress.event(
         "start",
-        f"{args.folder} ({plan.config.model_type}, {plan.read_bytes / 1e6:,.1f} MB) -> {path} "
+        f"{source} ({plan.config.model_type}, {plan.read_bytes / 1e6:,.1f} MB) -> {path} "
         f"({args.type}, {plan.write_bytes / 1e6:,.1f} MB)",
         bytes=plan.read_bytes,
         output_bytes=plan.write_bytes,
@@ -95,7 +124,7 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     # Only now, since it loads the compiler: whatever is wrong has been said at once.
     from dllama_glm.convert.job import Result, convert
 
-    result: Result = convert(plan, path, progress, low_memory=args.low_memory, fresh=args.force)
+    result: Result = convert(plan, path, progress, supply, low_memory=args.low_memory, fresh=args.force)
     publish({name: getattr(result, name) for name in ("bytes_read", "bytes_written", "seconds", "mb_per_s")})
     progress.note(
         f"{result.bytes_read / 1e6:,.1f} MB read in {result.seconds:.2f} s ({result.mb_per_s:,.0f} MB/s; "
@@ -112,6 +141,21 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
         mb_per_s=round(result.mb_per_s, 1),
         resumed_tensors=result.resumed_tensors,
     )
+
+
+def _opened(args: argparse.Namespace, weight_type: FloatType, path: Path) -> "tuple[Plan, Supply | None, str]":
+    """(the plan, what gives the shards: None for a folder's own files, the source in words)."""
+    if args.source.startswith(_HUB):
+        from dllama_glm.convert.hub.opening import open_hub
+
+        plan, supply, commit = open_hub(
+            args.source, weight_type, path, ignore=args.ignore_key, rope_theta=args.rope_theta
+        )
+        return plan, supply, f"{args.source} at {commit[:12]}"
+    folder = Path(args.source)
+    plan = make_plan(folder, weight_type, ignore=args.ignore_key, rope_theta=args.rope_theta)
+    check_output(path, folder, plan.write_bytes)
+    return plan, None, str(folder)
 
 
 def _failed(progress: Progress, message: str, code: int) -> int:

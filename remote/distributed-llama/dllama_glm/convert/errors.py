@@ -11,3 +11,7 @@ class Busy(OutputError):
 
 class BadValue(Exception):
     """A value of the checkpoint that the output cannot hold; the message places it."""
+
+
+class HubError(Exception):
+    """The hub did not give what was asked for; the message says what, where and what to do."""

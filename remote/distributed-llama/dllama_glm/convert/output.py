@@ -15,7 +15,14 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
 _KEEP_SIZE = 1
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {  # what it is called, and what to do
+    errno.ENOSPC: ("disk full", "make room"),
+    errno.EDQUOT: (
+        "quota exceeded, though the disk may have room",
+        "raise the quota (of the user, the project or the volume), or remove files that count in it,",
+    ),
+    errno.EFBIG: ("file too large for this disk or for ulimit -f", "raise the limit"),
+}
 
 
 class Output:
@@ -137,7 +144,7 @@ class Output:
         try:
             os.write(self._log, (json.dumps(record) + "\n").encode())
         except OSError as error:
-            raise explain(error, self.journal) from error
+            raise self._explain(error) from error
 
 
 def _reserve(descriptor: int, size: int) -> None:
@@ -166,15 +173,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def explain(error: OSError, path: Path, needed: int = 0) -> OutputError:
-    """A sentence for a failed write; `needed` is how many bytes the whole file takes."""
-    if error.errno in _FULL:
-        stat = os.statvfs(path.parent)
-        free, there = stat.f_bavail * stat.f_frsize, path.stat().st_blocks * 512 if path.exists() else 0
-        return OutputError(
-            f"disk full: {path} needs {max(needed - there, 0):,} more bytes, {path.parent} has {free:,} "
-            f"({os.strerror(error.errno or 0)}); make room and run the same command again: it goes on where it stopped"
-        )
-    return OutputError(f"{path}: cannot be written: {error.strerror or error}")
+    """A sentence for a failed write; `needed` is how many bytes the whole file takes, 0 where nobody knows."""
+    if error.errno not in _FULL:
+        return OutputError(f"{path}: cannot be written: {error.strerror or error}")
+    stat = os.statvfs(path.parent)
+    free, have = stat.f_bavail * stat.f_frsize, path.stat().st_blocks * 512 if path.exists() else 0
+    what, remedy = _FULL[error.errno]
+    size = f"{path} needs {needed:,} bytes and has {have:,}" if needed else f"{path} cannot be made"
+    return OutputError(
+        f"{what}: {size}, {path.parent} has {free:,} free ({os.strerror(error.errno)}); "
+        f"{remedy} and run the same command again: it goes on where it stopped"
+    )
 
 
 def _open_locked(path: Path) -> int:

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,18 +17,30 @@ from dllama_glm.quantise.encode import ITEM_BYTES, Bytes, Encoder, NotStorable, 
 
 _SYNC_BYTES = 256 << 20
 
+Encoders: TypeAlias = Mapping[FloatType, Encoder]
+
+
+def ready_encoders(chunks: Sequence[Chunk]) -> Encoders:
+    """What these chunks are encoded with; loads the loops, or compiles them."""
+    encoders = {kind: Encoder(kind) for kind in {chunk.source.slot.float_type for chunk in chunks}}
+    for encoder in encoders.values():
+        encoder.warm_up()
+    return encoders
+
 
 class Pipeline:
     """Converts a list of chunks into an output. `run` once; counters may be read at any time by another thread."""
 
-    def __init__(self, chunks: Sequence[Chunk], reader: ShardReader, output: Output, workers: int) -> None:
+    def __init__(
+        self, chunks: Sequence[Chunk], reader: ShardReader, output: Output, workers: int, encoders: Encoders
+    ) -> None:
         self.read = 0
         self.written = 0
         self._reader = reader
         self._output = output
         self._crew = Crew(chunks, reader.ask, workers)
         self._left = Counter(chunk.index for chunk in chunks)
-        self._encoders = {kind: Encoder(kind) for kind in {chunk.source.slot.float_type for chunk in chunks}}
+        self._encoders = encoders
         self._unsynced = 0
         self._syncing = threading.Lock()
         self._lock = threading.Lock()
@@ -36,11 +49,6 @@ class Pipeline:
     def tensor(self) -> str:
         """The tensor in hand."""
         return self._crew.tensor
-
-    def warm_up(self) -> None:
-        """Load or compile the loops that will be needed."""
-        for encoder in self._encoders.values():
-            encoder.warm_up()
 
     def run(self, watch: Callable[[], None], every: float) -> None:
         """Convert everything, calling `watch` every `every` seconds from this thread; raises the first error met."""

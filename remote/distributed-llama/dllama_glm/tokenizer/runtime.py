@@ -92,10 +92,15 @@ class Tokenizer:
         return bos + self._rule.encode(text)
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids to feed for a raw prompt: the text, behind the model's prefix unless that is written out."""
-        ids = self.encode(text)
-        written = tuple(ids[: len(self.prefix_ids)]) == self.prefix_ids
-        return ids if written else [*self.prefix_ids, *ids]
+        """Return the ids to feed for a raw prompt: the text, behind the model's prefix unless that is written out.
+
+        White space before a prefix that is written out falls away: the prefix is nothing but the beginning.
+        """
+        for candidate in (text, text.lstrip()):
+            ids = self.encode(candidate)
+            if tuple(ids[: len(self.prefix_ids)]) == self.prefix_ids:
+                return ids
+        return [*self.prefix_ids, *self.encode(text)]
 
     def piece(self, token_id: int) -> bytes:
         """Return the bytes of a token, also of a special one. Raises TokenizerError for an unknown id."""

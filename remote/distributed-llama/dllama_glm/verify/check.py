@@ -30,20 +30,22 @@ def verify(
     sample: float | None = None,
     *,
     ignore: Collection[str] = (),
+    rope_theta: float | None = None,
     watch: Callable[[State], None] | None = None,
 ) -> Report:
     """Compare a `.m` file with the checkpoint that it was made of, byte for byte.
 
     `sample` (above 0, up to 1): the share of blocks to check, at least one piece of every tensor, the same at every
-    call; None checks all. `watch` is told how far it is. Raises CheckpointError for a checkpoint that could not be
-    converted, BadValue for one of its values; whatever is wrong with the file is in the report.
+    call; None checks all. `ignore` and `rope_theta` are those of the conversion. `watch` is told how far it is. Raises
+    CheckpointError for a checkpoint that could not be converted, BadValue for one of its values; whatever is wrong with
+    the file is in the report.
     """
     m_path, folder = Path(m_path), Path(folder)
     try:
         weight_type = read_header(m_path).weight_type
     except ModelFileError as error:
         return _unusable(m_path, folder, [str(error)])
-    plan = make_plan(folder, weight_type, ignore=ignore)
+    plan = make_plan(folder, weight_type, ignore=ignore, rope_theta=rope_theta)
     try:
         model = MappedModel(m_path)
     except ModelFileError as error:

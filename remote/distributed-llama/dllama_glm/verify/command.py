@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dllama_glm.checkpoint.errors import CheckpointError
+from dllama_glm.convert.command import positive
 from dllama_glm.convert.errors import BadValue
 from dllama_glm.convert.progress import Progress
 from dllama_glm.convert.progress_file import ProgressFile
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
     )
+    parser.add_argument("--rope-theta", type=positive, metavar="N", help="rope_theta where config.json has none")
     return parser
 
 
@@ -57,7 +59,14 @@ def run(argv: Sequence[str]) -> int:
         return int(stop.code or 0)
     progress = Progress(as_json=False, stream=sys.stderr, file=ProgressFile.named())
     try:
-        report = verify(args.model, args.folder, args.sample, ignore=args.ignore_key, watch=progress.update)
+        report = verify(
+            args.model,
+            args.folder,
+            args.sample,
+            ignore=args.ignore_key,
+            rope_theta=args.rope_theta,
+            watch=progress.update,
+        )
     except MemoryError:
         return _failed(progress, "out of memory", _NO_MEMORY)
     except KeyboardInterrupt:
