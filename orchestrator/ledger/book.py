@@ -37,6 +37,7 @@ class Book(Generic[Row]):
 
     def __init__(self, access: Access, table: sa.Table, kind: type[Row]) -> None:
         self._access, self.table, self._kind = access, table, kind
+        self._queries: dict[tuple[tuple[str, bool], ...], sa.Select[Any]] = {}
         self._casts = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
 
     def get(self, **key: object) -> Row:
@@ -52,10 +53,19 @@ class Book(Generic[Row]):
 
     def all(self, **where: object) -> list[Row]:
         """All rows that match, in the order of their position or birth."""
-        order = [self.table.c[name] for name in ORDER if name in self.table.c]
-        query = sa.select(self.table).where(*self._where(where)).order_by(*order)
+        values = {name: _plain(value) for name, value in where.items()}
+        query = self._query(tuple((name, value is None) for name, value in values.items()))
         with self._access.reading() as connection:
-            return [self._read(row._mapping) for row in connection.execute(query)]  # noqa: SLF001  its public name
+            found = connection.execute(query, {n: v for n, v in values.items() if v is not None})
+            return [self._read(row._mapping) for row in found]  # noqa: SLF001  SQLAlchemy's public name
+
+    def _query(self, names: tuple[tuple[str, bool], ...]) -> sa.Select[Any]:
+        """The rows where these columns have a value (True: none at all); made once, for making it costs most."""
+        if names not in self._queries:
+            order = [self.table.c[name] for name in ORDER if name in self.table.c]
+            wanted = [self.table.c[n].is_(None) if none else self.table.c[n] == sa.bindparam(n) for n, none in names]
+            self._queries[names] = sa.select(self.table).where(*wanted).order_by(*order)
+        return self._queries[names]
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one with the same key."""

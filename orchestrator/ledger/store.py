@@ -60,8 +60,7 @@ class Ledger:
         if self._sqlite:
             sa.event.listen(self._engine, "connect", _no_implicit_begin)
             sa.event.listen(self._engine, "begin", _begin_immediate)
-        tables.metadata.create_all(self._engine)
-        self._add_missing_columns()
+        self._make_tables()
         access = Access(self.transaction, self._reader.connect, self._upsert)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
         self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
@@ -77,6 +76,20 @@ class Ledger:
         self.metrics = Book(access, tables.metrics, kinds.MetricRow)
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
+
+    def _make_tables(self) -> None:
+        """Make what is missing; a file that was found complete before says so by its version (SQLite only)."""
+        if not self._sqlite:
+            tables.metadata.create_all(self._engine)
+            self._add_missing_columns()
+            return
+        with self._reader.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA user_version").scalar() == tables.VERSION:
+                return
+        tables.metadata.create_all(self._engine)
+        self._add_missing_columns()
+        with self.transaction() as connection:
+            connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
 
     def _add_missing_columns(self) -> None:
         """A ledger that an older version made gets the columns that came later, with their defaults."""

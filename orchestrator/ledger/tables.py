@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -157,3 +159,6 @@ events = sa.Table(
     sa.Column("at", sa.Float),
     sa.Column("text", sa.Text),
 )
+
+_COLUMNS = "\n".join(f"{t.name}.{c.name} {c.type}" for t in metadata.sorted_tables for c in t.columns)
+VERSION = zlib.crc32(_COLUMNS.encode()) & 0x7FFFFFFF  # of all tables and their columns: SQLite keeps it in the file

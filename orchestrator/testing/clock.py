@@ -178,7 +178,6 @@ class ManualClock:
             self._seconds = min(times)
         return able[0] if len(able) == 1 else self._random.choice(able)
 
-
     def _act_before(self, moment: float | None) -> bool:
         """Let happen outside what comes next, if it comes before that moment; whether anything did."""
         found = [(at, act) for due, act in self._others if (at := due()) is not None]
