@@ -2,7 +2,11 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import jinja2
@@ -12,6 +16,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dllama_glm.formats.tokenizer_file import TokenizerError
+
+RENDER_SECONDS = 10.0  # a template takes milliseconds; one that loops for ever would keep a server from all others
 
 
 class _Generation(Extension):
@@ -36,11 +42,30 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
     try:
-        return environment.from_string(template).render(messages=list(messages), **variables)
+        with _bounded(RENDER_SECONDS):
+            return environment.from_string(template).render(messages=list(messages), **variables)
     except jinja2.TemplateError as error:
         raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """End what runs in the block, line by line of it, once the time is over; raises jinja2.TemplateError there."""
+    deadline = time.monotonic() + seconds
+
+    def watch(_frame: FrameType, _event: str, _argument: Any) -> Any:
+        if time.monotonic() > deadline:
+            raise jinja2.TemplateError(f"it takes longer than {seconds:g} s")
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _tojson(
