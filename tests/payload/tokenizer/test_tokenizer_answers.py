@@ -112,7 +112,11 @@ def test_a_choice_between_templates_is_said(tmp_path: Path, capsys: pytest.Captu
             (folder / "chat_template.jinja").write_text(shipped, encoding="utf-8")
         capsys.readouterr()
         taken = converted(folder, tmp_path / "t.t").chat_template
-        return [f"{line} ({taken})" for line in capsys.readouterr().out.splitlines() if "template" in line and "note" in line]
+        return [
+            f"{line} ({taken})"
+            for line in capsys.readouterr().out.splitlines()
+            if "template" in line and "note" in line
+        ]
 
     assert notes("A", "A\n") == notes("A", None) == notes(None, "A") == []
     assert "chat_template.jinja is taken, as transformers does (B)" in notes("A", "B")[0]

@@ -116,9 +116,14 @@ REFUSED = {
     "eos a text": (_config(eos_token_id="<|endoftext|>"), "eos_token_id is '<|endoftext|>'"),
     "eos true": (_config(eos_token_id=[True]), "not a token id"),
     "eos too large": (_config(eos_token_id=5000), "eos_token_id 5000 is not in the vocabulary of 1008"),
-    "eos without a row": (_config(vocab_size=980), "the end token '<|observation|>' has the id 981, and the model has 980"),
+    "eos without a row": (
+        _config(vocab_size=980),
+        "the end token '<|observation|>' has the id 981, and the model has 980",
+    ),
     "prefix without a row": (
-        lambda folder: (folder / "generation_config.json").unlink() or _config(vocab_size=975, eos_token_id=972)(folder),
+        lambda folder: (
+            (folder / "generation_config.json").unlink() or _config(vocab_size=975, eos_token_id=972)(folder)
+        ),
         "the prefix token '<sop>' has the id 976, and the model has 975 rows only",
     ),
     "bos without a row": (_config(vocab_size=990, bos_token_id=993), "the bos token '<think>' has the id 993"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dllama_glm.cli.options import existing
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.parallel.addresses import parse_endpoints
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.errors import UsageError
@@ -116,6 +117,10 @@ def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
     from dllama_glm.tokenizer.runtime import load
 
     tokenizer = load(path)
+    try:
+        tokenizer.check_rows(architecture.vocab_size)
+    except TokenizerError as error:
+        raise UsageError(f"{path}: {error}") from None
     if tokenizer.n_tokens > architecture.vocab_size:
         note(
             f"{path} has {tokenizer.n_tokens} tokens, the model only {architecture.vocab_size} rows: "

@@ -29,15 +29,18 @@ class Forward(Protocol):
 
 @dataclass
 class Run:
-    """One generation: what came out so far, why it ended (an end token's id, or None for a limit), and its times.
+    """One generation: what came out so far, why it ended (an end token, a stop text, or else a limit), and its times.
 
-    `prompt_tokens` are those that are read, `read` the tokens (prompt and made ones) that the model's cache has got.
+    `prompt_tokens` are those that are read, `cached_tokens` those in front of them that the model's cache held already,
+    `read` the tokens, of the prompt and made, that it has got since.
     Setting `cancelled`, from any thread, ends the generation after the pass that is under way.
     """
 
     prompt_tokens: int
     ids: list[int] = field(default_factory=list)
     stop_id: int | None = None
+    stop_text: str | None = None
+    cached_tokens: int = 0
     read: int = 0
     cancelled: bool = False
     prompt_seconds: float = 0.0

@@ -13,7 +13,9 @@ from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
 _ByFirst: TypeAlias = dict[int, list[tuple[bytes, int]]]  # tokens and their ids, in id order, by the first byte
 
 # Special by the boundary, yet words that the model's own texts hold: the families that have them flag them so.
-_WORDS = frozenset(f"<{slash}{name}>".encode() for name in ("think", "tool_call", "tool_response") for slash in ("", "/"))
+_WORDS = frozenset(
+    f"<{slash}{name}>".encode() for name in ("think", "tool_call", "tool_response") for slash in ("", "/")
+)
 
 
 class BoundaryEncoder:

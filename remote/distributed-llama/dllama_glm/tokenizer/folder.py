@@ -95,7 +95,7 @@ class Folder:
                 return []
             taken = "chat_template.jinja" if file_first else "tokenizer_config.json"
             why = "as transformers does" if file_first else "as upstream does; --extended takes the other"
-            return [f"chat_template.jinja and tokenizer_config.json hold different templates: that of {taken} is taken, {why}"]
+            return [f"chat_template.jinja and tokenizer_config.json hold different templates: {taken} is taken, {why}"]
         if stated and name not in {None, "default"}:
             return [f"of the templates that tokenizer_config.json names, none is called 'default': {name!r} is taken"]
         return []

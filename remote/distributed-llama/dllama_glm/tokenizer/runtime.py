@@ -47,7 +47,7 @@ class DecodeStream:
 class Tokenizer:
     """Ids and text of one vocabulary. Ids equal Hugging Face's where the file has our extension, else upstream's.
 
-    `vocab_size` counts padding rows; ids from `n_tokens` on are padding. They and `holes`, the ids without a token among
+    `vocab_size` counts padding rows; ids from `n_tokens` on are padding. They and `holes`, ids without a token among
     the others, must never be sampled, and print nothing.
     `eos_ids` all end a generation. `bos_id` is None where the model has no such token.
     `prefix_ids` go in front of a raw prompt, `encode` does not add them (GLM: `[gMASK]<sop>`); `prompt_ids` does both.
@@ -171,7 +171,9 @@ class Tokenizer:
             return self._rule.special_tokens(text)
         found = self._exact.encode(text, add_special_tokens=False)
         return [
-            (token_id, *span) for token_id, span in zip(found.ids, found.offsets, strict=True) if token_id in self._special
+            (token_id, *span)
+            for token_id, span in zip(found.ids, found.offsets, strict=True)
+            if token_id in self._special
         ]
 
     def _plain(self, text: str, *, inside: bool) -> list[int]:
