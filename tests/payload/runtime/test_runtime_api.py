@@ -1,4 +1,4 @@
-"""`dllama api`, asked by OpenAI's own client: a server process as a user starts it, and one whose passes are counted."""
+"""`dllama api`, asked by OpenAI's own client: a server as a user starts it, and one whose passes are counted."""
 
 import json
 import signal
