@@ -271,6 +271,7 @@ def gated(converted: Path) -> Iterator[tuple[int, Gated, Engine]]:
         )
         with socket.socket() as listener, ThreadPoolExecutor(2) as pool:
             listener.bind(("127.0.0.1", 0))
+            listener.listen()
             pool.submit(server.run, sockets=[listener])
             pool.submit(engine.compute)
             yield listener.getsockname()[1], model, engine

@@ -68,8 +68,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that goes away, in the queue or while text is made, leaves nothing behind."""
         try:
-            body = await _json(Request(scope, receive))
-            with self._engine.place():
+            with self._engine.place():  # in front of the body: what is held in memory is bounded too
+                body = await _json(Request(scope, receive))
                 ask = await run_in_threadpool(self._read, body)
                 answer = self._stream(ask, send) if ask.stream else self._whole(ask, scope, receive, send)
                 await _until_gone(receive, answer)

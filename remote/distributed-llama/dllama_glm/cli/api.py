@@ -44,11 +44,18 @@ def _serve(options: argparse.Namespace, session: Session, listener: socket.socke
 
     engine = Engine(session, options.queue)
     asks = Asks(session, options, template_variables(options, session))
+    app = application(options.model.stem, asks, engine, options.api_key)
     config = Config(
-        application(options.model.stem, asks, engine, options.api_key),
-        http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )  # fmt: skip
+    )
     server = Server(config)
     thread = threading.Thread(target=_run_server, args=[server, listener, engine])
     host, port = listener.getsockname()[:2]
@@ -101,6 +108,7 @@ def _listening(options: argparse.Namespace) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen()  # who comes while the model is loaded waits
         except OSError as error:
             raise DllamaError(f"Cannot listen on {where}: {error.strerror}.") from None
         yield listener

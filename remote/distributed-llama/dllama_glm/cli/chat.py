@@ -14,7 +14,7 @@ from dllama_glm.runtime.machine import note
 
 Message = dict[str, str]
 
-ROOM = 4  # an answer finds at least this part of the context free, as long as there are older turns to drop
+ROOM = 4  # one position in so many is kept free for the answer, as long as there are older turns to drop
 
 
 def run(options: argparse.Namespace) -> None:
