@@ -57,7 +57,7 @@ def _serve(options: argparse.Namespace, session: Session, listener: socket.socke
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = Server(config)
-    thread = threading.Thread(target=_run_server, args=[server, listener, engine])
+    thread = threading.Thread(target=_run_server, args=[server, listener, engine], daemon=True)
     host, port = listener.getsockname()[:2]
     with _ending_at_signals(server):
         thread.start()

@@ -19,10 +19,6 @@ if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that o
     from dllama_glm.tokenizer.runtime import Tokenizer
 
 
-class Unrunnable(UsageError):
-    """A prompt with a token that the model has no row for."""
-
-
 @dataclass(frozen=True)
 class Session:
     """A model that is ready on all its ranks, with its tokenizer.
@@ -38,12 +34,12 @@ class Session:
     measured_on: str
 
     def runnable(self, ids: list[int]) -> list[int]:
-        """Return the ids of a prompt; raise Unrunnable where the model has no row for one."""
+        """Return the ids of a prompt; raise UsageError where the model has no row for one."""
         beyond = next((token_id for token_id in ids if token_id >= self.n_tokens), None)
         if beyond is None:
             return ids
         text = self.tokenizer.piece(beyond).decode("utf-8", "replace")
-        raise Unrunnable(
+        raise UsageError(
             f"The prompt holds the token {text!r} (id {beyond}), and the model knows ids below {self.n_tokens} only: "
             "leave it out."
         )
