@@ -185,7 +185,7 @@ def test_what_cannot_be_meant_is_refused_by_its_name(body: Any, param: str | Non
     ("method", "path", "content", "status"),
     [
         ("POST", "chat/completions", b'{"messages": ', 400),
-        ("POST", "chat/completions", b'{"temperature": NaN}', 400),
+        ("POST", "completions", b'{"prompt": "x", "temperature": NaN}', 400),
         ("POST", "chat/completions", b"[" * 100_000, 400),
         ("POST", "chat/completions", b"\xff\xfe\xfd", 400),
         ("POST", "completions", b'{"prompt": [1, 1007]}', 200),

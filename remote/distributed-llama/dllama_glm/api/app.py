@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dllama_glm.api.asks import Ask, Asks
 from dllama_glm.api.engine import Engine
 from dllama_glm.api.errors import ApiError, internal, wrong
-from dllama_glm.api.fields import refuse_constant
 from dllama_glm.api.replies import ChatReply, Reply, model_document
 
 MOST_BYTES = 8 << 20  # of a request's body: a book
@@ -192,7 +191,7 @@ async def _json(request: Request) -> Any:
     except asyncio.TimeoutError:  # noqa: UP041 - Python 3.10 tells them apart
         raise ApiError(408, f"The body did not come within {BODY_SECONDS:g} s.") from None
     try:
-        return json.loads(bytes(data), parse_constant=refuse_constant)
+        return json.loads(bytes(data))
     except (ValueError, RecursionError) as error:
         raise wrong("body", f"is not JSON ({error})") from None
 

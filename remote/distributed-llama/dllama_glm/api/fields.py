@@ -107,8 +107,3 @@ def _message(message: Any, where: str) -> dict[str, str]:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise wrong(where, "its content is neither text nor a list of parts of type text")
     return {"role": _ROLES[message["role"]], "content": "".join(part["text"] for part in parts)}
-
-
-def refuse_constant(name: str) -> float:
-    """Refuse NaN and the infinities, which JSON has not, though Python reads them."""
-    raise ValueError(f"{name} is no JSON")

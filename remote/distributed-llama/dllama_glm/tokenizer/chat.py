@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -32,6 +33,18 @@ class _Generation(Extension):
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
     """Return the text that `template` makes of `messages`. Raises TokenizerError with the template's own complaint."""
+    try:
+        compiled = _compiled(template)
+        with _bounded(RENDER_SECONDS):
+            return compiled.render(messages=list(messages), **variables)
+    except jinja2.TemplateError as error:
+        raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,13 +54,7 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
-    try:
-        with _bounded(RENDER_SECONDS):
-            return environment.from_string(template).render(messages=list(messages), **variables)
-    except jinja2.TemplateError as error:
-        raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+    return environment.from_string(template)
 
 
 @contextmanager

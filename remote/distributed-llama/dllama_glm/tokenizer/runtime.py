@@ -122,9 +122,7 @@ class Tokenizer:
 
     def decode_stream(self, *, skip_special: bool = True) -> DecodeStream:
         """Return a decoder for ids as they come; special tokens print nothing with `skip_special`."""
-        return DecodeStream(
-            lambda token_id: b"" if self._is_silent(token_id, skip_special) else self.piece(token_id),
-        )
+        return DecodeStream(lambda token_id: b"" if self._is_silent(token_id, skip_special) else self.piece(token_id))
 
     def _is_silent(self, token_id: int, skip_special: bool) -> bool:  # noqa: FBT001
         return token_id in self._absent or (skip_special and token_id in self._special)
