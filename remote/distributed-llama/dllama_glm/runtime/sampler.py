@@ -9,7 +9,9 @@ import numpy.typing as npt
 from dllama_glm.runtime.errors import DllamaError
 
 FloatArray = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.float64]
+
+_COLDEST = 1e-6  # a lower temperature is none in float32
+_LEAST = float(np.finfo(np.float32).tiny)  # what has no probability at all is not drawn, not even by rounding
 
 
 class Sampler:
@@ -65,23 +67,23 @@ class Sampler:
         if self.greedy:
             return int(np.argmax(logits))
         with np.errstate(over="ignore"):  # near temperature 0 all but the best fall to zero, as they should
-            shares = np.exp((logits - best).astype(np.float64) / self._temperature)
-        kept = self._kept(shares / shares.sum())
-        reached = np.cumsum(shares[kept])
+            shares = np.exp((logits - best) / np.float32(max(self._temperature, _COLDEST)))
+        kept = self._kept(shares)
+        reached = np.cumsum(shares[kept], dtype=np.float64)
         return int(kept[np.searchsorted(reached[:-1], self._random.random() * reached[-1], side="right")])
 
-    def _kept(self, shares: Numbers) -> npt.NDArray[np.int64]:
-        """The ids to draw from, in rising order."""
-        count = len(shares)
+    def _kept(self, shares: FloatArray) -> npt.NDArray[np.int64]:
+        """The ids to draw from, in rising order; `shares` are probabilities, the best one scaled to 1."""
+        count, total = len(shares), float(shares.sum(dtype=np.float64))
         if self._topk:
             bound = np.partition(shares, -min(self._topk, count))[-min(self._topk, count)]
         else:  # what is below this could be left out together and the rest would still reach topp: no need to sort it
-            bound = (1 - self._topp) / count
+            bound = (1 - self._topp) * total / count
         kept = np.flatnonzero(shares >= bound)
         if self._topk or self._topp < 1:
             kept = kept[np.argsort(-shares[kept], kind="stable")][: self._topk or None]
-            reached = np.cumsum(shares[kept])
-            total = reached[-1] if self._topk else 1.0
-            kept = kept[: int(np.searchsorted(reached, self._topp * total)) + 1]
-        least = max(self._minp * float(shares.max()), np.finfo(np.float64).tiny)
-        return np.sort(kept[shares[kept] >= least])
+            reached = np.cumsum(shares[kept], dtype=np.float64)
+            if self._topk:
+                total = float(reached[-1])
+            kept = np.sort(kept[: int(np.searchsorted(reached, self._topp * total)) + 1])
+        return kept[shares[kept] >= max(self._minp, _LEAST)]
