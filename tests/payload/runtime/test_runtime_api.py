@@ -266,9 +266,8 @@ def gated(converted: Path) -> Iterator[tuple[int, Gated, Engine]]:
         model = Gated(session.model)
         gated_session = replace(session, model=model)
         engine = Engine(gated_session, options.queue)
-        server = Server(
-            Config(application("m", Asks(gated_session, options, {}), engine, None), lifespan="off", log_config=None)
-        )
+        app = application("m", Asks(gated_session, options, {}), engine, None)
+        server = Server(Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
         with socket.socket() as listener, ThreadPoolExecutor(2) as pool:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
