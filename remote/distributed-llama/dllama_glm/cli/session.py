@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dllama_glm.cli.options import existing
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.parallel.addresses import parse_endpoints
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.errors import UsageError
@@ -16,10 +17,6 @@ from dllama_glm.runtime.machine import has_nvidia_gpu, host_id, note, processor,
 
 if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that only refuses something
     from dllama_glm.tokenizer.runtime import Tokenizer
-
-
-class Unrunnable(UsageError):
-    """A prompt with a token that the model has no row for."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,12 @@ class Session:
     measured_on: str
 
     def runnable(self, ids: list[int]) -> list[int]:
-        """Return the ids of a prompt; raise Unrunnable where the model has no row for one."""
+        """Return the ids of a prompt; raise UsageError where the model has no row for one."""
         beyond = next((token_id for token_id in ids if token_id >= self.n_tokens), None)
         if beyond is None:
             return ids
         text = self.tokenizer.piece(beyond).decode("utf-8", "replace")
-        raise Unrunnable(
+        raise UsageError(
             f"The prompt holds the token {text!r} (id {beyond}), and the model knows ids below {self.n_tokens} only: "
             "leave it out."
         )
@@ -116,6 +113,10 @@ def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
     from dllama_glm.tokenizer.runtime import load
 
     tokenizer = load(path)
+    try:
+        tokenizer.check_rows(architecture.vocab_size)
+    except TokenizerError as error:
+        raise UsageError(f"{path}: {error}") from None
     if tokenizer.n_tokens > architecture.vocab_size:
         note(
             f"{path} has {tokenizer.n_tokens} tokens, the model only {architecture.vocab_size} rows: "

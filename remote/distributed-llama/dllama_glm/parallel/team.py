@@ -119,3 +119,9 @@ class Leader:
         except PeerLost:
             self._team.wait_for_the_lost()
             raise
+
+    def greedy(self, ids: list[int], position: int) -> int:
+        """Read tokens on every rank; return the best next one."""
+        logits = self.forward(ids, position)
+        assert logits is not None, "the leader is rank 0"
+        return int(np.argmax(logits[-1]))

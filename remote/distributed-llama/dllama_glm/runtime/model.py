@@ -61,6 +61,12 @@ class Model:
         logits = ops.product(ops.norm(x, weights.norm, self.architecture.norm_eps), weights.head)
         return self._group.join_columns(ops.to_numpy(logits))
 
+    def greedy(self, ids: list[int], position: int) -> int:
+        """Read tokens; return the best next one of all rows, the first of equals; on rank 0."""
+        logits = self.forward(ids, position)
+        assert logits is not None, "only rank 0 chooses tokens"
+        return int(np.argmax(logits[-1]))
+
     def _layer(self, layer: LayerWeights, cache: Tensor, x: Tensor, position: int, cos_sin: Tensor) -> Tensor:
         ops, eps = self._ops, self.architecture.norm_eps
         normed = ops.norm(x, layer.attention_norm, eps)
