@@ -15,7 +15,7 @@ def loops_cache() -> Iterator[None]:
     """Have the loops that are imported inside this block cached in a folder that bears their sources' hash.
 
     The compiler itself looks only at the file that a loop stands in, so it would go on using a loop whose vector
-    operations, in another file, have changed.
+    operations, in another file, have changed. (It minds the processor by itself.)
     """
     import numba
 
@@ -28,9 +28,16 @@ def loops_cache() -> Iterator[None]:
 
 
 def _sources_hash() -> str:
+    """What the compiled code depends on: all sources of loops, the compiler, and which instructions are to be used."""
+    import llvmlite
+    import numba
+    import numpy as np
+
     digest = hashlib.sha256()
-    for path in sorted(_HERE.glob("*.py")):
+    for path in sorted([*_HERE.glob("*.py"), *(_HERE.parent / "kernels").glob("*.py")]):
         digest.update(path.read_bytes())
+    digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
+    digest.update(os.environ.get("DLLAMA_SIMD", "").encode())
     return digest.hexdigest()[:12]
 
 
