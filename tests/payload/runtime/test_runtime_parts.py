@@ -34,6 +34,7 @@ TINY = Architecture(
     attention_bias=True,
     qk_norm=False,
     post_norms=False,
+    window=2048,
 )
 
 

@@ -80,8 +80,10 @@ def _add_model(parser: argparse.ArgumentParser, *, waits: bool = True) -> None:
     parser.add_argument(
         "--buffer-float-type",
         choices=["f32", "f16", "q40", "q80"],
-        help="accepted for upstream's sake: activations are F32",
+        default="q80",
+        help="f32: all arithmetic in float32, exact and slow; others, upstream's spellings, all mean the fast way",
     )
+    _add_low_memory(parser)
 
 
 def _add_prompt(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -149,6 +151,15 @@ def _add_worker(parser: argparse.ArgumentParser) -> None:
     meeting.add_argument("--port", type=_port, help="wait here for the root (on loopback and $GPUPLAN_PRIVATE_IP)")
     meeting.add_argument("--root-hostname", metavar="HOST:PORT", help="dial the root")
     parser.add_argument("--nthreads", type=_positive, help="threads (default: a fair share of the cores)")
+    _add_low_memory(parser)
+
+
+def _add_low_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="use weights where the file is mapped (default: only if they take over half of the free memory)",
+    )
 
 
 def _filled(text: str) -> str:

@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
         "bitPerToken": -average / math.log(2),
         "ranks": session.ranks,
         "measured_on": session.measured_on,
+        "runtime": session.runtime,
     }
     if options.json:
         print_json(result)

@@ -115,6 +115,7 @@ def document(session: Session, prompt: str, text: str, run: Run, sampler: Sample
         "seconds": round(run.prompt_seconds + run.seconds, 4),
         "ranks": session.ranks,
         "measured_on": session.measured_on,
+        "runtime": session.runtime,
         "memory_mib": peak_memory_mib(),
     }
 

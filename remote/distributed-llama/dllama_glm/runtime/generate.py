@@ -11,7 +11,8 @@ import numpy.typing as npt
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.sampler import Sampler
 
-PREFILL = 128  # prompt tokens read at a time: bounds the memory of a long prompt
+PREFILL = 512  # prompt tokens read at a time: bounds the memory of a long prompt
+_SCORED = 128  # tokens scored at a time: each has a row of logits
 
 
 class Forward(Protocol):
@@ -131,8 +132,8 @@ def check_prompt(prompt: list[int], start: int, max_seq_len: int) -> None:
 def log_probabilities(model: Forward, ids: list[int]) -> list[float]:
     """Return the log-probability of every token but the first, given those before it."""
     found: list[float] = []
-    for at in range(0, len(ids) - 1, PREFILL):
-        part = ids[at : min(at + PREFILL, len(ids) - 1)]
+    for at in range(0, len(ids) - 1, _SCORED):
+        part = ids[at : min(at + _SCORED, len(ids) - 1)]
         logits = model.forward(part, at, every=True)
         assert logits is not None
         wide = logits.astype(np.float64)
