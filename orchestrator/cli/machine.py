@@ -20,6 +20,10 @@ def ssh(
     *,
     node: Annotated[int, typer.Option("--node", min=0, help="Which node of the phase (0: the root).")] = 0,
     command: Annotated[str, typer.Option("--command", "-c", help="Run this instead of a shell.")] = "",
+    forward: Annotated[
+        list[str] | None,
+        typer.Option("-L", metavar="PORT:HOST:PORT", help="Lead a port here to one there, as ssh does; repeatable."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the machine and how to reach it; open nothing.")] = False,
 ) -> None:
     """Open a shell on a running machine of a run."""
@@ -41,7 +45,7 @@ def ssh(
     words = [command] if command else []
     ledger.close()
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
-    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty())
+    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty(), forward=forward or ())
     if json:
         print_json({"run": spec.run, "machine": row["name"], "argv": argv})
         return

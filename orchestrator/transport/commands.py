@@ -7,6 +7,7 @@ only what is marked as Shell is left for the remote shell to expand.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -133,9 +134,15 @@ def listens(port: int) -> Command:
     return command("bash", "-c", f"if [ -r /proc/net/tcp ]; then {table}; else {dial}; fi")
 
 
-def ssh_argv(address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False) -> list[str]:
-    """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell)."""
+def ssh_argv(
+    address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False, forward: Sequence[str] = ()
+) -> list[str]:
+    """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell).
+
+    `forward` are ssh's own -L words, PORT:HOST:PORT: ports here that lead to what the machine reaches.
+    """
     known = f'UserKnownHostsFile="{known_hosts}"'  # ssh reads a list of files there, split at spaces
     options = ["-o", known, "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
     words = ["ssh", *options, "-i", str(key_file), "-p", str(address.port), *(["-t"] if tty else [])]
+    words += [word for local in forward for word in ("-L", local)]
     return [*words, "--", f"{address.user}@{address.host}", *remote]

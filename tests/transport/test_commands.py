@@ -49,3 +49,10 @@ def test_the_users_own_ssh():
     assert "-t" in argv
     spaced = commands.ssh_argv(Address("h", 22, "root"), Path("/k"), Path("/a folder/known"))
     assert 'UserKnownHostsFile="/a folder/known"' in spaced  # ssh splits it at spaces otherwise
+
+
+def test_ports_are_led_through_ssh_as_ssh_itself_words_it():
+    """Each forwarded port is a -L of its own, in front of the host, whatever the word is."""
+    address = Address("203.0.113.5", 2222, "root")
+    argv = commands.ssh_argv(address, Path("key"), Path("known"), forward=["9990:127.0.0.1:9990", "-oProxyCommand=x"])
+    assert argv[argv.index("-L") :] == ["-L", "9990:127.0.0.1:9990", "-L", "-oProxyCommand=x", "--", "root@203.0.113.5"]

@@ -22,8 +22,8 @@ from runtime_scripts import MODELS, REPOS, run_script
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 
 
-def loaded(path: Path) -> Model:
-    return load_model(path, read_architecture(path), SingleGroup(), threads=1)
+def loaded(path: Path, *, exact: bool = False) -> Model:
+    return load_model(path, read_architecture(path), SingleGroup(), threads=1, exact=exact)
 
 
 def continued(model: Model, prompt: list[int]) -> list[int]:
@@ -52,7 +52,7 @@ def test_trained_model_in_f32_equals_transformers(name: str, tmp_path: Path):
     oracle = transformers.AutoModelForCausalLM.from_pretrained(
         MODELS / REPOS[name], dtype=torch.float32, attn_implementation="eager"
     )
-    model = loaded(path)
+    model = loaded(path, exact=True)
     for answer in ANSWERS[REPOS[name]][-4:]:
         ids = answer["prompt_ids"] + answer["answer_ids"]
         assert np.abs(model.forward(ids, 0, every=True) - logits_of(oracle, ids)).max() < 1e-4

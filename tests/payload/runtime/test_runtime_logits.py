@@ -4,31 +4,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dllama_glm.devices.reference import ReferenceDevice
 from dllama_glm.formats.model_file import FloatType
 from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.parallel.shard import shard
 from dllama_glm.runtime import weights
 from dllama_glm.runtime.loader import load_model
-from dllama_glm.runtime.matrix import Q40, Matrix
 from dllama_glm.runtime.model import Model
-from dllama_glm.runtime.ops_cpu import SMALL, CpuOperations
-from dllama_glm.runtime.ops_numpy import NumpyOperations
 from dllama_glm.runtime.source import FileTensors, read_architecture
-from runtime_files import CASES, encode, logits_of, write_case
+from runtime_files import CASES, logits_of, write_case
 
 IDS = np.random.default_rng(3).integers(0, 160, 80).tolist()
 
 
 def cpu_model(path: Path) -> Model:
-    return load_model(path, read_architecture(path), SingleGroup(), threads=2)
+    return load_model(path, read_architecture(path), SingleGroup(), threads=2, exact=True)
 
 
 def reference_model(path: Path) -> Model:
-    architecture = read_architecture(path)
+    architecture, group = read_architecture(path), SingleGroup()
     part = shard(architecture, 0, 1)
-    return Model(
-        architecture, part, weights.load(FileTensors(path), architecture, part), NumpyOperations(), SingleGroup()
-    )
+    kept = weights.load(FileTensors(path), architecture, part)
+    device = ReferenceDevice(kept, architecture, part, group, architecture.max_seq_len)
+    return Model(architecture, device, group, first=0, capacity=architecture.max_seq_len)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # transformers' shared expert of width 0
@@ -68,15 +66,3 @@ def test_going_back_replaces_what_followed(tmp_path: Path):
     model.forward(IDS, 0)
     got = model.forward(IDS[:7], 3)
     assert np.abs(got[0] - logits_of(oracle, IDS[:3] + IDS[:7])[-1]).max() < 1e-4
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_large_products_are_split_over_threads(threads: int):
-    """A matrix large enough to wake the threads gives the product that numpy gives."""
-    rng = np.random.default_rng(1)
-    rows, columns = 1537, 256
-    raw = np.frombuffer(encode(rng.standard_normal((rows, columns)), FloatType.Q40), np.uint8)
-    matrix = Matrix(raw, Q40, rows, columns, 0, columns // 32 * 18).take_columns(range(64, 256))
-    assert rows * 192 > SMALL
-    x = rng.standard_normal((1, 192)).astype(np.float32)
-    assert np.abs(CpuOperations(threads).product(x, matrix) - x @ matrix.to_float().T).max() < 1e-4

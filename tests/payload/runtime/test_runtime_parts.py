@@ -34,6 +34,7 @@ TINY = Architecture(
     attention_bias=True,
     qk_norm=False,
     post_norms=False,
+    window=2048,
 )
 
 
@@ -54,6 +55,9 @@ class Script:
         said = max(0, position + len(ids) - self.prompt)
         logits[-1, self.answer[min(said, len(self.answer) - 1)]] = 1
         return logits
+
+    def greedy(self, ids: list[int], position: int) -> int:
+        return int(np.argmax(self.forward(ids, position)[-1]))
 
 
 def made(answer: list[int], *, tokens: int = 100, room: int = 100, prompt: int = 3) -> tuple[list[int], Run]:

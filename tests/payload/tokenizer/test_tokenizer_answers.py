@@ -50,13 +50,13 @@ def _transformers(folder: Path) -> Any:
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 @pytest.mark.parametrize("generation", [True, False])
 def test_chat_equals_transformers(messages: list[dict[str, Any]], generation: bool, tmp_path: Path) -> None:  # noqa: FBT001
-    """The shipped template gives transformers' text and transformers' ids, with and without the assistant's opening."""
+    """The shipped template gives transformers' text, and its ids where special tokens in messages are tokens."""
     ours = converted(CHAT, tmp_path / "t.t")
     theirs = _transformers(CHAT)
     expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
     ids = theirs.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation, return_dict=False)
     assert ours.render_chat(messages, add_generation_prompt=generation) == expected
-    assert ours.chat_prompt(messages, add_generation_prompt=generation) == ids
+    assert ours.chat_prompt(messages, special_in_messages=True, add_generation_prompt=generation) == ids
 
 
 @pytest.mark.parametrize("options", [(), ("--extended",)])
@@ -100,6 +100,32 @@ def test_named_templates_use_the_default_one(tmp_path: Path) -> None:
     assert converted(folder, tmp_path / "t.t").chat_template == "D"
 
 
+def test_a_choice_between_templates_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two templates that differ, and named ones without a default, get a note that tells which was taken; no others."""
+
+    def notes(values: Any, shipped: str | None, *, model_type: str = "glm4_moe") -> list[str]:
+        folder = copy(CHAT, tmp_path / "model")
+        write(folder / "config.json", {**read(folder / "config.json"), "model_type": model_type})
+        write(folder / "tokenizer_config.json", {"chat_template": values})
+        (folder / "chat_template.jinja").unlink()
+        if shipped is not None:
+            (folder / "chat_template.jinja").write_text(shipped, encoding="utf-8")
+        capsys.readouterr()
+        taken = converted(folder, tmp_path / "t.t").chat_template
+        return [
+            f"{line} ({taken})"
+            for line in capsys.readouterr().out.splitlines()
+            if "template" in line and "note" in line
+        ]
+
+    assert notes("A", "A\n") == notes("A", None) == notes(None, "A") == []
+    assert "chat_template.jinja is taken, as transformers does (B)" in notes("A", "B")[0]
+    assert "tokenizer_config.json is taken, as upstream does; --extended" in notes("A", "B", model_type="qwen3")[0]
+    named = [{"name": "rag", "template": "R"}, {"name": "tool_use", "template": "T"}]
+    assert "none is called 'default': 'rag' is taken (R)" in notes(named, None)[0]
+    assert notes([*named, {"name": "default", "template": "D"}], None) == []
+
+
 def test_model_without_template_says_so(tmp_path: Path) -> None:
     """A base model has no chat: the error says what to use."""
     ours: Tokenizer = converted(MODELS / "zai-org" / "GLM-4.5-Air-Base", tmp_path / "t.t")
@@ -122,3 +148,11 @@ def test_template_errors_are_sentences(template: str, message: str) -> None:
     """A template that refuses, is broken, or reaches for the machine ends in one clear error."""
     with pytest.raises(ValueError, match=message):
         chat.render(template, CONVERSATIONS[0], {})
+
+
+def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template that loops for ever ends in one clear error, though it prints nothing."""
+    monkeypatch.setattr(chat, "RENDER_SECONDS", 0.1)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(ValueError, match="takes longer than"):
+        chat.render(loop, CONVERSATIONS[0], {})

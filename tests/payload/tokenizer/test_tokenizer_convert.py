@@ -116,6 +116,17 @@ REFUSED = {
     "eos a text": (_config(eos_token_id="<|endoftext|>"), "eos_token_id is '<|endoftext|>'"),
     "eos true": (_config(eos_token_id=[True]), "not a token id"),
     "eos too large": (_config(eos_token_id=5000), "eos_token_id 5000 is not in the vocabulary of 1008"),
+    "eos without a row": (
+        _config(vocab_size=980),
+        "the end token '<|observation|>' has the id 981, and the model has 980",
+    ),
+    "prefix without a row": (
+        lambda folder: (
+            (folder / "generation_config.json").unlink() or _config(vocab_size=975, eos_token_id=972)(folder)
+        ),
+        "the prefix token '<sop>' has the id 976, and the model has 975 rows only",
+    ),
+    "bos without a row": (_config(vocab_size=990, bos_token_id=993), "the bos token '<think>' has the id 993"),
     "bos too large": (_config(bos_token_id=5000), "bos_token_id 5000 is not in the vocabulary"),
     "template a number": (
         lambda folder: write(folder / "tokenizer_config.json", {"chat_template": 7}),
@@ -165,9 +176,9 @@ def test_more_tokens_than_rows_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     _config(vocab_size=1000)(folder)
     assert convert.main([str(folder), "t", "--output", str(tmp_path)]) == 0
     assert "1008 tokens, the model only 1000 rows" in capsys.readouterr().out
-    make(tmp_path / "standard", "qwen", vocab_size=600)
+    make(tmp_path / "standard", "qwen", vocab_size=643)
     assert convert.main([str(tmp_path / "standard"), "t", "--output", str(tmp_path)]) == 0
-    assert "645 tokens, the model only 600 rows" in capsys.readouterr().out
+    assert "645 tokens, the model only 643 rows" in capsys.readouterr().out
 
 
 def test_holes_in_the_vocabulary_are_filled(tmp_path: Path) -> None:

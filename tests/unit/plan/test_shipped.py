@@ -57,9 +57,11 @@ def test_what_steps_use_is_in_the_payload(shipped: Plan):
 
 
 def test_every_folder_of_the_payload_counts_for_somebody(shipped: Plan):
-    """No package of the payload is outside every step's `uses`: a change of it would go unnoticed. former.json speaks of the others."""
+    """No package of the payload is outside every step's `uses`: a change of it would go unnoticed."""
     steps = [step for phase in shipped.phases for step in phase.steps if not step.builtin and step.name != SCRIPT]
     for path in set(payload_files()) - {"test_glm_implementation.sh", "former.json"}:
+        if path.startswith("dllama_glm/api/"):  # for people: no step of the plan serves it
+            continue
         used = [step.name for step in steps if any(matches(path, glob) for glob in step.uses)]
         assert used, f"{path} is in the uses of no step"
 

@@ -5,23 +5,24 @@ import argparse
 from dllama_glm.cli.benchmark import measure
 from dllama_glm.cli.options import BENCHMARK_PROMPT
 from dllama_glm.cli.session import open_session
-from dllama_glm.cli.text import document, limits_of, print_json, sampler_of, write_text
+from dllama_glm.cli.text import Writer, document, limits_of, print_json, prompt_of, sampler_of, write_text
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.machine import publish
 
 
 def run(options: argparse.Namespace) -> None:
-    """Continue --prompt; with --benchmark also print tokens per second."""
-    prompt = options.prompt
+    """Continue the prompt; with --benchmark also print tokens per second."""
+    prompt = prompt_of(options)
     if prompt is None and options.benchmark:
         prompt = BENCHMARK_PROMPT
     if prompt is None:
-        raise UsageError('Give a text to continue: --prompt "...".')
+        raise UsageError('Give a text to continue: --prompt "...", or --prompt-file FILE.')
     with open_session(options) as session:
         ids = session.runnable(session.tokenizer.prompt_ids(prompt))
         limits = limits_of(options, session, len(ids))
-        text, generation = write_text(session, sampler_of(options, session), ids, limits, show=not options.json)
-        result = document(session, prompt, text, generation)
+        sampler = sampler_of(options, session)
+        text, generation = write_text(Writer(session), sampler, ids, limits, options.stop, show=not options.json)
+        result = document(session, prompt, text, generation, sampler)
         if options.benchmark:
             figures = measure(session, ids, limits)
             found = figures.as_dict()

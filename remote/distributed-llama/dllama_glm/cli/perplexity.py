@@ -4,15 +4,16 @@ import argparse
 import math
 
 from dllama_glm.cli.session import open_session
-from dllama_glm.cli.text import print_json
+from dllama_glm.cli.text import print_json, prompt_of
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import check_prompt, log_probabilities
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print perplexity, average log-probability and bits per token of --prompt."""
+    """Print perplexity, average log-probability and bits per token of the prompt."""
+    prompt = prompt_of(options) or ""
     with open_session(options) as session:
-        ids = session.runnable(session.tokenizer.prompt_ids(options.prompt))
+        ids = session.runnable(session.tokenizer.prompt_ids(prompt))
         check_prompt(ids, 0, session.max_seq_len)
         if len(ids) < 2:
             raise UsageError("The text has one token only: nothing can be scored.")
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
         "bitPerToken": -average / math.log(2),
         "ranks": session.ranks,
         "measured_on": session.measured_on,
+        "runtime": session.runtime,
     }
     if options.json:
         print_json(result)

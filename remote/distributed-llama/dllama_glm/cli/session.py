@@ -5,28 +5,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dllama_glm.cli.options import existing
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.parallel.addresses import parse_endpoints
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import Forward
-from dllama_glm.runtime.machine import has_nvidia_gpu, host_id, note, processor, threads_from
+from dllama_glm.runtime.machine import granted, has_nvidia_gpu, host_id, note, processor, threads_from
 
 if TYPE_CHECKING:  # it loads the tokenizers library, which costs a start that only refuses something
+    from dllama_glm.runtime.device import Group
+    from dllama_glm.runtime.model import Model
     from dllama_glm.tokenizer.runtime import Tokenizer
-
-
-class Unrunnable(UsageError):
-    """A prompt with a token that the model has no row for."""
 
 
 @dataclass(frozen=True)
 class Session:
     """A model that is ready on all its ranks, with its tokenizer.
 
-    `n_tokens` are the tokens that both have; `max_seq_len` is what user and model allow.
+    `n_tokens` are the tokens that both have; `max_seq_len` is what user and model allow; `runtime` is how rank 0
+    computes (`model.Model.computed_by`).
     """
 
     model: Forward
@@ -35,14 +35,15 @@ class Session:
     max_seq_len: int
     ranks: int
     measured_on: str
+    runtime: dict[str, Any]
 
     def runnable(self, ids: list[int]) -> list[int]:
-        """Return the ids of a prompt; raise Unrunnable where the model has no row for one."""
+        """Return the ids of a prompt; raise UsageError where the model has no row for one."""
         beyond = next((token_id for token_id in ids if token_id >= self.n_tokens), None)
         if beyond is None:
             return ids
         text = self.tokenizer.piece(beyond).decode("utf-8", "replace")
-        raise Unrunnable(
+        raise UsageError(
             f"The prompt holds the token {text!r} (id {beyond}), and the model knows ids below {self.n_tokens} only: "
             "leave it out."
         )
@@ -67,13 +68,34 @@ def open_session(options: argparse.Namespace) -> Iterator[Session]:
 
 def _alone(options: argparse.Namespace, path: Path, tokenizer_path: Path, architecture: Architecture) -> Session:
     from dllama_glm.parallel.group import SingleGroup
+
+    tokenizer = load_tokenizer(tokenizer_path, architecture)
+    model = _model(options, path, architecture, SingleGroup(), threads_from(options.nthreads))
+    return _session(model, model, tokenizer, architecture, 1)
+
+
+def _model(
+    options: argparse.Namespace, path: Path, architecture: Architecture, group: "Group", threads: int
+) -> "Model":
     from dllama_glm.runtime.loader import load_model
 
-    threads = threads_from(options.nthreads)
-    tokenizer = load_tokenizer(tokenizer_path, architecture)
-    return _session(
-        options, load_model(path, architecture, SingleGroup(), threads), tokenizer, architecture, 1, threads
+    return load_model(
+        path,
+        architecture,
+        group,
+        threads,
+        max_seq_len=_limit(options, architecture),
+        exact=_exact(options),
+        resident=False if options.low_memory else None,
     )
+
+
+def _limit(options: argparse.Namespace, architecture: Architecture) -> int:
+    return min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
+
+
+def _exact(options: argparse.Namespace) -> bool:
+    return bool(options.buffer_float_type == "f32")
 
 
 def _with_workers(
@@ -86,29 +108,27 @@ def _with_workers(
         yield _alone(options, path, tokenizer_path, architecture)
         return
     from dllama_glm.parallel.team import Leader, Team
-    from dllama_glm.runtime.loader import load_model
 
     team = Team(workers)
     with team.at_work():
         tokenizer = load_tokenizer(tokenizer_path, architecture)
-        group = team.form(architecture)
+        group = team.form(architecture, _limit(options, architecture), exact=_exact(options))
         threads = threads_from(options.nthreads, team.ranks_on(host_id()))
-        model = Leader(load_model(path, architecture, group, threads), team)
-        yield _session(options, model, tokenizer, architecture, team.ranks, threads)
+        model = _model(options, path, architecture, group, threads)
+        yield _session(Leader(model, team), model, tokenizer, architecture, team.ranks)
     group.close()
 
 
 def _session(
-    options: argparse.Namespace,
-    model: Forward,
-    tokenizer: "Tokenizer",
-    architecture: Architecture,
-    ranks: int,
-    threads: int,
+    forward: Forward, model: "Model", tokenizer: "Tokenizer", architecture: Architecture, ranks: int
 ) -> Session:
-    limit = min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
-    measured_on = f"CPU ({processor()}), {threads} thread(s) a rank"
-    return Session(model, tokenizer, min(tokenizer.n_tokens, architecture.vocab_size), limit, ranks, measured_on)
+    how = model.computed_by
+    measured_on = (
+        f"CPU ({processor()}{granted()}), {how['threads']} thread(s) a rank, {how['simd']}, {how['threading']}, "
+        f"weights {how['weights']}"
+    )
+    n_tokens = min(tokenizer.n_tokens, architecture.vocab_size)
+    return Session(forward, tokenizer, n_tokens, model.capacity, ranks, measured_on, how)
 
 
 def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
@@ -116,6 +136,10 @@ def load_tokenizer(path: Path, architecture: Architecture) -> "Tokenizer":
     from dllama_glm.tokenizer.runtime import load
 
     tokenizer = load(path)
+    try:
+        tokenizer.check_rows(architecture.vocab_size)
+    except TokenizerError as error:
+        raise UsageError(f"{path}: {error}") from None
     if tokenizer.n_tokens > architecture.vocab_size:
         note(
             f"{path} has {tokenizer.n_tokens} tokens, the model only {architecture.vocab_size} rows: "

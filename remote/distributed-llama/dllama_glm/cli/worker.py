@@ -15,5 +15,5 @@ def run(options: argparse.Namespace) -> None:
         channel, path, part = dial_root(parse_endpoint(options.root_hostname), model)
     else:
         channel, path, part = listen_for_root(options.port, model)
-    serve(channel, path, part, options.nthreads)
+    serve(channel, path, part, options.nthreads, resident=False if options.low_memory else None)
     print("the root has ended", flush=True)

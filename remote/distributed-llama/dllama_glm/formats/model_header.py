@@ -53,6 +53,7 @@ class Header:
 
     `hidden_dim` is the width of a dense MLP, `moe_hidden_dim` of one expert (0 without experts); `n_shared_experts`
     experts of that width are always on, stored as one MLP. `rope_scaling` is None when wavelengths are not stretched.
+    `window`: how many positions a token sees, its own included; 0: all.
     """
 
     pairs: Pairs
@@ -68,6 +69,7 @@ class Header:
     vocab_size: int
     max_seq_len: int
     hidden_act: int
+    window: int
     rope_theta: float
     rope_type: RopeType
     rope_scaling: RopeScaling | None
@@ -114,8 +116,9 @@ def header_from_pairs(pairs: Pairs) -> Header:
     """Decode and check the pairs of a header. Raises ModelFileError, without the file's name."""
     values = _unique(pairs)
     arch = _enum(Arch, values, Key.ARCH_TYPE)
-    if not arch.is_glm and (ours := sorted(key for key in values if key >= Key.ROTARY_DIM)):
-        raise ModelFileError(f"has the header key {int(ours[0])}, which {arch.name} does not have")
+    for key in sorted(values):
+        if key >= Key.ROTARY_DIM and (arch is not Arch.LLAMA if key is Key.WINDOW else not arch.is_glm):
+            raise ModelFileError(f"has the header key {int(key)}, which {arch.name} does not have")
     header = _decode_glm(pairs, values, arch) if arch.is_glm else _decode_upstream(pairs, values, arch)
     _check(header)
     return header
@@ -230,6 +233,7 @@ def _sizes(pairs: Pairs, values: Mapping[Key, int], arch: Arch) -> dict[str, Any
         "vocab_size": _need(values, Key.VOCAB_SIZE),
         "max_seq_len": _need(values, Key.MAX_SEQ_LEN),
         "hidden_act": values.get(Key.HIDDEN_ACT, 1),
+        "window": values.get(Key.WINDOW, 0),
     }
 
 
@@ -249,6 +253,8 @@ def _check(header: Header) -> None:
     for field, limit in _LIMITS.items():
         if getattr(header, field) > limit:
             raise ModelFileError(f"says {getattr(header, field)} for {field}; the most that is read is {limit}")
+    if header.window < 0 or (header.window == 0 and any(key == Key.WINDOW for key, _ in header.pairs)):
+        raise ModelFileError(f"says {header.window} for header key 112 (window), which must be positive")
     if header.n_heads % header.n_kv_heads:
         raise ModelFileError(f"has {header.n_heads} heads, which {header.n_kv_heads} key-value heads cannot share")
     if header.hidden_act not in {0, 1}:

@@ -1,7 +1,8 @@
 """The header of a `.m` file: magic, size and pairs of (key, value), all little-endian int32.
 
-`docs/format.md` specifies it to the byte. Keys up to 21 are upstream's; 100 and above are ours, for GLM only, and are
-refused in a file of any other architecture, so that what upstream can open stays what upstream writes.
+`docs/format.md` specifies it to the byte. Keys up to 21 are upstream's; 100 and above are ours. All but the window are
+for GLM only and are refused in a file of any other architecture, so that what upstream can open stays what upstream
+writes.
 """
 
 import struct
@@ -72,6 +73,7 @@ class Key(IntEnum):
     NORM_EPS_BITS = 109
     NORM_TOPK_PROB = 110
     ROPE_THETA_BITS = 111
+    WINDOW = 112
 
 
 class RopeType(IntEnum):

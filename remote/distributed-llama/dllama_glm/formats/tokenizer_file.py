@@ -77,6 +77,37 @@ class TokenizerFile:
     extension: Extension | None = field(default=None)
 
 
+def placeholder(token_id: int) -> bytes:
+    """The name of an id that no token uses: unique, and never empty, which the format does not allow."""
+    return b"[PAD%d]" % token_id
+
+
+def holes(content: TokenizerFile) -> frozenset[int]:
+    """The ids without a token among the others; padding behind the last token is not counted."""
+    if content.extension is not None:
+        return frozenset(record.id for record in content.extension.records if record.flags & HOLE)
+    return frozenset(token_id for token_id, token in enumerate(content.tokens) if token == placeholder(token_id))
+
+
+def check_rows(content: TokenizerFile, rows: int) -> None:
+    """Raise TokenizerError where a token that generating needs has no row in a model of so many.
+
+    An end token that is never made would never end a text; a bos or prefix token would make every prompt unreadable.
+    """
+    extension = content.extension
+    bos_id = extension.bos_id if extension else content.bos_id if content.add_bos else None
+    needed = [("end", token_id) for token_id in content.eos_ids]
+    needed += [("prefix", token_id) for token_id in (extension.prefix_ids if extension else ())]
+    needed += [("bos", bos_id)] if bos_id is not None else []
+    for role, token_id in needed:
+        if token_id >= rows:
+            text = content.tokens[token_id].decode("utf-8", "replace") if token_id < len(content.tokens) else ""
+            raise TokenizerError(
+                f"the {role} token {text!r} has the id {token_id}, and the model has {rows} rows only: "
+                "tokenizer and model do not belong together"
+            )
+
+
 def write(path: Path, content: TokenizerFile) -> None:
     """Write `content` to `path`, which holds either its old content or all of the new one, whenever the machine stops.
 

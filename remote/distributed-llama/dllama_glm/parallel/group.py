@@ -36,6 +36,10 @@ class SingleGroup:
         """Return x."""
         return x
 
+    def best(self, columns: FloatArray, first: int) -> int:
+        """Return where the largest of the columns [1, width] stands; the first of them has the number `first`."""
+        return first + int(np.argmax(columns[0]))
+
 
 class GlooGroup:
     """One of several ranks. `widths` are the columns that each rank gives to `join_columns`, in rank order."""
@@ -70,6 +74,15 @@ class GlooGroup:
             return None
         columns = [part.numpy()[:, :width] for part, width in zip(parts, self._widths, strict=True)]
         return np.concatenate(columns, axis=1)
+
+    def best(self, columns: FloatArray, first: int) -> int:
+        """Return where the largest of all ranks' columns stands, the lowest place of equal ones."""
+        place = int(np.argmax(columns[0]))
+        mine = self._torch.tensor([float(columns[0, place]), -float(first + place)], dtype=self._torch.float64)
+        found = [self._torch.empty_like(mine) for _ in self._widths]
+        with _losing_peers():
+            self._dist.all_gather(found, mine)
+        return -int(max(tuple(pair.tolist()) for pair in found)[1])
 
     def close(self) -> None:
         """Leave the group."""

@@ -21,13 +21,18 @@ ROOT_PATIENCE = 600.0  # seconds in which the root must appear where it is diall
 
 @dataclass(frozen=True)
 class Part:
-    """What the root hands out: rank of ranks, where the ranks meet, the address to bind to (None: the one in use)."""
+    """What the root hands out: rank of ranks, where the ranks meet, the address to bind to (None: the one in use).
+
+    `max_seq_len` and `exact` are the root's; see `runtime.loader.load_model`.
+    """
 
     rank: int
     ranks: int
     store: tuple[str, int]
     bind: str
     ranks_on_host: int
+    max_seq_len: int
+    exact: bool
 
 
 def listen_for_root(port: int, model: Path | None) -> tuple[Channel, Path, Part]:
@@ -94,6 +99,8 @@ def _negotiate(channel: Channel, model: Path | None) -> tuple[Path, Part]:
         store=(str(join["store"][0]), int(join["store"][1])),
         bind=str(join["bind"] or channel.local),
         ranks_on_host=int(join["ranks_on_host"]),
+        max_seq_len=int(join["max_seq_len"]),
+        exact=bool(join["exact"]),
     )
     print(f"connected to the root at {channel.peer} as rank {part.rank} of {part.ranks}", flush=True)
     return path, part

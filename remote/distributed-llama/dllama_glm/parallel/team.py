@@ -47,8 +47,11 @@ class Team:
             raise
         self._end(None)
 
-    def form(self, architecture: Architecture) -> GlooGroup:
-        """Give every worker its rank and form the group of all ranks, on the network that the workers came over."""
+    def form(self, architecture: Architecture, max_seq_len: int, *, exact: bool) -> GlooGroup:
+        """Give every worker its rank and form the group of all ranks, on the network that the workers came over.
+
+        `max_seq_len` and `exact` are how every rank is to load the model.
+        """
         locals_ = [worker.channel.local for worker in self._workers]
         address = next((local for local in locals_ if not is_loopback(local)), LOOPBACK)
         bind_to(address)
@@ -59,7 +62,8 @@ class Team:
         for rank, worker in enumerate(self._workers, start=1):
             beside = is_loopback(worker.channel.local)  # on this host: it must be reachable from the others too
             part = {"rank": rank, "ranks": self.ranks, "store": place, "bind": address if beside else None}
-            worker.channel.tell({"join": part | {"ranks_on_host": self.ranks_on(worker.host)}})
+            settings = {"max_seq_len": max_seq_len, "exact": exact}
+            worker.channel.tell({"join": part | settings | {"ranks_on_host": self.ranks_on(worker.host)}})
         widths = [len(part) for part in vocabulary_parts(architecture, self.ranks)]
         try:
             return GlooGroup(host_store(listener, self.ranks), 0, widths)
@@ -119,3 +123,9 @@ class Leader:
         except PeerLost:
             self._team.wait_for_the_lost()
             raise
+
+    def greedy(self, ids: list[int], position: int) -> int:
+        """Read tokens on every rank; return the best next one."""
+        logits = self.forward(ids, position)
+        assert logits is not None, "the leader is rank 0"
+        return int(np.argmax(logits[-1]))

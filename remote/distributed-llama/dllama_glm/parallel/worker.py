@@ -22,11 +22,14 @@ Commands: TypeAlias = Callable[[float | None], Message]
 LOSS_PATIENCE = 30.0  # seconds in which the root says what became of a lost rank
 
 
-def serve(channel: Channel, path: Path, part: Part, threads: int | None) -> None:
-    """Run the root's passes until it ends; raises when it ends with an error, exits when it is lost."""
+def serve(channel: Channel, path: Path, part: Part, threads: int | None, *, resident: bool | None = None) -> None:
+    """Run the root's passes until it ends; raises when it ends with an error, exits when it is lost.
+
+    `threads` and `resident` are this rank's own; see `runtime.loader.load_model`.
+    """
     commands = _commands(channel)
     try:
-        model, group = _load(path, part, threads)
+        model, group = _load(path, part, threads, resident=resident)
         _follow(model, commands)
     except Refused:
         raise
@@ -39,14 +42,23 @@ def serve(channel: Channel, path: Path, part: Part, threads: int | None) -> None
     group.close()
 
 
-def _load(path: Path, part: Part, threads: int | None) -> tuple[Model, GlooGroup]:
+def _load(path: Path, part: Part, threads: int | None, *, resident: bool | None) -> tuple[Model, GlooGroup]:
     from dllama_glm.runtime.loader import load_model
 
     bind_to(part.bind)
     architecture = read_architecture(path)
     widths = [len(rows) for rows in vocabulary_parts(architecture, part.ranks)]
     group = GlooGroup(join_store(*part.store, part.ranks), part.rank, widths)
-    return load_model(path, architecture, group, threads_from(threads, part.ranks_on_host)), group
+    model = load_model(
+        path,
+        architecture,
+        group,
+        threads_from(threads, part.ranks_on_host),
+        max_seq_len=part.max_seq_len,
+        exact=part.exact,
+        resident=resident,
+    )
+    return model, group
 
 
 def _follow(model: Model, commands: Commands) -> None:

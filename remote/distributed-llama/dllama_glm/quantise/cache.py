@@ -52,9 +52,16 @@ def _say_that_nothing_is_kept() -> None:
 
 
 def _sources_hash() -> str:
+    """What the compiled code depends on: all sources of loops, the compiler, and which instructions are to be used."""
+    import llvmlite
+    import numba
+    import numpy as np
+
     digest = hashlib.sha256()
-    for path in sorted(_HERE.glob("*.py")):
+    for path in sorted([*_HERE.glob("*.py"), *(_HERE.parent / "kernels").glob("*.py")]):
         digest.update(path.read_bytes())
+    digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__}".encode())
+    digest.update(os.environ.get("DLLAMA_SIMD", "").encode())
     return digest.hexdigest()[:12]
 
 

@@ -49,7 +49,8 @@ class Architecture:
     """The sizes and switches of one model. `routing` is None for a dense model.
 
     Layers below `first_dense_layers` are dense in a mixture of experts too. `post_norms`: the results of attention
-    and MLP are normed before they are added (dense GLM-4).
+    and MLP are normed before they are added (dense GLM-4). `window`: how many positions a token sees, its own
+    included; at least `max_seq_len` where it sees all.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Architecture:
     attention_bias: bool
     qk_norm: bool
     post_norms: bool
+    window: int
 
     def is_dense(self, layer: int) -> bool:
         """Whether this layer's MLP is one dense network, without experts."""

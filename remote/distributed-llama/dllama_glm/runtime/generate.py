@@ -11,7 +11,8 @@ import numpy.typing as npt
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.sampler import Sampler
 
-PREFILL = 128  # prompt tokens read at a time: bounds the memory of a long prompt
+PREFILL = 512  # prompt tokens read at a time: bounds the memory of a long prompt
+_SCORED = 128  # tokens scored at a time: each has a row of logits
 
 
 class Forward(Protocol):
@@ -23,14 +24,26 @@ class Forward(Protocol):
     def forward(self, ids: list[int], position: int, *, every: bool = False) -> npt.NDArray[np.float32] | None:
         """Read tokens; see `model.Model.forward`."""
 
+    def greedy(self, ids: list[int], position: int) -> int:
+        """Read tokens and return the best next one of all rows, the first of equals; for rank 0."""
+
 
 @dataclass
 class Run:
-    """One generation: what came out so far, why it ended (an end token's id, or None for a limit), and its times."""
+    """One generation: what came out so far, why it ended (an end token, a stop text, or else a limit), and its times.
+
+    `prompt_tokens` are those that are read, `cached_tokens` those in front of them that the model's cache held already,
+    `read` the tokens, of the prompt and made, that it has got since.
+    Setting `cancelled`, from any thread, ends the generation after the pass that is under way.
+    """
 
     prompt_tokens: int
     ids: list[int] = field(default_factory=list)
     stop_id: int | None = None
+    stop_text: str | None = None
+    cached_tokens: int = 0
+    read: int = 0
+    cancelled: bool = False
     prompt_seconds: float = 0.0
     seconds: float = 0.0
     passes: int = 0  # forward passes after the prompt's, which `seconds` covers
@@ -61,11 +74,9 @@ def generate(
     """Yield tokens one by one, keeping `run` up to date; the prompt begins at position `start` of the cache."""
     check_prompt(prompt, start, limits.max_seq_len)
     began = time.perf_counter()
-    logits = prefill(model, prompt, start)
+    token = _after_prompt(model, sampler, prompt, run, start)
     run.prompt_seconds = time.perf_counter() - began
-    position = start + len(prompt)
-    while True:
-        token = sampler.choose(logits)
+    while token is not None:
         if token in limits.eos_ids:
             run.stop_id = token
             return
@@ -73,13 +84,38 @@ def generate(
             return
         run.ids.append(token)
         yield token
-        if position == limits.max_seq_len:
+        if run.cancelled or start + run.read == limits.max_seq_len:
             return
         began = time.perf_counter()
-        logits = _last(model.forward([token], position))
+        token = next_token(model, sampler, [token], start + run.read)
         run.seconds += time.perf_counter() - began
         run.passes += 1
-        position += 1
+        run.read += 1
+
+
+def next_token(model: Forward, sampler: Sampler, ids: list[int], position: int) -> int:
+    """Read tokens and return the next one; logits are asked for only where the best token alone does not tell it."""
+    if sampler.greedy:
+        token = model.greedy(ids, position)
+        if sampler.may_choose(token):
+            return token
+        position += len(ids) - 1  # a row without a token is best: read the last one again, and choose among the others
+        ids = ids[-1:]
+    logits = model.forward(ids, position)
+    assert logits is not None, "only rank 0 chooses tokens"
+    return sampler.choose(logits[-1])
+
+
+def _after_prompt(model: Forward, sampler: Sampler, prompt: list[int], run: Run, start: int) -> int | None:
+    """Read the prompt in parts; return the token after it, None where the run was cancelled before."""
+    while len(prompt) - run.read > PREFILL and not run.cancelled:
+        model.forward(prompt[run.read : run.read + PREFILL], start + run.read)
+        run.read += PREFILL
+    if run.cancelled:
+        return None
+    token = next_token(model, sampler, prompt[run.read :], start + run.read)
+    run.read = len(prompt)
+    return token
 
 
 def check_prompt(prompt: list[int], start: int, max_seq_len: int) -> None:
@@ -93,18 +129,11 @@ def check_prompt(prompt: list[int], start: int, max_seq_len: int) -> None:
         )
 
 
-def prefill(model: Forward, prompt: list[int], start: int) -> npt.NDArray[np.float32]:
-    """Read the prompt; return the logits [vocab] after its last token."""
-    for at in range(0, len(prompt), PREFILL):
-        logits = model.forward(prompt[at : at + PREFILL], start + at)
-    return _last(logits)
-
-
 def log_probabilities(model: Forward, ids: list[int]) -> list[float]:
     """Return the log-probability of every token but the first, given those before it."""
     found: list[float] = []
-    for at in range(0, len(ids) - 1, PREFILL):
-        part = ids[at : min(at + PREFILL, len(ids) - 1)]
+    for at in range(0, len(ids) - 1, _SCORED):
+        part = ids[at : min(at + _SCORED, len(ids) - 1)]
         logits = model.forward(part, at, every=True)
         assert logits is not None
         wide = logits.astype(np.float64)
@@ -113,8 +142,3 @@ def log_probabilities(model: Forward, ids: list[int]) -> list[float]:
         following = ids[at + 1 : at + 1 + len(part)]
         found.extend((wide[np.arange(len(part)), following] - total).tolist())
     return found
-
-
-def _last(logits: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
-    assert logits is not None, "only rank 0 chooses tokens"
-    return logits[-1]

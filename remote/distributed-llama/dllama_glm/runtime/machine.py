@@ -4,17 +4,39 @@ import io
 import json
 import os
 import platform
+import re
 import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dllama_glm.runtime.limits import memory_left, processor_quota
+
 
 def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use: those it may run on, and no more than its container's quota of time."""
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = processor_quota()
+    return visible if quota is None else max(1, min(visible, int(quota)))
+
+
+def granted() -> str:
+    """What to add to the processor's name where a container may use only a share of it; nothing elsewhere."""
+    quota = processor_quota()
+    return "" if quota is None else f", a quota of {quota:g} of its cores"
+
+
+def available_memory() -> int:
+    """How many bytes this process may still take: what the system has to give, and what its container grants."""
+    given = sys.maxsize
+    info = Path("/proc/meminfo")
+    if info.exists():
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", info.read_text(encoding="ascii"), re.MULTILINE)
+        given = int(found[1]) << 10 if found else given
+    elif sys.platform != "win32":
+        given = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    left = memory_left()
+    return given if left is None else min(given, left)
 
 
 def processor() -> str:

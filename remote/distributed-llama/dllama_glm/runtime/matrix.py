@@ -30,6 +30,11 @@ class Matrix:
         return self.columns // BLOCK_VALUES[self.kind] * BLOCK_BYTES[self.kind]
 
     @property
+    def address(self) -> int:
+        """Where the first row begins in memory; whoever uses it must keep the matrix."""
+        return int(self.raw.ctypes.data) + self.offset
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all values, without what the stride skips."""
         return self.rows * self.row_bytes

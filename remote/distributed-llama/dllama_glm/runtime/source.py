@@ -45,6 +45,7 @@ def architecture_of(header: Header) -> Architecture:
         attention_bias=header.attention_bias,
         qk_norm=header.qk_norm,
         post_norms=header.post_norms,
+        window=header.window or header.max_seq_len,
     )
 
 

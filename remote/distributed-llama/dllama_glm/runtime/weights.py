@@ -1,7 +1,8 @@
 """A model's weights as views into its mapped file, cut to what one rank keeps."""
 
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +85,35 @@ class Weights:
     layers: tuple[LayerWeights, ...]
     norm: Vector
     head: Matrix
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Yield every matrix but the embedding."""
+        yield from _matrices((self.layers, self.head))
+
+    def moved(self, move: Callable[[Matrix], Matrix]) -> "Weights":
+        """Return the weights with every matrix but the embedding replaced by what `move` makes of it."""
+        return replace(self, layers=_moved(self.layers, move), head=move(self.head))
+
+
+def _matrices(value: Any) -> Iterator[Matrix]:
+    if isinstance(value, Matrix):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _matrices(item)
+    elif is_dataclass(value):
+        for item in fields(value):
+            yield from _matrices(getattr(value, item.name))
+
+
+def _moved(value: Any, move: Callable[[Matrix], Matrix]) -> Any:
+    if isinstance(value, Matrix):
+        return move(value)
+    if isinstance(value, tuple):
+        return tuple(_moved(item, move) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: _moved(getattr(value, item.name), move) for item in fields(value)})
+    return value
 
 
 def load(source: TensorSource, architecture: Architecture, shard: Shard) -> Weights:

@@ -5,8 +5,17 @@ the adjacent pair whose joined bytes are the regular token of the highest score 
 """
 
 import heapq
+import re
+from typing import TypeAlias
 
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
+
+_ByFirst: TypeAlias = dict[int, list[tuple[bytes, int]]]  # tokens and their ids, in id order, by the first byte
+
+# Special by the boundary, yet words that the model's own texts hold: the families that have them flag them so.
+_WORDS = frozenset(
+    f"<{slash}{name}>".encode() for name in ("think", "tool_call", "tool_response") for slash in ("", "/")
+)
 
 
 class BoundaryEncoder:
@@ -25,22 +34,35 @@ class BoundaryEncoder:
         # Of equal tokens the last counts: sentencepiece's byte tokens stand before the letters that they spell.
         self._regular = {content.tokens[token_id]: token_id for token_id in range(stop) if token_id not in control}
         special = sorted(control) if self.sentencepiece else range(stop, len(content.tokens))
-        self._special: dict[int, list[tuple[bytes, int]]] = {}
+        self._special: _ByFirst = {}
         for token_id in special:
             self._special.setdefault(content.tokens[token_id][0], []).append((content.tokens[token_id], token_id))
+        self._words = {first: [one for one in ones if one[0] in _WORDS] for first, ones in self._special.items()}
+        self._controls: dict[str, int] = {}
+        for token_id in special:
+            if content.tokens[token_id] not in _WORDS:
+                self._controls.setdefault(content.tokens[token_id].decode("utf-8", "replace"), token_id)
+        self._any_control = re.compile("|".join(map(re.escape, self._controls)) or "(?!)")  # in id order, as matched
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`. Raises TokenizerError where the vocabulary cannot spell it."""
+    def encode(self, text: str, *, plain: bool = False, inside: bool = False) -> list[int]:
+        """Return the ids of `text`. Raises TokenizerError where the vocabulary cannot spell it.
+
+        `plain`: text that writes out a special token is text. `inside`: the text goes on behind other text.
+        """
         data = text.encode()
-        if self.sentencepiece and data:
+        if self.sentencepiece and data and not inside:
             data = b" " + data
-        return self._merge(self._pieces(data))
+        return self._merge(self._pieces(data, self._words if plain else self._special))
 
-    def _pieces(self, data: bytes) -> list[int]:
+    def special_tokens(self, text: str) -> list[tuple[int, int, int]]:
+        """Return id, start and end of each special token that is written out in a text."""
+        return [(self._controls[match[0]], *match.span()) for match in self._any_control.finditer(text)]
+
+    def _pieces(self, data: bytes, known: _ByFirst) -> list[int]:
         ids: list[int] = []
         start = position = 0
         while position < len(data):
-            special = self._special_at(data, position) if start == position else None
+            special = self._special_at(known, data, position) if start == position else None
             if special is not None:
                 ids.append(special)
                 position += len(self._tokens[special])
@@ -59,8 +81,9 @@ class BoundaryEncoder:
             raise TokenizerError(f"the vocabulary has no token for {data[start:]!r}")
         return ids
 
-    def _special_at(self, data: bytes, position: int) -> int | None:
-        candidates = self._special.get(data[position], ())
+    @staticmethod
+    def _special_at(known: _ByFirst, data: bytes, position: int) -> int | None:
+        candidates = known.get(data[position], ())
         return next((token_id for token, token_id in candidates if data.startswith(token, position)), None)
 
     def _step(self, data: bytes, position: int) -> int:

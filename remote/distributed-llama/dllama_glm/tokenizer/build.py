@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from dllama_glm.formats.tokenizer_file import Extension, TokenizerError, TokenizerFile
+from dllama_glm.formats.tokenizer_file import Extension, TokenizerError, TokenizerFile, check_rows, placeholder
 from dllama_glm.tokenizer import pipeline
 from dllama_glm.tokenizer.added import outside_texts, with_outside_tokens
 from dllama_glm.tokenizer.folder import Folder
 from dllama_glm.tokenizer.sentencepiece_model import as_llama, read_pieces, to_document
-from dllama_glm.tokenizer.vocabulary import Vocabulary, pipeline_of, placeholder, read_vocabulary
+from dllama_glm.tokenizer.vocabulary import Vocabulary, pipeline_of, read_vocabulary
 
 _GLM_PREFIX = ("[gMASK]", "<sop>")
 
@@ -38,6 +38,16 @@ def convert(folder: Folder, *, extended: bool = False) -> tuple[TokenizerFile, l
     a template that only chat_template.jinja holds); with our extension for GLM, where `extended` asks for it, and where
     upstream would split regular from special tokens at the wrong id. Raises TokenizerError.
     """
+    content, notes = _converted(folder, extended=extended)
+    if folder.model_vocab_size is not None:
+        try:
+            check_rows(content, folder.model_vocab_size)
+        except TokenizerError as error:
+            raise TokenizerError(f"{folder.path / 'config.json'} (vocab_size): {error}") from None
+    return content, [*notes, *folder.template_notes(file_first=content.extension is not None)]
+
+
+def _converted(folder: Folder, *, extended: bool) -> tuple[TokenizerFile, list[str]]:
     if not extended and not folder.is_glm and folder.has_model and folder.tokenizer_class == "LlamaTokenizer":
         return _standard_sentencepiece(folder)
     if extended or folder.is_glm:

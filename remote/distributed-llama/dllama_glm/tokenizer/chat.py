@@ -2,7 +2,12 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from types import FrameType
 from typing import Any, NoReturn
 
 import jinja2
@@ -12,6 +17,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dllama_glm.formats.tokenizer_file import TokenizerError
+
+RENDER_SECONDS = 10.0  # a template takes milliseconds; one that loops for ever would keep a server from all others
 
 
 class _Generation(Extension):
@@ -26,6 +33,18 @@ class _Generation(Extension):
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
     """Return the text that `template` makes of `messages`. Raises TokenizerError with the template's own complaint."""
+    try:
+        compiled = _compiled(template)
+        with _bounded(RENDER_SECONDS):
+            return compiled.render(messages=list(messages), **variables)
+    except jinja2.TemplateError as error:
+        raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -35,12 +54,25 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
+    return environment.from_string(template)
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """End what runs in the block, line by line of it, once the time is over; raises jinja2.TemplateError there."""
+    deadline = time.monotonic() + seconds
+
+    def watch(_frame: FrameType, _event: str, _argument: Any) -> Any:
+        if time.monotonic() > deadline:
+            raise jinja2.TemplateError(f"it takes longer than {seconds:g} s")
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
     try:
-        return environment.from_string(template).render(messages=list(messages), **variables)
-    except jinja2.TemplateError as error:
-        raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _tojson(

@@ -84,24 +84,41 @@ class Folder:
 
     def chat_template(self, *, file_first: bool) -> str | None:
         """The chat template, None where there is none. `file_first`: chat_template.jinja wins, as in transformers."""
-        path = self.path / "chat_template.jinja"
-        try:
-            shipped = path.read_text(encoding="utf-8") if path.is_file() else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise TokenizerError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-        stated = self._stated_template()
+        shipped, stated = self._shipped_template(), self._stated_template()[0]
         return (shipped or stated) if file_first else (stated or shipped)
 
-    def _stated_template(self) -> str | None:
-        value = self.tokenizer_config.get("chat_template")
-        if isinstance(value, list):  # several named templates: the one that is used unasked is called "default"
-            named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-            value = named.get("default", next(iter(named.values()), None))
+    def template_notes(self, *, file_first: bool) -> list[str]:
+        """What the user should know of a choice between several templates."""
+        shipped, (stated, name) = self._shipped_template(), self._stated_template()
+        if shipped and stated:
+            if shipped.rstrip("\n") == stated.rstrip("\n"):
+                return []
+            taken = "chat_template.jinja" if file_first else "tokenizer_config.json"
+            why = "as transformers does" if file_first else "as upstream does; --extended takes the other"
+            return [f"chat_template.jinja and tokenizer_config.json hold different templates: {taken} is taken, {why}"]
+        if stated and name not in {None, "default"}:
+            return [f"of the templates that tokenizer_config.json names, none is called 'default': {name!r} is taken"]
+        return []
+
+    def _shipped_template(self) -> str | None:
+        path = self.path / "chat_template.jinja"
+        try:
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenizerError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+    def _stated_template(self) -> tuple[str | None, str | None]:
+        """tokenizer_config.json's template, and its name where there are several: "default", or else the first."""
+        value, name = self.tokenizer_config.get("chat_template"), None
+        if isinstance(value, list):
+            named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
+            name = "default" if "default" in named else next(iter(named), None)
+            value = named.get(name or "")
         if value is not None and not isinstance(value, str):
             raise TokenizerError(
                 f"{self.path / 'tokenizer_config.json'}: chat_template is neither text nor a list of texts"
             )
-        return value or None
+        return value or None, name
 
     def _model(self, key: str) -> Any:
         text_config = self.config.get("text_config")  # where a model with more than one modality keeps its own

@@ -58,13 +58,13 @@ class Vocabulary:
     def upstream(self) -> list[bytes]:
         """The tokens' bytes as upstream's converter writes them."""
         return [
-            placeholder(token_id) if s is None else bytetable.to_bytes_mixed(s)
+            format_.placeholder(token_id) if s is None else bytetable.to_bytes_mixed(s)
             for token_id, s in enumerate(self.strings)
         ]
 
     def _one(self, token_id: int, string: str | None) -> tuple[bytes, int]:
         if string is None:
-            return placeholder(token_id), format_.HOLE
+            return format_.placeholder(token_id), format_.HOLE
         if token_id in self.added:
             return string.encode(), pipeline.record_flags(self.added[token_id], in_vocab=string in self.regular)
         if self.form == pipeline.BYTE_LEVEL:
@@ -75,11 +75,6 @@ class Vocabulary:
             if value is not None and string == f"<0x{value[0]:02X}>":
                 return value, format_.BYTE
         return (string.encode(), format_.LITERAL) if " " in string else (string.replace("▁", " ").encode(), 0)
-
-
-def placeholder(token_id: int) -> bytes:
-    """The name of a row that no token uses: unique, and never empty, which the format does not allow."""
-    return b"[PAD%d]" % token_id
 
 
 def read_vocabulary(document: dict[str, Any]) -> Vocabulary:

@@ -1,0 +1,1 @@
+"""The models over HTTP, in the form of OpenAI's API."""

@@ -1,0 +1,1 @@
+"""Where a model is computed: each device implements `runtime.device.Device`."""
