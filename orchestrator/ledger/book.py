@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -38,7 +39,7 @@ class Book(Generic[Row]):
     def __init__(self, access: Access, table: sa.Table, kind: type[Row]) -> None:
         self._access, self.table, self._kind = access, table, kind
         self._queries: dict[tuple[tuple[str, bool], ...], sa.Select[Any]] = {}
-        self._casts = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+        self._casts = _casts(kind)
 
     def get(self, **key: object) -> Row:
         """The row of that key. GpuplanError: there is none."""
@@ -139,6 +140,12 @@ def _plain(value: object) -> object:
     if isinstance(value, bool):
         return int(value)
     return str(value) if isinstance(value, StrEnum | Decimal) else value
+
+
+@cache
+def _casts(kind: Hashable) -> dict[str, Callable[[Any], Any]]:
+    """For each field of a row, what makes its value of the database's."""
+    return {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
 
 
 def _cast(hint: Any) -> Callable[[Any], Any]:

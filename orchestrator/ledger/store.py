@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def open_ledger(home: Path, url: str | None = None, now: Callable[[], float] = t
     return Ledger(f"sqlite:///{file}", now)
 
 
+@cache
+def _compiled(sqlite: bool) -> dict[object, object]:  # noqa: FBT001  one for each of two dialects
+    del sqlite
+    return {}
+
+
 class Ledger:
     """Typed access to the tables; rows are mappings from column to value."""
 
@@ -55,8 +62,11 @@ class Ledger:
         self.url, self.now = url, now
         self._sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"timeout": 30} if self._sqlite else {}
-        self._engine = sa.create_engine(url, connect_args=arguments)
-        self._reader = sa.create_engine(url, connect_args=arguments)  # reads take no write lock
+        # Reads take no write lock. Compiled statements are shared: a process opens its ledger more than once.
+        self._engine, self._reader = (
+            sa.create_engine(url, connect_args=arguments).execution_options(compiled_cache=_compiled(self._sqlite))
+            for _ in range(2)
+        )
         if self._sqlite:
             sa.event.listen(self._engine, "connect", _no_implicit_begin)
             sa.event.listen(self._engine, "begin", _begin_immediate)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -48,6 +49,7 @@ CAPACITY_WORDS = (
 )
 
 
+@cache
 def user_agent() -> str:
     """The name that every request carries: RunPod's front door turns library defaults away."""
     try:

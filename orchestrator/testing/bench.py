@@ -112,6 +112,10 @@ class Bench:
         """A new process of gpuplan."""
         return Controller(self)
 
+    def ledger(self) -> Ledger:
+        """The ledger as it lies on disk."""
+        return Ledger(f"sqlite:///{self.folder / 'gpuplan.db'}", lambda: self.clock.now().timestamp())
+
     def runs(self) -> Counter[str]:
         """How often each command was begun, on any disk."""
         disks = [*self._disks.values(), *([self.host.disk] if self.host else [])]
@@ -140,7 +144,7 @@ class Controller:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         clock = bench.clock
-        self.ledger = Ledger(f"sqlite:///{bench.folder / 'gpuplan.db'}", lambda: clock.now().timestamp())
+        self.ledger = bench.ledger()
         provider = _provider(bench)
         folder = bench.folder / "runs" / bench.spec.run
         folder.mkdir(parents=True, exist_ok=True)

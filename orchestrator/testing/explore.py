@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import traceback
@@ -35,9 +36,12 @@ class Explorer:
 
     def run(self) -> RunEnd:
         """The undisturbed end; `deaths` is filled."""
+        gc.collect()
+        gc.freeze()  # a child that collects touches, and so copies, every page
         end = self._bench.controller().run(self._visit)
         while self._children:
             self._collect()
+        gc.unfreeze()
         return end
 
     def _visit(self, workflow: str, effect: str, when: str) -> None:
@@ -55,6 +59,7 @@ class Explorer:
 
     def _live_on(self, way: Way, write: int) -> None:
         """In the child: nothing of the controller is left but what lies on disk and in the clouds."""
+        gc.disable()
         try:
             self._bench.move_to(self._scratch / str(os.getpid()))
             wrong = way(self._bench)

@@ -72,7 +72,7 @@ def unsafe(bench: Bench) -> list[str]:
     found = [f"machine left: {name}" for name in bench.clouds.machines_left()]
     found += [f"created twice: {name}" for name in set(bench.creates()) if bench.creates().count(name) > 1]
     found += bench.clouds.breaches()
-    ledger = bench.controller().ledger
+    ledger = bench.ledger()
     invoice = {name: Decimal(usd) for name, usd in bench.clouds.invoice()["machines"].items()}
     accrued: dict[str, Decimal] = {}
     for run in ledger.runs.all():
