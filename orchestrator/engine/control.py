@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -86,15 +87,16 @@ class Watch:
     def __init__(self, clock: Clock, control: Control, reason: Callable[[], Reason | None]) -> None:
         self._control, self._reason = control, reason
         self._ended = False
-        self._task = clock.spawn("watch", self._look)
+        self._look()  # before anything begins: what a dead process left may have used its budget up
+        self._task = clock.spawn("watch", self._go_on_looking)
+
+    def _go_on_looking(self) -> None:
+        while not self._control.changed.wait(lambda: self._ended or self._control.stopping, LOOK_S):
+            self._look()
 
     def _look(self) -> None:
-        while not self._control.changed.wait(lambda: self._ended or self._control.stopping, LOOK_S):
-            try:
-                found = self._reason()
-            except Exception:  # noqa: BLE001, S112  a busy ledger: the next second looks again
-                continue
-            if found:
+        with contextlib.suppress(Exception):  # a busy ledger: the next second looks again
+            if found := self._reason():
                 self._control.stop(found.kind, found.message)
 
     def end(self) -> None:

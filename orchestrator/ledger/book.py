@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -142,10 +141,14 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, StrEnum | Decimal) else value
 
 
-@cache
-def _casts(kind: Hashable) -> dict[str, Callable[[Any], Any]]:
-    """For each field of a row, what makes its value of the database's."""
-    return {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+_CASTS: dict[type, dict[str, Callable[[Any], Any]]] = {}
+
+
+def _casts(kind: type) -> dict[str, Callable[[Any], Any]]:
+    """For each field of a row, what makes its value of the database's; worked out once."""
+    if kind not in _CASTS:
+        _CASTS[kind] = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+    return _CASTS[kind]
 
 
 def _cast(hint: Any) -> Callable[[Any], Any]:

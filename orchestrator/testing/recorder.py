@@ -12,7 +12,7 @@ from orchestrator.engine.recording import decode, encode
 from orchestrator.words.ports import Clock, Task
 
 T = TypeVar("T")
-Trigger = Callable[[str, str, str], None]  # workflow, effect, "before" | "after": its body has run, nothing is noted
+Trigger = Callable[[str, str, str], None]  # as engine.durable: workflow, effect, "before" or "after" its record
 
 
 @dataclass
@@ -46,13 +46,13 @@ class MemoryRecorder:
         """See engine.recorder.Recorder. AssertionError: another effect stands at this place in the record."""
         mine = self._records.effects.setdefault(self._workflow, [])
         if self._at == len(mine):
-            self._trigger(self._workflow, name, "before")
             text = json.dumps(encode(name, body, kind))
-            self._trigger(self._workflow, name, "after")
+            self._trigger(self._workflow, name, "before")
             mine.append((name, text))
         recorded, text = mine[self._at]
         assert recorded == name, f"{self._workflow}: the record has {recorded}, the story does {name}"
         self._at += 1
+        self._trigger(self._workflow, name, "after")
         value: T = decode(json.loads(text), kind)
         return value
 
@@ -87,7 +87,7 @@ class MemoryBranch:
         def run() -> None:
             try:
                 self._end = recorder.run(kind, *arguments)
-            except Exception as error:  # noqa: BLE001  whoever waits for the result hears of it
+            except BaseException as error:  # noqa: BLE001  whoever waits for the result hears of it
                 self._error = error
 
         self._task: Task = recorder._clock.spawn(recorder._workflow, run)  # noqa: SLF001  of one module

@@ -1,0 +1,90 @@
+"""A story for the contract of recorders; as a program it runs over DBOS: FOLDER [WHEN EFFECT], and dies there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import NoneType
+
+from orchestrator.engine.effects import Answer, PhaseEnd, RunEnd, StepEnd
+from orchestrator.engine.recorder import Recorder
+from orchestrator.words.errors import GpuplanError, StepFailed
+from orchestrator.words.lifecycle import Outcome, StepState
+
+RUN = "1102-rec"
+DIED = 9
+
+
+class Story:
+    """Effects of every kind; each notes in `done.txt` that its body ran, and `seen.json` what came back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.seen: list[str] = []
+
+    def _do(self, name: str) -> None:
+        with (self._folder / "done.txt").open("a") as file:
+            file.write(f"{name}\n")
+
+    def run(self, recorder: Recorder) -> RunEnd:
+        """Values, an error of ours, a bug, a child workflow."""
+
+        def value() -> list[Answer]:
+            self._do("value")
+            return [Answer("a", ok=True, detail="b")]
+
+        def ours() -> None:
+            self._do("ours")
+            raise StepFailed("no", remedy="mend it")
+
+        def bug() -> None:
+            self._do("bug")
+            raise ZeroDivisionError("oh")
+
+        self.seen.append(repr(recorder.record("value", value, list[Answer])))
+        for name, body in (("ours", ours), ("bug", bug)):
+            try:
+                recorder.record(name, body, NoneType)
+            except GpuplanError as error:
+                self.seen.append(f"{type(error).__name__}: {error.message.partition(' (')[0]}")
+        self.seen.append(repr(recorder.branch("phase", "p", id=f"{RUN}/p").result()))
+        recorder.record("last", lambda: self._do("last"), NoneType)
+        (self._folder / "seen.json").write_text(json.dumps(self.seen))
+        return RunEnd(Outcome.FAILED, ("something",))
+
+    def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
+        """One effect and a step."""
+        recorder.record("in-phase", lambda: self._do(f"in-phase {name}"), NoneType)
+        end = recorder.branch("step", name, "s", "1", id=f"{RUN}/p/s/1").result()
+        return PhaseEnd(Outcome.SUCCEEDED if end.state == StepState.DONE else Outcome.FAILED)
+
+    def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """One effect."""
+        return recorder.record("in-step", lambda: StepEnd(f"{phase}/{step}", StepState.DONE, str(attempt)), StepEnd)
+
+    def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
+        """Nothing of it is asked."""
+        raise NotImplementedError
+
+
+def main() -> None:
+    """Run the story over DBOS, or go on with it."""
+    from orchestrator.engine.durable import DurableRun
+
+    folder, where = Path(sys.argv[1]), tuple(sys.argv[2:])
+
+    def trigger(_workflow: str, effect: str, when: str) -> None:
+        if (when, effect) == where:
+            os._exit(DIED)
+
+    url = f"sqlite:///{folder / 'gpuplan.db'}"
+    durable = DurableRun(Story(folder), RUN, database_url=url, debug_log=folder / "debug.log", trigger=trigger)
+    end = durable.start().result()
+    durable.close()
+    sys.stdout.write(repr(end))
+
+
+if __name__ == "__main__":
+    main()

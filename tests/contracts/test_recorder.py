@@ -1,0 +1,94 @@
+"""One contract for both recorders: DBOS's, in processes that die, and the one in memory that the bench runs on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recorder_story import DIED, RUN, Story
+
+from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.clock import ManualClock
+from orchestrator.testing.recorder import MemoryRecorder, Records
+from orchestrator.words.lifecycle import Outcome
+
+SEEN = [
+    "[Answer(name='a', ok=True, detail='b')]",
+    "StepFailed: no",
+    "GpuplanError: internal error in bug: ZeroDivisionError: oh",
+    "PhaseEnd(outcome=<Outcome.SUCCEEDED: 'succeeded'>)",
+]
+EFFECTS = ["value", "ours", "bug", "in-phase", "in-step", "last"]
+END = repr(RunEnd(Outcome.FAILED, ("something",)))
+Play = Callable[..., str]
+
+
+class _DeathError(BaseException):
+    pass
+
+
+def _in_memory(folder: Path) -> Play:
+    records = Records()
+
+    def play(*where: str) -> str:
+        def trigger(_workflow: str, effect: str, when: str) -> None:
+            if (when, effect) == where:
+                raise _DeathError
+
+        try:
+            return repr(MemoryRecorder(records, Story(folder), ManualClock(), RUN, trigger).run())
+        except _DeathError:
+            return ""
+
+    return play
+
+
+def _over_dbos(folder: Path) -> Play:
+    program = str(Path(__file__).with_name("recorder_story.py"))
+
+    def play(*where: str) -> str:
+        done = subprocess.run(
+            [sys.executable, program, str(folder), *where], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode in (0, DIED), done.stderr
+        return done.stdout.strip()
+
+    return play
+
+
+@pytest.fixture(params=[_in_memory, _over_dbos], ids=["memory", "dbos"])
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
+    """Plays the story in a new process, as it were; `where`: it dies there, and nothing is returned."""
+    return request.param(tmp_path)
+
+
+def test_values_errors_and_branches_come_back_as_they_are(play: Play, tmp_path: Path):
+    """An effect's value has its type, an error of ours its class, a bug is one of ours, a branch its end."""
+    assert play() == END
+    assert json.loads((tmp_path / "seen.json").read_text()) == SEEN
+    assert (tmp_path / "done.txt").read_text().split() == ["value", "ours", "bug", "in-phase", "p", "last"]
+
+
+@pytest.mark.parametrize("effect", ["value", "ours", "in-phase", "last"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_recorded_is_not_done_again(play: Play, tmp_path: Path, when: str, effect: str):
+    """After a death the story is played again: recorded effects give their results, the unrecorded one runs again."""
+    assert play(when, effect) == ""
+    assert play() == END
+    assert json.loads((tmp_path / "seen.json").read_text()) == SEEN
+    lines = (tmp_path / "done.txt").read_text().splitlines()
+    ran = {name: lines.count(name) for name in ("value", "ours", "bug", "in-phase p", "last")}
+    again = "in-phase p" if effect == "in-phase" else effect
+    assert ran == {name: 2 if name == again and when == "before" else 1 for name in ran}
+
+
+def test_a_story_that_has_ended_gives_its_end_again(play: Play, tmp_path: Path):
+    """Playing it once more runs nothing and returns the same."""
+    assert play() == END
+    before = (tmp_path / "done.txt").read_text()
+    assert play() == END
+    assert (tmp_path / "done.txt").read_text() == before
