@@ -6,7 +6,9 @@ INSTALLED = $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check test faults bench clean
+.PHONY: install demo check test coverage mutants faults bench clean
+N ?= 300
+SEED ?= 1
 
 install: $(INSTALLED)
 
@@ -28,6 +30,15 @@ check: install  ## style, types, layers
 
 test: check  ## everything that must hold, in under 15 minutes on 2 cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults"
+
+coverage: check  ## the same tests, traced; the floors that must hold
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults" --cov --cov-report=
+	$(BIN)/coverage json -q -o .coverage.json
+	$(BIN)/python tools/floors.py .coverage.json
+
+mutants: install  ## whether the tests notice when a line is another one: N=300 SEED=1, at most 30 minutes
+	$(BIN)/python tools/mutants.py -n $(N) --seed $(SEED)
 
 faults: install  ## disasters and kill points, exhaustively: long
 	$(BIN)/pytest -n 2 --dist loadgroup -m faults
