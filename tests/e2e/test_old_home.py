@@ -28,6 +28,9 @@ def old(tmp_path: Path) -> Path:
     for name, model in json.loads((here / "same-as-models.json").read_text()).items():
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT / "tests" / "models" / model, here / name)
+    (head,) = here.glob("cloud/cloud/volumes/*/distributed-llama")  # an archive holds no repository of another project
+    (head / ".git").mkdir()
+    (head / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     for file in [*here.glob("home/runs/*/run.json"), here / "cloud" / "cloud" / "clouds.json"]:
         file.write_text(file.read_text().replace(THERE, str(here)))
     with sqlite3.connect(here / "home" / "gpuplan.db") as ledger:
