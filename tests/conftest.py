@@ -29,6 +29,14 @@ def pytest_configure() -> None:
     socket.socket.connect = _only_to_loopback  # type: ignore[method-assign]  # for this process and what it imports
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many deaths of a process the engine's stories have lived through."""
+    reports = terminalreporter.getreports("passed")
+    deaths = [value for report in reports for name, value in report.user_properties if name == "deaths"]
+    if deaths:
+        terminalreporter.write_line(f"stories: {len(deaths)}, killed and gone on with {sum(map(int, deaths))} times")
+
+
 def _only_to_loopback(self: socket.socket, address: Any) -> None:
     if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
         raise AssertionError(f"a test may not speak to {address[0]}")
