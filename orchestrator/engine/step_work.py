@@ -104,6 +104,7 @@ class StepWork:
 
     def try_once(self, command: str, number: int) -> Attempt:
         """Run the command on every machine that it is meant for; the first bad end decides."""
+        self._context.control.check()  # what was stopped before a crash does not begin again
         targets = self._targets()
         self._mark_running(targets)
         self._context.ledger.metrics.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
