@@ -14,7 +14,8 @@ from orchestrator.transport.replies import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 WINDOW = 1 << 18  # bytes that the agent says to a request before it waits for us
-STOP_LOOK_S = 0.1  # how often a request asks whether it is to stop
+STOP_LOOK_S = 0.1  # how often a request to which something is said asks whether it is to stop
+QUIET_LOOK_S = 0.25  # and one to which nothing is
 MOST_NOISE = 1 << 20  # bytes that belong to no request
 SIGNALLED = -1
 NEVER = float("-inf")
@@ -129,7 +130,7 @@ class Standing:
                 if stop():
                     return SIGNALLED
             with self._lock:
-                pause = max(0.0, min(STOP_LOOK_S, asked.heard + silence_s - now, deadline - now))
+                pause = max(0.0, min(QUIET_LOOK_S, asked.heard + silence_s - now, deadline - now))
                 asked.changed.wait_for(lambda: asked.lines or asked.exit is not None or asked.error, pause)
 
     def _leave(self, number: int, asked: _Asked) -> None:
