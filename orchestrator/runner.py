@@ -31,6 +31,7 @@ from orchestrator.world.home import Home
 from orchestrator.world.session import Session, close_rehearsal, open_session
 
 TICK_S = 0.2
+STILL_S = 3.0  # between two pictures of a run in which nothing moves but its cost
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -151,8 +152,11 @@ def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Res
     worker = threading.Thread(target=bring_to_its_end, daemon=True, name="run")
     with stopping_on_signals(context.control.stop, view.say):
         worker.start()
+        shown, due = -1, 0.0
         while worker.is_alive():
-            _show(view, context)
+            if context.ledger.writes != shown or context.clock.monotonic() >= due:
+                shown, due = context.ledger.writes, context.clock.monotonic() + STILL_S
+                _show(view, context)
             if question := context.control.question:
                 context.control.answer(view.confirm(question, lambda: context.control.stopping))
             worker.join(TICK_S)

@@ -1,9 +1,10 @@
 """The agent: gpuplan's hand on a rented machine. Standard library only, Python 3.8 or newer.
 
-One request is one process: a JSON object with the key `op` on standard input, JSON lines on standard output. The last
-line is {"ok": true, ...} or {"ok": false, "code": ..., "message": ...}; lines before it are progress, and an empty
-object says no more than that the agent lives. Each operation is a function of one module of gpuplan_agent, which is
-loaded only when it is asked for: starting up is most of what a request costs.
+A request is a JSON object with the key `op` on standard input, its answer JSON lines on standard output. The last line
+is {"ok": true, ...} or {"ok": false, "code": ..., "message": ...}; lines before it are progress, and an empty object
+says no more than that the agent lives. Each operation is a function of one module of gpuplan_agent, which is loaded
+only when it is asked for: starting up is most of what a request costs. One process answers one request, or, called
+with the word `standing`, as many as come (gpuplan_agent/standing.py).
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def _place(error: Exception) -> str:
 
 def main() -> int:
     """Answer the request on standard input, or play the role that the arguments name."""
+    if sys.argv[1:] == ["standing"]:
+        return int(importlib.import_module("gpuplan_agent.standing").Standing(answer, MODULES).serve())
     if len(sys.argv) > 1:
         role = importlib.import_module(f"gpuplan_agent.{ROLES[sys.argv[1]]}")
         return int(role.main(sys.argv[2:]))

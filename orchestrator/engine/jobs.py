@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt
 from orchestrator.engine.reach import Reached, through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job import Job
 from orchestrator.transport.replies import JobEnd, Sample
 from orchestrator.words.errors import ConnectionLost
 
@@ -20,11 +21,20 @@ LAST_LINES_S = 20.0  # for what a stopped job's log still holds
 GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A job that may have to be started: what it is, with this agent, and whom to tell, once, that it is there."""
+
+    id: str
+    job: Callable[[Agent], Job]
+    tell: Callable[[], None]
+
+
 def follow(
     context: Context,
     machines: Reached,
     machine: str,
-    job: str,
+    job: str | Start,
     log: StepLog,
     *,
     timeout_s: float,
@@ -32,11 +42,20 @@ def follow(
 ) -> Attempt | None:
     """Follow a job, which may take `timeout_s`, to its end; None: `until()` turned true first.
 
+    A job that is no more than an id was started before.
+
     A cut is invisible: the address is read again and the log goes on from its offset, for as long as the provider
     says that the machine is there. MachineLost: it says otherwise. Raises as control.check does: the job was stopped.
     StepFailed: LATE_S after its time-out the machine still talks as if it ran.
     """
     heard, give_up = 0, context.clock.monotonic() + timeout_s + LATE_S
+    start, name = (job, job.id) if isinstance(job, Start) else (None, job)
+
+    def started() -> None:
+        nonlocal start
+        told, start = start, None
+        if told:
+            told.tell()
 
     def sample(found: Sample) -> None:
         nonlocal heard
@@ -44,21 +63,21 @@ def follow(
         log.sample(found)
 
     def watch() -> JobEnd | None:
-        return context.agents(machine).follow(
-            job,
-            log.offset,
-            on_log=log.add,
-            on_sample=sample,
-            timeout_s=max(0.0, give_up - context.clock.monotonic()),
-            stop=lambda: until() or context.control.stopping,
-        )
+        agent = context.agents(machine)
+        limit_s = max(0.0, give_up - context.clock.monotonic())
+        if start is None:
+            return agent.follow(name, log.offset, log.add, sample, halted, limit_s)
+        return agent.run(start.job(agent), log.offset, log.add, sample, started, halted, limit_s)
+
+    def halted() -> bool:
+        return until() or context.control.stopping
 
     def said(error: ConnectionLost) -> None:
-        context.event(f"{machine}: connection lost ({error.message}); {job} goes on there")
+        context.event(f"{machine}: connection lost ({error.message}); {name} goes on there")
 
     end = through_cuts(machines, machine, watch, on_cut=said, progress=lambda: log.offset + heard)
     if end is None and context.control.stopping:
-        stop(context.agents, machine, job, log)
+        stop(context.agents, machine, name, log)
         context.control.check()
     return attempt_of(end) if end else None
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from orchestrator.engine.context import Context
 from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
+from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
 
 FOLDER = ".gpuplan/done"
@@ -45,18 +47,17 @@ class DoneRecord:
 def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
     """The files that a step says it creates, as they are now."""
     root = posixpath.normpath(posixpath.join(workspace, run.step.cwd))
-    files: list[CreatedFile] = []
-    for pattern in run.step.creates:
-        up = pattern.startswith("../")  # `creates` may name a sibling of cwd; the agent looks below a root only
-        base = posixpath.dirname(root) if up else root
-        found = agent.files(base, [pattern[3:] if up else pattern])
-        files += [CreatedFile(("../" if up else "") + f.path, f.bytes) for f in found]
-    return sorted(files, key=lambda f: f.path)
+    beside = [p for p in run.step.creates if p.startswith("../")]  # `creates` may name a sibling of cwd
+    below = [p for p in run.step.creates if p not in beside]
+    files = agent.files(root, below) if below else []
+    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside]) if beside else []
+    found = [CreatedFile(f.path, f.bytes) for f in files] + [CreatedFile(f"../{f.path}", f.bytes) for f in siblings]
+    return sorted(found, key=lambda f: f.path)
 
 
 def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRecord | None:
     """The volume's record of this very step, if every file that it names still has the size it had; else None."""
-    text = agent.read(_path(run))
+    text = agent.read(path(run))
     record = None if text is None else parse(text)
     if record is None or record.key not in context.accepted[run.id]:
         return None
@@ -82,9 +83,10 @@ def parse(text: str) -> DoneRecord | None:
         return None
 
 
-def missing(agent: Agent, workspace: str, run: StepRun) -> list[str]:
-    """Those patterns of `creates` that no file matches."""
-    return [p for p in run.step.creates if not created(agent, workspace, _only(run, p))]
+def missing(agent: Agent, workspace: str, run: StepRun, files: Sequence[CreatedFile]) -> list[str]:
+    """Those patterns of `creates` that none of the files that were `created` matches."""
+    unmatched = [p for p in run.step.creates if not any(matches(f.path, p) for f in files)]
+    return [p for p in unmatched if not created(agent, workspace, _only(run, p))]  # it is the machine that decides
 
 
 def _only(run: StepRun, pattern: str) -> StepRun:
@@ -93,17 +95,17 @@ def _only(run: StepRun, pattern: str) -> StepRun:
 
 def write(context: Context, agent: Agent, record: DoneRecord, run: StepRun, volume: str) -> None:
     """Record that the step is done, on the volume (`volume` "": the machine's own disk) and in the ledger's copy."""
-    agent.write(_path(run), json.dumps(asdict(record), indent=1))
+    agent.write(path(run), json.dumps(asdict(record), indent=1))
     if volume:
         context.ledger.records.put(RecordRow(volume=volume, step=run.id, key=record.key, at=record.at))
 
 
-def forget(context: Context, agent: Agent, run: StepRun) -> None:
-    """The step is about to run: nothing of what it made before counts any more."""
-    agent.remove(_path(run))
+def forget(context: Context, run: StepRun) -> None:
+    """The step is about to run: the ledger's copy no longer counts. The record itself goes when its job begins."""
     for key in context.accepted[run.id]:
         context.ledger.records.remove(step=run.id, key=key)
 
 
-def _path(run: StepRun) -> str:
+def path(run: StepRun) -> str:
+    """Where a step's record is, below the workspace."""
     return f"{FOLDER}/{run.id.replace('/', '.')}.json"

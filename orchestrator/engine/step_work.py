@@ -19,6 +19,7 @@ from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import MetricRow, StepRow
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job import Job
 from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Ready, RunsOn
@@ -108,36 +109,49 @@ class StepWork:
         targets = self._targets()
         self._mark_running(targets)
         self._context.ledger.metrics.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
-        through_cuts(self._machines, targets[0], lambda: records.forget(self._context, self._root(), self.run))
+        records.forget(self._context, self.run)
         job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
-        on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m) for n, m in enumerate(targets)]
+        clears = records.path(self.run)
+        if len(targets) > 1:  # nothing of what was made before counts once the first of them begins
+            through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
+            clears = ""
+        on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
         ends = self._context.clock.gather(on_each)
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         self._keep_metrics(decisive.metrics | decisive.peaks, self._measured_on(targets[0]))
         return replace(decisive, seconds=max(end.seconds for end in ends))
 
-    def _on_machine(self, command: str, job: str, node: int, machine: str) -> Attempt:
+    def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
         log = self._log(node)
-        self._start(command, job, machine, log)
-        end = jobs.follow(self._context, self._machines, machine, job, log, timeout_s=self.run.step.timeout)
+        log.restart(job)
+        start = jobs.Start(
+            job,
+            lambda agent: self._job(agent, machine, job, command, clears),
+            lambda: self._context.announce(self.run.step.name, "started", machine),
+        )
+        end = jobs.follow(self._context, self._machines, machine, start, log, timeout_s=self.run.step.timeout)
         assert end, "only `until` or a stop, which raises, ends it before the job does"
         self._context.announce(self.run.step.name, "ended", machine)
         return end
+
+    def _job(self, agent: Agent, machine: str, job: str, command: str, clears: str = "") -> Job:
+        return Job(
+            id=job,
+            command=launch.shell_text(self._context, agent, self.run, command),
+            cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
+            env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace),
+            secrets=launch.secrets_of(self._context, self.run),
+            timeout_s=self.run.step.timeout,
+            service=self.run.step.ready is not None,
+            clears=clears,
+        )
 
     def _start(self, command: str, job: str, machine: str, log: StepLog) -> None:
         log.restart(job)
 
         def begin() -> None:
             agent = self._context.agents(machine)
-            agent.start(
-                job,
-                launch.shell_text(self._context, agent, self.run, command),
-                cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
-                env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace),
-                secrets=launch.secrets_of(self._context, self.run),
-                timeout_s=self.run.step.timeout,
-                service=self.run.step.ready is not None,
-            )
+            agent.start(self._job(agent, machine, job, command))
 
         through_cuts(self._machines, machine, begin)
         self._context.announce(self.run.step.name, "started", machine)
@@ -154,7 +168,8 @@ class StepWork:
         agent, step = self._root(), self.run.step
         if step.hub:
             hub_check.verify(self._context, agent, agent.workspace, step.hub)
-        if missing := records.missing(agent, agent.workspace, self.run):
+        files = records.created(agent, agent.workspace, self.run)
+        if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
         measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
@@ -162,7 +177,7 @@ class StepWork:
             key=self._context.keys[self.run.id],
             run=self._context.run,
             at=self._context.now(),
-            files=tuple(records.created(agent, agent.workspace, self.run)),
+            files=tuple(files),
             log=self._log(0).end(LOG_KEPT),
             metrics={row.name: row.value for row in measured},
             measured_on=self._measured_on(self._targets()[0]),

@@ -60,6 +60,7 @@ class Ledger:
     def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
         """`now`: Unix seconds that go on evenly; all times in the ledger are of this one line."""
         self.url, self.now = url, now
+        self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
         self._sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"timeout": 30} if self._sqlite else {}
         # Reads take no write lock. Compiled statements are shared: a process opens its ledger more than once.
@@ -124,6 +125,7 @@ class Ledger:
         """One transaction that holds the write lock from its beginning."""
         with self._engine.begin() as connection:
             yield connection
+        self.writes += 1
 
     def put(self, table: sa.Table, **values: Any) -> None:
         """Insert the row, or update those columns of the row with the same key."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-from orchestrator.transport import bundle, commands
-from orchestrator.transport.limits import LONGEST_REPLY, Limits
+from orchestrator.transport.asking import Asking
+from orchestrator.transport.job import Job
 from orchestrator.transport.replies import (
-    AgentFailed,
     Checksums,
     FileInfo,
     Hello,
@@ -20,53 +16,14 @@ from orchestrator.transport.replies import (
     Lease,
     Sample,
     SentPart,
-    failure,
 )
-from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
-from orchestrator.words.ports import CommandResult, SignedPart, Transport
-from orchestrator.words.secret import Secret
-
-NOISE = 1000  # bytes that are kept of what is no answer
+from orchestrator.words.ports import SignedPart
 
 
-class Agent:
-    """The agent of one machine. Thread-safe as far as its transport is.
-
-    ConnectionLost: the machine cannot be reached; what was asked for may have happened (all of it may be asked again).
-    AgentFailed: it was reached and says no, or nothing that makes sense in its time; `code` tells why.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        workspace: str,
-        source: Path | None = None,
-        check: Callable[[], None] = lambda: None,
-        limits: Limits = Limits(),  # noqa: B008  it never changes
-    ) -> None:
-        """`workspace` is where the provider mounts the volume; an emulated host knows better. `source`: remote/.
-
-        `check` raises when what takes long is to be given up: it is asked while a machine hashes, sends or installs.
-        """
-        self._check, self._limits = check, limits
-        self.transport = transport
-        self.workspace = workspace
-        self._bundle = bundle.load(source)
-        self._call = commands.call_agent(self._bundle.digest).text
+class Agent(Asking):
+    """The agent of one machine. Thread-safe as far as its transport is. Errors: see Asking."""
 
     # --- the machine ---
-
-    def install(self) -> None:
-        """Push the agent if this version of it is not there; whole or not at all."""
-        command = commands.install_agent(self._bundle.digest).text
-        result = self.transport.send(command, [self._bundle.tar], timeout_s=self._patience())
-        if result.exit:
-            said = result.stderr.decode("utf-8", "replace").strip()
-            raise StepFailed(
-                f"the agent cannot be installed on the machine: {said or f'exit code {result.exit}'}",
-                remedy="the machine needs tar and Python 3.8 or newer",
-            )
 
     def hello(self) -> Hello:
         """What the machine is. Its workspace, absolute, is used from now on."""
@@ -98,21 +55,39 @@ class Agent:
 
     # --- jobs ---
 
-    def start(
+    def start(self, job: Job) -> str:
+        """Start a job, once for its id: "running" or "ended"."""
+        if job.clears and self._calls.many:
+            return str(self._ask("start", **job.facts(), clears=job.clears)["state"])
+        if job.clears:
+            self.remove(job.clears)
+        return str(self._ask("start", **job.facts())["state"])
+
+    def run(
         self,
-        job: str,
-        command: str,
-        *,
-        cwd: str,
-        env: dict[str, str],
-        secrets: dict[str, Secret],
-        timeout_s: float | None,
-        service: bool = False,
-    ) -> str:
-        """Start a job, once for its id: "running" or "ended". `cwd` absolute; `timeout_s` None: as long as it takes."""
-        texts = {name: secret.reveal() for name, secret in secrets.items()}
-        job_facts: dict[str, Any] = {"job": job, "command": command, "cwd": cwd, "env": env, "secrets": texts}
-        return str(self._ask("start", **job_facts, timeout_s=timeout_s, service=service)["state"])
+        job: Job,
+        offset: int,
+        on_log: Callable[[str, int], None],
+        on_sample: Callable[[Sample], None] = lambda _: None,
+        on_start: Callable[[], None] = lambda: None,
+        stop: Callable[[], bool] = lambda: False,
+        timeout_s: float = float("inf"),
+    ) -> JobEnd | None:
+        """`start` and `follow` in one request; `on_start` is called once the job is there."""
+        if not self._calls.many:
+            self.start(job)
+            on_start()
+            return self.follow(job.id, offset, on_log, on_sample, stop, timeout_s)
+        there = False
+
+        def started() -> None:
+            nonlocal there
+            there = True
+            on_start()
+
+        facts = {**job.facts(), "clears": job.clears, "offset": offset}
+        may_stop = lambda: there and stop()  # noqa: E731  what may or may not have been started cannot be stopped
+        return self._watch("start", facts, on_log, on_sample, may_stop, timeout_s, started)
 
     def follow(
         self,
@@ -129,15 +104,27 @@ class Agent:
         `on_log` gets text and the offset to go on from after a ConnectionLost. A line that redraws itself comes as its
         newest states, each ended by a carriage return.
         """
+        return self._watch("watch", {"job": job, "offset": offset}, on_log, on_sample, stop, timeout_s)
 
+    def _watch(
+        self,
+        op: str,
+        facts: dict[str, Any],
+        on_log: Callable[[str, int], None],
+        on_sample: Callable[[Sample], None],
+        stop: Callable[[], bool],
+        timeout_s: float,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> JobEnd | None:
         def line(reply: dict[str, Any]) -> None:
             if "log" in reply:
                 on_log(reply["log"], reply["offset"])
             elif "sample" in reply:
                 on_sample(Sample.read(reply["sample"]))
+            elif "state" in reply:
+                on_start()
 
-        facts, endless = {"job": job, "offset": offset}, float("inf")
-        last = self._stream("watch", facts, line, timeout_s=timeout_s, most_bytes=endless, stop=stop)
+        last = self._stream(op, facts, line, timeout_s=timeout_s, most_bytes=float("inf"), stop=stop)
         return JobEnd.read(last["end"]) if last else None
 
     def stop(self, job: str, grace_s: float = 10.0) -> JobEnd:
@@ -238,117 +225,3 @@ class Agent:
         facts, silence_s = {"path": path, "parts": rows, "ordered": ordered}, self._limits.put_silence_s
         self._complete(self._stream("put", facts, line, silence_s=silence_s))
         return sent
-
-    # --- the wire ---
-
-    def _request(self, op: str, facts: dict[str, Any]) -> bytes:
-        return json.dumps({"op": op, "workspace": self.workspace, **facts}).encode()
-
-    def _ask(self, op: str, **facts: Any) -> dict[str, Any]:
-        """Ask for what is answered at once. A connection that is cut meanwhile is made again, once."""
-        request = self._request(op, facts)
-        give_up = time.monotonic() + self._patience()
-
-        def run() -> CommandResult:
-            return self.transport.run(self._call, stdin=request, timeout_s=max(0.0, give_up - time.monotonic()))
-
-        try:
-            result = run()
-        except ConnectionLost:
-            if time.monotonic() >= give_up:
-                raise
-            result = run()
-        if result.exit == commands.NO_AGENT:
-            self.install()
-            result = run()
-        reply = _object(result.stdout.rpartition(b"\n")[0].rpartition(b"\n")[2])
-        if result.exit or reply is None:
-            raise _broken(op, result.exit, result.stderr or result.stdout[-200:])
-        return _accept(op, reply)
-
-    def _patience(self) -> float:
-        """How long a request may take: less while the run is stopping."""
-        return self._limits.stopping_s if self._halted() else self._limits.request_s
-
-    def _stream(
-        self,
-        op: str,
-        facts: dict[str, Any],
-        on_line: Callable[[dict[str, Any]], None] = lambda _: None,
-        *,
-        silence_s: float | None = None,
-        timeout_s: float | None = None,
-        most_bytes: float = LONGEST_REPLY,
-        stop: Callable[[], bool] | None = None,
-    ) -> dict[str, Any] | None:
-        """Ask for what takes time; `on_line` gets every line before the last.
-
-        None: `stop` turned true first. Without a `stop` of its own it raises what `check` raises.
-        """
-        request = self._request(op, facts)
-        last: dict[str, Any] | None = None
-        noise = b""
-
-        def take(data: bytes) -> None:
-            nonlocal last, noise
-            reply = _object(data)
-            if reply is None:
-                noise = data[-NOISE:]  # not ours: the interpreter's last words
-            elif "ok" in reply:
-                last = reply
-            elif reply:
-                try:
-                    on_line(reply)
-                except OSError as error:  # ours, not the connection's: a full disk at home, say
-                    raise GpuplanError(f"what the machine says cannot be kept: {error}") from error
-
-        def run() -> int:
-            return self.transport.stream(
-                self._call, take, stdin=request, silence_s=silence_s or self._limits.silence_s,
-                timeout_s=self._limits.work_s if timeout_s is None else timeout_s, most_bytes=most_bytes,
-                stop=stop or self._halted,
-            )  # fmt: skip
-
-        code = run()
-        if code == commands.NO_AGENT:
-            self.install()
-            code = run()
-        if last is not None:
-            return _accept(op, last)
-        if stop is None:
-            self._check()
-        elif stop():
-            return None
-        raise _broken(op, code, noise)
-
-    def _halted(self) -> bool:
-        try:
-            self._check()
-        except GpuplanError:
-            return True
-        return False
-
-    @staticmethod
-    def _complete(reply: dict[str, Any] | None) -> dict[str, Any]:
-        assert reply is not None, "only a stream that can be stopped ends without a reply"
-        return reply
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    """The JSON object in a line; None: it is none."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _accept(op: str, reply: dict[str, Any]) -> dict[str, Any]:
-    if not reply.get("ok"):
-        raise failure(op, reply)
-    return reply
-
-
-def _broken(op: str, code: int, said: bytes) -> AgentFailed:
-    text = said.decode("utf-8", "replace").strip().splitlines()
-    return AgentFailed("broken", f"the agent ended with {code} in {op}: {text[-1] if text else 'it said nothing'}")

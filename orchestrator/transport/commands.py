@@ -63,11 +63,14 @@ def _agent_folder(digest: str) -> str:
     return f"{_AGENTS}/agent-{digest}"
 
 
-def call_agent(digest: str) -> Command:
-    """Run the agent of that hash, its request on standard input. Exit code NO_AGENT: it is not installed."""
+def call_agent(digest: str, *words: str) -> Command:
+    """Run the agent of that hash, its request on standard input. Exit code NO_AGENT: it is not installed.
+
+    `words`: what it is to do instead; `standing`: to take any number of requests.
+    """
     folder = _agent_folder(digest)
     there = f"[ -e {folder}/__main__.py ] || exit {NO_AGENT}"
-    return command(Shell(f'{there}; {_FIND_PYTHON}; exec "$python" -I -S -X utf8 {folder}'))
+    return command(Shell(f'{there}; {_FIND_PYTHON}; exec "$python" -I -S -X utf8 {folder}'), *words)
 
 
 def install_agent(digest: str) -> Command:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.transport.replies import AgentFailed
+from orchestrator.words.errors import ConnectionLost
+
+TALKS_S = 5.0  # what was heard of so recently is not lost: it does not come to its end
 LONGEST_LINE = 8 << 20  # bytes: a list of some 50,000 files
 LONGEST_REPLY = 64 << 20  # bytes of one answer, progress included; a step's log is bounded where it is kept
 
@@ -20,3 +24,13 @@ class Limits:
     stop_s: float = 40.0  # beyond the grace that the job has: the agent allows the kernel 30
     put_silence_s: float = 120.0  # a store may take a minute for one part
     work_s: float = 6 * 3600.0  # for what reads or sends whole files
+
+
+def require(*, quiet_s: float, silence_s: float, late: bool, flooded: bool) -> None:
+    """Raise what is wrong with an answer: ConnectionLost when nothing is heard, AgentFailed when it has no end."""
+    if quiet_s > silence_s or (late and quiet_s >= min(silence_s, TALKS_S)):
+        raise ConnectionLost(f"no answer from the machine within {min(silence_s, quiet_s):.0f} s")
+    if late:
+        raise AgentFailed("late", "the machine talks on, but does not answer in the time that it has")
+    if flooded:
+        raise AgentFailed("flood", "the machine's answer is longer than any that makes sense")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -21,6 +22,7 @@ CHANNELS = 8  # at the same time on one connection: sshd allows 10
 CONNECT_S = 15.0
 BANNER_S = 15.0
 CHANNEL_S = 15.0
+LOOK_S = 1.0  # how often the connection's thread looks at its clock; paramiko itself would ten times a second
 KEEPALIVE_S = 15  # keeps a firewall's or a router's table entry alive
 PING_EVERY_S = 10.0
 PING_LIMIT_S = 30.0  # behind a full send window an answer may take a while
@@ -67,6 +69,7 @@ class Link:
         self._connection = _connect(address, key_file, known)
         self.transport: paramiko.Transport = self._connection.transport
         self.transport.set_keepalive(KEEPALIVE_S)
+        self.transport.sock.settimeout(LOOK_S)
         threading.Thread(target=self._watch, name=f"ping {address}", daemon=True).start()
 
     @property
@@ -94,6 +97,8 @@ class Link:
         """Close the connection; whoever waits on a channel of it is woken. Idempotent."""
         if not self._closed.is_set():
             self._closed.set()
+            with contextlib.suppress(OSError):  # wakes the connection's thread, which else looks once a second
+                self.transport.sock.shutdown(socket.SHUT_RDWR)
             self._connection.close()
             self.transport.close()
 

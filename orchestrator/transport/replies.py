@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -56,6 +57,28 @@ def failure(op: str, reply: dict[str, Any]) -> AgentFailed:
     code = str(reply.get("code", "broken"))
     facts = {key: value for key, value in reply.items() if key not in ("ok", "code", "message")}
     return CLASSES.get(code, AgentFailed)(code, f"{op}: {reply.get('message', code)}", facts=facts)
+
+
+def object_in(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; None: it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def accept(op: str, reply: dict[str, Any]) -> dict[str, Any]:
+    """The last line of an answer. AgentFailed: it is a refusal."""
+    if not reply.get("ok"):
+        raise failure(op, reply)
+    return reply
+
+
+def broken(op: str, code: int, said: bytes) -> AgentFailed:
+    """The error for an agent that ended with `code` and said that instead of an answer."""
+    text = said.decode("utf-8", "replace").strip().splitlines()
+    return AgentFailed("broken", f"the agent ended with {code} in {op}: {text[-1] if text else 'it said nothing'}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.transport import commands
-from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY
+from orchestrator.transport.conversation import ChannelConversation, Conversation, Lines, lost
+from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY, require
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
 from orchestrator.transport.replies import AgentFailed
 from orchestrator.words.errors import ConnectionLost
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 FETCH_SILENCE_S = 60.0
 STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
-TALKS_S = 5.0  # what was heard of so recently is not lost: it does not come to its end
 EXIT_S = 10.0  # between the end of the output and the exit code
 DYING_S = 0.5  # how long a lost connection takes from closing its channels to being inactive
 INLINE_STDIN = 1 << 16  # as much as always fits into a channel's window: sent without a thread
@@ -32,7 +33,10 @@ SIGNALLED = -1
 
 
 class SshTransport:
-    """One machine over SSH (implements ports.Transport). Thread-safe; nothing is connected before the first call."""
+    """One machine over SSH (implements ports.Transport and Converses). Thread-safe.
+
+    Nothing is connected before the first call.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class SshTransport:
     ) -> int:
         """Hand over each line (without its newline; stderr's too) as it comes and return the exit code."""
         deadline = time.monotonic() + timeout_s
-        printed, said = _Lines(on_line), _Lines(on_line)  # the two outputs reach us apart: lines stay whole
+        printed, said = Lines(on_line), Lines(on_line)  # the two outputs reach us apart: lines stay whole
         with self._channel(command) as channel:
             _Writer(channel, [stdin] if stdin else [])
             for data in self._output(
@@ -101,6 +105,14 @@ class SshTransport:
         if code:
             raise ConnectionLost(f"reading {path} on the machine ended with {code}")
 
+    def converse(self, command: str) -> Conversation:
+        """See Converses."""
+        link, channel = self._open(command)
+        channel.set_combine_stderr(True)
+        return ChannelConversation(
+            channel, partial(self._exit, channel), partial(_losses, link), partial(self._give_back, link)
+        )
+
     def close(self) -> None:
         """Close every channel and connection; calls that wait, and calls to come, end in ConnectionLost. Idempotent."""
         with self._lock:
@@ -114,17 +126,10 @@ class SshTransport:
     @contextmanager
     def _channel(self, command: str) -> Iterator[paramiko.Channel]:
         """A channel on which the command runs. Whatever goes wrong with the connection becomes ConnectionLost."""
-        import paramiko
-
         link, channel = self._open(command)
         try:
-            yield channel
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise ConnectionLost(
-                f"the connection to {link.address} was lost: {error or type(error).__name__}"
-            ) from error
+            with _losses(link):
+                yield channel
         finally:
             channel.close()
             self._give_back(link)
@@ -244,7 +249,7 @@ class SshTransport:
                 if stop():
                     yield None
                     return
-            _require(quiet_s=now - heard, silence_s=silence_s, late=now > deadline, flooded=most_bytes < 0)
+            require(quiet_s=now - heard, silence_s=silence_s, late=now > deadline, flooded=most_bytes < 0)
             if not got:
                 poller.poll(1000 * max(0.0, min(STOP_LOOK_S, heard + silence_s - now, deadline - now)))
 
@@ -259,36 +264,17 @@ class SshTransport:
         return int(channel.exit_status)
 
 
-def _require(*, quiet_s: float, silence_s: float, late: bool, flooded: bool) -> None:
-    """Raise what is wrong with an answer: ConnectionLost when nothing is heard, AgentFailed when it has no end."""
-    if quiet_s > silence_s or (late and quiet_s >= min(silence_s, TALKS_S)):
-        raise ConnectionLost(f"no answer from the machine within {min(silence_s, quiet_s):.0f} s")
-    if late:
-        raise AgentFailed("late", "the machine talks on, but does not answer in the time that it has")
-    if flooded:
-        raise AgentFailed("flood", "the machine's answer is longer than any that makes sense")
+@contextmanager
+def _losses(link: Link) -> Iterator[None]:
+    """Whatever goes wrong with the connection becomes ConnectionLost."""
+    import paramiko
 
-
-class _Lines:
-    """Cuts one output into lines. AgentFailed: a line is longer than LONGEST_LINE."""
-
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line, self._rest = on_line, bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Hand over the lines that are whole."""
-        first, *others = data.split(b"\n")
-        self._rest += first
-        if len(self._rest) > LONGEST_LINE:
-            raise AgentFailed("flood", "the machine's answer has a line without an end")
-        for following in others:
-            self._on_line(bytes(self._rest))
-            self._rest = bytearray(following)
-
-    def finish(self) -> None:
-        """Hand over a last line without newline."""
-        if self._rest:
-            self._on_line(bytes(self._rest))
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise lost(link.address, error) from error
 
 
 class _Writer:

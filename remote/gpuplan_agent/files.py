@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any, Iterator
 
-from gpuplan_agent.places import private, resolve, write_atomic
+from gpuplan_agent.places import private, remove, resolve, write_atomic
 from gpuplan_agent.wire import AgentError, emit
 
 LARGEST_TEXT = 8 << 20
@@ -118,15 +117,7 @@ def op_list(request: dict[str, Any]) -> dict[str, Any]:
 
 def op_remove(request: dict[str, Any]) -> dict[str, Any]:
     """Remove a file or a folder below the workspace's .gpuplan; it may be gone already."""
-    path = private(request, request["path"])
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
-    except FileNotFoundError:
-        return {"removed": False}
-    return {"removed": True}
+    return {"removed": remove(request, request["path"])}
 
 
 def op_clean_incomplete(request: dict[str, Any]) -> dict[str, Any]:

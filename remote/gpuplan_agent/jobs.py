@@ -8,26 +8,37 @@ import time
 from typing import Any
 
 from gpuplan_agent import deadman, locks
-from gpuplan_agent.jobfolder import ENDED, NEW, JobFolder
-from gpuplan_agent.places import machine_env, search_path, workspace
+from gpuplan_agent.jobfolder import ENDED, NEW, RUNNING, JobFolder
+from gpuplan_agent.places import machine_env, remove, search_path, workspace
 from gpuplan_agent.processes import detach
-from gpuplan_agent.wire import AgentError, alive
+from gpuplan_agent.wire import AgentError, alive, emit
 
 LONGEST_COMMAND = 128 * 1024 - 1  # bytes: what Linux takes as one argument
 KILL_ALLOWANCE_S = 30.0  # beyond the grace: what the kernel may need to end a process that is writing to a disk
 
 
 def op_start(request: dict[str, Any]) -> dict[str, Any]:
-    """Start a job that has not run yet; of any other say only where it stands."""
+    """Start a job that has not run yet; of any other say only where it stands.
+
+    `clears` is removed first. With an `offset` the job is then followed from there, as `watch` does.
+    """
     folder = JobFolder.of(request["job"])
     os.makedirs(folder.path, mode=0o700, exist_ok=True)
     with locks.locked(folder.file("lock")):
         state = folder.state()
         if state == NEW:
             _check(request)
+        if request.get("clears"):
+            remove(request, request["clears"])
+        if state == NEW:
             _launch(folder, request)
-            state = "running"
-    return {"state": state}
+            state = RUNNING
+    if "offset" not in request:
+        return {"state": state}
+    from gpuplan_agent.watching import op_watch
+
+    emit({"state": state})
+    return op_watch(request)
 
 
 def _check(request: dict[str, Any]) -> None:

@@ -72,6 +72,21 @@ def write_atomic(path: str, data: bytes) -> None:
         raise
 
 
+def remove(request: dict[str, Any], path: str) -> bool:
+    """Remove a file or a folder below the workspace's .gpuplan; False: it was not there."""
+    full = private(request, path)
+    try:
+        if os.path.isdir(full) and not os.path.islink(full):
+            import shutil
+
+            shutil.rmtree(full)
+        else:
+            os.unlink(full)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def machine_env(first: str = "/proc/1/environ") -> dict[str, str]:
     """Our environment, completed by what the machine's image has set and an SSH session does not see.
 

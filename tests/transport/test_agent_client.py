@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.transport import bundle
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job import Job
 from orchestrator.transport.replies import AgentFailed, DeadmanExpired, GpuFailed, JobEnd, LeaseHeld, Sample
 from orchestrator.words.errors import ConnectionLost, StepFailed
 from orchestrator.words.ports import Part, SignedPart
@@ -23,7 +24,7 @@ from tests.transport.conftest import Reached
 
 def begin(reached: Reached, command: str, job: str = "job", **facts: Any) -> str:
     defaults: dict[str, Any] = {"cwd": str(reached.workspace), "env": {}, "secrets": {}, "timeout_s": 60.0}
-    return reached.agent.start(job, command, **{**defaults, **facts})
+    return reached.agent.start(Job(id=job, command=command, **{**defaults, **facts}))
 
 
 class Log:
@@ -150,7 +151,7 @@ def test_installing_at_the_same_time(reached: Reached):
     for thread in threads:
         thread.join()
     names = {path.name for path in (reached.home / ".gpuplan").iterdir()}
-    assert names == {installed.name}
+    assert names == {installed.name, "environ"}
     assert {path.name for path in installed.iterdir() if path.name != "__pycache__"} == {"__main__.py", "gpuplan_agent"}
     assert reached.agent.jobs() == []
 
@@ -234,7 +235,7 @@ def _command_line(process: Path) -> bytes:
 def test_a_machine_without_python_says_so(reached: Reached):
     """When the agent cannot run, the error gives the machine's own words."""
     agent = Agent(reached.agent.transport, workspace="/x")
-    agent._call = "echo no python here >&2; exit 127"
+    agent._calls.single = agent._calls.standing = "echo no python here >&2; exit 127"
     with pytest.raises(AgentFailed, match="no python here"):
         agent.jobs()
     with pytest.raises(StepFailed, match="no python here"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.words.secret import Secret
+from orchestrator.transport.job import Job
 from tests.transport.conftest import Reached
 
 
@@ -17,8 +17,7 @@ def test_nothing_of_ours_takes_code_from_a_folder_on_the_machine(reached: Reache
     next((reached.home / ".gpuplan").glob("agent-*")).rename(reached.home / "gone")
     reached.agent.hello()
     command = "if command -v nvidia-smi; then nvidia-smi -L; fi"
-    secrets: dict[str, Secret] = {}
-    reached.agent.start("job", command, cwd=str(reached.workspace), env={}, secrets=secrets, timeout_s=30)
+    reached.agent.start(Job(id="job", command=command, cwd=str(reached.workspace), timeout_s=30))
     end = reached.agent.follow("job", 0, lambda _text, _offset: None)
     assert end is not None
     assert end.exit == 0

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job import Job
 from orchestrator.transport.limits import Limits
 from orchestrator.transport.replies import AgentFailed
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Part, SignedPart
+from orchestrator.words.ports import Part, SignedPart, Transport
 from tests.transport.sshd import Sshd
 
 SHORT = Limits(
@@ -27,6 +28,10 @@ SHORT = Limits(
     work_s=1.0,
 )
 PATIENT = Limits(silence_s=300, request_s=300, work_s=300)
+ASKED = """import json, sys
+def say(kind, value, number=None):
+    print('{"id": %d, "%s": %s}' % (number or asked['id'], kind, value), flush=True)
+for asked in map(json.loads, sys.stdin)"""
 PROGRAMS = {
     "nothing": "import time; time.sleep(600)",
     "empty": "import time\nwhile True: print('{}', flush=True); time.sleep(0.025)",
@@ -36,6 +41,12 @@ PROGRAMS = {
     "a line without an end": "while True: print('x' * 65536, end='')",
     "no object": "print('[1]')",
     "a pit": "print('[' * 100000)",
+    # and what only speaks the standing agent's own words
+    "an answer to all": f"{ASKED}: say('line', '{{\"log\": 1}}')",
+    "a flood for each": f"{ASKED}:\n while True: say('line', '{{\"log\": 1, \"offset\": 1}}')",
+    "a flood for nobody": f"{ASKED}:\n while True: say('line', '1', 10**9)",
+    "an end at once": f"{ASKED}: say('exit', '0')",
+    "an end that is no number": f"{ASKED}: say('exit', '9' * 10000)",
 }
 PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
 OPERATIONS: dict[str, Callable[[Agent], object]] = {
@@ -44,7 +55,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "bootstrap": lambda agent: agent.bootstrap("/p"),
     "view": Agent.view,
     "heartbeat": lambda agent: agent.heartbeat(60, ""),
-    "start": lambda agent: agent.start("j", "true", cwd="/", env={}, secrets={}, timeout_s=1),
+    "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),
     "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=1),
     "stop": lambda agent: agent.stop("j", grace_s=0),
     "jobs": Agent.jobs,
@@ -60,7 +71,21 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
 }
 
 
-def turned(server: Sshd, transport: SshTransport, program: str, limits: Limits) -> Agent:
+class SingleCalls:
+    """A transport that can do no more than ports.Transport asks for."""
+
+    def __init__(self, transport: SshTransport) -> None:
+        self.run, self.stream, self.send = transport.run, transport.stream, transport.send
+        self.fetch, self.close = transport.fetch, transport.close
+
+
+@pytest.fixture(params=["standing", "single"])
+def way(request: pytest.FixtureRequest, transport: SshTransport) -> Transport:
+    """How requests reach the agent: over one that stands, or each by a call of its own."""
+    return transport if request.param == "standing" else SingleCalls(transport)
+
+
+def turned(server: Sshd, transport: Transport, program: str, limits: Limits) -> Agent:
     """The controller's side of a machine whose agent was replaced by `program`."""
     agent = Agent(transport, workspace="/nowhere", limits=limits)
     Agent(transport, workspace="/nowhere").install()
@@ -70,9 +95,9 @@ def turned(server: Sshd, transport: SshTransport, program: str, limits: Limits) 
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_every_operation_comes_to_an_end(server: Sshd, transport: SshTransport, program: str):
+def test_every_operation_comes_to_an_end(server: Sshd, way: Transport, program: str):
     """Whatever the machine says or does not say, each call ends by its own deadline in an error of ours."""
-    agent = turned(server, transport, program, SHORT)
+    agent = turned(server, way, program, SHORT)
 
     def ends(name: str) -> type[Exception] | None:
         try:
@@ -87,9 +112,9 @@ def test_every_operation_comes_to_an_end(server: Sshd, transport: SshTransport, 
 
 
 @pytest.mark.parametrize("operation", ["hello", "files", "follow"])
-def test_a_gigabyte_is_not_taken_in(server: Sshd, transport: SshTransport, operation: str):
+def test_a_gigabyte_is_not_taken_in(server: Sshd, way: Transport, operation: str):
     """A line without an end is AgentFailed long before it fills the memory, however much time there is."""
-    agent = turned(server, transport, "for _ in range(1 << 14): print('x' * 65536, end='')", PATIENT)
+    agent = turned(server, way, "for _ in range(1 << 14): print('x' * 65536, end='')", PATIENT)
     tracemalloc.start()
     with pytest.raises(AgentFailed) as failed:
         OPERATIONS[operation](agent) if operation != "follow" else agent.follow("j", 0, lambda _text, _offset: None)

@@ -11,6 +11,7 @@ from orchestrator.engine import records
 from orchestrator.engine.board import Board
 from orchestrator.engine.effects import Attempt
 from orchestrator.engine.step_work import StepWork
+from orchestrator.transport.job import Job
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Ready, Step
 from tests.unit.engine.stepbench import MACHINE, PHASE, RUN, Bench, There
@@ -52,9 +53,8 @@ def test_a_service_that_ended_by_itself_has_failed(tmp_path: Path):
     bench = Bench(tmp_path / "crashes", crashes)
     start = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/crashes", 1)
     start.mark(StepState.RUNNING)
-    bench.agent.start(
-        f"{RUN}.{PHASE}.only.crashes.1.1.0", crashes.run, cwd=str(bench.workspace), env={}, secrets={}, timeout_s=60
-    )
+    job = f"{RUN}.{PHASE}.only.crashes.1.1.0"
+    bench.agent.start(Job(id=job, command=crashes.run, cwd=str(bench.workspace), timeout_s=60))
     bench.agent.follow(f"{RUN}.{PHASE}.only.crashes.1.1.0", 0, lambda _text, _offset: None)
     start.mark(StepState.READY)
     end = bench.stop_service("crashes")

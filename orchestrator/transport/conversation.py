@@ -1,0 +1,138 @@
+"""A command that goes on and is talked with: the road for many requests over one channel."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from orchestrator.transport.limits import LONGEST_LINE
+from orchestrator.transport.replies import AgentFailed
+from orchestrator.words.errors import ConnectionLost
+
+if TYPE_CHECKING:
+    import paramiko
+
+CHUNK = 1 << 16
+
+
+class Conversation(Protocol):
+    """A command whose output is read in one thread, and whose standard input is written to in any."""
+
+    def say(self, data: bytes) -> None:
+        """Add to its standard input, which it reads when it likes: this never waits."""
+        ...
+
+    def lines(self) -> Iterator[bytes]:
+        """Each line of its output, stderr's too, without the newline, until it ends; one thread may ask, once.
+
+        ConnectionLost: the connection went first. AgentFailed: a line has no end.
+        """
+        ...
+
+    def exit(self) -> int:
+        """The exit code, after the last line. ConnectionLost: none came."""
+        ...
+
+    def close(self) -> None:
+        """Give the command up: whoever reads its lines is woken. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Converses(Protocol):
+    """What a ports.Transport may be able to do besides."""
+
+    def converse(self, command: str) -> Conversation:
+        """Start a command to talk with. ConnectionLost: the machine is not reached."""
+        ...
+
+
+class ChannelConversation:
+    """A Conversation on an SSH channel, whose stderr is part of its output. It has one thread, which writes."""
+
+    def __init__(
+        self,
+        channel: paramiko.Channel,
+        exit_code: Callable[[], int],
+        losses: Callable[[], AbstractContextManager[None]],
+        give_back: Callable[[], None],
+    ) -> None:
+        """`losses` makes ConnectionLost of whatever goes wrong within it; `give_back` is called once, at the end."""
+        self._channel, self._exit_code, self._losses = channel, exit_code, losses
+        self._give_back = give_back
+        self._unsaid: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        threading.Thread(target=self._write, name="ssh stdin", daemon=True).start()
+
+    def say(self, data: bytes) -> None:
+        """See Conversation."""
+        self._unsaid.put(data)
+
+    def lines(self) -> Iterator[bytes]:
+        """See Conversation."""
+        found: list[bytes] = []
+        cut = Lines(found.append)
+        while True:
+            with self._losses():
+                data = self._channel.recv(CHUNK)
+            if not data:
+                cut.finish()
+                yield from found
+                return
+            cut.feed(data)
+            yield from found
+            found.clear()
+
+    def exit(self) -> int:
+        """See Conversation."""
+        with self._losses():
+            return self._exit_code()
+
+    def close(self) -> None:
+        """See Conversation."""
+        with self._closing:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._unsaid.put(None)
+            with contextlib.suppress(ConnectionLost), self._losses():  # there is nobody to tell
+                self._channel.close()
+            self._give_back()
+
+    def _write(self) -> None:
+        while (data := self._unsaid.get()) is not None:
+            try:
+                self._channel.sendall(data)
+            except (OSError, EOFError):  # the command ended, or the connection: the reader finds out which
+                return
+
+
+class Lines:
+    """Cuts one output into lines. AgentFailed: a line is longer than LONGEST_LINE."""
+
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self._on_line, self._rest = on_line, bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Hand over the lines that are whole."""
+        first, *others = data.split(b"\n")
+        self._rest += first
+        if len(self._rest) > LONGEST_LINE:
+            raise AgentFailed("flood", "the machine's answer has a line without an end")
+        for following in others:
+            self._on_line(bytes(self._rest))
+            self._rest = bytearray(following)
+
+    def finish(self) -> None:
+        """Hand over a last line without newline."""
+        if self._rest:
+            self._on_line(bytes(self._rest))
+
+
+def lost(address: object, error: Exception) -> ConnectionLost:
+    """The error that a failure of the connection to that address stands for."""
+    return ConnectionLost(f"the connection to {address} was lost: {error or type(error).__name__}")
