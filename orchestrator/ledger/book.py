@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
@@ -25,10 +25,10 @@ ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come b
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """How a book reaches its database: a transaction that holds the write lock, and a reader that takes none."""
+    """How a book reaches its database: a transaction that holds the write lock, and reads that take none."""
 
     transaction: Callable[[], AbstractContextManager[sa.Connection]]
-    reading: Callable[[], AbstractContextManager[sa.Connection]]
+    read: Callable[[sa.Select[Any]], Sequence[sa.RowMapping]]
     upsert: Callable[[sa.Table, dict[str, Any]], Any]
 
 
@@ -54,8 +54,7 @@ class Book(Generic[Row]):
         """All rows that match, in the order of their position or birth."""
         order = [self.table.c[name] for name in ORDER if name in self.table.c]
         query = sa.select(self.table).where(*self._where(where)).order_by(*order)
-        with self._access.reading() as connection:
-            return [self._read(row._mapping) for row in connection.execute(query)]  # noqa: SLF001  its public name
+        return [self._row(found) for found in self._access.read(query)]
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one with the same key."""
@@ -80,7 +79,7 @@ class Book(Generic[Row]):
         with self._access.transaction() as connection:
             return connection.execute(sa.delete(self.table).where(*self._where(where))).rowcount
 
-    def _read(self, found: sa.RowMapping) -> Row:
+    def _row(self, found: sa.RowMapping) -> Row:
         return self._kind(**{name: cast(found[name]) for name, cast in self._casts.items()})
 
     def _where(self, key: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:

@@ -82,9 +82,9 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
 def test_deliverables_table_counts_and_escapes(width: int) -> None:
     """Each deliverable has its mark; what a machine said is escaped and never taken as markup."""
     rows = [
-        tables.DeliverableRow("day1", "clone", True, "[bold]fine[/bold]"),
-        tables.DeliverableRow("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
-        tables.DeliverableRow("day6-7", "uploaded", None),
+        tables.DeliverableLine("day1", "clone", True, "[bold]fine[/bold]"),
+        tables.DeliverableLine("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
+        tables.DeliverableLine("day6-7", "uploaded", None),
     ]
     text = _printed(tables.deliverables(rows), width=width)
     marks = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["day1"], ["day2-3"], ["day6-7"])]
@@ -96,7 +96,7 @@ def test_deliverables_table_counts_and_escapes(width: int) -> None:
 
 def test_names_are_never_taken_as_markup() -> None:
     """A plain text and a phase's name with brackets or colons are printed as they are."""
-    row = tables.DeliverableRow("[red]d1", ":warning:", True)
+    row = tables.DeliverableLine("[red]d1", ":warning:", True)
     text = _printed("run [bold]r1[/bold] :smile:", tables.deliverables([row]), width=80)
     assert "run [bold]r1[/bold] :smile:" in text
     assert "[red]d1" in text
