@@ -78,10 +78,11 @@ def logs(
             )
         for file in files:  # at the end a last line without its end is printed too
             seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=over)
+        sys.stdout.flush()
         if over:
             break
         time.sleep(0.5)
-    if looks and not undriven:  # its driver died while it was looked at
+    if looks:  # the last line says why it ends, too
         say_if_undriven(home, ledger, spec, err=False)
 
 

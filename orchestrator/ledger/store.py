@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,9 +37,14 @@ def open_ledger(
     file = home / "gpuplan.db"
     if not file.exists():
         file.touch(mode=0o600)
-    with sqlite3.connect(file, timeout=min(TRY_S, patience_s)) as plain:
-        if plain.execute("pragma journal_mode").fetchone() != ("wal",):  # to look takes no lock, and it is kept
-            plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=min(patience_s, PATIENCE_S))) as plain:
+            if plain.execute("pragma journal_mode").fetchone() != ("wal",):  # to look takes no write lock
+                plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            raise _held(str(file)) from error
+        raise
     return Ledger(f"sqlite:///{file}", now, patience_s)
 
 
@@ -110,7 +115,7 @@ class Ledger:
         self._engine.dispose()
         self._reader.dispose()
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """One transaction that holds the write lock from its beginning."""
         with self._patiently(self._begin) as connection:
@@ -145,10 +150,7 @@ class Ledger:
                 if not is_busy(error):
                     raise
                 if time.monotonic() >= give_up:
-                    raise DatabaseBusy(
-                        f"the database is held by another process: {self.where}",
-                        remedy="a backup, a viewer or a synced folder: end it, and say this again",
-                    ) from error
+                    raise _held(self.where) from error
 
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
@@ -202,6 +204,13 @@ def is_busy(error: BaseException) -> bool:
     """Whether a database error says that another process holds the file."""
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
     return int(code) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _held(where: str) -> DatabaseBusy:
+    return DatabaseBusy(
+        f"the database is held by another process: {where}",
+        remedy="a backup, a viewer or a synced folder: end it, and say this again",
+    )
 
 
 def _no_implicit_begin(dbapi: Any, _record: Any) -> None:

@@ -83,7 +83,7 @@ def status(ledger: Ledger, run: str, *, driven: bool) -> StatusDocument:
         "state": row.state,
         "outcome": row.outcome,
         "driven": driven,
-        "usd_hour": str(usd_hour(ledger, run)),
+        "usd_hour": f"{usd_hour(ledger, run):.5f}",
         "dry_run": row.dry_run,
         "phases": [_phase(ledger, p) for p in ledger.phases.all(run=run)],
         "machines": [{"name": m.name, "provider": m.provider, "state": m.state} for m in ledger.machines.all(run=run)],

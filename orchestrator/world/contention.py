@@ -8,14 +8,14 @@ from orchestrator.ledger import Ledger
 from orchestrator.words.errors import DatabaseBusy
 from orchestrator.words.ports import Clock
 
-LOOK_S = 5.0  # real seconds between two looks, and how long one waits
+LOOK_S = 5.0  # real seconds that a look waits, and that lie between two
 GIVE_UP_S = 1800.0  # after which the driver leaves the run as a killed one would
 
 
 class DatabaseWatch:
     """Says when another process holds the database, and when it has let go; `given_up` after `give_up_s` without it.
 
-    Its ledger waits for LOOK_S and no longer; that of the run waits for ever, as the durable engine does.
+    Its ledger is not to wait longer than LOOK_S; that of the run waits for ever, as the durable engine does.
     """
 
     def __init__(
@@ -30,6 +30,10 @@ class DatabaseWatch:
         """Look no more."""
         self._ended = True
         self._changed.notify()
+
+    def join(self, seconds: float) -> bool:
+        """Wait at most so many real seconds for the last look; whether it was."""
+        return self._task.join(seconds)
 
     def _look_on(self) -> None:
         since: float | None = None
