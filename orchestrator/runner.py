@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -30,14 +31,12 @@ from orchestrator.world.signals import stopping_on_signals
 from orchestrator.world.world import Observer, World
 
 TICK_S = 0.2
-FOR_EVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a run ended. `left`: what may still cost money."""
 
-    run: str
     outcome: Outcome
     left: tuple[str, ...]
 
@@ -77,8 +76,7 @@ def _take_up(world: World, spec: RunSpec) -> None:
 
     StillRunning when another version of gpuplan began it: its recorded effects cannot be replayed.
     """
-    ledger = world.ledger
-    row = ledger.runs.maybe(id=spec.run)
+    ledger, row = world.ledger, world.ledger.runs.maybe(id=spec.run)
     if row is None or row.state == RunState.PLANNED:
         open_books(ledger, spec, first_row(spec))  # for the first time, or again after a crash before the run began
     elif row.version != APPLICATION_VERSION:
@@ -94,7 +92,7 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     from orchestrator.engine.watchdog import Watchdog
 
     watching = Observer(log=view.log, progress=lambda step, said: view.progress(step, how_far(said)))
-    opened = open_run(world, spec, watching, patience_s=FOR_EVER)
+    opened = open_run(world, spec, watching, patience_s=math.inf)
     context, control = opened.context, opened.context.control
     control.attended = attended
     looked = open_ledger(world.home.path, world.home.database_url, world.home.timeline, min(LOOK_S, give_up_s / 2))
@@ -142,7 +140,7 @@ class _InThread:
 def _result(context: Context, end: RunEnd | Exception) -> Result:
     """How the story ended. StillRunning, GpuplanError: the engine itself failed (a full disk, say)."""
     if isinstance(end, RunEnd):
-        return Result(context.run, end.outcome, end.left)
+        return Result(end.outcome, end.left)
     context.control.stop("interrupted", "the engine failed")
     living = _living(context.ledger, context.run)
     if not living:
@@ -162,10 +160,10 @@ def _story(context: Context) -> RunEnd:
     from orchestrator.engine.story import Story
 
     story, url = Story(context), context.ledger.url
-    before = context.ledger.runs.get(id=context.run).state
-    if before != RunState.PLANNED and has_ended(context.run, database_url=url):
+    before, run = context.ledger.runs.get(id=context.run).state, context.run
+    if before != RunState.PLANNED and has_ended(run, database_url=url):
         return story.ending.again()
-    durable = DurableRun(story, context.run, database_url=url, debug_log=context.folder / "debug.log")
+    durable = DurableRun(story, run, database_url=url, debug_log=context.folder / "debug.log")
     try:
         end = durable.start().result()
     finally:
@@ -198,5 +196,5 @@ def _left_alone(ledger: Ledger, run: str) -> Iterator[None]:
 
 def _living(ledger: Ledger, run: str) -> list[str]:
     """Its machines and volumes that may still cost money."""
-    machines = [row.name for row in ledger.machines.all(run=run) if not row.state.is_final]
-    return machines + [row.name for row in ledger.volumes.all(run=run) if not row.state.is_final]
+    machines, volumes = ledger.machines.all(run=run), ledger.volumes.all(run=run)
+    return [m.name for m in machines if not m.state.is_final] + [v.name for v in volumes if not v.state.is_final]

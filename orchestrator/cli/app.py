@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -80,8 +81,9 @@ def main() -> None:
 
 def _leave_at_once(code: ExitCode) -> None:
     """End without waiting for threads that wait for the database: what they would write down is not to be lost."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody may read any more
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(int(code))
 
 

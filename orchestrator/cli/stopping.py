@@ -42,10 +42,11 @@ def down(
     try:
         left = _end(home, ledger, spec, volumes=volumes)
     except (SQLAlchemyError, DatabaseBusy) as error:  # a full disk, or another's lock: the machines end all the same
-        first = "free it" if isinstance(error, DatabaseBusy) else "make room on the disk"
+        busy = error if isinstance(error, DatabaseBusy) else None
+        why = busy.message if busy else error.__cause__ or error
         raise StillRunning(
-            f"the ledger cannot be written ({error.__cause__ or error}); {_end_by_name(home, ledger, spec)}",
-            remedy=f"{first}, then gpuplan down {spec.run} writes it down",
+            f"the ledger cannot be written ({why}); {_end_by_name(home, ledger, spec)}",
+            remedy=f"{'free it' if busy else 'make room on the disk'}, then gpuplan down {spec.run} writes it down",
         ) from error
     if json:
         print_json({"run": spec.run, "left": left, "kept": documents.kept(ledger, spec)})
