@@ -16,7 +16,7 @@ from orchestrator.engine.effects import RunEnd
 from orchestrator.engine.leftovers import end_unwritten, reserve
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.version import APPLICATION_VERSION
-from orchestrator.ledger import Ledger, is_busy, open_ledger
+from orchestrator.ledger import Ledger, is_busy
 from orchestrator.ledger.rows import RunRow
 from orchestrator.report.safe_view import SafeView
 from orchestrator.report.snapshot import View
@@ -62,10 +62,8 @@ def drive(world: World, spec: RunSpec, view: View, *, attended: bool, give_up_s:
     """
     with world.home.lock(spec.run) as mine:
         if not mine:
-            raise UsageError(
-                f"another process is driving {spec.run}",
-                remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
-            )
+            remedy = f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it"
+            raise UsageError(f"another process is driving {spec.run}", remedy=remedy)
         with _left_alone(world.ledger, spec.run):
             _take_up(world, spec)
             return _bring_to_its_end(world, spec, SafeView(view), attended=attended, give_up_s=give_up_s)
@@ -92,13 +90,13 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     from orchestrator.engine.watchdog import Watchdog
 
     watching = Observer(log=view.log, progress=lambda step, said: view.progress(step, how_far(said)))
-    opened = open_run(world, spec, watching, patience_s=math.inf)
+    opened = open_run(world, spec, watching, ledger=world.home.open_ledger(math.inf))
     context, control = opened.context, opened.context.control
     control.attended = attended
-    looked = open_ledger(world.home.path, world.home.database_url, world.home.timeline, min(LOOK_S, give_up_s / 2))
+    looked = world.home.open_ledger(min(LOOK_S, give_up_s / 2))
     database = DatabaseWatch(looked, world.clock, view.say, give_up_s=give_up_s)
-    watch = Watch(world.clock, control, Limits(context.ledger, spec, world.clock).reason)
-    watchdog = Watchdog(context)
+    limits = Limits(context.ledger, spec, world.clock)
+    lookers_on = (database, Watch(world.clock, control, limits.reason), Watchdog(context))
     story = _InThread(context)
     with stopping_on_signals(control.stop, view.say):
         while story.thread.is_alive() and not database.given_up:
@@ -108,8 +106,8 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
             story.thread.join(TICK_S)
     if database.given_up:
         raise database.given_up  # and all stays as it is: threads that wait for the database end with the process
-    for looking in (watch, watchdog, database):
-        looking.end()
+    for one in lookers_on:
+        one.end()
     _show(view, looked, spec)
     if isinstance(story.end, Exception) and is_busy(story.end):
         raise DatabaseBusy(f"the database is held by another process: {looked.where}")
@@ -117,7 +115,8 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
         return _result(context, story.end)
     finally:
         opened.close()
-        looked.close()
+        for ledger in (context.ledger, looked):
+            ledger.close()
         world.leave(spec.run)
 
 

@@ -56,18 +56,17 @@ def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, 
 
 
 def open_home() -> tuple[Home, Ledger]:
-    """GPUPLAN_HOME and its ledger."""
+    """GPUPLAN_HOME and its ledger. UsageError, DatabaseBusy: it cannot be opened."""
     import sqlite3
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from orchestrator.ledger import open_ledger
     from orchestrator.world.home import Home
 
     home = Home.find()
     home.make()
     try:
-        return home, open_ledger(home.path, home.database_url, home.timeline)
+        return home, home.open_ledger()
     except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(

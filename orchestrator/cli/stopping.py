@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,7 +36,12 @@ def down(
     from orchestrator.cli.proposal import require_free
     from orchestrator.report import documents, pages
 
-    home, ledger = open_home()
+    try:
+        home, ledger = open_home()
+    except DatabaseBusy as error:
+        raise StillRunning(
+            f"{error.message}; {_end_unread(run)}", remedy="free it, then gpuplan down RUN writes it down"
+        ) from error
     spec = find_run(home, ledger, run)
     if volumes:
         require_free(home, ledger, spec)
@@ -138,3 +145,17 @@ def _end_by_name(home: Home, ledger: Ledger, spec: RunSpec) -> str:
         return end_unwritten(opened.context)
     finally:
         opened.close()
+
+
+def _end_unread(run: str | None) -> str:
+    """End the run's machines though the ledger cannot even be read; say what was done."""
+    from orchestrator.ledger import open_ledger
+    from orchestrator.words.spec import RunSpec
+    from orchestrator.world.home import Home
+
+    if run is None:
+        return "name the run: its machines are ended without it"
+    home = Home.find()
+    spec = RunSpec.load(home.run_folder(run))
+    with tempfile.TemporaryDirectory() as folder:  # an empty ledger: machines are known by their names
+        return _end_by_name(home, open_ledger(Path(folder)), spec)

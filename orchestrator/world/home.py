@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from orchestrator.words.errors import UsageError
 from orchestrator.world.clock import Timeline
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
 GLANCE_S = 0.5  # how long somebody may hold a run's lock who only looks whether another one does
@@ -67,6 +70,13 @@ class Home:
     def timeline(self) -> Timeline:
         """The line that the times of this home's ledger are on."""
         return Timeline(file=self.path / "timeline")
+
+    def open_ledger(self, patience_s: float | None = None) -> Ledger:
+        """The ledger of this home, or the one at its database URL. `patience_s`: see Ledger; None: a command's."""
+        from orchestrator.ledger import open_ledger
+
+        patience = {} if patience_s is None else {"patience_s": patience_s}
+        return open_ledger(self.path, self.database_url, self.timeline, **patience)
 
     def run_folder(self, run: str) -> Path:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
-from orchestrator.ledger import open_ledger
+from orchestrator.ledger import Ledger
 from orchestrator.transport.payload import Payload
 from orchestrator.words import files
 from orchestrator.words.retry import retrying
@@ -30,9 +30,8 @@ class OpenRun:
     connections: Connections
 
     def close(self) -> None:
-        """Close the connections and the run's ledger; the world stays."""
+        """Close the connections; world and ledger stay."""
         self.connections.close()
-        self.context.ledger.close()
 
 
 class HubListing:
@@ -52,14 +51,14 @@ class HubListing:
         return self._seen[repo, revision]
 
 
-def open_run(world: World, spec: RunSpec, watching: Observer | None = None, *, patience_s: float = 30.0) -> OpenRun:
+def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledger: Ledger | None = None) -> OpenRun:
     """Open what the run needs. `watching`: whoever looks on, beside the world itself; its `announce` is the world's.
 
-    `patience_s`: see Ledger; the run has a ledger of its own.
+    `ledger`: one with another patience than the world's.
     """
     settings, folder = spec.plan.settings, world.home.run_folder(spec.run)
     observer = replace(watching or Observer(), announce=world.observer.announce)
-    ledger = open_ledger(world.home.path, world.home.database_url, world.home.timeline, patience_s)
+    ledger = ledger or world.ledger
     provider, control = world.provider(spec.world.provider), Control(world.clock)
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from tool import KILL, PLANS, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
@@ -21,16 +22,19 @@ COMMAND_SHORT_OF_PATIENCE = """
 from orchestrator import ledger
 from orchestrator.cli import main
 whole = ledger.open_ledger
-ledger.open_ledger = lambda home, url, now, *_: whole(home, url, now, 1)
+ledger.open_ledger = lambda *given, **_: whole(*given, patience_s=1)
 main()
 """
 
 
 @contextmanager
-def held(tool: Tool) -> Iterator[None]:
-    """The write lock of the home's database, in this process."""
+def held(tool: Tool, *, all_of_it: bool = False) -> Iterator[None]:
+    """The write lock of the home's database, in this process. `all_of_it`: nobody can read either."""
     database = sqlite3.connect(tool.home / "gpuplan.db", timeout=60, isolation_level=None)
+    if all_of_it:
+        database.execute("pragma locking_mode=exclusive")
     database.execute("begin immediate")
+    database.execute("update gpuplan_runs set stop = stop")
     try:
         yield
     finally:
@@ -55,14 +59,16 @@ def test_a_database_that_stays_busy_ends_nothing(tool: Tool):
     assert tool.rows("select attempt, state from gpuplan_steps where id = 'only/quick'") == [(1, "DONE")]
 
 
-def test_down_ends_the_machine_beside_a_busy_database(tool: Tool):
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["writing", "reading-too"])
+def test_down_ends_the_machine_beside_a_busy_database(tool: Tool, *, all_of_it: bool):
     """What cannot be written down is ended by its name: exit code 7, and once more when the file is free: 0."""
     process = tool.start(*SLOW)
     until(lambda: tool.rows(LONG_RUNS))
     process.send_signal(KILL)
     process.communicate(timeout=30)
-    with held(tool):
-        done = tool.run("down", program=COMMAND_SHORT_OF_PATIENCE)
+    ((run,),) = tool.rows("select id from gpuplan_runs")
+    with held(tool, all_of_it=all_of_it):
+        done = tool.run("down", run, program=COMMAND_SHORT_OF_PATIENCE)
         assert (done.returncode, tool.cloud.alive()["machines"]) == (7, []), done.stderr
         assert "gpuplan.db" in done.stderr
         assert "was ended" in done.stderr
