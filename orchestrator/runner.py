@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.engine.books import open_books
 from orchestrator.engine.context import Context
@@ -95,8 +95,9 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     control.attended = attended
     looked = world.home.open_ledger(min(LOOK_S, give_up_s / 2))
     database = DatabaseWatch(looked, world.clock, view.say, give_up_s=give_up_s)
-    limits = Limits(context.ledger, spec, world.clock)
-    lookers_on = (database, Watch(world.clock, control, limits.reason), Watchdog(context))
+    guarded = replace(context, ledger=looked)  # whoever guards the money is not to wait as the effects do
+    limits = Limits(looked, spec, world.clock)
+    lookers_on = (database, Watch(world.clock, control, limits.reason), Watchdog(guarded))
     story = _InThread(context)
     with stopping_on_signals(control.stop, view.say):
         while story.thread.is_alive() and not database.given_up:
@@ -112,7 +113,7 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     if isinstance(story.end, Exception) and is_busy(story.end):
         raise DatabaseBusy(f"the database is held by another process: {looked.where}")
     try:
-        return _result(context, story.end)
+        return _result(guarded, story.end)
     finally:
         opened.close()
         for ledger in (context.ledger, looked):
