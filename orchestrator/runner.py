@@ -18,10 +18,10 @@ from orchestrator.engine.limits import Limits
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger, is_busy
 from orchestrator.ledger.rows import RunRow
+from orchestrator.report.figures import how_far
 from orchestrator.report.safe_view import SafeView
 from orchestrator.report.snapshot import View
 from orchestrator.report.views import snapshot
-from orchestrator.report.words import how_far
 from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.spec import RunSpec

@@ -110,7 +110,7 @@ def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
 
 
 def _words(found: Found) -> str:
-    from orchestrator.report.words import money
+    from orchestrator.report.figures import money
 
     price = "" if found.price_hour is None else f", {money(found.price_hour)} an hour"
     due = f", to be gone by {found.deadline.astimezone():%Y-%m-%d %H:%M}" if found.deadline else ""

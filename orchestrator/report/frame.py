@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from orchestrator.report.console import one_line
+from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
-from orchestrator.report.words import elapsed, money, spoken
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, StepState
 
 _SYMBOLS = {

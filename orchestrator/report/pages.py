@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
-from orchestrator.report import documents
-from orchestrator.report import tables as drawn
+from orchestrator.report import documents, rendering
 from orchestrator.report.console import escape, one_line
-from orchestrator.report.words import duration, money, spoken
+from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
         if spec.world.dry_run
         else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
-    drawn.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", drawn.preview(found), out=out)
+    rendering.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", rendering.preview(found), out=out)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
     if volume:
@@ -44,8 +43,12 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
 
 def plan(loaded: Plan, found: Preview, source: str) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
-    drawn.show(
-        f"plan {_plan_words(loaded)}", f"prices: {source}", drawn.preview(found), drawn.claims(found), out=sys.stdout
+    rendering.show(
+        f"plan {_plan_words(loaded)}",
+        f"prices: {source}",
+        rendering.preview(found),
+        rendering.claims(found),
+        out=sys.stdout,
     )
 
 
@@ -57,8 +60,8 @@ def _plan_words(plan: Plan) -> str:
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
-    shown = drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
-    drawn.show(shown, out=sys.stdout)
+    shown = rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
+    rendering.show(shown, out=sys.stdout)
 
 
 def undriven(ledger: Ledger, spec: RunSpec) -> str:
@@ -107,14 +110,14 @@ def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
     out = sys.stderr if err else sys.stdout
     rows = [
-        drawn.DeliverableLine(d.phase, d.name, d.ok, one_line(d.detail))
+        rendering.DeliverableLine(d.phase, d.name, d.ok, one_line(d.detail))
         for phase in ledger.phases.all(run=spec.run)
         for d in ledger.deliverables.all(run=spec.run, phase=phase.name)
     ]
     if rows:
-        drawn.show(drawn.deliverables(rows), out=out)
+        rendering.show(rendering.deliverables(rows), out=out)
     report = documents.bill(ledger, spec.run, spec.plan)
-    drawn.show(drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
+    rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):
         out.write(line + "\n")
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from orchestrator.report.console import confirm, escape, one_line
+from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, NewEvents, PhaseLine, Snapshot, StepLine
-from orchestrator.report.words import elapsed, money, spoken
 from orchestrator.words.lifecycle import StepState
 
 _KEPT_LINES = 10

@@ -28,7 +28,7 @@ def open_view(*, err: bool) -> PlainView | LiveView:
     if not is_live(out):
         return PlainView(out)
     from orchestrator.report.live import LiveView
-    from orchestrator.report.tables import StrictConsole
+    from orchestrator.report.rendering import StrictConsole
 
     return LiveView(StrictConsole(file=out))
 

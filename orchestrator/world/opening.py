@@ -43,7 +43,7 @@ class HubListing:
 
     def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
         """Path, bytes, sha256 of each file."""
-        from orchestrator.world.hub import Hub
+        from orchestrator.world.model_hub import Hub
 
         if (repo, revision) not in self._seen:
             found = retrying(lambda: Hub(self._url, self._token).files(repo, revision), within_s=300)

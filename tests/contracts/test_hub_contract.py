@@ -11,7 +11,7 @@ from orchestrator.rehearsal.client import Rehearsal
 from orchestrator.words.errors import ProviderUnavailable, UsageError
 from orchestrator.words.retry import retrying
 from orchestrator.words.secret import Secret
-from orchestrator.world.hub import Hub
+from orchestrator.world.model_hub import Hub
 
 REPO = "zai-org/GLM-4.5-Air-Base"
 

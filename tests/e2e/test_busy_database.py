@@ -44,16 +44,16 @@ def held(tool: Tool, *, all_of_it: bool = False) -> Iterator[None]:
 def test_a_database_that_stays_busy_ends_nothing(tool: Tool):
     """The file is named; at last exit code 7, the machine lives, reading works, and `resume` finds the work."""
     process = tool.start(*SLOW, program=SHORT_OF_PATIENCE)
-    until(lambda: tool.rows(LONG_RUNS))
+    until(lambda: tool.rows(LONG_RUNS), seconds=240)
     with held(tool):
-        said, _ = process.communicate(timeout=90)
+        said, _ = process.communicate(timeout=240)
         assert process.returncode == 7, said
         assert f"the database is held by another process: {tool.home}/gpuplan.db; nothing is ended for it" in said
         assert "gpuplan resume" in said.splitlines()[-1]
         assert len(tool.cloud.alive()["machines"]) == 1
         document = tool.status()
         assert (document["state"], document["driven"], document["usd_hour"]) == ("RUNNING", False, "0.74097")
-    resumed = tool.run("resume", "--yes", timeout=120)
+    resumed = tool.run("resume", "--yes", timeout=240)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert len(tool.creates()) == 1
     assert tool.rows("select attempt, state from gpuplan_steps where id = 'only/quick'") == [(1, "DONE")]
@@ -63,9 +63,9 @@ def test_a_database_that_stays_busy_ends_nothing(tool: Tool):
 def test_down_ends_the_machine_beside_a_busy_database(tool: Tool, *, all_of_it: bool):
     """What cannot be written down is ended by its name: exit code 7, and once more when the file is free: 0."""
     process = tool.start(*SLOW)
-    until(lambda: tool.rows(LONG_RUNS))
+    until(lambda: tool.rows(LONG_RUNS), seconds=240)
     process.send_signal(KILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     ((run,),) = tool.rows("select id from gpuplan_runs")
     with held(tool, all_of_it=all_of_it):
         done = tool.run("down", run, program=COMMAND_SHORT_OF_PATIENCE)

@@ -11,7 +11,7 @@ LONG_RUNS = "select 1 from gpuplan_steps where id = 'only/long' and state = 'RUN
 def test_a_dead_controller_does_not_look_healthy(tool: Tool):
     """The first line of each reading command says that nobody drives the run, what it costs, and what to do."""
     process = tool.start(*SLOW)
-    until(lambda: tool.rows(LONG_RUNS))
+    until(lambda: tool.rows(LONG_RUNS), seconds=240)
     ((run,),) = tool.rows("select id from gpuplan_runs")
     assert tool.status()["driven"] is True
     assert "nobody drives it" not in tool.run("status").stdout
@@ -19,8 +19,8 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool):
     assert following.stdout
     assert following.stdout.readline().startswith("only/")
     process.send_signal(KILL)
-    process.communicate(timeout=30)
-    said, _ = following.communicate(timeout=60)
+    process.communicate(timeout=240)
+    said, _ = following.communicate(timeout=240)
     wanted = f"nobody drives it: gpuplan resume {run} goes on, gpuplan down {run} ends it; $0.74/h now; the machine "
     assert said.splitlines()[-1].startswith(wanted), said
     for command in (("status",), ("logs",), ("cost",), ("logs", "-f")):

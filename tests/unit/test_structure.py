@@ -10,7 +10,7 @@ PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "orchestrator"
 REHEARSED = re.compile(r"dry_run|rehears|ssh_host")
 SUBSCRIPT = re.compile(r"\b(row|machine|phase|step|run|volume|charge|event)\w*\[[\"']")
-JSON = {"documents.py", "pages.py", "hub.py"}  # documents, typed key by key; and the hub's answers
+JSON = {"documents.py", "pages.py", "model_hub.py"}  # documents, typed key by key; and the hub's answers
 
 
 def test_the_engine_never_asks_which_world_it_is_in():

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.report import words
+from orchestrator.report import figures
 from orchestrator.report.frame import frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
@@ -271,7 +271,7 @@ def test_progress_stands_in_for_the_last_line_while_it_is_newer(zone: None) -> N
 def test_what_a_step_says_of_its_progress(said: object, text: str | None) -> None:
     """Share, speed, time left and the thing in hand in few words; what is no such figure is left out, harmlessly."""
     progress = Progress.read(said)
-    assert (words.how_far(progress) if progress else None) == text
+    assert (figures.how_far(progress) if progress else None) == text
 
 
 _PROGRAM = """

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.console import escape
-from orchestrator.report.words import duration, hours, money
+from orchestrator.report.figures import duration, hours, money
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
