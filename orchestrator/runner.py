@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from orchestrator.engine import accounting
-from orchestrator.engine.books import close_books, open_books
+from orchestrator.engine.books import open_books
 from orchestrator.engine.context import Context
-from orchestrator.engine.control import Watch, Why
-from orchestrator.engine.effects import NotGone, RunEnd
+from orchestrator.engine.control import Watch
+from orchestrator.engine.effects import RunEnd
 from orchestrator.engine.leftovers import end_unwritten, reserve
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.version import APPLICATION_VERSION
-from orchestrator.ledger import open_ledger
+from orchestrator.ledger import Ledger, is_busy
 from orchestrator.ledger.rows import RunRow
-from orchestrator.report.snapshot import Snapshot, View
+from orchestrator.report.figures import how_far
+from orchestrator.report.safe_view import SafeView
+from orchestrator.report.snapshot import View
 from orchestrator.report.views import snapshot
-from orchestrator.report.words import how_far
-from orchestrator.words.errors import ExitCode, GpuplanError, StillRunning, UsageError
-from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
+from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError
+from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.spec import RunSpec
-from orchestrator.world.home import Home
-from orchestrator.world.session import Session, close_rehearsal, open_session
+from orchestrator.world.contention import GIVE_UP_S, LOOK_S, DatabaseWatch
+from orchestrator.world.opening import open_run
+from orchestrator.world.signals import stopping_on_signals
+from orchestrator.world.world import Observer, World
 
 TICK_S = 0.2
 STILL_S = 3.0  # between two pictures of a run in which nothing moves but its cost
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a run ended. `left`: what may still cost money."""
 
-    run: str
     outcome: Outcome
     left: tuple[str, ...]
 
@@ -57,72 +55,27 @@ def first_row(spec: RunSpec) -> RunRow:
     )  # fmt: skip
 
 
-class Quiet:
-    """A view that never fails: a closed terminal or a broken pipe must not end the run's driver."""
-
-    def __init__(self, view: View) -> None:
-        self._view: View | None = view
-
-    def update(self, seen: Snapshot) -> None:
-        """Show it, if anybody still looks."""
-        self._try(lambda view: view.update(seen))
-
-    def log(self, step: str, line: str) -> None:
-        """Show it, if anybody still looks."""
-        self._try(lambda view: view.log(step, line))
-
-    def progress(self, step: str, text: str) -> None:
-        """Show it, if anybody still looks."""
-        self._try(lambda view: view.progress(step, text))
-
-    def say(self, text: str) -> None:
-        """Show it, if anybody still looks."""
-        self._try(lambda view: view.say(text))
-
-    def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
-        """Ask, if anybody still looks. False: no, or nobody does."""
-        answers: list[bool] = []
-        self._try(lambda view: answers.append(view.confirm(question, given_up)))
-        return answers == [True]
-
-    def _try(self, show: Callable[[View], None]) -> None:
-        if self._view is not None:
-            try:
-                show(self._view)
-            except Exception:  # noqa: BLE001  whoever looked has gone; the run goes on to its end
-                self._view = None
-
-
-def drive(home: Home, spec: RunSpec, view: View, *, attended: bool) -> Result:
+def drive(world: World, spec: RunSpec, view: View, *, attended: bool, give_up_s: float = GIVE_UP_S) -> Result:
     """Begin the run, or take up what a dead process left of it, and bring it to its end.
 
-    `attended`: somebody at the terminal will answer a question.
+    `attended`: somebody at the terminal will answer a question. DatabaseBusy: another process held our database for
+    `give_up_s`; nothing was ended for it, and the run can be taken up again, as after a kill.
     """
-    folder = home.run_folder(spec.run)
-    with home.lock(spec.run) as mine:
+    with world.home.lock(spec.run) as mine:
         if not mine:
-            raise UsageError(
-                f"another process is driving {spec.run}",
-                remedy=f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it",
-            )
-        view = Quiet(view)
-        _take_up(home, spec)
-        session = open_session(home, spec, view.log, lambda step, said: view.progress(step, how_far(said)))
-        session.context.control.attended = attended
-        try:
-            return _drive(session, spec, view, folder / "debug.log")
-        finally:
-            session.close()
-            close_rehearsal(spec, session.rehearsal)
+            remedy = f"gpuplan logs -f {spec.run} looks on; gpuplan down ends it"
+            raise UsageError(f"another process is driving {spec.run}", remedy=remedy)
+        with _left_alone(world.ledger, spec.run):
+            _take_up(world, spec)
+            return _bring_to_its_end(world, spec, SafeView(view), attended=attended, give_up_s=give_up_s)
 
 
-def _take_up(home: Home, spec: RunSpec) -> None:
+def _take_up(world: World, spec: RunSpec) -> None:
     """This process drives the run from now on: what stopped it before does so no more, what is asked now does.
 
     StillRunning when another version of gpuplan began it: its recorded effects cannot be replayed.
     """
-    ledger = open_ledger(home.path, home.database_url, home.timeline)
-    row = ledger.runs.maybe(id=spec.run)
+    ledger, row = world.ledger, world.ledger.runs.maybe(id=spec.run)
     if row is None or row.state == RunState.PLANNED:
         open_books(ledger, spec, first_row(spec))  # for the first time, or again after a crash before the run began
     elif row.version != APPLICATION_VERSION:
@@ -131,46 +84,78 @@ def _take_up(home: Home, spec: RunSpec) -> None:
             remedy=f"gpuplan down {spec.run} ends it; what is done stays on the volume for the next run",
         )
     ledger.runs.change({"id": spec.run}, stop="", pid=os.getpid())
-    ledger.close()
-    reserve(home.run_folder(spec.run))
+    reserve(world.home.run_folder(spec.run))
 
 
-def _drive(session: Session, spec: RunSpec, view: Quiet, debug_log: Path) -> Result:
+def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: bool, give_up_s: float) -> Result:
     from orchestrator.engine.watchdog import Watchdog
 
-    context = session.context
-    watch = Watch(context.clock, context.control, Limits(context.ledger, spec, context.clock).reason)
-    watchdog = Watchdog(context)
-    ended: list[RunEnd | Exception] = []
-
-    def bring_to_its_end() -> None:
-        try:
-            ended.append(_story(context, debug_log))
-        except Exception as error:  # noqa: BLE001  it is raised again in the main thread
-            ended.append(error)
-
-    worker = threading.Thread(target=bring_to_its_end, daemon=True, name="run")
-    with stopping_on_signals(context.control.stop, view.say):
-        worker.start()
+    watching = Observer(log=view.log, progress=lambda step, said: view.progress(step, how_far(said)))
+    opened = open_run(world, spec, watching, ledger=world.home.open_ledger(math.inf))
+    context, control = opened.context, opened.context.control
+    control.attended = attended
+    looked = world.home.open_ledger(min(LOOK_S, give_up_s / 2))
+    database = DatabaseWatch(looked, world.clock, view.say, give_up_s=give_up_s)
+    guarded = replace(context, ledger=looked)  # whoever guards the money is not to wait as the effects do
+    limits = Limits(looked, spec, world.clock)
+    lookers_on = (database, Watch(world.clock, control, limits.reason), Watchdog(guarded))
+    story = _InThread(context)
+    with stopping_on_signals(control.stop, view.say):
         shown, due = -1, 0.0
-        while worker.is_alive():
-            if context.ledger.writes != shown or context.clock.monotonic() >= due:
-                shown, due = context.ledger.writes, context.clock.monotonic() + STILL_S
-                _show(view, context)
-            if question := context.control.question:
-                context.control.answer(view.confirm(question, lambda: context.control.stopping))
-            worker.join(TICK_S)
-        watch.end()
-        watchdog.end()
-        _show(view, context)
-    (end,) = ended
-    if isinstance(end, Exception):
-        context.control.stop("interrupted", "the engine failed")
-        return _broken(context, end)
-    return Result(spec.run, end.outcome, end.left)
+        while story.thread.is_alive() and not database.given_up:
+            if context.ledger.writes != shown or world.clock.monotonic() >= due:
+                shown, due = context.ledger.writes, world.clock.monotonic() + STILL_S
+                _show(view, looked, spec)
+            if question := control.question:
+                control.answer(view.confirm(question, lambda: control.stopping))
+            story.thread.join(TICK_S)
+    if database.given_up:
+        raise database.given_up  # and all stays as it is: threads that wait for the database end with the process
+    for one in lookers_on:
+        one.end()
+    _show(view, looked, spec)
+    if isinstance(story.end, Exception) and is_busy(story.end):
+        raise DatabaseBusy(f"the database is held by another process: {looked.where}")
+    try:
+        return _result(guarded, story.end)
+    finally:
+        opened.close()
+        for ledger in (context.ledger, looked):
+            ledger.close()
+        world.leave(spec.run)
 
 
-def _story(context: Context, debug_log: Path) -> RunEnd:
+class _InThread:
+    """The story in a thread of its own: nothing is raised into it, and the main thread is free for signals."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.end: RunEnd | Exception = GpuplanError("it has not ended")
+        self.thread = threading.Thread(target=self._run, daemon=True, name="run")
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.end = _story(self._context)
+        except Exception as error:  # noqa: BLE001  it is told in the main thread
+            self.end = error
+
+
+def _result(context: Context, end: RunEnd | Exception) -> Result:
+    """How the story ended. StillRunning, GpuplanError: the engine itself failed (a full disk, say)."""
+    if isinstance(end, RunEnd):
+        return Result(end.outcome, end.left)
+    context.control.stop("interrupted", "the engine failed")
+    living = _living(context.ledger, context.run)
+    if not living:
+        raise GpuplanError(f"internal error: {end}") from end
+    raise StillRunning(
+        f"internal error: {end}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
+        remedy=f"gpuplan down {context.run} ends what is left; if the disk is full, make room first",
+    ) from end
+
+
+def _story(context: Context) -> RunEnd:
     """Bring the run to its end; what is left of one that was at its end before is ended anew.
 
     A replay only repeats what was recorded then.
@@ -179,10 +164,10 @@ def _story(context: Context, debug_log: Path) -> RunEnd:
     from orchestrator.engine.story import Story
 
     story, url = Story(context), context.ledger.url
-    before = context.ledger.runs.get(id=context.run).state
-    if before != RunState.PLANNED and has_ended(context.run, database_url=url):
+    before, run = context.ledger.runs.get(id=context.run).state, context.run
+    if before != RunState.PLANNED and has_ended(run, database_url=url):
         return story.ending.again()
-    durable = DurableRun(story, context.run, database_url=url, debug_log=debug_log)
+    durable = DurableRun(story, run, database_url=url, debug_log=context.folder / "debug.log")
     try:
         end = durable.start().result()
     finally:
@@ -190,82 +175,30 @@ def _story(context: Context, debug_log: Path) -> RunEnd:
     return story.ending.again() if before == RunState.TEARING_DOWN and end.left else end
 
 
-def _show(view: Quiet, context: Context) -> None:
+def _show(view: SafeView, ledger: Ledger, spec: RunSpec) -> None:
     """The picture of this moment; a ledger that is busy has another one in the next."""
     with contextlib.suppress(Exception):
-        view.update(snapshot(context.ledger, context.run, context.spec.plan.settings.budget_usd))
+        view.update(snapshot(ledger, spec.run, spec.plan.settings.budget_usd))
 
 
-def _broken(context: Context, error: Exception) -> Result:
-    """The engine itself failed (a full disk, say). StillRunning if anything was made, else GpuplanError."""
-    run = context.run
-    machines, volumes = context.ledger.machines.all(run=run), context.ledger.volumes.all(run=run)
-    living = [row.name for row in machines if not row.state.is_final]
-    living += [row.name for row in volumes if not row.state.is_final]
-    if not living:
-        raise GpuplanError(f"internal error: {error}") from error
-    raise StillRunning(
-        f"internal error: {error}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
-        remedy=f"gpuplan down {run} ends what is left; if the disk is full, make room first",
-    ) from error
-
-
-def end_by_name(home: Home, spec: RunSpec) -> str:
-    """End a run's machines at the provider, beside a process that does not or without a ledger; say what was done."""
-    session = open_session(home, spec, lambda _step, _text: None)
-    try:
-        return end_unwritten(session.context)
-    finally:
-        session.close()
-
-
-def end_run(home: Home, spec: RunSpec, *, volumes: bool) -> list[str]:
-    """End what a run left, without the durable engine; the caller holds its lock. Return what could not be ended."""
-    from orchestrator.engine.durable import give_up
-    from orchestrator.engine.ending import Ending
-    from orchestrator.engine.machines import Machines
-    from orchestrator.engine.volumes import Volumes
-
-    session = open_session(home, spec, lambda _step, _text: None)
-    context = session.context
-    try:
-        give_up(spec.run, database_url=context.ledger.url)
-        made = Volumes(context)
-        ending = Ending(context, Machines(context), made)
-        left = ending.end_machines("gpuplan down")
-        rows = [row for row in accounting.living_volumes(context.ledger, spec) if row.provider == spec.world.provider]
-        for row in rows:
-            if volumes or row.state == VolumeState.DESTROYING:  # one that was begun is finished
-                end = made.destroy(row.name)
-                left += [f"{row.name} ({end.why})"] if isinstance(end, NotGone) else []
-        ending.settle()
-        if not left:
-            close_books(context.ledger, spec.run)
-        return left
-    finally:
-        session.close()
-        close_rehearsal(spec, session.rehearsal)
-
-
-@contextmanager
-def stopping_on_signals(stop: Callable[[Why, str], bool], say: Callable[[str], None]) -> Iterator[None]:
-    """Turn Ctrl-C and its like into a flag: nothing is raised anywhere, and a second one changes nothing.
-
-    Afterwards they are ignored: what is left to do is to say how it ended, with the exit code that says so too.
-    """
-
-    def handle(number: int, _frame: object) -> None:
-        name = signal.Signals(number).name
-        if stop("interrupted", f"stopped by {'Ctrl-C' if number == signal.SIGINT else name}"):
-            say("stopping: running steps are ended, then every machine (once more changes nothing)")
-        else:
-            say("still ending the machines: nothing may be left running")
-
-    wanted = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup's wish is respected
-    for number in wanted:
-        signal.signal(number, handle)
+@contextlib.contextmanager
+def _left_alone(ledger: Ledger, run: str) -> Iterator[None]:
+    """Our own database cannot be had: nothing is ended for it, the run is as a killed one's, and this is said."""
     try:
         yield
-    finally:
-        for number in wanted:
-            signal.signal(number, signal.SIG_IGN)
+    except DatabaseBusy as error:
+        living = ["what it cannot be asked for"]
+        with contextlib.suppress(DatabaseBusy):
+            living = _living(ledger, run)
+        costs = f"left to end by itself: {', '.join(living)}" if living else "no machine is left"
+        raise DatabaseBusy(
+            f"{error.message}; {costs}",
+            remedy=f"free it; then gpuplan resume {run} goes on where it was, gpuplan down {run} ends it",
+            may_cost=bool(living),
+        ) from error
+
+
+def _living(ledger: Ledger, run: str) -> list[str]:
+    """Its machines and volumes that may still cost money."""
+    machines, volumes = ledger.machines.all(run=run), ledger.volumes.all(run=run)
+    return [m.name for m in machines if not m.state.is_final] + [v.name for v in volumes if not v.state.is_final]

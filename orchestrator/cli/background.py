@@ -23,8 +23,6 @@ BEGINS_WITHIN_S = 60.0
 
 def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
     """Have a process of its own drive the run, and return once it does. GpuplanError: it ended before."""
-    from orchestrator.ledger import tables
-
     said = home.run_folder(spec.run) / "console.log"
     words = [sys.executable, "-P", "-c", PROGRAM, "resume", spec.run, "--yes"]
     with said.open("a") as out:
@@ -32,7 +30,7 @@ def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     give_up = time.monotonic() + BEGINS_WITHIN_S
-    while not ledger.maybe(tables.runs, id=spec.run, pid=process.pid):
+    while not ledger.runs.maybe(id=spec.run, pid=process.pid):
         if process.poll() is not None or time.monotonic() > give_up:
             process.terminate()
             raise GpuplanError(

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
-    from orchestrator.words.spec import RunSpec
+    from orchestrator.words.spec import RunSpec, WorldSpec
     from orchestrator.world.home import Home
+    from orchestrator.world.world import World
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -33,7 +34,7 @@ ConfigFile = Annotated[
 ]
 
 
-def print_json(document: Any) -> None:
+def print_json(document: object) -> None:
     """One document on stdout."""
     typer.echo(json.dumps(document, indent=2))
 
@@ -55,18 +56,17 @@ def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, 
 
 
 def open_home() -> tuple[Home, Ledger]:
-    """GPUPLAN_HOME and its ledger."""
+    """GPUPLAN_HOME and its ledger. UsageError, DatabaseBusy: it cannot be opened."""
     import sqlite3
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from orchestrator.ledger import open_ledger
     from orchestrator.world.home import Home
 
     home = Home.find()
     home.make()
     try:
-        return home, open_ledger(home.path, home.database_url, home.timeline)
+        return home, home.open_ledger()
     except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(
@@ -82,13 +82,39 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
 
     `exactly`: see RunSpec.load.
     """
-    from orchestrator.ledger import tables
     from orchestrator.words.spec import RunSpec
 
     run = name or ledger.newest_run()
     if run is None:
         raise UsageError("there is no run yet", remedy="gpuplan run all --dry-run rehearses the whole plan")
     if not (home.run_folder(run) / "run.json").exists():
-        known = [str(r["id"]) for r in ledger.all(tables.runs)][-5:]
+        known = [r.id for r in ledger.runs.all()][-5:]
         raise UsageError(f"there is no run {run}", remedy=f"the newest ones: {', '.join(known) or 'none'}")
     return RunSpec.load(home.run_folder(run), exactly=exactly)
+
+
+def open_world(home: Home, ledger: Ledger, spec: RunSpec) -> World:
+    """The world that the run is in."""
+    return choose_world(home, ledger, spec.world, spec.run)
+
+
+def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
+    """The real world or the rehearsed one: the one place where that is asked. `run`: who uses it."""
+    if spec.dry_run:
+        from orchestrator.world.rehearsed import rehearsed
+
+        return rehearsed(home, ledger, spec, run)
+    from orchestrator.world.real import real
+
+    return real(home, ledger, spec)
+
+
+def say_if_undriven(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool) -> bool:
+    """Say in one line when the run has not ended and nobody drives it; whether that is so."""
+    from orchestrator.report import pages
+    from orchestrator.words.lifecycle import RunState
+
+    undriven = not home.is_driven(spec.run) and ledger.runs.get(id=spec.run).state != RunState.DONE  # in this order
+    if undriven:
+        typer.echo(pages.undriven(ledger, spec), err=err)
+    return undriven

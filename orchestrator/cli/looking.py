@@ -6,38 +6,38 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.app import app
-from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json
+from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_if_undriven
 from orchestrator.words.errors import UsageError
+from orchestrator.words.lifecycle import RunState
 
-if TYPE_CHECKING:
-    import sqlalchemy as sa
+UNDRIVEN_LOOKS = 3  # in a row, before `logs -f` believes it: between a question and the run nobody drives it either
 
 
-@app.command()
 def status(run: RunName = None, *, json: Json = False) -> None:
     """Show where a run is: phases, steps, deliverables, machines, volumes."""
     from orchestrator.report import documents, pages
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
+    driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
+    found = documents.status(ledger, spec.run, driven=driven)
     if json:
-        print_json(documents.status(ledger, spec.run))
+        print_json(found)
     else:
-        pages.status(ledger, spec)
+        pages.status(ledger, spec, found)
 
 
-@app.command()
 def cost(run: RunName = None, *, json: Json = False) -> None:
     """Show what a run has cost so far, beside what the plan says."""
     from orchestrator.report import documents, pages
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
+    say_if_undriven(home, ledger, spec, err=json)
     bill = documents.bill(ledger, spec.run, spec.plan)
     if json:
         print_json(bill.document())
@@ -45,7 +45,6 @@ def cost(run: RunName = None, *, json: Json = False) -> None:
         pages.bill(ledger, spec, bill)
 
 
-@app.command()
 def logs(
     run: RunName = None,
     *,
@@ -59,31 +58,32 @@ def logs(
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
     folder = home.run_folder(spec.run) / "logs"
+    undriven = say_if_undriven(home, ledger, spec, err=json)
     if json:
         shown = {f: f.relative_to(folder).as_posix().removesuffix(".log") for f in _log_files(folder, step)}
         logs = [{"step": name, "text": f.read_text("utf-8", "replace")} for f, name in shown.items()]
         print_json({"run": spec.run, "logs": logs})
         return
     seen: dict[Path, int] = {}
+    looks = UNDRIVEN_LOOKS if undriven else 0
     while True:
-        ended = ledger.one(_runs(), id=spec.run)["state"] == "DONE"
+        driven = home.is_driven(spec.run)
+        ended = not follow or ledger.runs.get(id=spec.run).state == RunState.DONE
+        looks = 0 if driven or ended else looks + 1
+        over = ended or looks >= UNDRIVEN_LOOKS
         files = _log_files(folder, step)
-        if step and not files and (ended or not follow):
+        if step and not files and over:
             raise UsageError(
                 f"{spec.run} has no output of a step {step}", remedy=f"gpuplan status {spec.run} lists them"
             )
-        for file in files:
-            rest = ended or not follow  # then a last line without its end is printed too
-            seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=rest)
-        if ended or not follow:
-            return
+        for file in files:  # at the end a last line without its end is printed too
+            seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=over)
+        sys.stdout.flush()
+        if over:
+            break
         time.sleep(0.5)
-
-
-def _runs() -> sa.Table:
-    from orchestrator.ledger import tables
-
-    return tables.runs
+    if looks:  # the last line says why it ends, too
+        say_if_undriven(home, ledger, spec, err=False)
 
 
 def _log_files(folder: Path, step: str | None) -> list[Path]:

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.app import app
 from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
 from orchestrator.words.errors import ConfigError, ExitCode
 
 
-@app.command("plan")
-def show_plan(
+def plan(
     phases: Annotated[list[str] | None, typer.Argument(metavar="[PHASE]...", help="Left out: all phases.")] = None,
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose prices.")] = None,
@@ -23,19 +21,18 @@ def show_plan(
     json: Json = False,
 ) -> None:
     """Show what a run would take: machines, hours and dollars beside the plan's own, and where the plan is wrong."""
-    from orchestrator.cli.prepare import foresee
+    from orchestrator.cli.proposal import estimate
     from orchestrator.report import pages
 
     home, ledger = open_home()
     loaded = read_plan(plan, config)
-    seen = foresee(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
+    found = estimate(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
     if json:
-        print_json(seen.preview.document() | {"prices_from": seen.source})
+        print_json(found.preview.document() | {"prices_from": found.prices_from})
     else:
-        pages.plan(loaded, seen.preview, seen.source)
+        pages.plan(loaded, found.preview, found.prices_from)
 
 
-@app.command()
 def validate(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; left out: the whole plan.")
@@ -70,7 +67,6 @@ def validate(
     typer.echo(f"valid: {', '.join(checked)}")
 
 
-@app.command()
 def schema(
     kind: Annotated[str, typer.Argument(metavar="[phase|settings]", help="Of which kind of file.")] = "phase",
     *,

@@ -6,25 +6,20 @@ import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.app import app
-from orchestrator.cli.common import Json, open_home, print_json
+from orchestrator.cli.common import Json, choose_world, open_home, print_json
 from orchestrator.words.errors import GpuplanError, StillRunning, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.engine.reaper import Found
     from orchestrator.ledger import Ledger
     from orchestrator.words.ports import Provider
-    from orchestrator.world.home import Home
+    from orchestrator.world.world import World
 
 
-@app.command()
 def reap(
     *,
     provider: Annotated[
@@ -39,15 +34,15 @@ def reap(
     from orchestrator.engine import reaper
     from orchestrator.engine.effects import NotGone
     from orchestrator.words.lifecycle import MachineState
-    from orchestrator.world.clock import SystemClock
+    from orchestrator.words.spec import WorldSpec
 
     home, ledger = open_home()
-    facts = _facts()
-    clock = SystemClock(facts.get("time_scale", 1.0), home.timeline)
-    if facts:
+    rehearsal = os.environ.get("GPUPLAN_REHEARSAL", "")
+    world = choose_world(home, ledger, WorldSpec(provider="", dry_run=bool(rehearsal), rehearsal=rehearsal), "")
+    if rehearsal:
         typer.echo("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
     ended, left, others = [], [], []
-    for asked in _providers(home, provider, facts):
+    for asked in _providers(world, provider):
         try:
             found = reaper.survey(asked)
         except GpuplanError as error:  # the other providers are asked all the same
@@ -59,7 +54,7 @@ def reap(
             if one.kind == "volume" and not _agreed(one, json=json):
                 others.append(one)
                 continue
-            proof = reaper.end(asked, clock, one)
+            proof = reaper.end(asked, world.clock, one)
             if isinstance(proof, NotGone):
                 left.append(f"{one.name} ({proof.why})")
                 continue
@@ -74,24 +69,14 @@ def reap(
         raise StillRunning("these may still cost money: " + "; ".join(left), remedy="gpuplan reap tries again")
 
 
-def _facts() -> Mapping[str, Any]:
-    """The addresses of the rehearsed cloud that GPUPLAN_REHEARSAL names; empty: the real ones."""
-    if not (file := os.environ.get("GPUPLAN_REHEARSAL")):
-        return {}
-    from orchestrator.rehearsal import client
-
-    return client.attach(Path(file)).facts
-
-
-def _providers(home: Home, name: str | None, facts: Mapping[str, Any]) -> list[Provider]:
+def _providers(world: World, name: str | None) -> list[Provider]:
     """The providers to ask. UsageError: no key of any is set."""
     from orchestrator.providers import CREDENTIALS
-    from orchestrator.world.session import provider_for
 
     found, missing = [], []
     for one in [name] if name else CREDENTIALS:
         try:
-            found.append(provider_for(home, one, home.owner(), facts))
+            found.append(world.provider(one))
         except UsageError as error:
             missing.append(error)
     if not found:
@@ -101,10 +86,10 @@ def _providers(home: Home, name: str | None, facts: Mapping[str, Any]) -> list[P
 
 def _of_ended_runs(ledger: Ledger) -> frozenset[str]:
     """Machines that this computer's ledger knows to be left over: a create that came true after its run had ended."""
-    from orchestrator.ledger import tables
+    from orchestrator.words.lifecycle import RunState
 
-    over = {r["id"] for r in ledger.all(tables.runs, state="DONE")}
-    return frozenset(str(m["name"]) for m in ledger.all(tables.machines) if m["run"] in over)
+    over = {r.id for r in ledger.runs.all(state=RunState.DONE)}
+    return frozenset(m.name for m in ledger.machines.all() if m.run in over)
 
 
 def _agreed(volume: Found, *, json: bool) -> bool:
@@ -125,14 +110,14 @@ def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
 
 
 def _words(found: Found) -> str:
-    from orchestrator.report.words import money
+    from orchestrator.report.figures import money
 
     price = "" if found.price_hour is None else f", {money(found.price_hour)} an hour"
     due = f", to be gone by {found.deadline.astimezone():%Y-%m-%d %H:%M}" if found.deadline else ""
     return f"{found.provider} {found.kind} {found.name}{price}{due}"
 
 
-def _plain(found: Found) -> dict[str, Any]:
+def _plain(found: Found) -> dict[str, object]:
     return asdict(found) | {
         "price_hour": None if found.price_hour is None else str(found.price_hour),
         "deadline": found.deadline.isoformat() if found.deadline else None,

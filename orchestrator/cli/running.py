@@ -8,12 +8,21 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.app import app
-from orchestrator.cli.common import ConfigFile, Detach, Json, PlanFolder, Yes, open_home, print_json, read_plan
+from orchestrator.cli.common import (
+    ConfigFile,
+    Detach,
+    Json,
+    PlanFolder,
+    Yes,
+    open_home,
+    open_world,
+    print_json,
+    read_plan,
+)
 from orchestrator.words.errors import OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
@@ -22,10 +31,11 @@ if TYPE_CHECKING:
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
+    from orchestrator.world.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class DriveOptions:
     """How a command drives a run. `yes`: nobody is asked anything; `detach`: in the background."""
 
     yes: bool
@@ -34,7 +44,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunOptions:
     """The flags of `run` that shape it."""
 
     dry_run: bool
@@ -51,7 +61,6 @@ class Wishes:
     deadman_minutes: float | None
 
 
-@app.command()
 def run(
     phases: Annotated[list[str], typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")],
     *,
@@ -101,39 +110,39 @@ def run(
     json: Json = False,
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
-    wishes = Wishes(
+    options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
-    _check_flags(wishes)
+    _check_flags(options)
     loaded = read_plan(plan, config, {"budget_usd": budget})
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
-    spec = _draft(home, loaded, tuple(phases), wishes)
-    begin(home, ledger, spec, Way(yes=yes, json=json, detach=detach), only=only, check=check)
+    spec = _draft(home, loaded, tuple(phases), options)
+    begin(home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach), only=only, check=check)
 
 
-def _check_flags(wishes: Wishes) -> None:
-    if wishes.faults and not wishes.dry_run:
+def _check_flags(options: RunOptions) -> None:
+    if options.faults and not options.dry_run:
         raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
-    if wishes.cloud and not wishes.dry_run:
+    if options.cloud and not options.dry_run:
         raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
-    if wishes.spot and wishes.spot_or_demand:
+    if options.spot and options.spot_or_demand:
         raise UsageError("--spot and --spot-or-demand exclude each other")
-    if wishes.ssh_host and (wishes.provider or wishes.spot or wishes.spot_or_demand):
+    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand):
         raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
-    if wishes.ssh_key and not (wishes.ssh_host and wishes.ssh_key.is_file()):
-        raise UsageError(f"--ssh-key {wishes.ssh_key}: no such file, or no --ssh-host to use it for")
-    host = wishes.ssh_host.rpartition("@")[2].partition(":")[0]
-    if wishes.dry_run and host and not (host == "localhost" or host.startswith("127.")):
+    if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
+        raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
+    host = options.ssh_host.rpartition("@")[2].partition(":")[0]
+    if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
         raise UsageError(
             f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
             remedy="rehearse on localhost, or leave --dry-run out",
         )
 
 
-def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> RunSpec:
+def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
     from orchestrator.plan import resolve
     from orchestrator.words.spec import RunSpec, WorldSpec
@@ -141,11 +150,11 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
     resolved = resolve(plan, asked)
     name = home.new_run()
     folder = home.run_folder(name)
-    kept = os.environ.get("GPUPLAN_REHEARSAL", "") if wishes.dry_run else ""
-    place = Path(kept).parent if kept else wishes.cloud or folder / "rehearsal"
-    cloud = str(place.resolve()) if wishes.dry_run else ""
-    stores = wishes.stores or plan.settings.stores
-    if wishes.dry_run and not stores and any(p.phase.artifacts for p in resolved):
+    kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""
+    place = Path(kept).parent if kept else options.cloud or folder / "rehearsal"
+    cloud = str(place.resolve()) if options.dry_run else ""
+    stores = options.stores or plan.settings.stores
+    if options.dry_run and not stores and any(p.phase.artifacts for p in resolved):
         stores = ("s3://gpuplan-rehearsal/artifacts",)
     return RunSpec(
         run=name,
@@ -154,97 +163,95 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], wishes: Wishes) -> Ru
         asked=tuple(p.phase.name for p in resolved),
         whole_plan=len(resolved) == len(plan.phases),
         world=WorldSpec(
-            provider="ssh-host" if wishes.ssh_host else wishes.provider or "",
-            dry_run=wishes.dry_run,
+            provider="ssh-host" if options.ssh_host else options.provider or "",
+            dry_run=options.dry_run,
             cloud=cloud,
-            keep_cloud=wishes.cloud is not None or bool(kept),
+            keep_cloud=options.cloud is not None or bool(kept),
             rehearsal=kept,
-            faults=wishes.faults,
-            ssh_host=wishes.ssh_host,
-            ssh_key=str(wishes.ssh_key.absolute()) if wishes.ssh_key else "",
+            faults=options.faults,
+            ssh_host=options.ssh_host,
+            ssh_key=str(options.ssh_key.absolute()) if options.ssh_key else "",
         ),
         place=None,
-        spot=wishes.spot,
-        spot_or_demand=wishes.spot_or_demand,
-        force=wishes.force,
-        deadman_minutes=wishes.deadman_minutes,
+        spot=options.spot,
+        spot_or_demand=options.spot_or_demand,
+        force=options.force,
+        deadman_minutes=options.deadman_minutes,
         stores=stores,
-        pull_root=str(folder / "pulled") if wishes.dry_run else str(Path.cwd()),
+        pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),
         created_at=home.timeline(),
     )
 
 
-def begin(home: Home, ledger: Ledger, spec: RunSpec, way: Way, *, only: bool = False, check: bool = False) -> None:
+def begin(
+    home: Home, ledger: Ledger, spec: RunSpec, options: DriveOptions, *, only: bool = False, check: bool = False
+) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
-    from orchestrator.cli.prepare import prepare
     from orchestrator.engine.books import open_books, strike
-    from orchestrator.report import pages
     from orchestrator.runner import first_row
-    from orchestrator.world import session
 
-    json = way.json
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
     folder.mkdir(parents=True, mode=0o700)
-    rehearsal = None
+    world: World | None = None
     try:
-        rehearsal = session.open_rehearsal(spec) if spec.world.dry_run else None
-        ready = prepare(home, ledger, spec, rehearsal.facts if rehearsal else {}, only=only, check=check)
-        if ready.up_to_date:
-            typer.echo(f"up to date as of {ready.up_to_date}", err=json)
-            if json:
-                print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": ready.up_to_date})
-            raise typer.Exit
-        try:
-            pages.preview(ready.preview, ready.spec, ready.volume, err=json)
-        except BrokenPipeError:
-            if not way.yes:
-                raise
-            _hush()  # nobody reads; what was asked for is done all the same
-        if ready.preview.over_budget:
-            raise OverBudget("; ".join(ready.preview.over_budget), remedy="raise the budget, or ask for less")
-        if not way.yes and not sys.stdin.isatty():
-            raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
-        if not way.yes and not typer.confirm("Run it?", err=json):
-            raise typer.Abort
-        ready.spec.save(folder)
-        open_books(ledger, ready.spec, first_row(ready.spec))
+        world = open_world(home, ledger, spec)
+        confirmed = _confirmed(world, spec, options, only=only, check=check)
+        confirmed.save(folder)
+        open_books(ledger, confirmed, first_row(confirmed))
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             strike(ledger, spec.run)  # it may come when the books are open already
             typer.echo("nothing was rented", err=True)
-        session.close_rehearsal(spec, rehearsal)
+        if world:
+            world.leave(spec.run)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    drive(home, ledger, ready.spec, way)
+    carry_out(world, confirmed, options)
 
 
-def require_open_secrets(ledger: Ledger, spec: RunSpec) -> None:
-    """UsageError unless every secret is set that a step still to do needs; the machines that wait are named."""
-    from orchestrator.ledger import tables
-    from orchestrator.plan import resolve
-    from orchestrator.world.session import require_secrets
+def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
+    """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
+    from orchestrator.cli.proposal import propose
+    from orchestrator.report import pages
 
-    done = {s["id"] for s in ledger.all(tables.steps, run=spec.run) if s["state"] in ("DONE", "UP_TO_DATE")}
-    steps = [s for p in resolve(spec.plan, spec.asked) for s in p.steps if s.id not in done]
-    require_secrets(spec, {name for step in steps for name in step.secrets})
+    json = options.json
+    proposal = propose(world, spec, only=only, check=check)
+    if proposal.up_to_date:
+        typer.echo(f"up to date as of {proposal.up_to_date}", err=json)
+        if json:
+            print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": proposal.up_to_date})
+        raise typer.Exit
+    try:
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, err=json)
+    except BrokenPipeError:
+        if not options.yes:
+            raise
+        _discard_output()  # nobody reads; what was asked for is done all the same
+    if proposal.preview.over_budget:
+        raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
+    if not options.yes and not sys.stdin.isatty():
+        raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
+    if not options.yes and not typer.confirm("Run it?", err=json):
+        raise typer.Abort
+    return proposal.spec
 
 
-def drive(home: Home, ledger: Ledger, spec: RunSpec, way: Way) -> None:
+def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     """Bring the run to its end, show it, and exit with its code; or have the background do so."""
-    from orchestrator import runner
     from orchestrator.cli.background import detach
     from orchestrator.report.views import open_view
+    from orchestrator.runner import drive
 
-    if way.detach:
-        detach(home, ledger, spec, json=way.json)
+    if options.detach:
+        detach(world.home, world.ledger, spec, json=options.json)
         return
-    with open_view(err=way.json) as view:
-        result = runner.drive(home, spec, view, attended=not way.yes and sys.stdin.isatty())
+    with open_view(err=options.json) as view:
+        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
     try:
-        show_end(home, ledger, spec, json=way.json)
+        show_end(world.home, world.ledger, spec, json=options.json)
     except BrokenPipeError:  # how it ended is said by the exit code all the same
-        _hush()
+        _discard_output()
     if result.left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
@@ -252,7 +259,7 @@ def drive(home: Home, ledger: Ledger, spec: RunSpec, way: Way) -> None:
     raise typer.Exit(int(result.exit_code))
 
 
-def _hush() -> None:
+def _discard_output() -> None:
     """Whoever read has gone: from now on nothing is said on standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -263,5 +270,4 @@ def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
 
     pages.end(ledger, spec, home.run_folder(spec.run), err=json)
     if json:
-        document: dict[str, Any] = documents.status(ledger, spec.run)
-        print_json(document)
+        print_json(documents.status(ledger, spec.run, driven=False))

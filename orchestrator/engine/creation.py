@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Created, Creation, Refused, Unknown
 from orchestrator.engine.readiness import POLL_S
+from orchestrator.ledger.rows import MachineRow, VolumeRow
+from orchestrator.plan import memory_of
 from orchestrator.words import errors
-from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, ProviderUnavailable
+from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoMachine, ProviderUnavailable
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.model import MachineNeed
+from orchestrator.words.ports import MachineSpec, Offer
 
 NOT_NOW_S = 300.0  # how long a provider may say "not now" to a create, in the cloud's time
 APPEAR_S = 90.0  # how long a machine whose create got no answer is looked for at least, in the cloud's time
@@ -21,8 +26,8 @@ class Creations:
         self._context = context
         self._ledger, self._provider, self._clock = context.ledger, context.provider, context.clock
 
-    def create(self, name: str, spec: MachineSpec) -> Creation:
-        """Create the machine once; after a crash, say what became of it."""
+    def create(self, name: str, need: MachineNeed, volume: VolumeRow | None) -> Creation:
+        """Create the machine once, with the volume where it needs one; after a crash, say what became of it."""
         row = self._ledger.machines.get(name=name)
         if row.provider_id:
             return Created(row.provider_id)
@@ -31,6 +36,7 @@ class Creations:
         if row.sent_at:  # a crash came between the call and its answer
             return self.reconcile(name, "its create was cut short")
         self._context.control.check()
+        spec = self._spec(row, need, volume)
         self._ledger.machines.change({"name": name}, sent_at=self._context.now())
         try:
             return self._created(name, self._send(spec))
@@ -40,6 +46,18 @@ class Creations:
         except Ambiguous as error:
             self._context.event(f"{name}: {error.message}: looking for it by name")
             return self.reconcile(name, error.message)
+
+    def _spec(self, row: MachineRow, need: MachineNeed, volume: VolumeRow | None) -> MachineSpec:
+        """What to ask the provider for, from what was written down."""
+        if volume and not volume.provider_id:
+            raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
+        image = need.image or self._context.spec.plan.settings.images.get(self._provider.name, "")
+        return MachineSpec(
+            name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
+            public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
+            volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
+            private_network=need.nodes > 1,
+        )  # fmt: skip
 
     def _send(self, spec: MachineSpec) -> str:
         """One create; only a definite "not now" (429) is sent again."""
@@ -81,3 +99,11 @@ class Creations:
             self._clock.sleep(POLL_S)
         self._ledger.gone(name, f"never appeared: {why}", MachineState.LOST)
         return Refused(f"{why}; it never appeared")
+
+
+def offer_of(row: MachineRow) -> Offer:
+    """What was taken when the machine was asked for."""
+    return Offer(
+        provider=row.provider, type_id=row.type_id, gpu=row.gpu, gpus=row.gpus, memory_gb=memory_of(row.gpu),
+        price_hour=row.price_hour, place=row.place, spot=row.spot,
+    )  # fmt: skip

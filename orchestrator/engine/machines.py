@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from orchestrator.engine import gone
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
-from orchestrator.engine.effects import Created, Creation, End, Gone, NotGone, Readiness, Refused
+from orchestrator.engine.effects import Created, End, Gone, NotGone, Readiness, Refused
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
-from orchestrator.ledger.rows import ChargeRow, MachineRow, VolumeRow
-from orchestrator.plan import memory_of
-from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable, StepFailed
+from orchestrator.ledger.rows import ChargeRow, MachineRow
+from orchestrator.words.errors import AccountRefused, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.model import MachineNeed
-from orchestrator.words.ports import MachineSpec, Offer
+from orchestrator.words.ports import Offer
 from orchestrator.words.spec import plain
 
 T = TypeVar("T")
@@ -34,7 +31,7 @@ class Machines:
         self._context = context
         self.clock, self.control = context.clock, context.control
         self._ledger, self._provider = context.ledger, context.provider
-        self._creations = Creations(context)
+        self.creations = Creations(context)
 
     # -- coming to life --------------------------------------------------------------------------------------------
 
@@ -60,22 +57,6 @@ class Machines:
             self._ledger.machines.put_in(both, machine)
             self._ledger.charges.put_in(both, ChargeRow(machine=name, run=run, phase=phase, since=now))
         return name
-
-    def create(self, name: str, need: MachineNeed, volume: VolumeRow | None) -> Creation:
-        """Create the machine once, with the volume where it needs one."""
-        return self._creations.create(name, self._spec(self._ledger.machines.get(name=name), need, volume))
-
-    def _spec(self, row: MachineRow, need: MachineNeed, volume: VolumeRow | None) -> MachineSpec:
-        """What to ask the provider for, from what was written down."""
-        if volume and not volume.provider_id:
-            raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
-        image = need.image or self._context.spec.plan.settings.images.get(self._provider.name, "")
-        return MachineSpec(
-            name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
-            public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
-            volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
-            private_network=need.nodes > 1,
-        )  # fmt: skip
 
     def wait(self, names: list[str]) -> list[Readiness]:
         """Wait, for all at the same time, until each answers over SSH and its GPUs work."""
@@ -145,7 +126,7 @@ class Machines:
             self._ledger.gone(name, reason, MachineState.DESTROYED)
             return Gone()
         if not row.provider_id:
-            found = self._creations.reconcile(name, "its create was cut short")
+            found = self.creations.reconcile(name, "its create was cut short")
             if not isinstance(found, Created):
                 return Gone() if isinstance(found, Refused) else NotGone(found.why)
         if not self._provider.rented and row.reachable_at:
@@ -175,11 +156,3 @@ class Machines:
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
         self._context.event(f"{row.name}: gone")
         return Gone()
-
-
-def offer_of(row: MachineRow) -> Offer:
-    """What was taken when the machine was asked for."""
-    return Offer(
-        provider=row.provider, type_id=row.type_id, gpu=row.gpu, gpus=row.gpus, memory_gb=memory_of(row.gpu),
-        price_hour=row.price_hour, place=row.place, spot=row.spot,
-    )  # fmt: skip

@@ -12,10 +12,11 @@ from typing import TypeVar
 from orchestrator.engine import artifacts
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
+from orchestrator.engine.creation import offer_of
 from orchestrator.engine.deliverables import Deliverables
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
-from orchestrator.engine.machines import Machines, offer_of
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes

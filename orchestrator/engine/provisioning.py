@@ -6,9 +6,10 @@ from functools import partial
 
 from orchestrator.engine import agreement
 from orchestrator.engine.context import Context
+from orchestrator.engine.creation import offer_of
 from orchestrator.engine.effects import Creation, NotReached, Readiness
 from orchestrator.engine.limits import LEASE_S
-from orchestrator.engine.machines import Machines, offer_of
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
@@ -87,7 +88,7 @@ class Provisioning:
     def create(self, name: str, machine: str, volume: str) -> Creation:
         """Create it, once."""
         row = self._ledger.volumes.get(name=volume) if volume else None
-        return self._machines.create(machine, self._need(name), row)
+        return self._machines.creations.create(machine, self._need(name), row)
 
     def wait(self, machines: list[str]) -> list[Readiness]:
         """Wait for all of them at the same time."""

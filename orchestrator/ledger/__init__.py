@@ -1,5 +1,5 @@
 """What gpuplan knows for certain: intents before calls, ids after them, states, charges, results."""
 
-from orchestrator.ledger.store import Ledger, Row, open_ledger
+from orchestrator.ledger.store import Ledger, is_busy, open_ledger
 
-__all__ = ["Ledger", "Row", "open_ledger"]
+__all__ = ["Ledger", "is_busy", "open_ledger"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
@@ -25,10 +25,10 @@ ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come b
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """How a book reaches its database: a transaction that holds the write lock, and a reader that takes none."""
+    """How a book reaches its database: a transaction that holds the write lock, and reads that take none."""
 
     transaction: Callable[[], AbstractContextManager[sa.Connection]]
-    reading: Callable[[], AbstractContextManager[sa.Connection]]
+    read: Callable[[sa.Select[Any], Mapping[str, object]], Sequence[sa.RowMapping]]
     upsert: Callable[[sa.Table, dict[str, Any]], Any]
 
 
@@ -55,9 +55,8 @@ class Book(Generic[Row]):
         """All rows that match, in the order of their position or birth."""
         values = {name: _plain(value) for name, value in where.items()}
         query = self._query(tuple((name, value is None) for name, value in values.items()))
-        with self._access.reading() as connection:
-            found = connection.execute(query, {n: v for n, v in values.items() if v is not None})
-            return [self._read(row._mapping) for row in found]  # noqa: SLF001  SQLAlchemy's public name
+        found = self._access.read(query, {n: v for n, v in values.items() if v is not None})
+        return [self._row(row) for row in found]
 
     def _query(self, names: tuple[tuple[str, bool], ...]) -> sa.Select[Any]:
         """The rows where these columns have a value (True: none at all); made once, for making it costs most."""
@@ -90,7 +89,7 @@ class Book(Generic[Row]):
         with self._access.transaction() as connection:
             return connection.execute(sa.delete(self.table).where(*self._where(where))).rowcount
 
-    def _read(self, found: sa.RowMapping) -> Row:
+    def _row(self, found: sa.RowMapping) -> Row:
         return self._kind(**{name: cast(found[name]) for name, cast in self._casts.items()})
 
     def _where(self, key: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.ledger import rows as kinds
 from orchestrator.ledger import tables
-from orchestrator.ledger.book import TOLD, Access, Book, StateBook
-from orchestrator.words.errors import GpuplanError
-from orchestrator.words.lifecycle import AnyState, MachineState, PhaseState, RunState, StepState, VolumeState, may_move
+from orchestrator.ledger.book import Access, Book, StateBook
+from orchestrator.words.errors import DatabaseBusy
+from orchestrator.words.lifecycle import MachineState, may_move
 from orchestrator.words.secret import hide
 
-Row = Mapping[str, Any]
+T = TypeVar("T")
+PATIENCE_S = 30.0  # how long a command waits for a database that another process holds
+TRY_S = 5.0  # of which each try: a longer one would not see that the wait is over
 
 
-_STATES: dict[str, type[AnyState]] = {
-    "gpuplan_machines": MachineState,
-    "gpuplan_volumes": VolumeState,
-    "gpuplan_phases": PhaseState,
-    "gpuplan_runs": RunState,
-    "gpuplan_steps": StepState,
-}
-
-
-def open_ledger(home: Path, url: str | None = None, now: Callable[[], float] = time.time) -> Ledger:
+def open_ledger(
+    home: Path, url: str | None = None, now: Callable[[], float] = time.time, patience_s: float = PATIENCE_S
+) -> Ledger:
     """Open (and make, when it is not there) the ledger of this GPUPLAN_HOME, or the one at a database URL.
 
-    `now`: see Ledger.
+    `now`, `patience_s`: see Ledger.
     """
     if url:
-        return Ledger(url, now)
+        return Ledger(url, now, patience_s)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = home / "gpuplan.db"
     if not file.exists():
         file.touch(mode=0o600)
-    with sqlite3.connect(file, timeout=30) as plain:
-        plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
-    return Ledger(f"sqlite:///{file}", now)
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=min(patience_s, PATIENCE_S))) as plain:
+            if plain.execute("pragma journal_mode").fetchone() != ("wal",):  # to look takes no write lock
+                plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
+    except sqlite3.OperationalError as error:
+        if is_busy(error):
+            raise _held(str(file)) from error
+        raise
+    return Ledger(f"sqlite:///{file}", now, patience_s)
 
 
 @cache
@@ -55,14 +56,17 @@ def _compiled(sqlite: bool) -> dict[object, object]:  # noqa: FBT001  one for ea
 
 
 class Ledger:
-    """Typed access to the tables; rows are mappings from column to value."""
+    """One book for each table. DatabaseBusy: another process held the database for longer than it was waited for."""
 
-    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
-        """`now`: Unix seconds that go on evenly; all times in the ledger are of this one line."""
-        self.url, self.now = url, now
-        self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
+    def __init__(self, url: str, now: Callable[[], float] = time.time, patience_s: float = PATIENCE_S) -> None:
+        """`now`: Unix seconds that go on evenly; all times in the ledger are of this one line.
+
+        `patience_s`: real seconds that a busy database is waited for, by each read and each write; infinity: for ever.
+        """
+        self.url, self.now, self.patience_s = url, now, patience_s
         self._sqlite = url.startswith("sqlite")
-        arguments: dict[str, Any] = {"timeout": 30} if self._sqlite else {}
+        arguments = {"timeout": min(TRY_S, patience_s)} if self._sqlite else {}
+        self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
         # Reads take no write lock. Compiled statements are shared: a process opens its ledger more than once.
         self._engine, self._reader = (
             sa.create_engine(url, connect_args=arguments).execution_options(compiled_cache=_compiled(self._sqlite))
@@ -71,8 +75,8 @@ class Ledger:
         if self._sqlite:
             sa.event.listen(self._engine, "connect", _no_implicit_begin)
             sa.event.listen(self._engine, "begin", _begin_immediate)
-        self._make_tables()
-        access = Access(self.transaction, self._reader.connect, self._upsert)
+        self._patiently(self._make_tables)
+        access = Access(self.transaction, self.read, self._upsert)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
         self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
         self.steps = StateBook(access, tables.steps, kinds.StepRow)
@@ -88,54 +92,89 @@ class Ledger:
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
 
+    @property
+    def where(self) -> str:
+        """The database, in words: its file, or its URL without the password."""
+        made = sa.make_url(self.url)
+        return made.database or "" if self._sqlite else made.render_as_string()
+
     def _make_tables(self) -> None:
-        """Make what is missing; a file that was found complete before says so by its version (SQLite only)."""
-        if not self._sqlite:
-            tables.metadata.create_all(self._engine)
-            self._add_missing_columns()
+        """Make what is missing; where nothing is, as nearly always, no write lock is needed.
+
+        A ledger that an older version made gets the columns that came later, with their defaults. A file that was
+        found complete before says so by its version (SQLite only).
+        """
+        if self._is_complete():
             return
         with self._reader.connect() as connection:
-            if connection.exec_driver_sql("PRAGMA user_version").scalar() == tables.VERSION:
-                return
-        tables.metadata.create_all(self._engine)
-        self._add_missing_columns()
-        with self.transaction() as connection:
-            connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
-
-    def _add_missing_columns(self) -> None:
-        """A ledger that an older version made gets the columns that came later, with their defaults."""
-        with self._reader.connect() as connection:
             seen = sa.inspect(connection)
-            there = {t.name: {c["name"] for c in seen.get_columns(t.name)} for t in tables.metadata.sorted_tables}
-        missing = [c for t in tables.metadata.sorted_tables for c in t.columns if c.name not in there[t.name]]
-        for column in missing:
-            kind = column.type.compile(self._engine.dialect)
-            given = getattr(column.default, "arg", None)
-            default = "" if given is None else f" DEFAULT {given!r}"
-            with self.transaction() as connection:
-                connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}{default}")
+            names = set(seen.get_table_names())
+            there = {t: {c["name"] for c in seen.get_columns(t)} for t in names & tables.metadata.tables.keys()}
+        if names.isdisjoint(tables.metadata.tables) or len(there) < len(tables.metadata.tables):
+            tables.metadata.create_all(self._engine)
+        for table in tables.metadata.sorted_tables:
+            for column in table.columns if table.name in there else ():
+                if column.name not in there[table.name]:
+                    self._add(column)
+        if self._sqlite:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
+
+    def _is_complete(self) -> bool:
+        if not self._sqlite:
+            return False
+        with self._reader.connect() as connection:
+            return connection.exec_driver_sql("PRAGMA user_version").scalar() == tables.VERSION
+
+    def _add(self, column: sa.Column[Any]) -> None:
+        kind = column.type.compile(self._engine.dialect)
+        given = getattr(column.default, "arg", None)
+        default = "" if given is None else f" DEFAULT {given!r}"
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}{default}")
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
         self._reader.dispose()
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """One transaction that holds the write lock from its beginning."""
-        with self._engine.begin() as connection:
+        with self._patiently(self._begin) as connection:
             yield connection
+            connection.commit()
         self.writes += 1
 
-    def put(self, table: sa.Table, **values: Any) -> None:
-        """Insert the row, or update those columns of the row with the same key."""
-        self.put_all([(table, values)])
+    def _begin(self) -> sa.Connection:
+        connection = self._engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    def put_all(self, rows: list[tuple[sa.Table, dict[str, Any]]]) -> None:
-        """Put several rows: all of them, or after a crash none."""
-        with self.transaction() as connection:
-            for table, values in rows:
-                connection.execute(self._upsert(table, values))
+    def read(self, query: sa.Select[Any], values: Mapping[str, object] | None = None) -> Sequence[sa.RowMapping]:
+        """What a query finds; `values` are those of its parameters."""
+
+        def found() -> Sequence[sa.RowMapping]:
+            with self._reader.connect() as connection:
+                return connection.execute(query, values or {}).mappings().all()
+
+        return self._patiently(found)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call until the database is free. DatabaseBusy: it was not for `patience_s`."""
+        give_up = time.monotonic() + self.patience_s
+        while True:
+            try:
+                return call()
+            except sa.exc.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() >= give_up:
+                    raise _held(self.where) from error
 
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
@@ -145,104 +184,57 @@ class Ledger:
             others = [*open_ones, charges.c.phase != phase]
             connection.execute(sa.update(charges).where(*others).values(until=moment))
             if connection.execute(sa.select(charges.c.phase).where(*open_ones)).first() is None:
-                values = {"machine": machine, "run": run, "phase": phase, "since": moment, "until": None}
-                connection.execute(self._upsert(charges, values))
+                row = kinds.ChargeRow(machine=machine, run=run, phase=phase, since=moment)
+                self.charges.put_in(connection, row)
 
     def _upsert(self, table: sa.Table, values: dict[str, Any]) -> Any:
         dialect: Any = sqlite if self._sqlite else postgresql
         keys = [c.name for c in table.primary_key]
-        insert = dialect.insert(table).values(**_hidden(values))
+        insert = dialect.insert(table).values(**values)
         rest = {name: insert.excluded[name] for name in values if name not in keys}
         if not rest:
             return insert.on_conflict_do_nothing(index_elements=keys)
         return insert.on_conflict_do_update(index_elements=keys, set_=rest)
 
-    def change(self, table: sa.Table, key: Mapping[str, Any], **values: Any) -> int:
-        """Update the rows that match `key`; return how many."""
-        with self.transaction() as connection:
-            return connection.execute(sa.update(table).where(*_where(table, key)).values(**_hidden(values))).rowcount
-
-    def remove(self, table: sa.Table, **key: Any) -> int:
-        """Delete the rows that match `key`; return how many."""
-        with self.transaction() as connection:
-            return connection.execute(sa.delete(table).where(*_where(table, key))).rowcount
-
-    def move(self, table: sa.Table, key: Mapping[str, Any], state: AnyState, **values: Any) -> bool:
-        """Move one row to a state if the table of transitions lets it; False: it may not (or is not there)."""
-        with self.transaction() as connection:
-            return self._moved(connection, table, key, state, values)
-
-    def _moved(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        key: Mapping[str, Any],
-        state: AnyState,
-        values: dict[str, Any],
-    ) -> bool:
-        old = connection.execute(sa.select(table.c.state).where(*_where(table, key))).scalar()
-        if not old or not may_move(_STATES[table.name](old), state):
-            return False
-        changed = {**_hidden(values), "state": str(state)}
-        connection.execute(sa.update(table).where(*_where(table, key)).values(**changed))
-        return True
-
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
-        ended = at or self.now()
-        values: dict[str, Any] = {"gone_at": ended} | ({"reason": reason} if reason else {})
-        key, open_charge = {"name": machine}, {"machine": machine, "until": None}
+        ended, key, charges = at or self.now(), {"name": machine}, tables.charges
+        values: dict[str, object] = {"gone_at": ended} | ({"reason": reason} if reason else {})
         with self.transaction() as connection:
-            if not self._moved(connection, tables.machines, key, state, values):
-                self._moved(connection, tables.machines, key, MachineState.DESTROYING, {})
-                self._moved(connection, tables.machines, key, state, values)
-            charges = tables.charges
-            connection.execute(sa.update(charges).where(*_where(charges, open_charge)).values(until=ended))
-
-    def one(self, table: sa.Table, **key: Any) -> Row:
-        """Return the row of that key; GpuplanError if there is none."""
-        found = self.maybe(table, **key)
-        if found is None:
-            raise GpuplanError(f"the ledger has no {table.name.removeprefix('gpuplan_')} {key}")
-        return found
-
-    def maybe(self, table: sa.Table, **key: Any) -> Row | None:
-        """Return the row of that key, or None."""
-        rows = self.all(table, **key)
-        return rows[0] if rows else None
-
-    def all(self, table: sa.Table, **key: Any) -> list[Row]:
-        """All rows that match, in the order of their position or birth."""
-        order = [table.c[name] for name in ("position", "requested_at", "created_at", "since", "id") if name in table.c]
-        with self._reader.connect() as connection:
-            found = connection.execute(sa.select(table).where(*_where(table, key)).order_by(*order))
-            return [dict(row._mapping) for row in found]  # noqa: SLF001  SQLAlchemy's public name for a row as a mapping
+            old = self.machines.state_in(connection, key)
+            if old is not None and (may_move(old, state) or may_move(old, MachineState.DESTROYING)):
+                self.machines.write_in(connection, key, state, values)
+            unpaid = [charges.c.machine == machine, charges.c.until.is_(None)]
+            connection.execute(sa.update(charges).where(*unpaid).values(until=ended))
 
     def event(self, run: str, text: str) -> None:
         """Note something that a person may want to read later."""
         with self.transaction() as connection:
             connection.execute(sa.insert(tables.events).values(run=run, at=self.now(), text=hide(text)))
 
-    def newest_events(self, run: str, count: int) -> list[Row]:
+    def newest_events(self, run: str, count: int) -> list[kinds.EventRow]:
         """The run's last events, oldest first."""
         events = tables.events
         newest = sa.select(events).where(events.c.run == run).order_by(events.c.id.desc()).limit(count)
-        with self._reader.connect() as connection:
-            rows: list[Row] = [dict(row._mapping) for row in connection.execute(newest)]  # noqa: SLF001  as in `all`
-        return rows[::-1]
+        return [kinds.EventRow(**row) for row in reversed(self.read(newest))]
 
     def newest_run(self) -> str | None:
         """The id of the run that was created last; None: there is none."""
-        with self._reader.connect() as connection:
-            return connection.execute(sa.select(tables.runs.c.id).order_by(tables.runs.c.created_at.desc())).scalar()
+        found = self.read(sa.select(tables.runs.c.id).order_by(tables.runs.c.created_at.desc()).limit(1))
+        return str(found[0]["id"]) if found else None
 
 
-def _hidden(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: hide(value) if name in TOLD and isinstance(value, str) else value for name, value in values.items()}
+def is_busy(error: BaseException) -> bool:
+    """Whether a database error says that another process holds the file."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
+    return int(code) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _where(table: sa.Table, key: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in key.items()]
+def _held(where: str) -> DatabaseBusy:
+    return DatabaseBusy(
+        f"the database is held by another process: {where}",
+        remedy="a backup, a viewer or a synced folder: end it, and say this again",
+    )
 
 
 def _no_implicit_begin(dbapi: Any, _record: Any) -> None:

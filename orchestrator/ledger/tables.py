@@ -66,7 +66,7 @@ steps = _table(
     _int("attempt"),
     _text("machines"),  # names, separated by commas
     _text("detail"),
-    _int("offset"),  # how much of its log has been copied home
+    _int("offset"),  # nobody reads it; ledgers of older versions have it, and take no row without it
     _time("started_at"),
     _time("ended_at"),
 )
@@ -136,7 +136,7 @@ artifacts = _table(
     _key("run"),
     _key("store"),
     _key("name"),
-    _text("state"),  # UPLOADING, VERIFIED, FAILED
+    _text("state"),  # UPLOADING, VERIFIED
     _int("bytes"),
     _text("sha256"),
     _time("at"),

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,71 @@ CALL_S = 30.0
 ALREADY_RUNNING = 9
 
 
-class Rehearsal:
-    """A running rehearsal. `facts` is its rehearsal.json: addresses and keys of everything that is emulated."""
+@dataclass(frozen=True, slots=True)
+class CloudAccess:
+    """How an emulated cloud is reached. `graphql`: None where it has none; `ssh_port`: of its machines, None: 22."""
 
-    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+    url: str
+    api_key: str
+    graphql: str | None = None
+    ssh_port: int = 22
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """How the emulated S3 is reached."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Addresses and keys of everything that is emulated: what rehearsal.json says."""
+
+    pid: int
+    guard_pid: int
+    time_scale: float
+    control: str
+    control_key: str
+    clouds: dict[str, CloudAccess]  # by the provider's name
+    s3: S3Access
+    gcs: str  # its endpoint
+    hub: str  # likewise
+    hub_token: str
+    machine_env: dict[str, str]  # what emulated machines add to every step's environment
+    git_env: dict[str, str]  # the part of it by which git finds the mirror
+
+    @staticmethod
+    def read(file: Path) -> Facts:
+        """What the file says. OSError, ValueError: it is not there, or not whole."""
+        said: dict[str, Any] = json.loads(file.read_text())
+        try:
+            runpod, lambdalabs = said["runpod"], said["lambda"]
+            return Facts(
+                **{name: said[name] for name in ("pid", "guard_pid", "time_scale", "control", "control_key")},
+                clouds={
+                    "runpod": CloudAccess(runpod["rest"], runpod["api_key"], graphql=runpod["graphql"]),
+                    "lambda": CloudAccess(lambdalabs["url"], lambdalabs["api_key"], ssh_port=lambdalabs["ssh_port"]),
+                },
+                s3=S3Access(**said["s3"]),
+                gcs=said["gcs"]["endpoint"],
+                hub=said["hub"]["endpoint"],
+                hub_token=said["hub"]["token"],
+                machine_env=said["machine_env"],
+                git_env=said["git"]["env"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{file} is of another version: {error!r}") from error
+
+
+class Rehearsal:
+    """A running rehearsal, known by its rehearsal.json."""
+
+    def __init__(self, file: Path, facts: Facts) -> None:
         self.file = file
         self.facts = facts
 
@@ -65,23 +127,21 @@ class Rehearsal:
             self._call("stop", {})
         except GpuplanError:
             if self._living():  # it hangs: the guard ends the rest
-                _kill(self.facts["pid"])
+                _kill(self.facts.pid)
         deadline = time.monotonic() + STOP_S
         while self._living():
             if time.monotonic() > deadline:
-                raise GpuplanError(
-                    f"the rehearsal in {self.file.parent} does not end", remedy=f"kill {self.facts['pid']}"
-                )
+                raise GpuplanError(f"the rehearsal in {self.file.parent} does not end", remedy=f"kill {self.facts.pid}")
             time.sleep(0.02)
 
     def _living(self) -> bool:
-        return _alive(self.facts["pid"]) or _alive(self.facts["guard_pid"])
+        return _alive(self.facts.pid) or _alive(self.facts.guard_pid)
 
     def _call(self, what: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - the address is the daemon's own
-            f"{self.facts['control']}/{what}",
+            f"{self.facts.control}/{what}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"X-Rehearsal-Key": self.facts["control_key"], "Content-Type": "application/json"},
+            headers={"X-Rehearsal-Key": self.facts.control_key, "Content-Type": "application/json"},
         )
         try:
             with _OPENER.open(request, timeout=CALL_S) as answer:
@@ -123,7 +183,7 @@ def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, f
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
         _kill(daemon.pid)
         raise
-    if rehearsal.facts["pid"] == daemon.pid:
+    if rehearsal.facts.pid == daemon.pid:
         try:
             for fault in faults:
                 rehearsal.arm(fault)
@@ -143,7 +203,7 @@ def attach(file: Path) -> Rehearsal:
 
 def _find(file: Path) -> Rehearsal | None:
     try:
-        facts = json.loads(file.read_text())
+        facts = Facts.read(file)
     except (OSError, ValueError):
         return None
     rehearsal = Rehearsal(file, facts)

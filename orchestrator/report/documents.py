@@ -3,34 +3,103 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import TypedDict
 
 from orchestrator import cost
 from orchestrator.engine import accounting
-from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import PhaseRow, StepRow
 from orchestrator.words.model import Plan
 from orchestrator.words.spec import RunSpec
 
 
-def status(ledger: Ledger, run: str) -> dict[str, Any]:
-    """Where a run is: the document of DESIGN section 8."""
-    row = ledger.one(tables.runs, id=run)
+class StepDocument(TypedDict):
+    """One step of the status."""
+
+    name: str
+    state: str
+    seconds: float
+
+
+class DeliverableDocument(TypedDict):
+    """One deliverable of the status."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class PhaseDocument(TypedDict):
+    """One phase of the status."""
+
+    phase: str
+    state: str
+    steps: list[StepDocument]
+    deliverables: list[DeliverableDocument]
+
+
+class MachineDocument(TypedDict):
+    """One machine of the status."""
+
+    name: str
+    provider: str
+    state: str
+
+
+class VolumeDocument(TypedDict):
+    """One volume of the status."""
+
+    name: str
+    state: str
+
+
+class StatusDocument(TypedDict):
+    """Where a run is. `driven`: a living process drives it; `usd_hour`: what it costs an hour now."""
+
+    run: str
+    state: str
+    outcome: str | None
+    driven: bool
+    usd_hour: str
+    dry_run: bool
+    phases: list[PhaseDocument]
+    machines: list[MachineDocument]
+    volumes: list[VolumeDocument]
+
+
+class KeptDocument(TypedDict):
+    """A volume that goes on costing money. `due`: when it was to be gone; None: unknown."""
+
+    name: str
+    usd_a_day: str
+    due: str | None
+
+
+def status(ledger: Ledger, run: str, *, driven: bool) -> StatusDocument:
+    """Where a run is: the document of DESIGN section 8. `driven`: whether a process holds the run's lock."""
+    row = ledger.runs.get(id=run)
     return {
         "run": run,
-        "state": row["state"],
-        "outcome": row["outcome"],
-        "dry_run": bool(row["dry_run"]),
-        "phases": [_phase(ledger, run, p) for p in ledger.all(tables.phases, run=run)],
-        "machines": [
-            {"name": m["name"], "provider": m["provider"], "state": m["state"]}
-            for m in ledger.all(tables.machines, run=run)
-        ],
+        "state": row.state,
+        "outcome": row.outcome,
+        "driven": driven,
+        "usd_hour": f"{usd_hour(ledger, run):.5f}",
+        "dry_run": row.dry_run,
+        "phases": [_phase(ledger, p) for p in ledger.phases.all(run=run)],
+        "machines": [{"name": m.name, "provider": m.provider, "state": m.state} for m in ledger.machines.all(run=run)],
         "volumes": [{"name": v.name, "state": v.state} for v in accounting.volumes_of(ledger, run)],
     }
 
 
-def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
-    """What goes on costing money after the run: the plan's volumes. `due`: when it was to be gone; None: unknown."""
+def usd_hour(ledger: Ledger, run: str) -> Decimal:
+    """What the run's machines and volumes that may still exist cost an hour."""
+    prices = [m.price_hour for m in ledger.machines.all(run=run) if not m.state.is_final]
+    prices += [v.price_hour for v in accounting.volumes_of(ledger, run) if not v.state.is_final]
+    return sum(prices, Decimal(0))
+
+
+def kept(ledger: Ledger, spec: RunSpec) -> list[KeptDocument]:
+    """What goes on costing money after the run: the plan's volumes."""
     if spec.world.throwaway:
         return []
     return [
@@ -43,46 +112,40 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
     ]
 
 
-def _phase(ledger: Ledger, run: str, phase: Any) -> dict[str, Any]:
-    name = phase["name"]
+def _phase(ledger: Ledger, phase: PhaseRow) -> PhaseDocument:
+    of_phase = {"run": phase.run, "phase": phase.name}
     return {
-        "phase": name,
-        "state": phase["state"],
+        "phase": phase.name,
+        "state": phase.state,
         "steps": [
-            {"name": _shown(s["id"], name), "state": s["state"], "seconds": round(_seconds(s, ledger.now()), 3)}
-            for s in ledger.all(tables.steps, run=run, phase=name)
+            {"name": shown(s), "state": s.state, "seconds": round(_seconds(s, ledger.now()), 3)}
+            for s in ledger.steps.all(**of_phase)
         ],
-        "deliverables": [
-            {"name": d["name"], "ok": bool(d["ok"]), "detail": d["detail"]}
-            for d in ledger.all(tables.deliverables, run=run, phase=name)
-        ],
+        "deliverables": [{"name": d.name, "ok": d.ok, "detail": d.detail} for d in ledger.deliverables.all(**of_phase)],
     }
 
 
 def bill(ledger: Ledger, run: str, plan: Plan) -> cost.CostReport:
     """What the run has cost so far, beside the plan's figures."""
-    now = accounting.moment(ledger.now())
-    row = ledger.one(tables.runs, id=run)
     times = [
         cost.StepTime(
-            phase=s["phase"],
-            name=_shown(s["id"], s["phase"]),
-            machines=tuple(m for m in s["machines"].split(",") if m),
-            started=accounting.moment(s["started_at"]),
-            ended=accounting.moment(s["ended_at"]) if s["ended_at"] else None,
+            phase=s.phase,
+            name=shown(s),
+            machines=tuple(m for m in s.machines.split(",") if m),
+            started=accounting.moment(s.started_at),
+            ended=accounting.moment(s.ended_at) if s.ended_at else None,
         )
-        for s in ledger.all(tables.steps, run=run)
-        if s["started_at"]
+        for s in ledger.steps.all(run=run)
+        if s.started_at
     ]
-    planned = {p["name"]: _planned(plan, p["name"]) for p in ledger.all(tables.phases, run=run)}
     return cost.report(
         run,
         accounting.machine_charges(ledger, run),
         accounting.volume_charges(ledger, run),
         times,
-        now=now,
-        planned=planned,
-        settled=bool(row["settled"]),
+        now=accounting.moment(ledger.now()),
+        planned={p.name: _planned(plan, p.name) for p in ledger.phases.all(run=run)},
+        settled=ledger.runs.get(id=run).settled,
     )
 
 
@@ -91,12 +154,10 @@ def _planned(plan: Plan, phase: str) -> tuple[Decimal, Decimal] | None:
     return (planned.hours, planned.usd) if planned else None
 
 
-def _shown(step: str, phase: str) -> str:
+def shown(step: StepRow) -> str:
     """A step's own name inside its phase; PHASE/STEP for one that was pulled in."""
-    return step.removeprefix(f"{phase}/")
+    return step.id.removeprefix(f"{step.phase}/")
 
 
-def _seconds(step: Any, now: float) -> float:
-    if not step["started_at"]:
-        return 0.0
-    return float((step["ended_at"] or now) - step["started_at"])
+def _seconds(step: StepRow, now: float) -> float:
+    return (step.ended_at or now) - step.started_at if step.started_at else 0.0

@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from orchestrator.report.console import one_line
-from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
-from orchestrator.report.words import elapsed, money, spoken
+from orchestrator.report.figures import elapsed, money, spoken
+from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, StepState
 
 _SYMBOLS = {
@@ -69,7 +69,7 @@ def _header(snapshot: Snapshot, now: datetime) -> Text:
     return Text("  ".join(part for part in parts if part), style="bold")
 
 
-def _phase(phase: PhaseView, logs: Mapping[str, str], now: datetime, *, fancy: bool) -> Iterator[_Line]:
+def _phase(phase: PhaseLine, logs: Mapping[str, str], now: datetime, *, fancy: bool) -> Iterator[_Line]:
     finished = sum(step.state in _FINISHED for step in phase.steps)
     word = spoken(phase.outcome or phase.state)
     style = {None: "", Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red"}.get(phase.outcome, "yellow")
@@ -82,7 +82,7 @@ def _phase(phase: PhaseView, logs: Mapping[str, str], now: datetime, *, fancy: b
         yield from _step(step, logs, now, opened=phase.state not in _IDLE_PHASE, fancy=fancy)
 
 
-def _step(step: StepView, logs: Mapping[str, str], now: datetime, *, opened: bool, fancy: bool) -> Iterator[_Line]:
+def _step(step: StepLine, logs: Mapping[str, str], now: datetime, *, opened: bool, fancy: bool) -> Iterator[_Line]:
     trouble = step.state not in _FINISHED | _AT_WORK | {StepState.PENDING}
     if not (opened or trouble):
         return
@@ -96,7 +96,7 @@ def _step(step: StepView, logs: Mapping[str, str], now: datetime, *, opened: boo
         yield _Line(_LOG, Text(f"      {last}", style="dim"))
 
 
-def _machine(machine: MachineView) -> Text:
+def _machine(machine: MachineLine) -> Text:
     style = "yellow" if machine.state in {MachineState.REQUESTED, MachineState.DESTROYING} else "blue"
     price = f"{money(machine.price_hour)}/h" if machine.price_hour is not None else ""
     text = Text("machine ").append(machine.state.lower(), style=style)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from decimal import Decimal
 
-from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger import Ledger
 from orchestrator.plan import measured_rates
 from orchestrator.report import documents
 from orchestrator.words.lifecycle import Outcome, StepState
@@ -16,11 +16,10 @@ def earlier(ledger: Ledger, plan: Plan) -> dict[str, tuple[Decimal, Decimal]]:
     """Phase -> hours and USD of its last real run that succeeded; rehearsals are not counted."""
     found: dict[str, tuple[Decimal, Decimal]] = {}
     names = {p.name for p in plan.phases}
-    for run in ledger.all(tables.runs, dry_run=0, outcome=str(Outcome.SUCCEEDED)):
-        phases = ledger.all(tables.phases, run=run["id"])
-        if not {p["name"] for p in phases} <= names:
+    for run in ledger.runs.all(dry_run=False, outcome=Outcome.SUCCEEDED):
+        if not {p.name for p in ledger.phases.all(run=run.id)} <= names:
             continue  # a run of another plan
-        for phase in documents.bill(ledger, str(run["id"]), plan).phases:
+        for phase in documents.bill(ledger, run.id, plan).phases:
             found[phase.phase] = (phase.hours, phase.usd)
     return found
 
@@ -28,10 +27,10 @@ def earlier(ledger: Ledger, plan: Plan) -> dict[str, tuple[Decimal, Decimal]]:
 def rates(ledger: Ledger, plan: Plan) -> dict[str, float]:
     """Rate name -> MB/s that the steps of earlier real runs moved their bytes at."""
     spans = {
-        str(s["id"]): (float(s["started_at"]), float(s["ended_at"]))
-        for run in ledger.all(tables.runs, dry_run=0)
-        for s in ledger.all(tables.steps, run=run["id"], state=str(StepState.DONE))
-        if s["started_at"] and s["ended_at"]
+        s.id: (s.started_at, s.ended_at)
+        for run in ledger.runs.all(dry_run=False)
+        for s in ledger.steps.all(run=run.id, state=StepState.DONE)
+        if s.started_at and s.ended_at
     }
     return measured_rates(plan, spans)
 
@@ -39,9 +38,9 @@ def rates(ledger: Ledger, plan: Plan) -> dict[str, float]:
 def metrics(ledger: Ledger) -> dict[tuple[str, str], tuple[float, str]]:
     """(step id, figure) -> value and machine, as the last real run measured it."""
     return {
-        (str(m["step"]), str(m["name"])): (float(m["value"]), str(m["measured_on"]))
-        for run in ledger.all(tables.runs, dry_run=0)
-        for m in ledger.all(tables.metrics, run=run["id"])
+        (m.step, m.name): (m.value, m.measured_on)
+        for run in ledger.runs.all(dry_run=False)
+        for m in ledger.metrics.all(run=run.id)
     }
 
 

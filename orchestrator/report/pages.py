@@ -8,16 +8,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.ledger import Ledger, Row, tables
-from orchestrator.report import documents
-from orchestrator.report import tables as drawn
+from orchestrator.ledger import Ledger
+from orchestrator.report import documents, rendering
 from orchestrator.report.console import escape, one_line
-from orchestrator.report.words import duration, money, spoken
+from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan.preview import Preview
+    from orchestrator.report.documents import StatusDocument
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
 
@@ -33,7 +33,7 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
         if spec.world.dry_run
         else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
-    drawn.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", drawn.preview(found), out=out)
+    rendering.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", rendering.preview(found), out=out)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
     if volume:
@@ -43,8 +43,12 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
 
 def plan(loaded: Plan, found: Preview, source: str) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
-    drawn.show(
-        f"plan {_plan_words(loaded)}", f"prices: {source}", drawn.preview(found), drawn.claims(found), out=sys.stdout
+    rendering.show(
+        f"plan {_plan_words(loaded)}",
+        f"prices: {source}",
+        rendering.preview(found),
+        rendering.claims(found),
+        out=sys.stdout,
     )
 
 
@@ -56,27 +60,37 @@ def _plan_words(plan: Plan) -> str:
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
-    shown = drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
-    drawn.show(shown, out=sys.stdout)
+    shown = rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
+    rendering.show(shown, out=sys.stdout)
 
 
-def status(ledger: Ledger, spec: RunSpec) -> None:
-    """Where a run is, as text."""
-    found = documents.status(ledger, spec.run)
+def undriven(ledger: Ledger, spec: RunSpec) -> str:
+    """What to do about a run that has not ended and that no process drives, and what it costs meanwhile, in words."""
+    words = f"nobody drives it: gpuplan resume {spec.run} goes on, gpuplan down {spec.run} ends it; "
+    words += f"{money(documents.usd_hour(ledger, spec.run))}/h now"
+    rented = [m for m in ledger.machines.all(run=spec.run) if not m.state.is_final and m.price_hour]
+    if not rented:
+        return words
+    minutes = spec.deadman_minutes or spec.plan.settings.deadman_minutes
+    which = "the machine" if len(rented) == 1 else "each machine"
+    until = "" if spec.deadman_minutes else ", once its step has ended"
+    return f"{words}; {which} ends itself {minutes:g} min after it last heard from here{until}"
+
+
+def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
+    """Where a run is, as text. `found`: documents.status."""
     say = sys.stdout.write
+    if found["state"] != RunState.DONE and not found["driven"]:
+        say(undriven(ledger, spec) + "\n")
     say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
+    uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
     for phase in found["phases"]:
-        using = {
-            s["id"].removeprefix(f"{phase['phase']}/"): s["detail"] for s in _running(ledger, spec, phase["phase"])
-        }
         say(f"\n{phase['phase']}  {spoken(phase['state'])}\n")
         for step in phase["steps"]:
             mark = MARKS.get(StepState(step["state"]), "..")
             took = duration(step["seconds"]) if step["seconds"] else ""
-            say(
-                f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using.get(step['name'], '')}".rstrip()
-                + "\n"
-            )
+            using = uses.get((phase["phase"], step["name"]), "")
+            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip() + "\n")
         for answer in phase["deliverables"]:
             say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
     say("\n")
@@ -84,33 +98,26 @@ def status(ledger: Ledger, spec: RunSpec) -> None:
         say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
     for volume in found["volumes"]:
         say(f"volume {volume['name']}  {volume['state'].lower()}\n")
-    if found["state"] == RunState.DONE:
-        for line in kept(ledger, spec):
-            say(line + "\n")
-    for line in unfinished(ledger, spec):
+    lines = kept(ledger, spec) if found["state"] == RunState.DONE else []
+    for line in lines + unfinished(ledger, spec):
         say(line + "\n")
     say("\n")
     for event in ledger.newest_events(spec.run, EVENTS):
-        when = datetime.fromtimestamp(event["at"]).astimezone()
-        say(f"{when:%H:%M:%S} {one_line(str(event['text']))}\n")
-
-
-def _running(ledger: Ledger, spec: RunSpec, phase: str) -> list[Row]:
-    return ledger.all(tables.steps, run=spec.run, phase=phase, state=str(StepState.RUNNING))
+        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {one_line(event.text)}\n")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
     out = sys.stderr if err else sys.stdout
     rows = [
-        drawn.DeliverableRow(str(d["phase"]), str(d["name"]), bool(d["ok"]), one_line(str(d["detail"])))
-        for phase in ledger.all(tables.phases, run=spec.run)
-        for d in ledger.all(tables.deliverables, run=spec.run, phase=phase["name"])
+        rendering.DeliverableLine(d.phase, d.name, d.ok, one_line(d.detail))
+        for phase in ledger.phases.all(run=spec.run)
+        for d in ledger.deliverables.all(run=spec.run, phase=phase.name)
     ]
     if rows:
-        drawn.show(drawn.deliverables(rows), out=out)
+        rendering.show(rendering.deliverables(rows), out=out)
     report = documents.bill(ledger, spec.run, spec.plan)
-    drawn.show(drawn.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
+    rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):
         out.write(line + "\n")
 
@@ -123,12 +130,14 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
             if home.exists():
                 lines.append(f"pulled files: {home}")
     lines += kept(ledger, spec)
-    run = ledger.one(tables.runs, id=spec.run)
-    ended = ledger.all(tables.phases, run=spec.run)
-    lines += [f"\n{p['name']} {spoken(p['outcome'])}: {escape(str(p['error']))}" for p in ended if p["error"]]
-    if run["outcome"] not in (None, str(Outcome.SUCCEEDED)):
+    run = ledger.runs.get(id=spec.run)
+    for phase_row in ledger.phases.all(run=spec.run):
+        if phase_row.error:
+            ended = phase_row.outcome or phase_row.state
+            lines.append(f"\n{phase_row.name} {spoken(ended)}: {escape(phase_row.error)}")
+    if run.outcome not in (None, Outcome.SUCCEEDED):
         lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
-    lines.append(f"\n{spec.run}: {spoken(run['outcome'] or run['state'])}")
+    lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")
     return lines
 
 
@@ -147,11 +156,11 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
 
 def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
     """A line for each other run that has not ended; beside a real run rehearsals do not matter."""
-    others = [r for r in ledger.all(tables.runs) if r["state"] != RunState.DONE and r["id"] != spec.run]
+    others = [r for r in ledger.runs.all() if r.state != RunState.DONE and r.id != spec.run]
     return [
-        f"{r['id']} has not ended either: gpuplan status {r['id']}, gpuplan down {r['id']}"
+        f"{r.id} has not ended either: gpuplan status {r.id}, gpuplan down {r.id}"
         for r in others
-        if spec.world.dry_run or not r["dry_run"]
+        if spec.world.dry_run or not r.dry_run
     ]
 
 
@@ -159,10 +168,10 @@ def catalogue(ledger: Ledger, spec: RunSpec) -> dict[str, Decimal]:
     """Phase -> the plan's hours at the list prices of the machines that it really had."""
     found = {}
     for phase in spec.plan.phases:
-        rows = [r for r in ledger.all(tables.machines, run=spec.run, phase=phase.name) if r["provider_id"]]
-        held = {c["machine"] for c in ledger.all(tables.charges, run=spec.run, phase=phase.name)}
-        rows = rows or [r for r in ledger.all(tables.machines, run=spec.run) if r["name"] in held]
+        rows = [r for r in ledger.machines.all(run=spec.run, phase=phase.name) if r.provider_id]
+        held = {c.machine for c in ledger.charges.all(run=spec.run, phase=phase.name)}
+        rows = rows or [r for r in ledger.machines.all(run=spec.run) if r.name in held]
         if phase.planned and rows:
-            per_node = {r["node"]: Decimal(r["price_hour"]) for r in rows}
+            per_node = {r.node: r.price_hour for r in rows}
             found[phase.name] = phase.planned.hours * sum(per_node.values())
     return found

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from orchestrator.report.console import confirm, escape, one_line
-from orchestrator.report.snapshot import MachineView, NewEvents, PhaseView, Snapshot, StepView
-from orchestrator.report.words import elapsed, money, spoken
+from orchestrator.report.figures import elapsed, money, spoken
+from orchestrator.report.snapshot import MachineLine, NewEvents, PhaseLine, Snapshot, StepLine
 from orchestrator.words.lifecycle import StepState
 
 _KEPT_LINES = 10
@@ -87,7 +87,7 @@ class PlainView:
         """Ask in a line of its own."""
         return confirm(self._out, question, given_up)
 
-    def _phase(self, phase: PhaseView) -> None:
+    def _phase(self, phase: PhaseLine) -> None:
         if phase.state != "PLANNED":
             outcome = spoken(phase.outcome) if phase.outcome else ""
             self._note(phase.name, f"{spoken(phase.state)} {outcome}".rstrip(), one_line(phase.detail))
@@ -95,7 +95,7 @@ class PlainView:
             if step.state != StepState.PENDING:
                 self._step(step.name if "/" in step.name else f"{phase.name}/{step.name}", step)
 
-    def _step(self, name: str, step: StepView) -> None:
+    def _step(self, name: str, step: StepLine) -> None:
         took = elapsed(step.started, step.ended, self._now()) if step.ended else ""
         changed = self._note(name, spoken(step.state), took, one_line(step.detail))
         if changed and step.state in _ENDINGS_WITH_LOG:
@@ -106,14 +106,14 @@ class PlainView:
         if step.ended:
             self._logs.pop(step.id, None)
 
-    def _still(self, name: str, step: StepView) -> None:
+    def _still(self, name: str, step: StepLine) -> None:
         now = self._now()
         if (now - self._moved[name]).total_seconds() >= _STILL_RUNNING_S:
             self._moved[name] = now
             last = self._progress.get(step.id) or next(reversed(self._last_lines(step.id)), "")
             self._write("  ".join(filter(None, [name, f"running {elapsed(step.started, None, now)}", last])))
 
-    def _machine(self, machine: MachineView) -> None:
+    def _machine(self, machine: MachineLine) -> None:
         price = f"{money(machine.price_hour)}/h" if machine.price_hour is not None else ""
         self._note(f"machine {machine.name}", machine.state.lower(), machine.what, price, one_line(machine.detail))
 

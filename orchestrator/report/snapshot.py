@@ -8,11 +8,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from orchestrator.words.lifecycle import ENDED, MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 
 
 @dataclass(frozen=True, slots=True)
-class StepView:
+class StepLine:
     """One step. `id` is unique in the run and what `View.log` names; `name` is shown below its phase."""
 
     id: str
@@ -24,18 +24,18 @@ class StepView:
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseView:
+class PhaseLine:
     """One phase with its steps in order. outcome None: it has not ended."""
 
     name: str
     state: PhaseState
     outcome: Outcome | None = None
-    steps: tuple[StepView, ...] = ()
+    steps: tuple[StepLine, ...] = ()
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class MachineView:
+class MachineLine:
     """One machine. `what`: provider, type and place in words; price_hour None: nothing is known of its price."""
 
     name: str
@@ -47,7 +47,7 @@ class MachineView:
     @property
     def costs(self) -> bool:
         """Whether it may still cost money."""
-        return self.state not in ENDED
+        return not self.state.is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Snapshot:
 
     run: str
     state: RunState
-    phases: tuple[PhaseView, ...]
-    machines: tuple[MachineView, ...]
+    phases: tuple[PhaseLine, ...]
+    machines: tuple[MachineLine, ...]
     cost_usd: Decimal
     budget_usd: Decimal | None = None
     started: datetime | None = None

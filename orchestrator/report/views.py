@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import accounting
-from orchestrator.ledger import Ledger, Row, tables
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import MachineRow, PhaseRow, StepRow
 from orchestrator.report.console import is_live
+from orchestrator.report.documents import shown
 from orchestrator.report.plain import PlainView
-from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
-from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
 
 if TYPE_CHECKING:
     from orchestrator.report.live import LiveView
@@ -27,58 +28,61 @@ def open_view(*, err: bool) -> PlainView | LiveView:
     if not is_live(out):
         return PlainView(out)
     from orchestrator.report.live import LiveView
-    from orchestrator.report.tables import Loud
+    from orchestrator.report.rendering import StrictConsole
 
-    return LiveView(Loud(file=out))
+    return LiveView(StrictConsole(file=out))
 
 
 def snapshot(ledger: Ledger, run: str, budget: Decimal | None) -> Snapshot:
     """The run at this moment."""
-    row = ledger.one(tables.runs, id=run)
+    row = ledger.runs.get(id=run)
     return Snapshot(
         run=run,
-        state=RunState(row["state"]),
-        phases=tuple(_phase(ledger, run, p) for p in ledger.all(tables.phases, run=run)),
-        machines=tuple(_machine(m) for m in ledger.all(tables.machines, run=run)),
+        state=row.state,
+        phases=tuple(_phase(ledger, p) for p in ledger.phases.all(run=run)),
+        machines=tuple(_machine(m) for m in ledger.machines.all(run=run)),
         cost_usd=accounting.accrued(ledger, run),
         budget_usd=budget,
-        started=_moment(row["created_at"]),
-        events=tuple((int(e["id"]), str(e["text"])) for e in ledger.newest_events(run, EVENTS)),
+        started=_moment(row.created_at),
+        events=tuple((e.id, e.text) for e in ledger.newest_events(run, EVENTS)),
     )
 
 
-def _phase(ledger: Ledger, run: str, row: Row) -> PhaseView:
-    name = str(row["name"])
-    return PhaseView(
-        name=name,
-        state=PhaseState(row["state"]),
-        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
-        steps=tuple(_step(s, name) for s in ledger.all(tables.steps, run=run, phase=name)),
-        detail=str(row["error"] or "").split("\n", 1)[0],
+def _phase(ledger: Ledger, row: PhaseRow) -> PhaseLine:
+    return PhaseLine(
+        name=row.name,
+        state=row.state,
+        outcome=row.outcome,
+        steps=tuple(_step(s) for s in ledger.steps.all(run=row.run, phase=row.name)),
+        detail=_first_line(row.error),
     )
 
 
-def _step(row: Row, phase: str) -> StepView:
-    return StepView(
-        id=str(row["id"]),
-        name=str(row["id"]).removeprefix(f"{phase}/"),
-        state=StepState(row["state"]),
-        started=_moment(row["started_at"]),
-        ended=_moment(row["ended_at"]),
-        detail=str(row["detail"] or "").split("\n", 1)[0],
+def _step(row: StepRow) -> StepLine:
+    return StepLine(
+        id=row.id,
+        name=shown(row),
+        state=row.state,
+        started=_moment(row.started_at),
+        ended=_moment(row.ended_at),
+        detail=_first_line(row.detail),
     )
 
 
-def _machine(row: Row) -> MachineView:
-    gpus = f"{row['gpus']}x {row['type_id']}" if row["gpus"] else str(row["type_id"])
-    spot = ", interruptible" if row["spot"] else ""
-    return MachineView(
-        name=str(row["name"]),
-        state=MachineState(row["state"]),
-        what=f"{row['provider']} {gpus} {row['place']}{spot}".strip(),
-        price_hour=Decimal(row["price_hour"]),
-        detail=str(row["reason"] or ""),
+def _machine(row: MachineRow) -> MachineLine:
+    gpus = f"{row.gpus}x {row.type_id}" if row.gpus else row.type_id
+    spot = ", interruptible" if row.spot else ""
+    return MachineLine(
+        name=row.name,
+        state=row.state,
+        what=f"{row.provider} {gpus} {row.place}{spot}".strip(),
+        price_hour=row.price_hour,
+        detail=row.reason,
     )
+
+
+def _first_line(text: str) -> str:
+    return text.split("\n", 1)[0]
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from orchestrator.words.ports import Part
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE), bits reflected: the one of zlib and of S3's x-amz-checksum-crc32
-EMPTY_CRC32 = "AAAAAA=="
 
 _Matrix = tuple[int, ...]  # 32 columns over GF(2)
 

@@ -10,7 +10,6 @@ from typing import Any
 from orchestrator.words.errors import StepFailed
 
 LARGEST = 1e18  # of what a job may say of its progress
-OUT_OF_MEMORY_EXIT = 75  # what the converter ends with when it sees that its memory will not do
 
 
 class AgentFailed(StepFailed):
@@ -137,11 +136,6 @@ class JobEnd:
     log_bytes: int
     peaks: Peaks
     metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether a step's `on_oom` is for this."""
-        return self.oom or (self.exit == OUT_OF_MEMORY_EXIT and not self.stopped)
 
     @property
     def seconds(self) -> float:

@@ -16,6 +16,7 @@ GpuplanError
   MachineLost                 -  the machine is gone for good: replaced, or NoMachine
   ProviderUnavailable         -  a provider's API fails for now (429, 5xx, network): retried
     StoreBusy                 -  ... a store that asks for patience (429, 503): waited for as long as the phase may take
+  DatabaseBusy                1  our own database is held by another process (7: while a machine may live)
 """
 
 from __future__ import annotations
@@ -109,6 +110,14 @@ class StillRunning(GpuplanError):
     """Something may still cost money: the remedy is the command that ends it."""
 
     exit_code = ExitCode.STILL_RUNNING
+
+
+class DatabaseBusy(GpuplanError):
+    """Another process holds our own database, and was waited for. `may_cost`: a machine may live meanwhile."""
+
+    def __init__(self, message: str, *, remedy: str = "", may_cost: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.exit_code = ExitCode.STILL_RUNNING if may_cost else ExitCode.INTERNAL
 
 
 class ConnectionLost(GpuplanError):

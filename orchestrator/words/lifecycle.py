@@ -168,9 +168,6 @@ STEP_MOVES: Mapping[StepState, frozenset[StepState]] = {
 }
 
 
-ENDED = frozenset({MachineState.DESTROYED, MachineState.LOST})
-
-
 class IllegalMove(GpuplanError):
     """A state was to follow one that it may not follow: a mistake of ours, never the user's."""
 

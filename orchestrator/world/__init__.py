@@ -1,1 +1,1 @@
-"""The outside world as one run sees it: opened once, at the edge."""
+"""The outside world of a run, chosen once at the edge; and what one process keeps open of it."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from orchestrator.engine.control import Control
 from orchestrator.engine.limits import LEASE_S
-from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import HostKeyRow
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
@@ -28,15 +29,15 @@ class HostKeys:
 
     def get(self, _host_port: str) -> str | None:
         """The key seen at first contact; None: never seen."""
-        row = self._ledger.maybe(tables.host_keys, address=self._machine)
-        return str(row["key"]) if row else None
+        row = self._ledger.host_keys.maybe(address=self._machine)
+        return row.key if row else None
 
     def put(self, _host_port: str, key: str) -> None:
         """Pin it: trust on first use, which is said."""
         self._ledger.event(
             self._run, f"{self._machine}: first contact: its host key is trusted from now on: {key[:60]}…"
         )
-        self._ledger.put(tables.host_keys, address=self._machine, key=key)
+        self._ledger.host_keys.put(HostKeyRow(address=self._machine, key=key))
 
 
 class Connections:
@@ -98,8 +99,8 @@ class Connections:
             return agent
 
     def _address(self, machine: str) -> Address:
-        row = self._ledger.one(tables.machines, name=machine)
-        return Address(str(row["host"]), int(row["port"]), str(row["user"]))
+        row = self._ledger.machines.get(name=machine)
+        return Address(row.host, row.port, row.user)
 
     def hold(self, machine: str, volume: str) -> None:
         """Renew the lease on that volume through this machine, with every heartbeat."""
@@ -136,8 +137,8 @@ class Connections:
         fed: dict[str, threading.Thread] = {}
         while not self._closed.wait(self._pause):
             with contextlib.suppress(Exception):  # the ledger may be busy: the next round looks again
-                rows = self._ledger.all(tables.machines, run=self._run, state=str(MachineState.REACHABLE))
-                for name in (str(row["name"]) for row in rows):
+                rows = self._ledger.machines.all(run=self._run, state=MachineState.REACHABLE)
+                for name in (row.name for row in rows):
                     if name not in fed or not fed[name].is_alive():
                         fed[name] = threading.Thread(target=self._keep, args=(name,), daemon=True, name=f"beat {name}")
                         fed[name].start()

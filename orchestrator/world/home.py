@@ -12,11 +12,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from orchestrator.words.errors import UsageError
 from orchestrator.world.clock import Timeline
 
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
+
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
+GLANCE_S = 0.5  # how long somebody may hold a run's lock who only looks whether another one does
 
 
 class Home:
@@ -66,6 +71,13 @@ class Home:
         """The line that the times of this home's ledger are on."""
         return Timeline(file=self.path / "timeline")
 
+    def open_ledger(self, patience_s: float | None = None) -> Ledger:
+        """The ledger of this home, or the one at its database URL. `patience_s`: see Ledger; None: a command's."""
+        from orchestrator.ledger import open_ledger
+
+        patience = {} if patience_s is None else {"patience_s": patience_s}
+        return open_ledger(self.path, self.database_url, self.timeline, **patience)
+
     def run_folder(self, run: str) -> Path:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""
         return self.path / "runs" / run
@@ -87,17 +99,29 @@ class Home:
 
     @contextmanager
     def lock(self, run: str) -> Iterator[bool]:
-        """Hold the run for this process; yields False when another one holds it."""
-        file = (self.run_folder(run) / "lock").open("w")
+        """Hold the run for this process; yields False when another one drives it."""
+        give_up = time.monotonic() + GLANCE_S
+        with (self.run_folder(run) / "lock").open("w") as file:
+            while not (mine := _try_lock(file, fcntl.LOCK_EX)) and time.monotonic() < give_up:
+                time.sleep(0.05)
+            yield mine
+
+    def is_driven(self, run: str) -> bool:
+        """Whether a living process drives the run: only one can hold its lock, and it ends with the process."""
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            file.close()
+            with (self.run_folder(run) / "lock").open() as file:
+                return not _try_lock(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Lock the open file; False: another process holds it. It is let go with the file."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_once(file: Path, text: str) -> None:

@@ -106,16 +106,16 @@ class FirstContact:
 
 def over_http(name: str, rehearsal: Rehearsal, public_key: str, key_file: Path) -> Cloud:
     """One of the clouds of a daemon, over sockets and in real time."""
-    facts = rehearsal.facts[name]
+    part = rehearsal.facts.clouds[name]
     access = ProviderAccess(
-        api_key=Secret(facts["api_key"]),
-        base_url=facts.get("rest") or facts.get("url"),
-        graphql_url=facts.get("graphql"),
-        time_scale=rehearsal.facts["time_scale"],
+        api_key=Secret(part.api_key),
+        base_url=part.url,
+        graphql_url=part.graphql,
+        time_scale=rehearsal.facts.time_scale,
         public_key=public_key,
         owner=OWNER,
         pace_file=rehearsal.file.parent / f"pace-{name}",
-        ssh_port=facts.get("ssh_port", 22),
+        ssh_port=part.ssh_port,
     )
     return Cloud(
         open_provider(name, access), access, rehearsal, key_file, lambda: datetime.now(UTC), time.sleep, patience_s=40

@@ -11,23 +11,22 @@ from orchestrator.rehearsal.client import Rehearsal
 from orchestrator.words.errors import ProviderUnavailable, UsageError
 from orchestrator.words.retry import retrying
 from orchestrator.words.secret import Secret
-from orchestrator.world.hub import Hub
+from orchestrator.world.model_hub import Hub
 
 REPO = "zai-org/GLM-4.5-Air-Base"
 
 
 def reader(rehearsal: Rehearsal, token: str | None = None) -> Hub:
-    facts = rehearsal.facts["hub"]
-    return Hub(facts["endpoint"], Secret(token or facts["token"]))
+    return Hub(rehearsal.facts.hub, Secret(token or rehearsal.facts.hub_token))
 
 
 def test_listed_sizes_and_hashes_are_those_of_the_files(rehearsal: Rehearsal):
     """Each file can be fetched from where the hub says, and is what the list says."""
     listed = reader(rehearsal).files(REPO)
     assert any(f.sha256 for f in listed)
-    headers = {"Authorization": f"Bearer {rehearsal.facts['hub']['token']}"}
+    headers = {"Authorization": f"Bearer {rehearsal.facts.hub_token}"}
     for file in listed:
-        url = f"{rehearsal.facts['hub']['endpoint']}/{REPO}/resolve/main/{file.path}"
+        url = f"{rehearsal.facts.hub}/{REPO}/resolve/main/{file.path}"
         body = httpx.get(url, headers=headers, follow_redirects=True).content
         assert file.bytes == len(body)
         assert file.sha256 in {None, hashlib.sha256(body).hexdigest()}
@@ -47,5 +46,5 @@ def test_a_passing_fault_passes(rehearsal: Rehearsal, fault: str):
         reader(rehearsal).files(REPO)
     assert raised.value.retry_after is not None
     rehearsal.arm(fault)
-    scale = rehearsal.facts["time_scale"]
+    scale = rehearsal.facts.time_scale
     assert retrying(lambda: reader(rehearsal).files(REPO), time_scale=scale)

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from tool import GPUPLAN, KILL, PLANS, Tool, until
 
+from orchestrator.ledger import open_ledger
 from orchestrator.words.ports import MachineSpec, Provider
+from orchestrator.words.spec import WorldSpec
 from orchestrator.world.home import Home
-from orchestrator.world.session import provider_for
+from orchestrator.world.rehearsed import rehearsed
 
 OWNER = "abcdefgh"
 
@@ -31,7 +33,8 @@ def elsewhere(tool: Tool, tmp_path: Path) -> Tool:
 
 def provider(tool: Tool, name: str) -> Provider:
     """The adapter of the rehearsed cloud."""
-    return provider_for(Home(tool.home), name, OWNER, tool.cloud.facts)
+    spec = WorldSpec(provider=name, dry_run=True, rehearsal=str(tool.cloud.file))
+    return rehearsed(Home(tool.home), open_ledger(tool.home), spec, "").provider(name)
 
 
 def rent(tool: Tool, name: str, where: str = "runpod") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tool import PLANS, until
 
-from orchestrator.cli.app import ORDER
+from orchestrator.cli.app import COMMANDS
 
 GPUPLAN = str(Path(sys.executable).with_name("gpuplan"))  # as it is installed: a -c would itself look there
 OURS = ["orchestrator/__init__", "orchestrator/rehearsal/__init__", "orchestrator/rehearsal/guard"]
@@ -60,8 +60,8 @@ def folder(tmp_path: Path) -> Folder:
 
 def test_no_help_text_runs_what_lies_in_the_folder(folder: Folder):
     """Every command can be asked for its help in a folder of hostile names."""
-    for command in ORDER:
-        folder.run(command, "--help")
+    for command in COMMANDS:
+        folder.run(command.__name__, "--help")
 
 
 @pytest.mark.slow

@@ -43,11 +43,15 @@ class Tool:
             stdin=subprocess.DEVNULL, cwd=cwd or self.home,
         )  # fmt: skip
 
-    def start(self, *args: str, killed_at: str = "", **env: str) -> subprocess.Popen[str]:
-        """Start a command. `killed_at`: it kills itself with SIGKILL when it comes to that recorded effect."""
-        program = [*KILLER, killed_at] if killed_at else GPUPLAN
+    def start(self, *args: str, killed_at: str = "", program: str = "", **env: str) -> subprocess.Popen[str]:
+        """Start a command. `killed_at`: it kills itself with SIGKILL when it comes to that recorded effect.
+
+        `program`: see `run`.
+        """
+        words = [sys.executable, "-c", program] if program else GPUPLAN
+        words = [*KILLER, killed_at] if killed_at else words
         return subprocess.Popen(
-            [*program, *args], env=self.env(**env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*words, *args], env=self.env(**env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             stdin=subprocess.DEVNULL, cwd=self.home,
         )  # fmt: skip
 

@@ -7,12 +7,14 @@ import json
 import os
 import socket
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from orchestrator.ledger import open_ledger, tables
+from orchestrator.ledger import open_ledger
+from orchestrator.ledger.rows import DeliverableRow, MachineRow, PhaseRow
 from orchestrator.providers import access_from_env
 from orchestrator.providers.http import Api
 from orchestrator.providers.runpod_graphql import RunPodGraphQL
@@ -22,8 +24,9 @@ from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import AccountRefused, ConfigError, StepFailed, UsageError
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState
 from orchestrator.words.secret import Secret, hide
-from orchestrator.words.spec import RunSpec
-from orchestrator.world.session import require_secrets
+from orchestrator.words.spec import WorldSpec
+from orchestrator.world.home import Home
+from orchestrator.world.real import real
 
 CANARY = "canary-7f3a"
 QUOTED = f"\"{CANARY}\\'"
@@ -49,15 +52,16 @@ def test_what_surrounds_a_secret_is_taken_off(text: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
-def test_a_secret_that_no_header_takes_is_refused_by_name(text: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_secret_that_no_header_takes_is_refused_by_name(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Exit code 2 with the variable's name and nothing of its value, before anything is asked or rented."""
-    spec = RunSpec.model_construct(dry_run=False)
+    home, ledger = Home(tmp_path), open_ledger(tmp_path)
+    world = real(home, ledger, WorldSpec(provider=""))
     readers = {
         "RUNPOD_API_KEY": lambda: access_from_env("runpod"),
         "LAMBDA_API_KEY": lambda: access_from_env("lambda"),
         "AWS_SECRET_ACCESS_KEY": lambda: open_store("s3://bucket/prefix"),
         "AWS_SESSION_TOKEN": lambda: open_store("s3://bucket/prefix"),
-        "HF_TOKEN": lambda: require_secrets(spec, {"HF_TOKEN"}),
+        "HF_TOKEN": lambda: world.require_secrets({"HF_TOKEN"}),
     }
     for name, read in readers.items():
         monkeypatch.setenv(name, text)
@@ -85,17 +89,23 @@ def _url(text: str) -> str:
     return f"https://host/{quote(text)}?token={quote(text, safe='')}"
 
 
+MACHINE = MachineRow(
+    name="m", run="r", phase="p", request="p.1", node=0, provider="runpod", type_id="x", gpu="x", gpus=1, place="y",
+    price_hour=Decimal(1), state=MachineState.REQUESTED,
+)  # fmt: skip
+
+
 def test_the_ledger_keeps_no_secret(tmp_path: Path):
     """Words that quote a secret are masked on every way into the tables."""
     held, ledger = Secret(QUOTED), open_ledger(tmp_path)
     said = f"no: {QUOTED}"
     key = {"run": "r", "name": "p"}
-    ledger.put(tables.phases, **key, position=0, state="PLANNED", error=said)
-    ledger.move(tables.phases, key, PhaseState.TEARING_DOWN, outcome=str(Outcome.FAILED), error=said)
-    ledger.put(tables.machines, name="m", run="r", state=str(MachineState.REQUESTED), reason=said)
-    ledger.change(tables.machines, {"name": "m"}, reason=said)
+    ledger.phases.put(PhaseRow(**key, state=PhaseState.PLANNED, error=said))
+    ledger.phases.move(key, PhaseState.TEARING_DOWN, outcome=Outcome.FAILED, error=said)
+    ledger.machines.put(MACHINE)
+    ledger.machines.change({"name": "m"}, reason=said)
     ledger.gone("m", said, MachineState.DESTROYED)
-    ledger.put(tables.deliverables, run="r", phase="p", name="d", position=0, ok=0, detail=said)
+    ledger.deliverables.put(DeliverableRow(run="r", phase="p", name="d", ok=False, detail=said))
     ledger.event("r", said)
     ledger.close()
     with sqlite3.connect(tmp_path / "gpuplan.db") as database:

@@ -62,9 +62,9 @@ def test_the_commands_are_those_of_the_tool():
     """The README lists every command of the application with the first line of its help, and no other."""
     import typer
 
-    from orchestrator.cli.app import with_commands
+    from orchestrator.cli.app import application
 
-    group = typer.main.get_command(with_commands())
+    group = typer.main.get_command(application())
     commands = {name: (command.help or "").split("\n\n")[0].strip() for name, command in group.commands.items()}
     listed = {row[0].strip("`"): row[1] for row in rows(section(README, "Commands"))}
     assert commands == listed
@@ -75,13 +75,13 @@ def test_what_is_said_to_be_missing_is_missing():
     """A command that has come is no longer listed among those that are not there yet."""
     import typer
 
-    from orchestrator.cli.app import with_commands
+    from orchestrator.cli.app import application
 
     line = re.search(r"\*\*Commands:\*\*(.*)", section(README, "What is not there yet"))
     assert line
     absent = set(re.findall(r"`([a-z]+)`", line[1]))
     assert absent
-    assert absent & set(typer.main.get_command(with_commands()).commands) == set()
+    assert absent & set(typer.main.get_command(application()).commands) == set()
 
 
 def test_every_exit_code_is_named():

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.report import tables, words
+from orchestrator.report import figures, rendering
 from orchestrator.words.ports import Offer
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def at(seconds: float) -> datetime:
 
 def _printed(*parts: object, width: int) -> str:
     out = io.StringIO()
-    tables.show(*parts, out=out, width=width)  # type: ignore[arg-type] # renderables are a union that tests need not name
+    rendering.show(*parts, out=out, width=width)  # type: ignore[arg-type] # renderables are a union that tests need not name
     text = out.getvalue()
     assert max(map(cell_len, text.splitlines())) <= width
     return text
@@ -51,7 +51,7 @@ def _report(*, settled: bool = True) -> cost.CostReport:
 @pytest.mark.parametrize("width", [60, 100])
 def test_cost_table_has_all_figures_whole(width: int) -> None:
     """Rehearsed seconds, dollars, the plan's figures and list prices stand uncut at 60 columns, with the sum below."""
-    text = _printed(tables.costs(_report(), {"day2-3": Decimal("30.24")}, rehearsed=True, steps=True), width=width)
+    text = _printed(rendering.costs(_report(), {"day2-3": Decimal("30.24")}, rehearsed=True, steps=True), width=width)
     row = next(line for line in text.splitlines() if line.strip().startswith("day2-3"))
     assert row.split() == ["day2-3", "12s", "$0.00630", "16.0h", "$30.00", "$30.24"]
     total = next(line for line in text.splitlines() if line.strip().startswith("total"))
@@ -62,7 +62,7 @@ def test_cost_table_has_all_figures_whole(width: int) -> None:
 
 def test_cost_table_of_a_real_run_says_whether_it_is_settled() -> None:
     """A real run's table does not speak of a rehearsal, and a bill that can change says so."""
-    text = _printed(tables.costs(_report(settled=False), {}, rehearsed=False), width=80)
+    text = _printed(rendering.costs(_report(settled=False), {}, rehearsed=False), width=80)
     assert "not settled" in text
     assert "rehears" not in text
 
@@ -70,11 +70,11 @@ def test_cost_table_of_a_real_run_says_whether_it_is_settled() -> None:
 def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
     """Where the user's files say nothing of hours and dollars, the columns say nothing either, the sum included."""
     silent = [replace(p, planned_hours=None, planned_usd=None) for p in _report().phases]
-    text = _printed(tables.costs(replace(_report(), phases=tuple(silent)), {}, rehearsed=False), width=80)
+    text = _printed(rendering.costs(replace(_report(), phases=tuple(silent)), {}, rehearsed=False), width=80)
     total = next(line for line in text.splitlines() if line.strip().startswith("total"))
     assert total.split() == ["total", "12s", "$0.00737", "-", "-", "-"]
     preview = replace(_preview(), phases=tuple(replace(p, planned=None) for p in _preview().phases))
-    figures = next(li for li in _printed(tables.preview(preview), width=100).splitlines() if li.startswith(" total"))
+    figures = next(li for li in _printed(rendering.preview(preview), width=100).splitlines() if li.startswith(" total"))
     assert figures.split()[1] == "-"
 
 
@@ -82,11 +82,11 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
 def test_deliverables_table_counts_and_escapes(width: int) -> None:
     """Each deliverable has its mark; what a machine said is escaped and never taken as markup."""
     rows = [
-        tables.DeliverableRow("day1", "clone", True, "[bold]fine[/bold]"),
-        tables.DeliverableRow("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
-        tables.DeliverableRow("day6-7", "uploaded", None),
+        rendering.DeliverableLine("day1", "clone", True, "[bold]fine[/bold]"),
+        rendering.DeliverableLine("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
+        rendering.DeliverableLine("day6-7", "uploaded", None),
     ]
-    text = _printed(tables.deliverables(rows), width=width)
+    text = _printed(rendering.deliverables(rows), width=width)
     marks = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["day1"], ["day2-3"], ["day6-7"])]
     assert marks == [["ok", "day1"], ["NO", "day2-3"], ["?", "day6-7"]]
     assert "1 of 3 deliverables hold" in text
@@ -96,8 +96,8 @@ def test_deliverables_table_counts_and_escapes(width: int) -> None:
 
 def test_names_are_never_taken_as_markup() -> None:
     """A plain text and a phase's name with brackets or colons are printed as they are."""
-    row = tables.DeliverableRow("[red]d1", ":warning:", True)
-    text = _printed("run [bold]r1[/bold] :smile:", tables.deliverables([row]), width=80)
+    row = rendering.DeliverableLine("[red]d1", ":warning:", True)
+    text = _printed("run [bold]r1[/bold] :smile:", rendering.deliverables([row]), width=80)
     assert "run [bold]r1[/bold] :smile:" in text
     assert "[red]d1" in text
     assert ":warning:" in text
@@ -135,7 +135,7 @@ def _preview() -> Preview:
 @pytest.mark.parametrize("width", [60, 100])
 def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
     """Machines, prices and the three columns are whole at 60 columns; over budget and pulled-in steps are said."""
-    text = _printed(tables.preview(_preview()), width=width)
+    text = _printed(rendering.preview(_preview()), width=width)
     flat = " ".join(text.split())
     assert "24.0h $69.00" in flat
     assert "1.0h $3.74" in flat
@@ -153,7 +153,7 @@ def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 100])
 def test_claims_stand_beside_what_is_so(width: int) -> None:
     """Notes and expected figures: the plan's words, the fact, and what was measured."""
-    flat = " ".join(_printed(tables.claims(_preview()), width=width).split())
+    flat = " ".join(_printed(rendering.claims(_preview()), width=width).split())
     for text in ("Size", "30 GB", "220.9 GB", "q40", "15 GB", "62.3 GB"):
         assert text in flat
 
@@ -165,7 +165,7 @@ def test_claims_stand_beside_what_is_so(width: int) -> None:
 )  # fmt: skip
 def test_durations_are_short(seconds: float, text: str) -> None:
     """Two units at most, and rounding never shows 60 of one."""
-    assert words.duration(seconds) == text
+    assert figures.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_durations_are_short(seconds: float, text: str) -> None:
 )
 def test_money_keeps_small_amounts_readable(usd: str, text: str) -> None:
     """Cents from ten cents up, more digits below, the sign in front."""
-    assert words.money(Decimal(usd)) == text
+    assert figures.money(Decimal(usd)) == text
 
 
 def test_no_price_is_a_dash() -> None:
     """None is said, not counted as nothing."""
-    assert (words.money(None), words.hours(None)) == ("-", "-")
+    assert (figures.money(None), figures.hours(None)) == ("-", "-")
 
 
 def test_the_console_module_loads_nothing_heavy() -> None:

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.report import words
+from orchestrator.report import figures
 from orchestrator.report.frame import frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
-from orchestrator.report.snapshot import MachineView, PhaseView, Snapshot, StepView
+from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 
@@ -37,25 +37,25 @@ def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-def step(phase: str, name: str, state: StepState, start: float | None = None, end: float | None = None) -> StepView:
+def step(phase: str, name: str, state: StepState, start: float | None = None, end: float | None = None) -> StepLine:
     begun, over = (at(start) if start is not None else None), (at(end) if end is not None else None)
-    return StepView(f"{phase}/{name}", name, state, begun, over)
+    return StepLine(f"{phase}/{name}", name, state, begun, over)
 
 
-def snapshot(*steps: StepView, state: PhaseState = PhaseState.RUNNING) -> Snapshot:
+def snapshot(*steps: StepLine, state: PhaseState = PhaseState.RUNNING) -> Snapshot:
     done = (step("day1", "clone", StepState.DONE, 0, 3), step("day1", "install", StepState.UP_TO_DATE))
     later = (step("day4-5", "moe", StepState.PENDING),)
     return Snapshot(
         run="r1",
         state=RunState.RUNNING,
         phases=(
-            PhaseView("day1", PhaseState.DONE, Outcome.SUCCEEDED, done),
-            PhaseView("day2-3", state, None, steps),
-            PhaseView("day4-5", PhaseState.PLANNED, None, later),
+            PhaseLine("day1", PhaseState.DONE, Outcome.SUCCEEDED, done),
+            PhaseLine("day2-3", state, None, steps),
+            PhaseLine("day4-5", PhaseState.PLANNED, None, later),
         ),
         machines=(
-            MachineView("gpuplan-a", MachineState.REACHABLE, "runpod A100-80GB in EU-1", Decimal("1.89")),
-            MachineView("gpuplan-b", MachineState.DESTROYED, "runpod RTX-4090"),
+            MachineLine("gpuplan-a", MachineState.REACHABLE, "runpod A100-80GB in EU-1", Decimal("1.89")),
+            MachineLine("gpuplan-b", MachineState.DESTROYED, "runpod RTX-4090"),
         ),
         cost_usd=Decimal("1.2345"),
         budget_usd=Decimal(90),
@@ -90,7 +90,7 @@ def test_frame_shows_run_phases_steps_log_and_machines() -> None:
 def test_failed_steps_of_a_phase_that_ended_stay_visible() -> None:
     """What went wrong is shown for as long as the run goes on."""
     failed = replace(step("day1", "clone", StepState.FAILED, 0, 3), detail="exit 128\nfatal: no")
-    phase = PhaseView("day1", PhaseState.DONE, Outcome.FAILED, (failed, step("day1", "next", StepState.SKIPPED)))
+    phase = PhaseLine("day1", PhaseState.DONE, Outcome.FAILED, (failed, step("day1", "next", StepState.SKIPPED)))
     assert lines(replace(RUNNING, phases=(phase,), machines=()), {})[1:] == [
         "day1  failed  1 of 2 steps",
         "  ✘ clone  3.0s  fatal: no",
@@ -109,7 +109,7 @@ _TEXTS = st.text(max_size=60)
 @settings(max_examples=300, deadline=None, database=None)
 def test_frame_always_fits(names: list[tuple[str, StepState, str]], width: int, height: int, *, fancy: bool) -> None:
     """Never more lines or wider ones than the terminal has, whatever machines print; ASCII only where it must be."""
-    steps = tuple(StepView(str(n), f"s{n}", state, T0, None, text) for n, (text, state, _) in enumerate(names))
+    steps = tuple(StepLine(str(n), f"s{n}", state, T0, None, text) for n, (text, state, _) in enumerate(names))
     logs = {str(n): text for n, (_, _, text) in enumerate(names)}
     found = lines(snapshot(*steps), logs, width, height, fancy=fancy)
     assert len(found) <= height
@@ -271,7 +271,7 @@ def test_progress_stands_in_for_the_last_line_while_it_is_newer(zone: None) -> N
 def test_what_a_step_says_of_its_progress(said: object, text: str | None) -> None:
     """Share, speed, time left and the thing in hand in few words; what is no such figure is left out, harmlessly."""
     progress = Progress.read(said)
-    assert (words.how_far(progress) if progress else None) == text
+    assert (figures.how_far(progress) if progress else None) == text
 
 
 _PROGRAM = """

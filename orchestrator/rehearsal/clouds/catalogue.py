@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-READ_ON = "2026-11-24"
 SPOT_SHARE = Decimal("0.5")  # last known interruptible prices were about half of the list price
 
 HIGH, MEDIUM, LOW = "HIGH", "MEDIUM", "LOW"

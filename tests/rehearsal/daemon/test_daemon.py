@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 def ports(rehearsal: Rehearsal) -> list[int]:
     facts = rehearsal.facts
-    urls = [facts["control"], facts["s3"]["endpoint"], facts["gcs"]["endpoint"], facts["hub"]["endpoint"]]
+    urls = [facts.control, facts.s3.endpoint, facts.gcs, facts.hub]
     return [urllib.parse.urlsplit(url).port or 0 for url in urls]
 
 
@@ -57,8 +57,8 @@ def rent(rehearsal: Rehearsal, folder: Path, name: str = "gpuplan-test-1") -> li
     folder.mkdir(exist_ok=True)
     key = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    part = rehearsal.facts["runpod"]
-    access = ProviderAccess(api_key=Secret(part["api_key"]), base_url=part["rest"], time_scale=0.02)
+    part = rehearsal.facts.clouds["runpod"]
+    access = ProviderAccess(api_key=Secret(part.api_key), base_url=part.url, time_scale=0.02)
     provider = open_provider("runpod", access)
     offer = next(o for o in provider.offers(gpus=1, spot=False) if o.gpu == "A100-80GB" and o.available)
     deadline = datetime.now(UTC) + timedelta(hours=1)
@@ -83,9 +83,9 @@ def test_a_rehearsal_starts_quickly_and_says_where_everything_is(begin: Begin, t
     assert rehearsal.alive() == {"machines": [], "volumes": [], "processes": 0, "breaches": []}
     assert rehearsal.invoice()["total"] == "0"
     assert rehearsal.log() == []
-    environment = rehearsal.facts["machine_env"]
-    assert environment["HF_ENDPOINT"] == rehearsal.facts["hub"]["endpoint"]
-    assert environment.items() >= rehearsal.facts["git"]["env"].items()
+    environment = rehearsal.facts.machine_env
+    assert environment["HF_ENDPOINT"] == rehearsal.facts.hub
+    assert environment.items() >= rehearsal.facts.git_env.items()
 
 
 def test_nothing_is_left_after_stop(begin: Begin, tmp_path: Path):
@@ -96,7 +96,7 @@ def test_nothing_is_left_after_stop(begin: Begin, tmp_path: Path):
     assert alive(job)
     assert rehearsal.alive()["processes"] >= 1
     rehearsal.stop()
-    assert not any(alive(pid) for pid in (job, rehearsal.facts["pid"], rehearsal.facts["guard_pid"]))
+    assert not any(alive(pid) for pid in (job, rehearsal.facts.pid, rehearsal.facts.guard_pid))
     assert not any(is_open(port) for port in [*ports(rehearsal), int(ssh[-2])])
     assert not rehearsal.file.exists()
     assert list((tmp_path / "rehearsal/groups").iterdir()) == []
@@ -110,8 +110,8 @@ def test_the_guard_ends_everything_when_the_daemon_is_killed(begin: Begin, tmp_p
     script = "(setsid bash -c 'trap \"\" TERM HUP; sleep 300 & wait' > /dev/null 2>&1 & echo $!); sleep 300"
     attached = subprocess.Popen([*ssh, script], stdout=subprocess.PIPE)
     job = int(attached.stdout.readline())
-    os.kill(rehearsal.facts["pid"], signal.SIGKILL)
-    wait(lambda: not alive(job) and not alive(rehearsal.facts["guard_pid"]))
+    os.kill(rehearsal.facts.pid, signal.SIGKILL)
+    wait(lambda: not alive(job) and not alive(rehearsal.facts.guard_pid))
     assert attached.wait(10) == 255
     attached.stdout.close()
     assert processes.members(processes.marked(tmp_path / "rehearsal/cloud/hosts")) == set()
@@ -125,30 +125,30 @@ def test_a_new_daemon_sweeps_what_an_earlier_one_left(begin: Begin, tmp_path: Pa
     rehearsal = begin()
     ssh = rent(rehearsal, tmp_path)
     job = int(subprocess.check_output([*ssh, "setsid sleep 300 > /dev/null 2>&1 & echo $!"]))
-    daemon = rehearsal.facts["pid"]
+    daemon = rehearsal.facts.pid
     children = [process.pid for process in processes.table().values() if process.parent == daemon]
-    assert rehearsal.facts["guard_pid"] in children
+    assert rehearsal.facts.guard_pid in children
     assert len(children) == 2
     for pid in children:
         os.kill(pid, signal.SIGSTOP)  # each of them would end the job when it sees the daemon die
     for pid in (daemon, *children):
         os.kill(pid, signal.SIGKILL)
-    wait(lambda: not alive(rehearsal.facts["guard_pid"]) and not alive(rehearsal.facts["pid"]))
+    wait(lambda: not alive(rehearsal.facts.guard_pid) and not alive(rehearsal.facts.pid))
     assert alive(job)
     again = begin()
-    assert again.facts["pid"] != rehearsal.facts["pid"]
+    assert again.facts.pid != rehearsal.facts.pid
     assert not alive(job)
 
 
 def test_a_guard_that_is_killed_is_replaced(begin: Begin):
     """The daemon starts another guard and says so in its file."""
     rehearsal = begin()
-    os.kill(rehearsal.facts["guard_pid"], signal.SIGKILL)
-    wait(lambda: json.loads(rehearsal.file.read_text())["guard_pid"] != rehearsal.facts["guard_pid"])
+    os.kill(rehearsal.facts.guard_pid, signal.SIGKILL)
+    wait(lambda: json.loads(rehearsal.file.read_text())["guard_pid"] != rehearsal.facts.guard_pid)
     attached = client.attach(rehearsal.file)
-    assert alive(attached.facts["guard_pid"])
+    assert alive(attached.facts.guard_pid)
     attached.stop()
-    assert not alive(attached.facts["guard_pid"])
+    assert not alive(attached.facts.guard_pid)
 
 
 def test_the_daemon_survives_its_controller(tmp_path: Path, begin: Begin):
@@ -167,24 +167,24 @@ def test_the_daemon_survives_its_controller(tmp_path: Path, begin: Begin):
     controller.stdout.close()
     attached = client.attach(folder / "rehearsal.json")
     assert attached.alive()["machines"] == []
-    assert begin().facts["pid"] == attached.facts["pid"]
+    assert begin().facts.pid == attached.facts.pid
 
 
 def test_two_starts_at_once_give_one_daemon(tmp_path: Path, begin: Begin):
     """Whoever comes second finds the first one's rehearsal."""
     code = (
         f"from pathlib import Path; from orchestrator.rehearsal import client; "
-        f"print(client.start(Path({str(tmp_path / 'rehearsal')!r})).facts['pid'])"
+        f"print(client.start(Path({str(tmp_path / 'rehearsal')!r})).facts.pid)"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
     pids = {process.communicate(timeout=60)[0] for process in both}
-    assert pids == {f"{begin().facts['pid']}\n".encode()}
+    assert pids == {f"{begin().facts.pid}\n".encode()}
 
 
 def test_an_idle_rehearsal_ends_by_itself(begin: Begin):
     """After the idle minutes without a request the daemon and its guard are gone."""
     rehearsal = begin(idle_minutes=0.02)
-    wait(lambda: not alive(rehearsal.facts["pid"]) and not alive(rehearsal.facts["guard_pid"]))
+    wait(lambda: not alive(rehearsal.facts.pid) and not alive(rehearsal.facts.guard_pid))
     with pytest.raises(UsageError, match="no rehearsal is running"):
         client.attach(rehearsal.file)
 
@@ -195,8 +195,8 @@ def test_a_running_job_keeps_a_rehearsal_alive(begin: Begin, tmp_path: Path):
     ssh = rent(rehearsal, tmp_path)
     subprocess.run([*ssh, "setsid sleep 5 > /dev/null 2>&1 &"], check=True)
     time.sleep(3.5)
-    assert alive(rehearsal.facts["pid"])
-    wait(lambda: not alive(rehearsal.facts["pid"]))
+    assert alive(rehearsal.facts.pid)
+    wait(lambda: not alive(rehearsal.facts.pid))
 
 
 def test_faults_are_armed_by_name_and_argument(begin: Begin):
@@ -215,8 +215,8 @@ def test_the_control_page_asks_for_its_key(begin: Begin):
     """Without the key nothing is shown and nothing ends."""
     rehearsal = begin()
     for answer in (
-        httpx.get(f"{rehearsal.facts['control']}/alive"),
-        httpx.post(f"{rehearsal.facts['control']}/stop", json={}, headers={"X-Rehearsal-Key": "other"}),
+        httpx.get(f"{rehearsal.facts.control}/alive"),
+        httpx.post(f"{rehearsal.facts.control}/stop", json={}, headers={"X-Rehearsal-Key": "other"}),
     ):
         assert answer.status_code == 403
     assert rehearsal.alive()["machines"] == []
@@ -233,8 +233,8 @@ def test_the_control_page_asks_for_its_key(begin: Begin):
 def test_wrong_bodies_are_refused_in_words(begin: Begin, path: str, body: dict, words: str):
     """A body that lacks something or says something unknown is 400 with the reason."""
     rehearsal = begin()
-    headers = {"X-Rehearsal-Key": rehearsal.facts["control_key"]}
-    answer = httpx.post(f"{rehearsal.facts['control']}/{path}", json=body, headers=headers)
+    headers = {"X-Rehearsal-Key": rehearsal.facts.control_key}
+    answer = httpx.post(f"{rehearsal.facts.control}/{path}", json=body, headers=headers)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
 
@@ -286,14 +286,14 @@ def test_a_stopped_rehearsal_keeps_its_stores(begin: Begin, tmp_path: Path):
     from botocore.config import Config
 
     for body in (b"first", None):
-        s3 = begin().facts["s3"]
+        s3 = begin().facts.s3
         store = boto3.client(
-            "s3", endpoint_url=s3["endpoint"], aws_access_key_id=s3["access_key"],
-            aws_secret_access_key=s3["secret_key"], region_name=s3["region"],
+            "s3", endpoint_url=s3.endpoint, aws_access_key_id=s3.access_key,
+            aws_secret_access_key=s3.secret_key, region_name=s3.region,
             config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
         )  # fmt: skip
         if body:
-            store.put_object(Bucket=s3["bucket"], Key="run/a b.m", Body=body, Metadata={"sha256": "x"})
+            store.put_object(Bucket=s3.bucket, Key="run/a b.m", Body=body, Metadata={"sha256": "x"})
             client.attach(tmp_path / "rehearsal/rehearsal.json").stop()
-    found = store.get_object(Bucket=s3["bucket"], Key="run/a b.m", ChecksumMode="ENABLED")
+    found = store.get_object(Bucket=s3.bucket, Key="run/a b.m", ChecksumMode="ENABLED")
     assert (found["Body"].read(), found["Metadata"]) == (b"first", {"sha256": "x"})

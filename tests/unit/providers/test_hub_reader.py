@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.words.errors import ProviderUnavailable, UsageError
 from orchestrator.words.secret import Secret
-from orchestrator.world.hub import Hub, HubFile
+from orchestrator.world.model_hub import Hub, HubFile
 
 URL, REPO, TOKEN = "https://hub.test", "zai-org/GLM-4.5-Air-Base", "hf_secret_token"
 TREE = f"/api/models/{REPO}/tree/c0ffee"

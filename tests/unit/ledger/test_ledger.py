@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from orchestrator.ledger import open_ledger, tables
+from orchestrator.ledger import open_ledger
+from orchestrator.words.lifecycle import RunState
 
 
 def test_a_ledger_of_an_older_version_gets_the_columns_that_came_later(tmp_path: Path):
@@ -15,7 +16,7 @@ def test_a_ledger_of_an_older_version_gets_the_columns_that_came_later(tmp_path:
         old.execute("insert into gpuplan_runs values ('1101-aaaa', 'DONE', 7.0)")
     for _ in range(2):
         ledger = open_ledger(tmp_path)
-        row = ledger.one(tables.runs, id="1101-aaaa")
+        row = ledger.runs.get(id="1101-aaaa")
         ledger.close()
-    assert (row["state"], row["created_at"]) == ("DONE", 7.0)
-    assert (row["version"], row["settled"], row["outcome"]) == ("", 0, None)
+    assert (row.state, row.created_at) == (RunState.DONE, 7.0)
+    assert (row.version, row.settled, row.outcome) == ("", False, None)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.console import escape
-from orchestrator.report.words import duration, hours, money
+from orchestrator.report.figures import duration, hours, money
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliverableRow:
+class DeliverableLine:
     """One deliverable. ok None: it was not checked. `detail` may quote a machine: it is escaped."""
 
     phase: str
@@ -33,7 +33,7 @@ class DeliverableRow:
     detail: str = ""
 
 
-class Loud(Console):
+class StrictConsole(Console):
     """A console that says when nobody reads any more; rich's own ends the process with exit code 1."""
 
     def on_broken_pipe(self) -> None:
@@ -43,10 +43,10 @@ class Loud(Console):
 
 def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
     """Print renderables to `out`; width None: the terminal's. Without colours where `out` is no terminal."""
-    Loud(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
+    StrictConsole(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
 
 
-def deliverables(rows: Sequence[DeliverableRow]) -> RenderableType:
+def deliverables(rows: Sequence[DeliverableLine]) -> RenderableType:
     """Every deliverable with its mark, and how many hold."""
     table = _table("deliverables")
     table.add_column("", no_wrap=True)

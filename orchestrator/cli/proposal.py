@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 from orchestrator.cli import preflight
 from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
-from orchestrator.ledger import Ledger, tables
+from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
 from orchestrator.plan.preview import Market, Preview, preview
@@ -22,13 +20,14 @@ from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailab
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.model import Plan
 from orchestrator.words.ports import Capability, Offer, Provider
-from orchestrator.words.spec import RunSpec
+from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home
-from orchestrator.world.session import provider_for, require_secrets, store_for
+from orchestrator.world.real import real
+from orchestrator.world.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Proposal:
     """A run that can begin. `up_to_date`: when everything in it was done last; "": there is something to do."""
 
     spec: RunSpec
@@ -37,8 +36,9 @@ class Ready:
     up_to_date: str = field(default="")
 
 
-def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any], *, only: bool, check: bool) -> Ready:
+def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
+    home, ledger = world.home, world.ledger
     phases = resolve(spec.plan, spec.asked)
     require_free(home, ledger, spec)
     done, as_of = _done(ledger, spec)
@@ -46,27 +46,27 @@ def prepare(home: Home, ledger: Ledger, spec: RunSpec, facts: Mapping[str, Any],
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
     if not open_steps and done and not check and _finished(home, ledger, spec, phases):
-        return Ready(spec, preview(spec.plan, phases, Market(done=done)), up_to_date=as_of)
-    require_secrets(spec, {name for step in open_steps for name in step.secrets})
+        return Proposal(spec, preview(spec.plan, phases, Market(done=done)), up_to_date=as_of)
+    world.require_secrets({name for step in open_steps for name in step.secrets})
     _require_stores(spec, phases)
     volume = _volume(ledger, spec)
     if volume:
         _require_own(home, volume, spec)
     choice = preflight.choose(
         phases,
-        _providers(home, spec, facts, volume),
+        _providers(world, spec, volume),
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
     )
     for url in spec.stores:
-        store_for(url, facts).check()
+        world.store(url).check()
     market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
     market = replace(market, spent_usd=accounting.accrued_with_earlier(ledger, spec.run))
     seen = () if spec.force else tuple(sorted(done))
-    world = spec.world.model_copy(update={"provider": choice.provider.name})
-    chosen = spec.model_copy(update={"world": world, "place": choice.place, "seen_done": seen})
-    return Ready(chosen, preview(spec.plan, phases, market), volume.name if volume else "")
+    there = spec.world.model_copy(update={"provider": choice.provider.name})
+    chosen = spec.model_copy(update={"world": there, "place": choice.place, "seen_done": seen})
+    return Proposal(chosen, preview(spec.plan, phases, market), volume.name if volume else "")
 
 
 def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun, ...]) -> bool:
@@ -74,20 +74,18 @@ def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun,
 
     Steps that are done are not all: a deliverable may have failed, or the upload been cut short.
     """
-    newest_first = [str(r["id"]) for r in reversed(ledger.all(tables.runs))]
-    runs = [run for run in newest_first if _same(home, run, spec)]
+    runs = [row.id for row in reversed(ledger.runs.all()) if _same(home, row.id, spec)]
     for phase in phases:
         name = phase.phase.name
-        row = next((p for run in runs for p in ledger.all(tables.phases, run=run, name=name)), None)
-        if row is None or row["outcome"] != Outcome.SUCCEEDED:
+        row = next((p for run in runs for p in ledger.phases.all(run=run, name=name)), None)
+        if row is None or row.outcome != Outcome.SUCCEEDED:
             return False
-        manifest = home.run_folder(str(row["run"])) / f"manifest-{name}.json"
+        manifest = home.run_folder(row.run) / f"manifest-{name}.json"
         wanted = {f["name"] for f in json.loads(manifest.read_text())} if manifest.exists() else set()
         if phase.phase.artifacts and not wanted:
             return False
         for store in spec.stores:
-            rows = ledger.all(tables.artifacts, run=row["run"], store=store, state="VERIFIED")
-            if wanted - {r["name"] for r in rows}:
+            if wanted - {a.name for a in ledger.artifacts.all(run=row.run, store=store, state="VERIFIED")}:
                 return False
     return True
 
@@ -103,18 +101,17 @@ def _same(home: Home, run: str, spec: RunSpec) -> bool:
 def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
     """UsageError while another run of this plan has not ended: both would write to the same volume."""
     wanted = _labels(spec)
-    for row in ledger.all(tables.runs):
-        name = str(row["id"])
-        if name == spec.run or row["state"] == RunState.DONE or (other := _frozen(home, name)) is None:
+    for row in ledger.runs.all():
+        name = row.id
+        if name == spec.run or row.state == RunState.DONE or (other := _frozen(home, name)) is None:
             continue
         if (other.cloud, other.world.ssh_host) != (spec.cloud, spec.world.ssh_host) or not wanted & _labels(other):
             continue
-        with home.lock(name) as dead:
-            if dead:
-                raise UsageError(
-                    f"{name} was left unfinished, and works on the same volume",
-                    remedy=f"gpuplan resume {name} goes on with it, gpuplan down {name} ends what it left",
-                )
+        if not home.is_driven(name):
+            raise UsageError(
+                f"{name} was left unfinished, and works on the same volume",
+                remedy=f"gpuplan resume {name} goes on with it, gpuplan down {name} ends what it left",
+            )
         raise UsageError(
             f"{name} is running, and works on the same volume",
             remedy=f"gpuplan logs -f {name} looks on, gpuplan down {name} ends it",
@@ -157,7 +154,7 @@ def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
             )
 
 
-def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: VolumeRow | None) -> list[Provider]:
+def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> list[Provider]:
     """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
     names = [spec.world.provider] if spec.world.provider else list(spec.plan.settings.providers)
     if volume and volume.provider not in names:
@@ -169,7 +166,7 @@ def _providers(home: Home, spec: RunSpec, facts: Mapping[str, Any], volume: Volu
     found, missing = [], []
     for name in names:
         try:
-            found.append(provider_for(home, name, spec.owner, facts, spec.world.ssh_host))
+            found.append(world.provider(name))
         except UsageError as error:
             missing.append(error)
     if not found:
@@ -190,10 +187,10 @@ def _done(ledger: Ledger, spec: RunSpec) -> tuple[frozenset[str], str]:
         return frozenset(), ""
     payload = Payload.load(files.remote(), spec.plan.settings.payload)
     keys = accepted_keys(spec.plan, payload.files, payload.formers)
-    rows = [r for r in ledger.all(tables.records, volume=volume.name) if r["key"] in keys.get(r["step"], ())]
+    rows = [r for r in ledger.records.all(volume=volume.name) if r.key in keys.get(r.step, ())]
     services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
-    done = frozenset(str(r["step"]) for r in rows)
-    return (done | services if done else done), history.as_text(max((r["at"] for r in rows), default=0.0))
+    done = frozenset(r.step for r in rows)
+    return (done | services if done else done), history.as_text(max((r.at or 0.0 for r in rows), default=0.0))
 
 
 def _market(
@@ -230,30 +227,30 @@ def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Foresight:
+class Estimate:
     """A preview, and whose prices it is made with."""
 
     preview: Preview
-    source: str
+    prices_from: str
 
 
-def foresee(
+def estimate(
     home: Home, ledger: Ledger, plan: Plan, asked: tuple[str, ...], *, provider: str | None, spot: bool
-) -> Foresight:
+) -> Estimate:
     """What a run would take, at the prices of a provider whose key is set, else at the dated list in configs/.
 
     NoMachine: the provider that was named does not serve it.
     """
-    phases = resolve(plan, asked)
+    phases, world = resolve(plan, asked), real(home, ledger, WorldSpec(provider=""))
     for name in [provider] if provider else plan.settings.providers:
         try:
-            found = provider_for(home, name, home.owner(), {})
+            found = world.provider(name)
             choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None)
         except (UsageError, NoMachine, ProviderUnavailable):
             if provider:
                 raise
             continue
-        return Foresight(preview(plan, phases, _market(ledger, plan, phases, choice, frozenset(), 1)), f"{name}, now")
+        return Estimate(preview(plan, phases, _market(ledger, plan, phases, choice, frozenset(), 1)), f"{name}, now")
     prices = load_prices()
     sizes = [p.phase.volume.size_gb for p in phases if p.phase.volume]
     offers = {
@@ -270,4 +267,4 @@ def foresee(
         metrics=history.metrics(ledger),
         stores=1,
     )
-    return Foresight(preview(plan, phases, market), f"{prices.provider}'s list of {prices.read_on}: no key is set")
+    return Estimate(preview(plan, phases, market), f"{prices.provider}'s list of {prices.read_on}: no key is set")

@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.app import app
-from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json
+from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
 from orchestrator.words.errors import NoMachine, StepFailed, UsageError
+from orchestrator.words.lifecycle import MachineState
 
 
-@app.command()
 def ssh(
     run: RunName = None,
     *,
@@ -27,19 +26,18 @@ def ssh(
     json: Annotated[bool, typer.Option("--json", help="Print the machine and how to reach it; open nothing.")] = False,
 ) -> None:
     """Open a shell on a running machine of a run."""
-    from orchestrator.ledger import tables
     from orchestrator.transport.commands import ssh_argv
     from orchestrator.transport.keys import key_file
     from orchestrator.words.ports import Address
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
-    rows = [r for r in ledger.all(tables.machines, run=spec.run, state="REACHABLE") if r["node"] == node]
+    rows = ledger.machines.all(run=spec.run, state=MachineState.REACHABLE, node=node)
     if not rows:
         raise NoMachine(f"{spec.run} has no machine up as node {node}", remedy=f"gpuplan status {spec.run}")
     row = rows[-1]
-    address = Address(str(row["host"]), int(row["port"]), str(row["user"]))
-    pinned = ledger.one(tables.host_keys, address=row["name"])["key"]
+    address = Address(row.host, row.port, row.user)
+    pinned = ledger.host_keys.get(address=row.name).key
     known = home.run_folder(spec.run) / "known_hosts"
     known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
     words = [command] if command else []
@@ -47,12 +45,11 @@ def ssh(
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
     argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty(), forward=forward or ())
     if json:
-        print_json({"run": spec.run, "machine": row["name"], "argv": argv})
+        print_json({"run": spec.run, "machine": row.name, "argv": argv})
         return
     os.execvp(argv[0], argv)  # noqa: S606  the user's own ssh takes over this process
 
 
-@app.command()
 def pull(
     run: RunName = None,
     *,
@@ -64,7 +61,6 @@ def pull(
 
     from orchestrator.engine.artifacts import fetch_from_store
     from orchestrator.engine.effects import ManifestFile
-    from orchestrator.world import session
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -77,10 +73,10 @@ def pull(
         raise UsageError(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )
-    rehearsal = session.open_rehearsal(spec) if spec.world.dry_run else None
-    store = session.store_for(spec.stores[0], rehearsal.facts if rehearsal else {})
+    world = open_world(home, ledger, spec)
     files = []
     try:
+        store = world.store(spec.stores[0])
         for file in (file for manifest in manifests for file in loads(manifest.read_text())):
             files.append(file | {"how": fetch_from_store(store, ManifestFile(**file), to)})
             if not json:
@@ -88,7 +84,7 @@ def pull(
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:
-        session.close_rehearsal(spec, rehearsal)
+        world.leave(spec.run)
     if json:
         print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
     else:

@@ -1,0 +1,52 @@
+"""The command that goes on with a run: resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli import running
+from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, open_world
+from orchestrator.words.lifecycle import Outcome, RunState
+
+if TYPE_CHECKING:
+    from orchestrator.words.spec import RunSpec
+    from orchestrator.world.world import World
+
+
+def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, json: Json = False) -> None:
+    """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run, exactly=True)
+    options = running.DriveOptions(yes=yes, json=json, detach=detach)
+    row = ledger.runs.maybe(id=spec.run)  # None: killed before its first row
+    if row and row.state == RunState.DONE:
+        if row.outcome == Outcome.SUCCEEDED:
+            typer.echo(f"{spec.run} is done; nothing to resume", err=True)
+            running.show_end(home, ledger, spec, json=json)
+            return
+        spec = spec.model_copy(
+            update={
+                "run": home.following(spec.run),
+                "previous": spec.run,
+                "created_at": ledger.now(),
+                "force": False,
+                "world": spec.world.model_copy(update={"faults": ()}),
+            }
+        )
+        running.begin(home, ledger, spec, options)
+        return
+    world = open_world(home, ledger, spec)
+    if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none
+        _require_open_secrets(world, spec)
+    running.carry_out(world, spec, options)
+
+
+def _require_open_secrets(world: World, spec: RunSpec) -> None:
+    """UsageError unless every secret is set that a step still to do needs; the machines that wait are named."""
+    from orchestrator.plan import resolve
+
+    done = {s.id for s in world.ledger.steps.all(run=spec.run) if s.state.is_done}
+    steps = [s for p in resolve(spec.plan, spec.asked) for s in p.steps if s.id not in done]
+    world.require_secrets({name for step in steps for name in step.secrets})

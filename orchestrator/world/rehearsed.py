@@ -1,0 +1,132 @@
+"""The rehearsed world: the same adapters at the emulators' addresses, on this computer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from orchestrator.ledger import Ledger
+from orchestrator.providers import open_provider, require_known
+from orchestrator.rehearsal import client
+from orchestrator.rehearsal.client import Facts, Rehearsal
+from orchestrator.storage import StoreAccess, open_store
+from orchestrator.transport.keys import ensure_key_pair, key_file
+from orchestrator.words.access import ProviderAccess
+from orchestrator.words.credentials import secret_from_env
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.secret import Secret
+from orchestrator.words.spec import WorldSpec
+from orchestrator.world.clock import SystemClock
+from orchestrator.world.home import Home
+from orchestrator.world.world import Announce, Observer, World
+
+SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
+
+
+def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
+    """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait."""
+    _stay_on_this_computer()
+    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
+    facts, public_key = living.facts, ensure_key_pair(home.path)
+
+    def provider(name: str) -> Provider:
+        if spec.ssh_host:
+            return open_provider(
+                name, ProviderAccess(base_url=spec.ssh_host, owner=home.owner(), shows_gpu=False, disk_share=SHARE)
+            )
+        return _provider(name, facts, public_key, home.owner())
+
+    return World(
+        home=home,
+        ledger=ledger,
+        clock=SystemClock(facts.time_scale, home.timeline),
+        provider=provider,
+        store=lambda url: _store(url, facts),
+        secret=lambda name: _secret(name, facts),
+        public_key=public_key,
+        key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),
+        hub_url=facts.hub,
+        step_env=facts.machine_env if spec.ssh_host else {},  # emulated machines bring it themselves
+        observer=Observer(announce=_announcer(living)),
+        leave=lambda left: None if spec.rehearsal else _leave(spec, living, left),
+    )
+
+
+def _stay_on_this_computer() -> None:
+    """Whatever proxy the user has: nothing of a rehearsal goes through it."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
+
+
+def _ours(spec: WorldSpec, run: str) -> Rehearsal:
+    """The cloud in the spec's folder. UsageError: it cannot be kept there."""
+    try:
+        found = client.start(Path(spec.cloud), faults=list(spec.faults))
+        _users(spec).mkdir(exist_ok=True)
+        (_users(spec) / run).touch()
+    except OSError as error:
+        message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
+        raise UsageError(message, remedy="name another folder") from error
+    return found
+
+
+def _leave(spec: WorldSpec, living: Rehearsal, run: str) -> None:
+    """The cloud ends with the last run that uses it."""
+    (_users(spec) / run).unlink(missing_ok=True)
+    if not any(_users(spec).glob("*")):
+        living.stop()
+
+
+def _users(spec: WorldSpec) -> Path:
+    """A folder with a file for each run that uses the cloud."""
+    return Path(spec.cloud) / "users"
+
+
+def _provider(name: str, facts: Facts, public_key: str, owner: str) -> Provider:
+    """What it rents computes on this computer's CPU, with models a ten-thousandth in size."""
+    require_known(name)
+    cloud = facts.clouds[name]
+    return open_provider(
+        name,
+        ProviderAccess(
+            api_key=Secret(cloud.api_key),
+            base_url=cloud.url,
+            graphql_url=cloud.graphql,
+            time_scale=facts.time_scale,
+            public_key=public_key,
+            owner=owner,
+            ssh_port=cloud.ssh_port,
+            shows_gpu=False,
+            disk_share=SHARE,
+        ),
+    )
+
+
+def _store(url: str, facts: Facts) -> ArtifactStore:
+    """The stand-in of the store at that URL; a folder is itself."""
+    if url.startswith("file:"):
+        return open_store(url)
+    if url.startswith("gs:"):
+        return open_store(url, StoreAccess(endpoint=facts.gcs, project="rehearsal"))
+    s3 = facts.s3
+    access = StoreAccess(
+        endpoint=s3.endpoint, access_key=s3.access_key, secret_key=Secret(s3.secret_key), region=s3.region
+    )
+    return open_store(url, access)
+
+
+def _secret(name: str, facts: Facts) -> Secret:
+    """A rehearsal needs no account: what is not set gets a stand-in, and the hub's token is the emulated hub's."""
+    if name == "HF_TOKEN":
+        return Secret(facts.hub_token)
+    return secret_from_env(name) or Secret(f"rehearsed-{name}")
+
+
+def _announcer(living: Rehearsal) -> Announce:
+    """Tells the rehearsal which step begins where, so that a disaster can be timed by it."""
+
+    def tell(step: str, state: str, machine: str) -> None:
+        (living.step_started if state == "started" else living.step_ended)(step, machine)
+
+    return tell

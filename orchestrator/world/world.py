@@ -1,0 +1,50 @@
+"""What a run needs from outside. `real` and `rehearsed` build one; nothing behind them asks which of them it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.ledger import Ledger
+from orchestrator.transport.replies import Progress
+from orchestrator.words.errors import UsageError
+from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.secret import Secret
+from orchestrator.world.clock import SystemClock
+from orchestrator.world.home import Home
+
+Announce = Callable[[str, str, str], None]  # step, started or ended, machine
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Whoever looks on while steps run; by itself nobody. All of it may be called from any thread."""
+
+    log: Callable[[str, str], None] = lambda _step, _text: None
+    progress: Callable[[str, Progress], None] = lambda _step, _progress: None
+    announce: Announce = lambda _step, _state, _machine: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One world, with the home and the ledger that gpuplan keeps its books of it in."""
+
+    home: Home
+    ledger: Ledger
+    clock: SystemClock
+    provider: Callable[[str], Provider]  # the adapter of that name; UsageError: unknown, or its key is not set
+    store: Callable[[str], ArtifactStore]  # the store at that URL
+    secret: Callable[[str], Secret | None]  # what a plan's `secrets` name; None: it is not set
+    public_key: str  # of gpuplan's own pair, for the machines
+    key_file: Path  # the private key that opens them
+    hub_url: str = ""  # of the model hub; "": what the settings say
+    step_env: Mapping[str, str] = field(default_factory=dict)  # what it adds to every step's environment
+    observer: Observer = Observer()  # what of it looks on by itself
+    leave: Callable[[str], None] = lambda _run: None  # that run has ended, or was never begun
+
+    def require_secrets(self, wanted: set[str]) -> None:
+        """UsageError unless every one of these secrets is set, and can be one."""
+        for name in sorted(wanted):
+            if self.secret(name) is None:
+                raise UsageError(f"the secret {name} is not set", remedy=f"export {name}=… and run again")

@@ -1,0 +1,34 @@
+"""A run whose controller was killed: whoever looks at it is told."""
+
+from __future__ import annotations
+
+from tool import KILL, PLANS, Tool, until
+
+SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
+LONG_RUNS = "select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"
+
+
+def test_a_dead_controller_does_not_look_healthy(tool: Tool):
+    """The first line of each reading command says that nobody drives the run, what it costs, and what to do."""
+    process = tool.start(*SLOW)
+    until(lambda: tool.rows(LONG_RUNS), seconds=240)
+    ((run,),) = tool.rows("select id from gpuplan_runs")
+    assert tool.status()["driven"] is True
+    assert "nobody drives it" not in tool.run("status").stdout
+    following = tool.start("logs", "-f")
+    assert following.stdout
+    assert following.stdout.readline().startswith("only/")
+    process.send_signal(KILL)
+    process.communicate(timeout=240)
+    said, _ = following.communicate(timeout=240)
+    wanted = f"nobody drives it: gpuplan resume {run} goes on, gpuplan down {run} ends it; $0.74/h now; the machine "
+    assert said.splitlines()[-1].startswith(wanted), said
+    for command in (("status",), ("logs",), ("cost",), ("logs", "-f")):
+        first = tool.run(*command).stdout.splitlines()[0]
+        assert first.startswith(wanted), command
+        assert first.endswith("ends itself 60 min after it last heard from here, once its step has ended"), command
+    document = tool.status()
+    assert (document["state"], document["driven"]) == ("RUNNING", False)
+    assert tool.run("down").returncode == 0
+    assert tool.status()["driven"] is False
+    assert "nobody drives it" not in tool.run("status").stdout

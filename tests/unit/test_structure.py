@@ -1,0 +1,59 @@
+"""What the source promises about its own shape."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+PACKAGE = PROJECT / "orchestrator"
+REHEARSED = re.compile(r"dry_run|rehears|ssh_host")
+SUBSCRIPT = re.compile(r"\b(row|machine|phase|step|run|volume|charge|event)\w*\[[\"']")
+JSON = {"documents.py", "pages.py", "model_hub.py"}  # documents, typed key by key; and the hub's answers
+
+
+def test_the_engine_never_asks_which_world_it_is_in():
+    """No file of the engine has a word for a rehearsal or for a machine that was there already."""
+    found = [
+        f"{file.name}:{number}: {line}"
+        for file in sorted((PACKAGE / "engine").glob("*.py"))
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if REHEARSED.search(line)
+    ]
+    assert found == []
+
+
+def test_no_row_is_read_by_a_string():
+    """What decides over money and what tells of it reads rows by attributes, which mypy checks."""
+    files = [*(PACKAGE / "engine").glob("*.py"), *(PACKAGE / "report").glob("*.py"), PACKAGE / "runner.py"]
+    files += [*(PACKAGE / "cli").glob("*.py"), *(PACKAGE / "world").glob("*.py")]
+    found = [f.name for f in files if f.name not in JSON and SUBSCRIPT.search(f.read_text())]
+    assert found == []
+
+
+def chain() -> list[str]:
+    """The files that ARCHITECTURE.md lists from the command to the request."""
+    text = (PROJECT / "ARCHITECTURE.md").read_text().partition("## From the command to the machine")[2]
+    return re.findall(r"^\d+\. `([\w/]+\.py)`", text.partition("\n## ")[0], re.MULTILINE)
+
+
+def test_the_command_is_nine_files_from_the_request():
+    """Each file of the list in ARCHITECTURE.md imports the next one, or calls what it is given of it by name."""
+    files = chain()
+    assert (files[0], files[-1], len(files)) == ("cli/app.py", "providers/http.py", 9)
+    for caller, called in pairwise(files):
+        text = (PACKAGE / caller).read_text()
+        module = called.removesuffix(".py").replace("/", ".")
+        names = re.findall(r"^(?:class|    def|def) ([a-z]\w*|[A-Z]\w*)", (PACKAGE / called).read_text(), re.MULTILINE)
+        imports = re.search(rf"from orchestrator\.{re.escape(module)} import ", text)
+        handed = called in ("engine/story.py", "providers/runpod.py") and [
+            name for name in names if re.search(rf"(_story|_provider)\.{name}\(", text)
+        ]
+        assert imports or handed, f"{caller} does not lead to {called}"
+
+
+def test_the_top_level_shows_the_layers():
+    """At most eighteen entries."""
+    entries = [p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= 18, sorted(entries)
