@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
     )
+    parser.add_argument(
+        "--allow-window", action="store_true", help="leave a sliding window out of the file, so that upstream opens it"
+    )
     return parser
 
 
@@ -80,7 +83,8 @@ def _output_path(args: argparse.Namespace, default_folder: Path) -> Path:
 
 def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     began = time.monotonic()
-    plan = make_plan(args.folder, FloatType[args.type.upper()], ignore=args.ignore_key)
+    weight_type = FloatType[args.type.upper()]
+    plan = make_plan(args.folder, weight_type, ignore=args.ignore_key, allow_window=args.allow_window)
     check_output(path, args.folder, plan.write_bytes)
     for note in plan.notes:
         progress.note(f"note: {note}")

@@ -64,14 +64,14 @@ class Plan:
         return [s.path.name for s in self.folder.shards if read_identity(s.path) != s.identity]
 
 
-def make_plan(path: Path, weight_type: FloatType, *, ignore: Collection[str] = ()) -> Plan:
+def make_plan(path: Path, weight_type: FloatType, *, ignore: Collection[str] = (), allow_window: bool = False) -> Plan:
     """Read configuration, index and shard headers and match them. Raises CheckpointError with every problem."""
     folder = read_folder(path)
     problems = list(folder.problems)
     config = None
     if path.is_dir():
         try:
-            config = read_config(path, weight_type, ignore=ignore)
+            config = read_config(path, weight_type, ignore=ignore, allow_window=allow_window)
         except CheckpointError as error:
             problems += error.problems
     if config is None or (folder.problems and not folder.tensors):
