@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 import pytest
 from dllama_glm.kernels import dot, level
 from llvmlite import ir
-from runtime_scripts import environment_of, try_script
+from runtime_scripts import PAYLOAD, environment_of, try_script
 
 CHECKS = Path(__file__).with_name("kernel_checks.py")
 
@@ -66,3 +66,28 @@ def test_products_of_bytes_are_one_instruction(build: Any, lanes: int, triple: s
     text = assembly(build, lanes, triple, processor)
     assert instruction in text
     assert "mul" not in text
+
+
+READY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from dllama_glm.quantise.cache import loops_cache
+with loops_cache():
+    from dllama_glm.devices import cpu
+from dllama_glm.kernels import build
+print(len(build._native), len(build._alive))
+"""
+
+
+@pytest.mark.slow
+def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path):
+    """`dllama warm` fills an empty cache, with two processes where it can; afterwards no kernel is compiled again."""
+    where = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = try_script("dllama", "warm", **where)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the kernels are ready (")
+    words = [sys.executable, "-c", READY, str(PAYLOAD)]
+    told = subprocess.run(words, capture_output=True, text=True, env=environment_of(where), timeout=250, check=True)
+    kernels, compiled = map(int, told.stdout.split())
+    assert kernels > 40
+    assert compiled == 0
