@@ -90,11 +90,13 @@ def _engine() -> Any:
     """An engine for ready code, with the names that numba's code refers to."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    for name, address in _helperlib.c_helpers.items():
+    helpers: Any = _helperlib  # a module in C
+    for name, address in helpers.c_helpers.items():
         llvm.add_symbol(f"numba_{name}", address)
-    for name, address in _nrt_python.c_helpers.items():  # type: ignore[attr-defined] # a module in C
+    memory: Any = _nrt_python  # another
+    for name, address in memory.c_helpers.items():
         llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
-    _nrt_python.memsys_use_cpython_allocator()
+    memory.memsys_use_cpython_allocator()
     parallel._launch_threads()  # noqa: SLF001 - numba has no public way to start its threads
     machine = llvm.Target.from_default_triple().create_target_machine()
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
