@@ -21,7 +21,7 @@ def place(monkeypatch: pytest.MonkeyPatch, folder: Path, own: str, files: dict[s
     ("own", "files", "quota"),
     [
         ("0::/\n", {"cpu.max": "765000 100000\n"}, 7.65),
-        ("0::/pod/box\n", {"cpu.max": "max 1000", "pod/cpu.max": "1500 1000", "pod/box/cpu.max": "max 10"}, 1.5),
+        ("0::/pod/box\n", {"cpu.max": "max 1000", "pod/cpu.max": "1500 1000", "pod/box/cpu.max": "30 10"}, 1.5),
         ("4:cpu,cpuacct:/box\n", {"cpu/box/cpu.cfs_quota_us": "50000", "cpu/box/cpu.cfs_period_us": "100000"}, 0.5),
         ("4:cpu,cpuacct:/box\n", {"cpu/box/cpu.cfs_quota_us": "-1", "cpu/box/cpu.cfs_period_us": "100000"}, None),
         ("0::/gone\n", {"cpu.max": "200000 100000"}, 2.0),
