@@ -34,6 +34,3 @@ def run(options: argparse.Namespace) -> None:
 def _compile(files: tuple[str, ...]) -> None:
     for name in files:
         importlib.import_module(f"dllama_glm.kernels.{name}")
-    from dllama_glm.kernels.library import library
-
-    library.keep()

@@ -10,7 +10,6 @@ from dllama_glm.devices.rooms import Room, Sizes, up_to
 from dllama_glm.kernels import attention, layers, products
 from dllama_glm.kernels.build import native
 from dllama_glm.kernels.level import LEVEL
-from dllama_glm.kernels.library import library
 from dllama_glm.kernels.rows import BYTES
 from dllama_glm.kernels.structures import EXPERT, LAYER, LAYER_BYTES, MODEL
 from dllama_glm.parallel.shard import Shard
@@ -216,5 +215,3 @@ def _table(networks: list[MlpWeights]) -> npt.NDArray[Any]:
 _embed, _attend_inputs, _attend = native(layers.embed), native(layers.attend_inputs), native(layers.attend)
 _attend_output, _route, _expand = native(layers.attend_output), native(layers.route), native(layers.expand_slots)
 _contract, _settle, _head = native(layers.contract), native(layers.settle), native(layers.head)
-
-library.keep()  # all kernels are there now

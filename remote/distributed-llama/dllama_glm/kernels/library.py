@@ -1,4 +1,4 @@
-"""The machine code of all kernels in a file or two of the cache, loaded without waking the compiler.
+"""The machine code of the kernels, a file each in the cache, loaded without waking the compiler.
 
 Taken from numba's own cache, fifty functions cost half a second at every start, most of it for typing rules that
 compiled code has no use for.
@@ -6,7 +6,6 @@ compiled code has no use for.
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from numba.np.ufunc import parallel
 
 
 class Library:
-    """Kernels by name: loaded from the cache's files if they are there, otherwise gathered for another file."""
+    """Kernels by name: loaded from the cache's files if they are there, otherwise written there."""
 
     def __init__(self) -> None:
         self._pattern = _pattern()
         self._read: set[Path] = set()
         self._ready: dict[str, tuple[str, bytes]] = {}  # wrapper's symbol, code
-        self._fresh: dict[str, tuple[str, bytes]] = {}
         self._engine: Any = None
 
     def address(self, name: str) -> int | None:
@@ -42,27 +40,18 @@ class Library:
         return int(self._engine.get_function_address(symbol))
 
     def add(self, name: str, symbol: str, compiled: Any) -> None:
-        """Remember what was compiled, for `keep`."""
-        try:
-            self._fresh[name] = symbol, compiled.serialize_using_object_code()[2][0]
-        except RuntimeError:  # numba had it in its own cache, from a run that did not come to keep it: it stays there
+        """Write what was compiled to a file; where that is not possible numba's own cache has to do."""
+        if self._pattern is None:
             return
-
-    def keep(self) -> None:
-        """Write what was compiled here to a file; where that is not possible numba's own cache has to do."""
-        if self._pattern is None or not self._fresh:
-            return
-        index = {name: (symbol, len(code)) for name, (symbol, code) in self._fresh.items()}
-        head = json.dumps(index).encode()
-        folder = self._pattern.parent
         try:
+            code = compiled.serialize_using_object_code()[2][0]
+            folder = self._pattern.parent
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                file.write(len(head).to_bytes(8, "little") + head + b"".join(code for _, code in self._fresh.values()))
-            Path(file.name).replace(self._pattern.with_name(f"{self._pattern.name}-{os.getpid()}.bin"))
-        except OSError:
+                file.write(json.dumps([name, symbol]).encode() + b"\n" + code)
+            Path(file.name).replace(self._pattern.with_name(f"{self._pattern.name}-{name}.bin"))
+        except (OSError, RuntimeError):  # RuntimeError: numba took it from its own cache, where it stays
             return
-        self._fresh.clear()
 
     def _look(self) -> None:
         """Read the files that have come since the last look."""
@@ -70,11 +59,9 @@ class Library:
             return
         for path in sorted(set(self._pattern.parent.glob(f"{self._pattern.name}-*.bin")) - self._read):
             self._read.add(path)
-            content = path.read_bytes()
-            place = 8 + int.from_bytes(content[:8], "little")
-            for name, (symbol, size) in json.loads(content[8:place]).items():
-                self._ready[name] = symbol, content[place : place + size]
-                place += size
+            head, _, code = path.read_bytes().partition(b"\n")
+            name, symbol = json.loads(head)
+            self._ready[name] = symbol, code
 
 
 def _pattern() -> Path | None:
