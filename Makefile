@@ -45,6 +45,7 @@ faults: install  ## disasters and kill points, exhaustively: long
 
 bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/converter.py
+	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/controller.py
 
 clean:

@@ -22,10 +22,13 @@ from converter_files import (
     shard_bytes,
     write_checkpoint,
 )
+from dllama_glm.checkpoint.config import read_config
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert import main
 from dllama_glm.convert.plan import check_output, make_plan
 from dllama_glm.formats.float_types import FloatType
+from dllama_glm.formats.model_header import header_from_pairs
+from dllama_glm.formats.model_keys import ModelFileError
 
 INDEX = "model.safetensors.index.json"
 
@@ -335,11 +338,25 @@ def test_two_answers_to_which_weights_are_refused(tmp_path: Path):
     )
 
 
-def test_mistrals_window_is_said_also_where_config_is_silent(tmp_path: Path):
-    """Without the key transformers takes 4096: a longer context gets the note."""
+def test_mistrals_window_stands_in_the_header_or_is_left_out_on_request(tmp_path: Path):
+    """Without the key transformers takes 4096: a longer context has the window in the header, and a note either way."""
     config = _without(_golden("mistral"), "sliding_window") | {"max_position_embeddings": 8192}
     folder = tmp_path / "m"
     shutil.copytree(GOLDEN / "mistral", folder)
     (folder / "config.json").write_text(json.dumps(config))
-    notes = make_plan(folder, FloatType.Q40).notes
-    assert any("sliding_window 4096 is not in the format" in note for note in notes)
+    plan, cut = (make_plan(folder, FloatType.Q40, allow_window=allowed) for allowed in (False, True))
+    assert (plan.config.header.window, cut.config.header.window) == (4096, 0)
+    assert [pair for pair in plan.config.header.pairs if pair not in cut.config.header.pairs] == [(112, 4096)]
+    assert any("--allow-window leaves it out" in note for note in plan.notes)
+    assert any("sliding_window 4096 is not in the file" in note for note in cut.notes)
+
+
+@pytest.mark.parametrize("window", [0, -1])
+def test_a_window_that_sees_nothing_is_refused(window: int):
+    """A header with a window of no positions, or with one where the architecture has none, is no header."""
+    config = read_config(GOLDEN / "mistral", FloatType.Q40).header.pairs
+    with pytest.raises(ModelFileError, match="key 112"):
+        header_from_pairs((*config, (112, window)))
+    qwen = read_config(GOLDEN / "qwen3", FloatType.Q40).header.pairs
+    with pytest.raises(ModelFileError, match="key 112, which QWEN3 does not have"):
+        header_from_pairs((*qwen, (112, 64)))

@@ -15,6 +15,7 @@ from dllama_glm.formats.model_file import Arch, FloatType, Key, MappedModel, Rop
 from dllama_glm.formats.model_header import header_from_pairs
 from dllama_glm.formats.model_keys import float_bits
 from dllama_glm.formats.model_layout import layout
+from stored_blocks import encode
 
 torch.set_num_threads(1)
 
@@ -133,6 +134,12 @@ CASES = {
             Key.ROPE_SCALING_ORIG_MAX_SEQ_LEN: 32,
         },
     ),
+    "mistral": Case(
+        Arch.LLAMA,
+        "Mistral",
+        {"rope_parameters": PLAIN_ROPE, "sliding_window": 21},
+        {Key.ROPE_THETA: 10000, Key.WINDOW: 21},
+    ),
     "qwen3": Case(Arch.QWEN3, "Qwen3", QWEN, QWEN_PAIRS),
     "qwen3_moe": Case(
         Arch.QWEN3_MOE,
@@ -174,25 +181,6 @@ def write(path: Path, pairs: dict[Key, int], tensors: dict[str, np.ndarray]) -> 
         file.write(encode_pairs(ordered))
         for slot in layout(header):
             file.write(encode(tensors[slot.name], slot.float_type))
-
-
-def encode(values: np.ndarray, float_type: FloatType) -> bytes:
-    """Store values, in the most direct way; good to what the format can hold."""
-    flat = np.ascontiguousarray(values, np.float32).reshape(-1)
-    if float_type is FloatType.F32:
-        return flat.tobytes()
-    if float_type is FloatType.F16:
-        return flat.astype("<f2").tobytes()
-    blocks = flat.reshape(-1, 32)
-    if float_type is FloatType.Q80:
-        scale = np.abs(blocks).max(axis=1, keepdims=True) / 127
-        codes = np.round(blocks / np.where(scale == 0, 1, scale)).astype(np.int8).view(np.uint8)
-    else:
-        extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
-        scale = extreme / -8
-        nibbles = np.clip(blocks / np.where(scale == 0, 1, scale) + 8.5, 0, 15).astype(np.uint8)
-        codes = nibbles[:, :16] | nibbles[:, 16:] << 4
-    return np.concatenate([scale.astype("<f2").view(np.uint8), codes], axis=1).tobytes()
 
 
 def logits_of(model: Any, ids: list[int]) -> np.ndarray:

@@ -47,11 +47,17 @@ class _Family:
 
 
 def read_config(
-    folder: Path, weight_type: FloatType, *, ignore: Collection[str] = (), rope_theta: float | None = None
+    folder: Path,
+    weight_type: FloatType,
+    *,
+    ignore: Collection[str] = (),
+    rope_theta: float | None = None,
+    allow_window: bool = False,
 ) -> ModelConfig:
     """Read and check config.json. Raises CheckpointError with every fault.
 
     Keys in `ignore` may be unknown; `rope_theta` holds where config.json does not say it.
+    `allow_window`: leave a sliding window out of the header, as upstream does.
     """
     try:
         raw = read_object(folder / CONFIG)
@@ -64,12 +70,15 @@ def read_config(
     rope = read_rope(fields, rope_theta)
     values = _common(fields, family.arch, weight_type)
     family.read(fields, values, rope)
+    window = _window(fields, values)
+    if window and not allow_window:
+        values[Key.WINDOW] = window
     tied = fields.flag("tie_word_embeddings") if fields.has("tie_word_embeddings") else False
     header = _header(fields, values)
     if header is None or fields.problems:
         raise CheckpointError(fields.problems)
     return ModelConfig(
-        header, str(raw["model_type"]), tied, family.permuted, family.arch is Arch.GLM4_MOE, _notes(fields, header)
+        header, str(raw["model_type"]), tied, family.permuted, family.arch is Arch.GLM4_MOE, _notes(header, window)
     )
 
 
@@ -212,7 +221,7 @@ def _header(fields: Fields, values: Values) -> Header | None:
 
 
 _ORDER = tuple(
-    Key(number) for number in (0, 1, 11, 2, 3, 4, 5, 6, 13, 10, 9, 7, 8, 12, *range(14, 22), *range(100, 112))
+    Key(number) for number in (0, 1, 11, 2, 3, 4, 5, 6, 13, 10, 9, 7, 8, 12, *range(14, 22), *range(100, 113))
 )
 _FAMILIES = {
     "llama": _Family(Arch.LLAMA, known_keys.LLAMA, _dense_upstream, permuted=True),
@@ -224,8 +233,17 @@ _FAMILIES = {
 }
 
 
-def _notes(fields: Fields, header: Header) -> tuple[str, ...]:
+def _window(fields: Fields, values: Values) -> int:
+    """How many positions a token of a Mistral sees; 0: all."""
     window = fields.raw.get("sliding_window", _MISTRAL_WINDOW)
-    if fields.raw.get("model_type") == "mistral" and type(window) is int and window < header.max_seq_len:
-        return (f"sliding_window {window} is not in the format: results hold up to {window} positions",)
-    return ()
+    if fields.raw.get("model_type") != "mistral" or type(window) is not int:
+        return 0
+    return window if window < values[Key.MAX_SEQ_LEN] else 0
+
+
+def _notes(header: Header, window: int) -> tuple[str, ...]:
+    if not window:
+        return ()
+    if header.window:
+        return (f"sliding_window {window} is a key that upstream refuses the file for; --allow-window leaves it out",)
+    return (f"sliding_window {window} is not in the file, which holds as upstream's does up to {window} positions",)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dllama_glm.runtime.errors import UsageError
 
-MODES = ("inference", "chat", "api", "perplexity", "worker", "verify", "compare")
+MODES = ("inference", "chat", "api", "perplexity", "worker", "warm", "verify", "compare")
 DEFAULT_MAX_TOKENS = 128
 _MOST_DIGITS = 100  # Python refuses to read numbers of thousands of digits
 BENCHMARK_PROMPT = "What is artificial intelligence?"
@@ -37,6 +37,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     _add_model(perplexity)
     _add_prompt(perplexity, required=True)
     _add_worker(modes.add_parser("worker", help="compute a part of a model for a root", allow_abbrev=False))
+    warm = modes.add_parser("warm", help="compile what the first run would compile", allow_abbrev=False)
+    warm.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     modes.add_parser("verify", help="compare a .m file with its source: dllama verify FILE.m FOLDER", add_help=False)
     modes.add_parser(
         "compare", help="answers beside the original's, by transformers: dllama compare FILE.m FOLDER", add_help=False

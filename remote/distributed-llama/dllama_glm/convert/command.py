@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "--ignore-key", action="append", default=[], metavar="KEY", help="an unknown key of config.json to pass over"
     )
     parser.add_argument("--rope-theta", type=positive, metavar="N", help="rope_theta where config.json has none")
+    parser.add_argument(
+        "--allow-window", action="store_true", help="leave a sliding window out of the file, so that upstream opens it"
+    )
     return parser
 
 
@@ -149,11 +152,22 @@ def _opened(args: argparse.Namespace, weight_type: FloatType, path: Path) -> "tu
         from dllama_glm.convert.hub.opening import open_hub
 
         plan, supply, commit = open_hub(
-            args.source, weight_type, path, ignore=args.ignore_key, rope_theta=args.rope_theta
+            args.source,
+            weight_type,
+            path,
+            ignore=args.ignore_key,
+            rope_theta=args.rope_theta,
+            allow_window=args.allow_window,
         )
         return plan, supply, f"{args.source} at {commit[:12]}"
     folder = Path(args.source)
-    plan = make_plan(folder, weight_type, ignore=args.ignore_key, rope_theta=args.rope_theta)
+    plan = make_plan(
+        folder,
+        weight_type,
+        ignore=args.ignore_key,
+        rope_theta=args.rope_theta,
+        allow_window=args.allow_window,
+    )
     check_output(path, folder, plan.write_bytes)
     return plan, None, str(folder)
 

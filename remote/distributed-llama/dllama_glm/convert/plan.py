@@ -72,13 +72,19 @@ class Plan:
 
 
 def make_plan(
-    path: Path, weight_type: FloatType, *, ignore: Collection[str] = (), rope_theta: float | None = None
+    path: Path,
+    weight_type: FloatType,
+    *,
+    ignore: Collection[str] = (),
+    rope_theta: float | None = None,
+    allow_window: bool = False,
 ) -> Plan:
     """Read configuration, index and shard headers and match them. Raises CheckpointError with every problem.
 
-    Keys of config.json in `ignore` may be unknown; `rope_theta` holds where it does not say it.
+    Keys of config.json in `ignore` may be unknown; `rope_theta` holds where it does not say it; `allow_window`: see
+    checkpoint.config.read_config.
     """
-    return match(read_folder(path), weight_type, ignore=ignore, rope_theta=rope_theta)
+    return match(read_folder(path), weight_type, ignore=ignore, rope_theta=rope_theta, allow_window=allow_window)
 
 
 def match(
@@ -87,6 +93,7 @@ def match(
     *,
     ignore: Collection[str] = (),
     rope_theta: float | None = None,
+    allow_window: bool = False,
     blocks: Blocks | None = None,
     identities: tuple[tuple[str, str], ...] | None = None,
 ) -> Plan:
@@ -97,7 +104,9 @@ def match(
     config = None
     if folder.path.is_dir():
         try:
-            config = read_config(folder.path, weight_type, ignore=ignore, rope_theta=rope_theta)
+            config = read_config(
+                folder.path, weight_type, ignore=ignore, rope_theta=rope_theta, allow_window=allow_window
+            )
         except CheckpointError as error:
             problems += error.problems
     if config is None or (folder.problems and not folder.tensors):

@@ -16,6 +16,7 @@ from dllama_glm.parallel.shard import Shard
 from dllama_glm.runtime import rotary
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.device import At, Group
+from dllama_glm.runtime.machine import note
 from dllama_glm.runtime.matrix import F32, Q40, Q80
 from dllama_glm.runtime.memory import take
 from dllama_glm.runtime.weights import AttentionWeights, LayerWeights, MixtureWeights, MlpWeights, Weights
@@ -37,6 +38,8 @@ class CpuDevice:
         *, threads: int = 1, exact: bool = False, resident: bool = False,
     ) -> None:  # fmt: skip
         self.threads = max(1, min(threads, numba.config.NUMBA_NUM_THREADS))
+        if self.threads > 1 and threading() == "workqueue":
+            note("numba's own queue runs the threads, which costs time in every layer: install libgomp1, or tbb by pip")
         self._weights, self._architecture, self._group = weights, architecture, group
         self._alone = int(group.ranks == 1)
         self._frequency = rotary.frequencies(architecture.rotary)
@@ -54,10 +57,15 @@ class CpuDevice:
             "device": "cpu",
             "threads": self.threads,
             "simd": LEVEL,
-            "threading": numba.threading_layer(),
+            "threading": threading(),
             "arithmetic": "f32" if exact or weights.head.kind not in {Q40, Q80} else "int8",
             "weights": "resident" if resident else "mapped",
         }
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next pass on, at most those that it was made with."""
+        self.threads = min(threads, self.described["threads"])
+        self._model["threads"] = self.threads
 
     def embed(self, ids: list[int]) -> Room:
         """Begin a pass: return its room, whose x holds the tokens' rows."""
@@ -165,6 +173,11 @@ class CpuDevice:
             return 0
         self._kept.append(array)
         return int(array.ctypes.data)
+
+
+def threading() -> str:
+    """What runs the threads: omp, tbb or workqueue."""
+    return str(numba.threading_layer())
 
 
 def _sizes(architecture: Architecture, shard: Shard) -> Sizes:

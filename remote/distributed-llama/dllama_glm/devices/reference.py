@@ -37,6 +37,9 @@ class ReferenceDevice:
         shape = (architecture.layers, len(shard.kv_heads), capacity, architecture.head_dim)
         self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
+    def use_threads(self, threads: int) -> None:
+        """Numpy sees to its threads itself."""
+
     def embed(self, ids: list[int]) -> Floats:
         """Return the table's rows of these tokens."""
         table = self._weights.embedding

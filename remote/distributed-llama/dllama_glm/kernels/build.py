@@ -16,12 +16,17 @@ from numba import njit, types
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
+from dllama_glm.kernels.library import library
+
 _OPTIONS = {
     "nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False,
     "no_cpython_wrapper": True, "no_rewrites": True,
 }  # fmt: skip
 _NATIVE: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float32: ctypes.c_float, types.float64: ctypes.c_double}
 _PREFIX = "dllama_"
+# An empty parallel region costs 2 us with libgomp, and 50 us with numba's own queue, which is there everywhere.
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
 _native: dict[str, Callable[..., Any]] = {}
 
 
@@ -29,24 +34,30 @@ def kernel(signature: str, *, parallel: bool = False) -> Callable[[Callable[...,
     """Compile a function (or take it from the cache), for use in other kernels; `native` makes it callable here."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(signature, parallel=parallel, **_OPTIONS)(function)
-        (result,) = dispatcher.overloads.values()
-        address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         name = _PREFIX + function.__name__.lstrip("_")
         if name in _native:
             raise ValueError(f"there are two kernels {name}")
+        address = library.address(name)
+        if address is None:
+            dispatcher = njit(signature, parallel=parallel, **_OPTIONS)(function)
+            (result,) = dispatcher.overloads.values()
+            wrapper = result.fndesc.llvm_cfunc_wrapper_name
+            library.add(
+                name, wrapper, result.library
+            )  # first: numba lets go of the code when it is asked for a pointer
+            address = result.library.get_pointer_to_function(wrapper)
+            _alive.append(dispatcher)
         llvm.add_symbol(name, address)
         arguments, returned = normalize_signature(signature)
         kinds = [_NATIVE[kind] for kind in arguments]
         prototype = ctypes.CFUNCTYPE(None if returned is types.void else _NATIVE[returned], *kinds)
         _native[name] = prototype(address)
-        _alive.append(dispatcher)
         return types.ExternalFunction(name, returned(*arguments))
 
     return compiled
 
 
-_alive: list[Any] = []
+_alive: list[Any] = []  # what numba compiled: its code goes with it
 
 
 def native(kernel: Any) -> Callable[..., Any]:

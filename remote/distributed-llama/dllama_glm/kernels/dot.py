@@ -43,7 +43,8 @@ def in_pieces(b: Any, lanes: int, compute: Callable[..., Any], *vectors: Any) ->
     return join(b, in_pieces(b, lanes, compute, *low), in_pieces(b, lanes, compute, *high))
 
 
-def _vnni(b: Any, start: Any, unsigned: Any, signed: Any) -> Any:
+def vnni(b: Any, start: Any, unsigned: Any, signed: Any) -> Any:
+    """VNNI's product of unsigned by signed bytes."""
     # LLVM's function becomes the instruction of AVX-512 or of AVX, as the processor has it.
     if not _TAKES_BYTES:
         unsigned, signed = b.bitcast(unsigned, start.type), b.bitcast(signed, start.type)
@@ -85,7 +86,7 @@ def _magnitudes(b: Any, weights: Any, values: Any) -> tuple[Any, Any]:
 def _gathered(b: Any, start: Any, unsigned: Any, signed: Any) -> Any:
     if LEVEL == "avx2":
         return b.add(start, in_pieces(b, 8, _pairs, unsigned, signed))
-    compute = {"vnni512": _vnni, "avxvnni": _vnni, "neon": neon}.get(LEVEL, plain)
+    compute = {"vnni512": vnni, "avxvnni": vnni, "neon": neon}.get(LEVEL, plain)
     return in_pieces(b, _REGISTER.get(LEVEL, 8), compute, start, unsigned, signed)
 
 
@@ -97,7 +98,7 @@ def _signed_gathered(b: Any, start: Any, weights: Any, values: Any) -> Any:
     unsigned, signed = _magnitudes(b, weights, values)
     if LEVEL == "avx2":
         return b.add(start, in_pieces(b, 8, lambda b, u, s: _fours(b, _pairs(b, u, s)), unsigned, signed))
-    return in_pieces(b, _REGISTER.get(LEVEL, 8), _vnni, start, unsigned, signed)
+    return in_pieces(b, _REGISTER.get(LEVEL, 8), vnni, start, unsigned, signed)
 
 
 def _partial(lanes: int) -> Vector:

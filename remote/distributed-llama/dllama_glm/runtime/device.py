@@ -49,6 +49,9 @@ class Device(Protocol):
 
     described: dict[str, Any]
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next pass on, at most those that it was made with."""
+
     def embed(self, ids: list[int]) -> Tensor:
         """Return the residual stream of these tokens: float32 [tokens, dim]."""
 

@@ -30,6 +30,10 @@ class Model:
         """How this rank computes: threads, vector instructions, threading layer, arithmetic, where the weights are."""
         return self._device.described
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next pass on, at most those that it was loaded with."""
+        self._device.use_threads(threads)
+
     def reset(self) -> None:
         """Forget all tokens: what is read next replaces them."""
 

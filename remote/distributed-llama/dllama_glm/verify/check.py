@@ -42,10 +42,11 @@ def verify(
     """
     m_path, folder = Path(m_path), Path(folder)
     try:
-        weight_type = read_header(m_path).weight_type
+        header = read_header(m_path)
     except ModelFileError as error:
         return _unusable(m_path, folder, [str(error)])
-    plan = make_plan(folder, weight_type, ignore=ignore, rope_theta=rope_theta)
+    # A window may be left out of a file; the checkpoint alone does not tell whether that was meant.
+    plan = make_plan(folder, header.weight_type, ignore=ignore, rope_theta=rope_theta, allow_window=not header.window)
     try:
         model = MappedModel(m_path)
     except ModelFileError as error:

@@ -19,7 +19,13 @@ _HUB = "https://huggingface.co"
 
 
 def open_hub(
-    address: str, weight_type: FloatType, output: Path, *, ignore: Collection[str], rope_theta: float | None
+    address: str,
+    weight_type: FloatType,
+    output: Path,
+    *,
+    ignore: Collection[str],
+    rope_theta: float | None,
+    allow_window: bool,
 ) -> tuple[Plan, HubSupply, str]:
     """(the plan, the shards, the commit) of hf://OWNER/NAME[@REVISION].
 
@@ -40,6 +46,7 @@ def open_hub(
             weight_type,
             ignore=ignore,
             rope_theta=rope_theta,
+            allow_window=allow_window,
             blocks=partial(_blocks, repository),
             identities=identities,
         )

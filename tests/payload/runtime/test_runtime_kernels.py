@@ -1,0 +1,93 @@
+"""Every kernel against numpy at every level of vector instructions that this processor has; the others as assembly."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import pytest
+from dllama_glm.kernels import dot, level
+from llvmlite import ir
+from runtime_scripts import PAYLOAD, environment_of, try_script
+
+CHECKS = Path(__file__).with_name("kernel_checks.py")
+
+
+@pytest.mark.parametrize("name", level.possible())
+def test_every_kernel_computes_what_numpy_computes(name: str):
+    """Products, norms, attention, routing: each within rounding of the reference, on any number of threads."""
+    done = subprocess.run(
+        [sys.executable, str(CHECKS)], capture_output=True, text=True, env=environment_of({"DLLAMA_SIMD": name}),
+        timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["level"] == name
+    assert {check: pair for check, pair in found["checks"].items() if not pair[0] <= pair[1]} == {}
+    assert len(found["checks"]) > 100
+
+
+def test_a_level_that_the_processor_lacks_is_refused():
+    """A level that is forced and cannot run is a usage error that names those that can."""
+    done = try_script("dllama", "warm", DLLAMA_SIMD="vnni1024")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: DLLAMA_SIMD=vnni1024 cannot be run here; this processor has: ")
+
+
+def assembly(build: Any, lanes: int, triple: str, processor: str) -> str:
+    """What LLVM makes of a product of bytes for a processor."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module()
+    module.triple = triple
+    sums, codes = ir.VectorType(ir.IntType(32), lanes), ir.VectorType(ir.IntType(8), 4 * lanes)
+    kinds = [kind.as_pointer() for kind in (sums, codes, codes)]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "product")
+    b = ir.IRBuilder(function.append_basic_block())
+    b.store(build(b, *(b.load(argument) for argument in function.args)), function.args[0])
+    b.ret_void()
+    target = llvm.Target.from_triple(triple).create_target_machine(cpu=processor, opt=3)
+    return target.emit_assembly(llvm.parse_assembly(str(module)))
+
+
+@pytest.mark.parametrize(
+    ("build", "lanes", "triple", "processor", "instruction"),
+    [
+        (dot.vnni, 16, "x86_64-linux-gnu", "znver4", "vpdpbusd\t(%rdx), %zmm"),
+        (dot.vnni, 8, "x86_64-linux-gnu", "alderlake", "{vex}\tvpdpbusd\t(%rdx), %ymm"),
+        (dot.neon, 4, "aarch64-linux-gnu", "neoverse-n1", "sdot\tv0.4s"),
+    ],
+    ids=["vnni512", "avxvnni", "neon"],
+)
+def test_products_of_bytes_are_one_instruction(build: Any, lanes: int, triple: str, processor: str, instruction: str):
+    """32 or 64 products and their sums in lanes are one instruction where the processor has it."""
+    text = assembly(build, lanes, triple, processor)
+    assert instruction in text
+    assert "mul" not in text
+
+
+READY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from dllama_glm.quantise.cache import loops_cache
+with loops_cache():
+    from dllama_glm.devices import cpu
+from dllama_glm.kernels import build
+print(len(build._native), len(build._alive))
+"""
+
+
+@pytest.mark.slow
+def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path):
+    """`dllama warm` fills an empty cache, with two processes where it can; afterwards no kernel is compiled again."""
+    where = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = try_script("dllama", "warm", **where)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the kernels are ready (")
+    words = [sys.executable, "-c", READY, str(PAYLOAD)]
+    told = subprocess.run(words, capture_output=True, text=True, env=environment_of(where), timeout=250, check=True)
+    kernels, compiled = map(int, told.stdout.split())
+    assert kernels > 40
+    assert compiled == 0
