@@ -1,6 +1,5 @@
 """Threads that share a list of chunks, each carrying one at a time, with reading asked for ahead of them."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 
 from dllama_glm.convert.chunks import Chunk
 from dllama_glm.quantise.encode import Bytes
+from dllama_glm.runtime.machine import cores
 
 Work: TypeAlias = Callable[[Chunk, Bytes], None]
 
@@ -18,8 +18,8 @@ _AHEAD_BYTES = 64 << 20
 
 def crew_size(*, low_memory: bool = False) -> int:
     """One worker a core and one more, since one often waits for the disk."""
-    cores = len(os.sched_getaffinity(0))
-    return min(cores, 2) if low_memory else min(cores, 16) + 1
+    granted = cores()
+    return min(granted, 2) if low_memory else min(granted, 16) + 1
 
 
 class Crew:
