@@ -30,7 +30,8 @@ from orchestrator.words.secret import hide
 Json = Any  # what json.dumps takes: results are plain values, without secrets
 Trigger = Callable[[str, str, Literal["before", "after"]], None]
 ENDS: dict[str, object] = {"phase": PhaseEnd, "step": StepEnd, "stop_service": StepEnd}
-NEVER_S = 60.0  # between two looks for messages and schedules: there are none
+LISTEN_S = 0.25  # between two looks for messages, of which there are none: the engine's end waits for the last one
+SCHEDULE_S = 60.0  # between two looks for schedules: there are none
 POLL_S = 0.2  # between two looks at a workflow's end
 
 
@@ -136,8 +137,8 @@ class DurableRun:
             "serializer": _PlainJson(),
             "console_log_level": "CRITICAL",
             "max_executor_threads": 128,
-            "notification_listener_polling_interval_sec": NEVER_S,
-            "scheduler_polling_interval_sec": NEVER_S,
+            "notification_listener_polling_interval_sec": LISTEN_S,
+            "scheduler_polling_interval_sec": SCHEDULE_S,
         }
         DBOS(config=config)
         self._workflows = _Workflows(story, debug_log, trigger)
