@@ -4,8 +4,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
+
+_STANDARD = 2  # the highest of the standard files
 
 
 class Ending:
@@ -38,4 +41,15 @@ class Ending:
         """Begin anew if that was asked for; otherwise return."""
         if self._again is not None:
             sys.stdout.flush()
+            _keep_files_from_the_next()
             os.execv(self._again[0], self._again)  # noqa: S606 - this process's own command line
+
+
+def _keep_files_from_the_next() -> None:
+    """Have all files but the standard ones closed when the process begins anew: gloo's connections would stay open."""
+    opened = Path("/proc/self/fd")
+    numbers = [int(entry.name) for entry in opened.iterdir()] if opened.exists() else []
+    for number in numbers:
+        if number > _STANDARD:
+            with suppress(OSError):  # the listing's own is closed by now
+                os.set_inheritable(number, False)
