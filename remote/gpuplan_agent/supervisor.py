@@ -18,6 +18,7 @@ TIMEOUT_GRACE_S = 5.0
 RESERVE_BYTES = 1 << 16
 DRAIN_S = 2.0  # for what the dead have left in the pipe
 METRICS_BYTES = 1 << 20
+NAME_CHARACTERS = 100  # of a figure
 SHELL = ["bash", "-eo", "pipefail", "-c", "--"]
 
 
@@ -202,7 +203,10 @@ class Supervisor:
         self.folder.write("exit.json", {**end, **times, **facts})
 
     def _metrics(self) -> dict[str, Any]:
-        """The figures that the job reported, the last of each name; lines that are none are left out."""
+        """The figures that the job reported, the last of each name; lines that are none are left out.
+
+        What else a line says of its figure (where it was measured) is not taken up here.
+        """
         try:
             with open(self.folder.file("metrics"), encoding="utf-8", errors="replace") as file:
                 lines = file.read(METRICS_BYTES).splitlines()
@@ -212,10 +216,16 @@ class Supervisor:
         for line in lines:
             try:
                 entry = json.loads(line)
-                found[str(entry["name"])] = entry["value"]
+                name, value = entry["name"], entry["value"]
+                if _is_name(name) and isinstance(value, (int, float)):
+                    found[name] = value
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return found
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= NAME_CHARACTERS
 
 
 def _write_number(path: str, number: int) -> None:

@@ -204,12 +204,18 @@ def test_the_environment_of_a_job(machine: Machine):
 
 
 def test_metrics(machine: Machine):
-    """Figures that a job reports come with its end, the last of each name; a line that is none does no harm."""
+    """Figures that a job reports come with its end, the last of each name; a line that is none does no harm.
+
+    What else a line says beside its figure does none either; names have a bound, and figures are numbers.
+    """
     lines = [
         '{"name": "speed", "value": 1}',
         "rubbish",
         '{"value": 2}',
-        '{"name": "speed", "value": 12.5}',
+        '{"name": "speed", "value": 12.5, "measured_on": "CPU (x), 2 thread(s)", "device": "cpu", "more": [1]}',
+        '{"name": "word", "value": "' + "x" * 300 + '"}',
+        '{"name": "' + "n" * 101 + '", "value": 3}',
+        '{"name": ["list"], "value": 3}',
         "[]",
         '{"na',
     ]

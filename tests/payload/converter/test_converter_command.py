@@ -107,15 +107,22 @@ def test_a_json_error_is_an_event(tmp_path: Path):
     assert (event["event"], event["code"]) == ("error", 3)
 
 
-def test_metrics_are_appended(tmp_path: Path):
-    """GPUPLAN_METRICS names a file that gets four figures, behind what is in it."""
+@pytest.mark.parametrize("sparing", [False, True], ids=["plain", "low memory"])
+def test_metrics_are_appended(*, sparing: bool, tmp_path: Path):
+    """GPUPLAN_METRICS names a file that gets the figures, each with its place, and which way was really taken."""
     metrics = tmp_path / "metrics"
     metrics.write_text('{"name": "before", "value": 1}\n')
-    run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m", env={"GPUPLAN_METRICS": str(metrics)})
-    found = {line["name"]: line["value"] for line in map(json.loads, metrics.read_text().splitlines())}
-    assert set(found) == {"before", "bytes_read", "bytes_written", "seconds", "mb_per_s"}
-    assert found["bytes_written"] == 467592
+    words = ["--low-memory"] if sparing else []
+    run_converter(GOLDEN / "llama", "q40", tmp_path / "x.m", *words, env={"GPUPLAN_METRICS": str(metrics)})
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    found = {line["name"]: line["value"] for line in lines}
+    names = {"bytes_read", "bytes_written", "seconds", "mb_per_s", "peak_memory_mib", "low_memory"}
+    assert set(found) == {"before"} | names
+    assert (found["bytes_written"], found["low_memory"]) == (467592, sparing)
     assert found["seconds"] > 0
+    assert found["peak_memory_mib"] > 10
+    assert {line["device"] for line in lines[1:]} == {"cpu"}
+    assert all(line["measured_on"].startswith("CPU (") for line in lines[1:])
 
 
 def _obey_permissions() -> None:

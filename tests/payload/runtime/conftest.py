@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "remote" / "distrib
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from runtime_ranks import Processes
 from runtime_scripts import MODELS, REPOS, run_script
 
 
@@ -22,3 +25,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_script("converter/convert-hf.py", source, "q40", name, "--output", str(folder / f"{name}.m"))
         run_script("converter/convert-tokenizer-hf.py", source, name, "--output", str(folder / f"{name}.t"))
     return folder
+
+
+@pytest.fixture
+def start() -> Iterator[Processes]:
+    """Starts scripts whose processes are ended with the test."""
+    with ExitStack() as stack:
+        yield Processes(stack)

@@ -47,7 +47,7 @@ def test_json_is_one_document_that_names_the_end_token(converted: Path):
     assert document["ranks"] == 1
     assert document["measured_on"].startswith("CPU")
     assert document["tokens_per_second"] > 10
-    assert document["memory_mib"] > 0
+    assert document["peak_memory_mib"] > 0
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -78,16 +78,20 @@ def test_a_prefix_that_is_written_out_is_not_doubled(converted: Path):
 
 
 def test_benchmark_prints_and_publishes_its_figures(converted: Path, tmp_path: Path):
-    """--benchmark without a prompt measures, prints, and appends what the controller's gates read."""
+    """--benchmark without a prompt measures, prints, and appends what the controller's gates read, with the place."""
     metrics = tmp_path / "metrics"
     metrics.write_text('{"name": "earlier", "value": 1}\n')
     done = run_script("dllama", "inference", "--benchmark", *files(converted, "base"), GPUPLAN_METRICS=str(metrics))
-    values = {line["name"]: line["value"] for line in map(json.loads, metrics.read_text().splitlines())}
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    values = {line["name"]: line["value"] for line in lines}
     assert values["earlier"] == 1
+    assert {line["device"] for line in lines[1:]} == {"cpu"}
+    assert all(line["measured_on"].startswith("CPU (") for line in lines[1:])
+    assert [values[name] for name in ("ranks", "hosts", "gpus_used")] == [1, 1, 0]
     assert f"{values['tokens_per_second']:.2f} tokens/s" in done.stdout
     assert values["tokens_per_second"] > 10
-    assert values["prompt_tokens_per_second"] > 10
-    assert values["memory_mib"] > 10
+    assert values["prefill_tokens_per_second"] > 10
+    assert values["peak_memory_mib"] > 10
     assert answer_to(REPOS["base"], "What is artificial intelligence?", "raw") in done.stdout
 
 

@@ -3,78 +3,52 @@
 import json
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_scripts import MODELS, REPOS, command_of, environment_of, try_script
+from runtime_ranks import BOUND, Start, files, free_port, listening, long_text, metrics_of, wait_for_output
+from runtime_scripts import MODELS, REPOS, try_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
-BOUND = 60.0  # seconds that any process may take to end, on a busy machine
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start scripts whose processes are ended with the test."""
-    with ExitStack() as stack:
-
-        def begin(script: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-            process = subprocess.Popen(
-                command_of(script, *words),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment_of(environment),
-            )
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            return process
-
-        yield begin
-
-
-def listening(process: subprocess.Popen[str]) -> int:
-    """The port that a worker says it listens on."""
-    line = process.stdout.readline()
-    assert line.startswith("listening on port "), line + process.stderr.read()
-    return int(line.split()[-1])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def files(folder: Path, name: str) -> list[str]:
-    return ["--model", str(folder / f"{name}.m"), "--tokenizer", str(folder / f"{name}.t")]
 
 
 def answer(prompt: str) -> dict[str, Any]:
     return next(a for a in ANSWERS[REPOS["intellect3"]] if (a["prompt"], a["mode"]) == (prompt, "raw"))
 
 
-def test_three_ranks_write_what_one_process_writes(converted: Path, start: Start):
-    """The plan's form on one node: 3 ranks (uneven: 8 heads, 3 blocks an expert) make the single process's tokens."""
-    model = ["--model", str(converted / "intellect3.m")]
-    processes = [start("dllama-worker", *model, "--port", "0") for _ in range(2)]
+@pytest.mark.parametrize("ranks", [3, 5])
+def test_ranks_write_what_one_process_writes(ranks: int, converted: Path, start: Start, tmp_path: Path):
+    """The plan's form on one node, uneven (8 heads, 3 blocks an expert): the single process's tokens, with evidence.
+
+    The root publishes ranks, hosts and its figures, each worker its rank and the tokens that it has read.
+    """
+    model = ["--model", str(converted / "intellect3.m"), "--port", "0"]
+    metrics = [tmp_path / f"metrics{rank}" for rank in range(ranks)]
+    processes = [start("dllama-worker", *model, GPUPLAN_METRICS=str(path)) for path in metrics[1:]]
     addresses = ",".join(f"tcp://localhost:{listening(process)}" for process in processes)
     words = [*files(converted, "intellect3"), "--prompt", "Describe the future of AI", "--workers", addresses, "--json"]
-    done = try_script("dllama", "inference", *words)
+    done = try_script("dllama", "inference", *words, GPUPLAN_METRICS=str(metrics[0]))
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     expected = answer("Describe the future of AI")
     assert document["token_ids"] == expected["answer_ids"][:-1]
-    assert (document["ranks"], document["stop"]["id"]) == (3, expected["answer_ids"][-1])
+    assert (document["ranks"], document["stop"]["id"]) == (ranks, expected["answer_ids"][-1])
     for process in processes:
         assert process.wait(BOUND) == 0
-        assert "of 3\nthe root has ended" in process.stdout.read()
+        assert f"of {ranks}\nthe root has ended" in process.stdout.read()
+    figures = [metrics_of(path) for path in metrics]
+    counts = {name: figures[0][name]["value"] for name in ("ranks", "hosts", "gpus_used")}
+    assert counts == {"ranks": ranks, "hosts": 1, "gpus_used": 0}
+    read = document["prompt_tokens"] + document["tokens"]
+    for rank, found in enumerate(figures[1:], start=1):
+        values = [found[name]["value"] for name in ("rank", "tokens", "passes")]
+        assert values == [rank, read, document["tokens"] + 1]
+    for found in figures:
+        assert {line["device"] for line in found.values()} == {"cpu"}
+        assert all(str(line["measured_on"]).startswith("CPU (") for line in found.values())
 
 
 def test_two_ranks_meet_where_the_root_waits(converted: Path, start: Start):
@@ -113,7 +87,7 @@ def test_a_port_probe_and_a_stranger_do_not_disturb_a_worker(converted: Path, st
 
 def _strange_lines(role: str) -> list[bytes]:
     """What somebody without the token may send: `role` is what a real other end would say it is."""
-    hello = b'{"hello":"dllama-glm/1","role":"%s","nonce":"%s"}\n'
+    hello = b'{"hello":"dllama-glm/2","role":"%s","nonce":"%s"}\n'
     named = role.encode()
     return [
         b"[" * 50_000 + b"\n",  # within the limit of a line, and far deeper than the parser goes
@@ -122,7 +96,7 @@ def _strange_lines(role: str) -> list[bytes]:
         b"\xff\xfe\n",
         b"7\n",
         b"1" * 5000 + b"\n",
-        b'{"hello":"dllama-glm/1","role":"%s"}\n' % named,
+        b'{"hello":"dllama-glm/2","role":"%s"}\n' % named,
         hello % (b"\\ud800", b"ab"),
         hello % (named, b"\\ud800"),
         hello % (named, b"x" * 40_000),
@@ -228,8 +202,10 @@ def test_the_root_ends_when_a_worker_is_killed(converted: Path, start: Start):
     wait_for_output(root)
     workers[0].kill()
     assert root.wait(BOUND) == 1
-    assert f"127.0.0.1:{ports[0]} was lost" in root.stderr.read()
+    said = root.stderr.read()
+    assert said == f"error: Rank 1, the worker at 127.0.0.1:{ports[0]}, was lost: it ended, or its host is gone\n"
     assert workers[1].wait(BOUND) == 1
+    assert workers[1].stderr.read() == said.replace("error: ", "error: The root ended: ")
 
 
 def test_workers_end_when_the_root_is_interrupted(converted: Path, start: Start):
@@ -240,18 +216,6 @@ def test_workers_end_when_the_root_is_interrupted(converted: Path, start: Start)
     root.send_signal(signal.SIGINT)
     assert root.wait(BOUND) == 130
     assert worker.wait(BOUND) == 1
-
-
-def long_text(folder: Path, *ports: int) -> list[str]:
-    """Options of a run that takes far longer than a test: hot sampling seldom meets an end token."""
-    addresses = ",".join(f"localhost:{port}" for port in ports)
-    hot = ["--temperature", "50", "--topp", "1", "--seed", "1", "--max-tokens", "1900"]
-    return [*files(folder, "base"), "--workers", addresses, "--prompt", "Benchmark test", *hot]
-
-
-def wait_for_output(root: subprocess.Popen[str]) -> None:
-    """Wait until the root has written some text: all ranks are at work then."""
-    assert root.stdout.read(20)
 
 
 def test_a_dialling_worker_refuses_a_count_that_cannot_work(converted: Path):
@@ -276,13 +240,12 @@ def test_the_root_ends_when_a_worker_is_lost_before_the_first_pass(converted: Pa
     import threading
 
     from dllama_glm.formats.fingerprint import fingerprint
-    from dllama_glm.parallel.channel import Channel, authenticate
+    from dllama_glm.parallel.channel import admit
 
     def vanish(listener: socket.socket) -> None:
-        channel = Channel(listener.accept()[0])
-        authenticate(channel, "worker")
+        channel = admit(listener.accept()[0], "worker")
         asked = channel.expect("ask")
-        channel.send({"ready": {"model": fingerprint(Path(asked["model"])), "host": "elsewhere"}})
+        channel.send({"ready": {"model": fingerprint(Path(asked["model"])), "host": "elsewhere", "name": "a"}})
         channel.expect("join")
         channel.close()
 

@@ -28,6 +28,7 @@ class Meeting:
 
     def __init__(self, ranks: int) -> None:
         self.parts: list[np.ndarray | None] = [None] * ranks
+        self.sums = self.gathered = 0
         self.barrier = threading.Barrier(ranks, timeout=60)
 
 
@@ -47,6 +48,7 @@ class ThreadGroup:
         return parts
 
     def sum(self, x: np.ndarray) -> np.ndarray:
+        self.meeting.sums += self.rank == 0
         return np.sum(self._together(x), axis=0, dtype=np.float32)
 
     def best(self, columns: np.ndarray, first: int) -> int:
@@ -55,6 +57,7 @@ class ThreadGroup:
 
     def join_columns(self, x: np.ndarray) -> np.ndarray | None:
         parts = self._together(x)
+        self.meeting.gathered += self.rank == 0
         return None if self.rank else np.concatenate(parts, axis=1)
 
 
@@ -111,3 +114,31 @@ def test_uneven_ranks_of_stored_blocks_give_what_the_reference_gives(name: str, 
         first = on_ranks(path, architecture, ranks, make)[0]
         assert first is not None
         assert np.abs(first - expected).max() < 1e-4
+
+
+def test_one_to_five_ranks_make_the_same_tokens(converted: Path):
+    """Greedily from Q40, as users run it: any split's tokens; two sums a layer and no gathered vocabulary."""
+    path = converted / "intellect3.m"
+    architecture = read_architecture(path)
+    texts = []
+    for ranks in range(1, 6):
+        meeting = Meeting(ranks)
+        found: list[list[int]] = [[] for _ in range(ranks)]
+
+        def run(rank: int, meeting: Meeting = meeting, found: list[list[int]] = found) -> None:
+            model = load_model(path, architecture, ThreadGroup(meeting, rank), threads=1, max_seq_len=32)
+            ids = list(IDS)
+            for _ in range(12):
+                token = model.greedy(ids, len(IDS) + len(found[rank]) - len(ids))
+                found[rank].append(token)
+                ids = [token]
+
+        threads = [threading.Thread(target=run, args=[rank]) for rank in range(ranks)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [found[0]] * ranks
+        assert (meeting.sums, meeting.gathered) == (0 if ranks == 1 else 12 * 2 * architecture.layers, 0)
+        texts.append(found[0])
+    assert texts == [texts[0]] * 5

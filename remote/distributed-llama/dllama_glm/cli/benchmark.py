@@ -21,26 +21,29 @@ class Figures:
     """Medians over the runs."""
 
     tokens_per_second: float
-    prompt_tokens_per_second: float
-    memory_mib: int
+    prefill_tokens_per_second: float
     runs: tuple[float, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures for a JSON document."""
+    def speeds(self) -> dict[str, float]:
+        """Return the figures as they are published."""
         return {
             "tokens_per_second": round(self.tokens_per_second, 2),
-            "prompt_tokens_per_second": round(self.prompt_tokens_per_second, 2),
-            "memory_mib": self.memory_mib,
-            "benchmark_runs": [round(speed, 2) for speed in self.runs],
+            "prefill_tokens_per_second": round(self.prefill_tokens_per_second, 2),
         }
+
+    def as_dict(self, session: Session) -> dict[str, Any]:
+        """Return the figures for a JSON document."""
+        runs = [round(speed, 2) for speed in self.runs]
+        return self.speeds() | {"benchmark_runs": runs} | session.formation.as_dict()
 
     def as_text(self, session: Session) -> str:
         """Return the figures for people."""
+        formation = session.formation
         return (
-            f"\nPrompt:     {self.prompt_tokens_per_second:.2f} tokens/s\n"
+            f"\nPrompt:     {self.prefill_tokens_per_second:.2f} tokens/s\n"
             f"Generation: {self.tokens_per_second:.2f} tokens/s (median of {len(self.runs)} runs after a warm-up)\n"
-            f"Memory:     {self.memory_mib} MiB at most\n"
-            f"Measured on {session.measured_on}, {session.ranks} rank(s)"
+            f"Memory:     {peak_memory_mib()} MiB at most\n"
+            f"Measured on {formation.place.measured_on}, {formation.ranks} rank(s) on {formation.hosts} host(s)"
         )
 
 
@@ -53,8 +56,7 @@ def measure(session: Session, ids: list[int], limits: Limits) -> Figures:
     speeds = tuple(run.tokens_per_second for run in runs)
     return Figures(
         tokens_per_second=statistics.median(speeds),
-        prompt_tokens_per_second=statistics.median(run.prompt_tokens_per_second for run in runs),
-        memory_mib=peak_memory_mib(),
+        prefill_tokens_per_second=statistics.median(run.prompt_tokens_per_second for run in runs),
         runs=speeds,
     )
 

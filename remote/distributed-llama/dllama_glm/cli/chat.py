@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from dllama_glm.cli.session import Session, open_session
-from dllama_glm.cli.text import Writer, document, limits_of, print_json, prompt_of, sampler_of, write_text
+from dllama_glm.cli.text import Writer, document, limits_of, print_json, prompt_of, publish_run, sampler_of, write_text
 from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import Run, check_prompt
@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
             _converse(conversation)
             return
         text, generation = conversation.answer(prompt)
+        publish_run(session, generation)
     if options.json:
         print_json(document(session, prompt, text, generation, conversation.sampler))
 

@@ -5,9 +5,8 @@ import argparse
 from dllama_glm.cli.benchmark import measure
 from dllama_glm.cli.options import BENCHMARK_PROMPT
 from dllama_glm.cli.session import open_session
-from dllama_glm.cli.text import Writer, document, limits_of, print_json, prompt_of, sampler_of, write_text
+from dllama_glm.cli.text import Writer, document, limits_of, print_json, prompt_of, publish_run, sampler_of, write_text
 from dllama_glm.runtime.errors import UsageError
-from dllama_glm.runtime.machine import publish
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,11 +22,12 @@ def run(options: argparse.Namespace) -> None:
         sampler = sampler_of(options, session)
         text, generation = write_text(Writer(session), sampler, ids, limits, options.stop, show=not options.json)
         result = document(session, prompt, text, generation, sampler)
-        if options.benchmark:
+        if not options.benchmark:
+            publish_run(session, generation)
+        else:
             figures = measure(session, ids, limits)
-            found = figures.as_dict()
-            publish({name: value for name, value in found.items() if name != "benchmark_runs"})
-            result.update(found)
+            session.formation.publish(figures.speeds())
+            result.update(figures.as_dict(session))
             if not options.json:
                 print(figures.as_text(session), flush=True)
     if options.json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dllama_glm.runtime.errors import UsageError
 
-MODES = ("inference", "chat", "api", "perplexity", "worker", "warm", "verify", "compare")
+MODES = ("inference", "chat", "api", "perplexity", "bench", "worker", "warm", "verify", "compare")
 DEFAULT_MAX_TOKENS = 128
 _MOST_DIGITS = 100  # Python refuses to read numbers of thousands of digits
 BENCHMARK_PROMPT = "What is artificial intelligence?"
@@ -36,6 +36,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     perplexity = modes.add_parser("perplexity", help="score a text", allow_abbrev=False)
     _add_model(perplexity)
     _add_prompt(perplexity, required=True)
+    _add_bench(modes.add_parser("bench", help="measure prefill, decode and memory bandwidth", allow_abbrev=False))
     _add_worker(modes.add_parser("worker", help="compute a part of a model for a root", allow_abbrev=False))
     warm = modes.add_parser("warm", help="compile what the first run would compile", allow_abbrev=False)
     warm.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
@@ -69,6 +70,10 @@ def max_tokens(options: argparse.Namespace, prompt_tokens: int) -> int:
 def _add_model(parser: argparse.ArgumentParser, *, waits: bool = True) -> None:
     parser.add_argument("--model", type=Path, required=True, help=".m file")
     parser.add_argument("--tokenizer", type=Path, required=True, help=".t file")
+    _add_ranks(parser, waits=waits)
+
+
+def _add_ranks(parser: argparse.ArgumentParser, *, waits: bool = True) -> None:
     parser.add_argument("--nthreads", type=_positive, help="threads of each rank (default: a fair share of the cores)")
     parser.add_argument("--max-seq-len", type=_positive, help="positions to use at most (default: the model's)")
     parser.add_argument(
@@ -147,11 +152,21 @@ def _add_api(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", type=_positive, default=16, help="requests that may wait at once (default: 16)")
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help=".m file")
+    parser.add_argument(
+        "--context", type=_whole_number, help="tokens in the cache when decoding begins (default: the prompt's)"
+    )
+    parser.add_argument("--quick", action="store_true", help="short rounds, to see whether it works")
+    _add_ranks(parser)
+
+
 def _add_worker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help=".m file (default: the root's path)")
     meeting = parser.add_mutually_exclusive_group(required=True)
     meeting.add_argument("--port", type=_port, help="wait here for the root (on loopback and $GPUPLAN_PRIVATE_IP)")
     meeting.add_argument("--root-hostname", metavar="HOST:PORT", help="dial the root")
+    parser.add_argument("--keep", action="store_true", help="with --port: listen again when the root has ended")
     parser.add_argument("--nthreads", type=_positive, help="threads (default: a fair share of the cores)")
     _add_low_memory(parser)
 
@@ -172,6 +187,10 @@ def _filled(text: str) -> str:
 
 def _positive(text: str) -> int:
     return _whole(text, 1, 1 << 31, "a whole number above 0")
+
+
+def _whole_number(text: str) -> int:
+    return _whole(text, 0, 1 << 31, "a whole number from 0 up")
 
 
 def _seed(text: str) -> int:

@@ -24,9 +24,7 @@ def run(options: argparse.Namespace) -> None:
         "perplexity": math.exp(-average),
         "avgLogProb": average,
         "bitPerToken": -average / math.log(2),
-        "ranks": session.ranks,
-        "measured_on": session.measured_on,
-        "runtime": session.runtime,
+        **session.formation.as_dict(),
     }
     if options.json:
         print_json(result)

@@ -10,7 +10,6 @@ from dllama_glm.cli.options import max_tokens
 from dllama_glm.cli.session import Session
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import Limits, Run, generate
-from dllama_glm.runtime.machine import peak_memory_mib
 from dllama_glm.runtime.sampler import Sampler
 from dllama_glm.tokenizer.stops import StopTexts
 
@@ -111,13 +110,20 @@ def document(session: Session, prompt: str, text: str, run: Run, sampler: Sample
         "eos": [_token(session, token_id) for token_id in session.tokenizer.eos_ids],
         "seed": None if sampler.greedy else sampler.seed,
         "tokens_per_second": round(run.tokens_per_second, 2),
-        "prompt_tokens_per_second": round(run.prompt_tokens_per_second, 2),
+        "prefill_tokens_per_second": round(run.prompt_tokens_per_second, 2),
         "seconds": round(run.prompt_seconds + run.seconds, 4),
-        "ranks": session.ranks,
-        "measured_on": session.measured_on,
-        "runtime": session.runtime,
-        "memory_mib": peak_memory_mib(),
+        **session.formation.as_dict(),
     }
+
+
+def publish_run(session: Session, run: Run) -> None:
+    """Publish how fast one generation was, and on what."""
+    session.formation.publish(
+        {
+            "tokens_per_second": round(run.tokens_per_second, 2),
+            "prefill_tokens_per_second": round(run.prompt_tokens_per_second, 2),
+        }
+    )
 
 
 def print_json(value: dict[str, Any]) -> None:

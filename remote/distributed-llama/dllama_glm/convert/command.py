@@ -13,7 +13,8 @@ from dllama_glm.convert.plan import Plan, check_output, make_plan
 from dllama_glm.convert.progress import Progress
 from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.float_types import FloatType
-from dllama_glm.runtime.machine import publish
+from dllama_glm.runtime.evidence import on_cpu, publish
+from dllama_glm.runtime.machine import peak_memory_mib
 
 if TYPE_CHECKING:  # it loads what only a conversion needs
     from dllama_glm.convert.supply import Supply
@@ -128,7 +129,10 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     from dllama_glm.convert.job import Result, convert
 
     result: Result = convert(plan, path, progress, supply, low_memory=args.low_memory, fresh=args.force)
-    publish({name: getattr(result, name) for name in ("bytes_read", "bytes_written", "seconds", "mb_per_s")})
+    peak = peak_memory_mib()
+    figures = {name: getattr(result, name) for name in ("bytes_read", "bytes_written", "seconds", "mb_per_s")}
+    figures |= {"peak_memory_mib": peak, "low_memory": int(result.low_memory)}
+    publish(figures, on_cpu(f"{result.threads} thread(s)"))
     progress.note(
         f"{result.bytes_read / 1e6:,.1f} MB read in {result.seconds:.2f} s ({result.mb_per_s:,.0f} MB/s; "
         f"{result.sync_seconds:.2f} s of it the final sync), whole process {time.monotonic() - began:.2f} s"
@@ -143,6 +147,8 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
         sync_seconds=round(result.sync_seconds, 3),
         mb_per_s=round(result.mb_per_s, 1),
         resumed_tensors=result.resumed_tensors,
+        peak_memory_mib=peak,
+        low_memory=result.low_memory,
     )
 
 

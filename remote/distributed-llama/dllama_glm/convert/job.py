@@ -23,13 +23,23 @@ _SLOW_COMPILE = 0.5
 
 @dataclass(frozen=True)
 class Result:
-    """`seconds` from the first byte read to the final name, `sync_seconds` of them bringing the rest to the disk."""
+    """`seconds` from the first byte read to the final name, `sync_seconds` of them bringing the rest to the disk.
+
+    `threads` worked on pieces of at most `piece_values` values.
+    """
 
     bytes_read: int
     bytes_written: int
     seconds: float
     sync_seconds: float
     resumed_tensors: int
+    threads: int
+    piece_values: int
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether few threads worked on small pieces, whatever was asked for."""
+        return self.piece_values <= _LOW_MEMORY_VALUES and self.threads <= crew_size(low_memory=True)
 
     @property
     def mb_per_s(self) -> float:
@@ -71,7 +81,8 @@ def convert(
 
 
 def _fill(plan: Plan, output: Output, supply: Supply, progress: Progress, *, low_memory: bool) -> Result:
-    chunks = cut(plan.sources, _LOW_MEMORY_VALUES if low_memory else _CHUNK_VALUES, skip=output.resumed)
+    piece, threads = _LOW_MEMORY_VALUES if low_memory else _CHUNK_VALUES, crew_size(low_memory=low_memory)
+    chunks = cut(plan.sources, piece, skip=output.resumed)
     began = time.monotonic()
     encoders = ready_encoders(chunks)
     compiled = time.monotonic() - began
@@ -88,7 +99,7 @@ def _fill(plan: Plan, output: Output, supply: Supply, progress: Progress, *, low
     began = time.monotonic()
     output.write(0, memoryview(plan.header))
     for batch, reader in supply.batches(chunks, watch):
-        pipeline = Pipeline(batch, reader, output, crew_size(low_memory=low_memory), encoders)
+        pipeline = Pipeline(batch, reader, output, threads, encoders)
         pipeline.run(partial(_look, pipeline, watch), progress.interval)
         read, written = read + pipeline.read, written + pipeline.written
     filled = time.monotonic()
@@ -99,7 +110,7 @@ def _fill(plan: Plan, output: Output, supply: Supply, progress: Progress, *, low
         )
     output.commit()
     ended = time.monotonic()
-    return Result(read, written, ended - began, ended - filled, len(output.resumed))
+    return Result(read, written, ended - began, ended - filled, len(output.resumed), threads, piece)
 
 
 def _look(pipeline: Pipeline, watch: Callable[[str, int], None]) -> None:

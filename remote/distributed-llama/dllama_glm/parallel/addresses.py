@@ -59,14 +59,38 @@ def private_address() -> str | None:
     return address if ipaddress.ip_address(address).is_private else None
 
 
-def listen(port: int, *, other_hosts: bool) -> list[socket.socket]:
-    """Listen on loopback and on the address in GPUPLAN_PRIVATE_IP, never on a public one.
+def check_reach(address: str) -> None:
+    """Refuse an address where strangers could come: a public one, or any beyond loopback without a token."""
+    if is_loopback(address):
+        return
+    if ipaddress.ip_address(address).is_global:
+        raise UsageError(
+            f"{address} is a public address, and ranks talk in the clear: use the private network between the hosts, "
+            "or a tunnel (ssh -L)."
+        )
+    if not os.environ.get("GPUPLAN_TOKEN"):
+        raise UsageError(
+            f"Whoever reaches {address} could take part: set the same secret as GPUPLAN_TOKEN for root and workers."
+        )
 
-    Without that variable, `other_hosts` also listens on the private network that this machine is on, if it is on one.
+
+def listen(port: int, *, other_hosts: bool) -> list[socket.socket]:
+    """Listen on loopback and on the private address that GPUPLAN_PRIVATE_IP names, there only with a token.
+
+    Without that variable, `other_hosts` also listens on the private network that this machine is on, if it is on one
+    and there is a token.
     """
-    private = os.environ.get("GPUPLAN_PRIVATE_IP") or (private_address() if other_hosts else None) or LOOPBACK
-    if not is_loopback(private) and not os.environ.get("GPUPLAN_TOKEN"):
-        note(f"no GPUPLAN_TOKEN is set: whoever reaches {private} can take part")
+    private = os.environ.get("GPUPLAN_PRIVATE_IP") or None
+    if private is None and other_hosts:
+        private = private_address()
+        if private is not None and not os.environ.get("GPUPLAN_TOKEN"):
+            note("no GPUPLAN_TOKEN is set: only this host's workers can come")
+            private = None
+    private = private or LOOPBACK
+    try:
+        check_reach(private)
+    except ValueError:
+        raise UsageError(f"GPUPLAN_PRIVATE_IP is {private!r}, which is no address.") from None
     sockets: list[socket.socket] = []
     for address in dict.fromkeys([LOOPBACK, private]):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -10,16 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dllama_glm.parallel import patience
 from dllama_glm.parallel.addresses import interface_of
 from dllama_glm.runtime.errors import DllamaError
+from dllama_glm.runtime.machine import note
 
 FloatArray = npt.NDArray[np.float32]
 
-PATIENCE = timedelta(minutes=30)  # a first pass pages the weights in: ranks may be far apart then
+_LONGEST = timedelta(seconds=patience.FIRST_PASS)
 
 
 class PeerLost(DllamaError):
     """Another rank has gone in the middle of a sum; which one is known to the root's watch."""
+
+
+class RankLate(PeerLost):
+    """Another rank has not come to a sum in time; the root knows how far each is."""
 
 
 class SingleGroup:
@@ -40,9 +47,17 @@ class SingleGroup:
         """Return where the largest of the columns [1, width] stands; the first of them has the number `first`."""
         return first + int(np.argmax(columns[0]))
 
+    def total(self, value: int) -> int:
+        """Return the value."""
+        return value
+
 
 class GlooGroup:
-    """One of several ranks. `widths` are the columns that each rank gives to `join_columns`, in rank order."""
+    """One of several ranks. `widths` are the columns that each rank gives to `join_columns`, in rank order.
+
+    All ranks come to a sum within `patience.STEP`, or RankLate is raised; until a first pass is through, within
+    `patience.FIRST_PASS`. `entered` counts what this rank has come to.
+    """
 
     def __init__(self, store: Any, rank: int, widths: list[int]) -> None:
         import torch
@@ -51,15 +66,16 @@ class GlooGroup:
         torch.set_num_threads(1)  # torch only carries the sums here: numba computes
         self.rank = rank
         self.ranks = len(widths)
+        self.entered = 0
         self._widths = widths
+        self._settled = False
         self._torch, self._dist = torch, dist
         with _losing_peers():
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=PATIENCE)
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=_LONGEST)
 
     def sum(self, x: FloatArray) -> FloatArray:
         """Return the sum over all ranks, in x's place."""
-        with _losing_peers():
-            self._dist.all_reduce(self._torch.from_numpy(x))
+        self._together(self._dist.all_reduce, self._torch.from_numpy(x))
         return x
 
     def join_columns(self, x: FloatArray) -> FloatArray | None:
@@ -68,8 +84,8 @@ class GlooGroup:
         padded[:, : x.shape[1]] = x
         mine = self._torch.from_numpy(padded)
         parts = None if self.rank else [self._torch.empty_like(mine) for _ in self._widths]
-        with _losing_peers():
-            self._dist.gather(mine, parts, dst=0)
+        self._together(self._dist.gather, mine, parts, dst=0)
+        self._settled = True
         if parts is None:
             return None
         columns = [part.numpy()[:, :width] for part, width in zip(parts, self._widths, strict=True)]
@@ -80,13 +96,43 @@ class GlooGroup:
         place = int(np.argmax(columns[0]))
         mine = self._torch.tensor([float(columns[0, place]), -float(first + place)], dtype=self._torch.float64)
         found = [self._torch.empty_like(mine) for _ in self._widths]
-        with _losing_peers():
-            self._dist.all_gather(found, mine)
+        self._together(self._dist.all_gather, found, mine)
+        self._settled = True
         return -int(max(tuple(pair.tolist()) for pair in found)[1])
+
+    def total(self, value: int) -> int:
+        """Return the sum of all ranks' values."""
+        return int(self.sum(np.array([value], np.float32))[0])
 
     def close(self) -> None:
         """Leave the group."""
         self._dist.destroy_process_group()
+
+    def _together(self, collective: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        self.entered += 1
+        with _losing_peers():
+            work = collective(*arguments, async_op=True, **options)
+        if self._came(work, patience.STEP):
+            return
+        if not self._settled:
+            note(
+                f"rank {self.rank} waits for the others: a first pass brings the weights into memory, "
+                f"and gets {patience.FIRST_PASS:g} s"
+            )
+            if self._came(work, patience.FIRST_PASS):
+                return
+        raise RankLate("Another rank did not come to a sum in time.")
+
+    def _came(self, work: Any, seconds: float) -> bool:
+        """Wait for all ranks; False where some have not come yet."""
+        with _losing_peers():
+            try:
+                work.wait(timedelta(seconds=seconds))
+            except RuntimeError:
+                if work.is_completed():
+                    raise
+                return False
+        return True
 
 
 @contextmanager
@@ -103,7 +149,7 @@ def host_store(listener: socket.socket, ranks: int) -> Any:
 
     host, port = listener.getsockname()[:2]
     return TCPStore(
-        host, port, ranks, is_master=True, timeout=PATIENCE, wait_for_workers=False, master_listen_fd=listener.detach()
+        host, port, ranks, is_master=True, timeout=_LONGEST, wait_for_workers=False, master_listen_fd=listener.detach()
     )
 
 
@@ -111,7 +157,7 @@ def join_store(host: str, port: int, ranks: int) -> Any:
     """Connect to the root's store."""
     from torch.distributed import TCPStore
 
-    return TCPStore(host, port, ranks, is_master=False, timeout=PATIENCE, wait_for_workers=False)
+    return TCPStore(host, port, ranks, is_master=False, timeout=_LONGEST, wait_for_workers=False)
 
 
 def bind_to(address: str) -> None:
@@ -119,6 +165,8 @@ def bind_to(address: str) -> None:
     interface = interface_of(address)
     if interface is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = interface
+    elif sys.platform == "linux":  # gloo would choose for itself, perhaps a public one
+        raise DllamaError(f"{address} is no IPv4 address of an interface here: ranks cannot be bound to it.")
 
 
 def require_torch() -> None:
@@ -127,3 +175,9 @@ def require_torch() -> None:
 
     if find_spec("torch") is None:
         raise DllamaError("Several ranks need torch 2.6 or newer, which is not installed here: pip install torch")
+
+
+def import_torch() -> None:
+    """Load torch, which takes seconds: better before this rank has to answer the root in time."""
+    require_torch()
+    import torch.distributed  # noqa: F401

@@ -1,33 +1,31 @@
 """The root's first act: find the workers and make sure that all of them fit."""
 
 import os
-import select
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_glm.formats.fingerprint import fingerprint
+from dllama_glm.parallel import patience
 from dllama_glm.parallel.addresses import Endpoint, listen
-from dllama_glm.parallel.channel import Channel, HandshakeError, Refused, admit, authenticate
+from dllama_glm.parallel.channel import Channel
+from dllama_glm.parallel.dialling import dial
+from dllama_glm.parallel.door import Door
 from dllama_glm.parallel.group import require_torch
 from dllama_glm.parallel.shard import check_rank_count
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.machine import note
 
-DIAL_PATIENCE = 60.0  # seconds for workers that were started together with the root
-JOIN_PATIENCE = 600.0  # seconds for workers that dial in
-REFUSAL_PATIENCE = 1.0  # seconds in which workers are told that the count cannot work
-
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker that has proven itself: its connection, and what tells its host from others."""
+    """A worker that has proven itself: its connection, what tells its host's cores from others, and the host's name."""
 
     channel: Channel
     host: str
+    name: str
 
 
 def nodes_of_plan() -> int | None:
@@ -57,8 +55,8 @@ def assemble(model: Path, architecture: Architecture, workers: list[Endpoint], p
         refusal = error
     channels: list[Channel] = []
     try:
-        patience = REFUSAL_PATIENCE if refusal else DIAL_PATIENCE if workers else JOIN_PATIENCE
-        source = _dial(workers, patience) if workers else _accept(port or 0, count, patience)
+        seconds = patience.REFUSAL if refusal else patience.DIAL if workers else patience.JOIN
+        source = _dial(workers, seconds) if workers else _accept(port or 0, count, seconds)
         for channel in source:
             channels.append(channel)  # noqa: PERF402 - one by one, so that those met before an error can be told
         if refusal is not None:
@@ -71,49 +69,26 @@ def assemble(model: Path, architecture: Architecture, workers: list[Endpoint], p
         raise first from None
 
 
-def _dial(workers: list[Endpoint], patience: float) -> Iterator[Channel]:
-    deadline = time.monotonic() + patience
+def _dial(workers: list[Endpoint], seconds: float) -> Iterator[Channel]:
+    deadline = time.monotonic() + seconds
     for worker in workers:
-        channel = Channel(_connect(worker, deadline))
-        authenticate(channel, "root")
-        yield channel
+        yield dial(worker, "root", deadline - time.monotonic())
 
 
-def _connect(worker: Endpoint, deadline: float) -> socket.socket:
-    while True:
-        try:
-            return socket.create_connection((worker.host, worker.port), timeout=max(0.5, deadline - time.monotonic()))
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise DllamaError(
-                    f"No worker answers at {worker} ({error}): start it first, or correct --workers."
-                ) from error
-            time.sleep(0.2)
-
-
-def _accept(port: int, count: int, patience: float) -> Iterator[Channel]:
+def _accept(port: int, count: int, seconds: float) -> Iterator[Channel]:
     if not count:
         return
-    listeners = listen(port, other_hosts=True)
-    deadline = time.monotonic() + patience
-    note(f"waiting for {count} worker(s) on port {listeners[0].getsockname()[1]}")
-    joined = 0
+    door = Door(listen(port, other_hosts=True), "root")
+    deadline = time.monotonic() + seconds
+    note(f"waiting for {count} worker(s) on port {door.port}")
     try:
-        while joined < count:
-            ready, _, _ = select.select(listeners, [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise DllamaError(f"Only {joined} of {count} workers joined within {patience:.0f} s.")
-            connection, _ = ready[0].accept()
-            try:
-                channel = admit(connection, "root")
-            except (HandshakeError, Refused, OSError) as error:  # a stranger or a probe: the workers may still come
-                note(str(error))
-                continue
-            joined += 1
+        for joined in range(count):
+            channel = door.next(max(0.0, deadline - time.monotonic()))
+            if channel is None:
+                raise DllamaError(f"Only {joined} of {count} workers joined within {seconds:g} s.")
             yield channel
     finally:
-        for listener in listeners:
-            listener.close()
+        door.close()
 
 
 def _check(channels: list[Channel], model: Path) -> list[Worker]:
@@ -123,11 +98,13 @@ def _check(channels: list[Channel], model: Path) -> list[Worker]:
     for channel in channels:
         channel.tell({"ask": {"model": str(model.resolve())}})
     for channel in channels:
+        channel.wait_until(patience.READY)
         ready = channel.expect("ready")
+        channel.wait_until(None)
         if ready["model"] != ours:
             raise DllamaError(
                 f"The worker at {channel.peer} has another model file than the root: {ready['model']['bytes']} bytes "
                 f"there, {ours['bytes']} here, or other contents. Copy the root's {model.name} to it."
             )
-        found.append(Worker(channel, ready["host"]))
+        found.append(Worker(channel, str(ready["host"]), str(ready["name"])))
     return found

@@ -1,8 +1,6 @@
 """The root at the head of its workers: ranks are handed out, every pass is announced, nobody is left behind."""
 
-import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,35 +9,33 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from dllama_glm.parallel.addresses import LOOPBACK, is_loopback
-from dllama_glm.parallel.channel import Channel, Message
-from dllama_glm.parallel.group import GlooGroup, PeerLost, bind_to, host_store
+from dllama_glm.parallel import patience
+from dllama_glm.parallel.addresses import LOOPBACK, check_reach, is_loopback
+from dllama_glm.parallel.channel import Message
+from dllama_glm.parallel.ending import Ending
+from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, host_store
 from dllama_glm.parallel.meeting import Worker
 from dllama_glm.parallel.shard import vocabulary_parts
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.machine import host_id
 from dllama_glm.runtime.model import Model
 
-LOSS_PATIENCE = 25.0  # seconds: keep-alive notices a host that vanished within 20
-
 
 class Team:
-    """The workers, watched: when one is lost, the process ends with an error that names it, and so do the others.
-
-    A collective that waits for a lost rank cannot be interrupted, hence the hard end.
-    """
+    """The workers, watched: when one is lost, the process ends with an error that names it, and so do the others."""
 
     def __init__(self, workers: list[Worker]) -> None:
         self.ranks = len(workers) + 1
         self._workers = workers
-        self._ended = threading.Event()
+        self._group: GlooGroup | None = None
+        self._ending = Ending()
+        self._ended = False
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Watch the workers; they end when the block ends, with the block's error if it had one."""
-        for worker in self._workers:
-            worker.channel.wait_without_limit()
-            threading.Thread(target=self._watch, args=[worker.channel], daemon=True).start()
+        for rank in range(1, self.ranks):
+            threading.Thread(target=self._watch, args=[rank], daemon=True).start()
         try:
             yield
         except BaseException as error:
@@ -54,6 +50,7 @@ class Team:
         """
         locals_ = [worker.channel.local for worker in self._workers]
         address = next((local for local in locals_ if not is_loopback(local)), LOOPBACK)
+        check_reach(address)
         bind_to(address)
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind((address, 0))
@@ -65,11 +62,22 @@ class Team:
             settings = {"max_seq_len": max_seq_len, "exact": exact}
             worker.channel.tell({"join": part | settings | {"ranks_on_host": self.ranks_on(worker.host)}})
         widths = [len(part) for part in vocabulary_parts(architecture, self.ranks)]
-        try:
-            return GlooGroup(host_store(listener, self.ranks), 0, widths)
-        except PeerLost:
-            self.wait_for_the_lost()
-            raise
+        with self.blaming():
+            self._group = GlooGroup(host_store(listener, self.ranks), 0, widths)
+        return self._group
+
+    def loaded(self, group: GlooGroup, gpus: int) -> int:
+        """Wait until every rank has loaded its part; return how many GPUs all of them use, of which `gpus` here."""
+        with self.blaming():
+            total = group.total(gpus)
+        for worker in self._workers:
+            worker.channel.silence = patience.SILENCE
+        return total
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts take part: processes of one host have its name and share its cores."""
+        return len({(host_id(), socket.gethostname()), *((worker.host, worker.name) for worker in self._workers)})
 
     def ranks_on(self, host: str) -> int:
         """How many ranks share a host's cores, this one included."""
@@ -80,27 +88,60 @@ class Team:
         for worker in self._workers:
             worker.channel.tell(message)  # one that is gone is reported by its watch
 
-    def wait_for_the_lost(self) -> None:
-        """Give the watch time to find out which worker was lost, and to end the process with its name."""
-        time.sleep(LOSS_PATIENCE)
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Where a rank is lost in the block, end with its name."""
+        try:
+            yield
+        except RankLate:
+            self._lose(self._who_is_late())
+            raise
+        except PeerLost:
+            time.sleep(patience.VERDICT)  # its watch knows it, and ends the process
+            raise
+
+    def close(self) -> None:
+        """Leave the group of ranks, if it was formed."""
+        if self._group is not None:
+            self._group.close()
 
     def _end(self, error: str | None) -> None:
-        self._ended.set()
-        self.announce({"do": "end", "error": error})
+        with self._ending.alone():
+            self._ended = True
+            self.announce({"do": "end", "error": error})
 
-    def _watch(self, channel: Channel) -> None:
+    def _lose(self, text: str) -> None:
+        """End with this error, unless the end has come already."""
+        with self._ending.alone():
+            if not self._ended:
+                self._ending.now(text, lambda: self._end(text))
+
+    def _watch(self, rank: int) -> None:
+        channel = self._workers[rank - 1].channel
         try:
-            message = channel.receive()
+            message = channel.receive() or {}
+        except TimeoutError:
+            message = {"failed": f"no sign of life for {channel.silence:g} s, it hangs or its host is gone"}
         except (OSError, ValueError):
-            message = None
-        if self._ended.is_set():
-            return
-        reason = (message or {}).get("failed", "it ended, or its host is gone")
-        text = f"The worker at {channel.peer} was lost: {reason}"
-        self._end(text)
-        sys.stdout.flush()
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        os._exit(1)
+            message = {}
+        if "waited" in message:
+            self._lose(self._who_is_late())
+        reason = message.get("failed", "it ended, or its host is gone")
+        self._lose(f"Rank {rank}, the worker at {channel.peer}, was lost: {reason}")
+
+    def _who_is_late(self) -> str:
+        """Name the ranks that are behind: what a rank has come to is part of its signs of life."""
+        came = [self._group.entered if self._group else 0]
+        came += [worker.channel.progress_there for worker in self._workers]
+        names = ["rank 0, the root", *(f"rank {r}, the worker at {w.channel.peer}" for r, w in self._numbered())]
+        late = [name for name, number in zip(names, came, strict=True) if number < max(came)]
+        return (
+            f"A pass came to a halt: within {patience.STEP:g} s there was no more of {'; '.join(late) or 'one rank'}. "
+            "It hangs, or reads its weights from a disk that is too slow ($DLLAMA_PATIENCE=4 waits longer)."
+        )
+
+    def _numbered(self) -> Iterator[tuple[int, Worker]]:
+        return enumerate(self._workers, start=1)
 
 
 class Leader:
@@ -118,14 +159,11 @@ class Leader:
     def forward(self, ids: list[int], position: int, *, every: bool = False) -> npt.NDArray[np.float32] | None:
         """Read tokens on every rank."""
         self._team.announce({"do": "forward", "ids": ids, "position": position, "every": every})
-        try:
+        with self._team.blaming():
             return self._model.forward(ids, position, every=every)
-        except PeerLost:
-            self._team.wait_for_the_lost()
-            raise
 
     def greedy(self, ids: list[int], position: int) -> int:
         """Read tokens on every rank; return the best next one."""
-        logits = self.forward(ids, position)
-        assert logits is not None, "the leader is rank 0"
-        return int(np.argmax(logits[-1]))
+        self._team.announce({"do": "greedy", "ids": ids, "position": position})
+        with self._team.blaming():
+            return self._model.greedy(ids, position)

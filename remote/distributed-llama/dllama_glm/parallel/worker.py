@@ -1,54 +1,71 @@
 """A worker at work: load its part of the model and run every pass that the root announces."""
 
-import os
 import queue
-import sys
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from dllama_glm.parallel.channel import Channel, Message, Refused
-from dllama_glm.parallel.group import GlooGroup, PeerLost, bind_to, join_store
+from dllama_glm.parallel import patience
+from dllama_glm.parallel.channel import Channel, Message
+from dllama_glm.parallel.ending import Ending
+from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, join_store
 from dllama_glm.parallel.joining import Part
 from dllama_glm.parallel.shard import vocabulary_parts
 from dllama_glm.runtime.errors import DllamaError
+from dllama_glm.runtime.evidence import gpus_used
 from dllama_glm.runtime.machine import threads_from
 from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.source import read_architecture
 
-Commands: TypeAlias = Callable[[float | None], Message]
-
-LOSS_PATIENCE = 30.0  # seconds in which the root says what became of a lost rank
+Commands: TypeAlias = Callable[[], Message]
 
 
-def serve(channel: Channel, path: Path, part: Part, threads: int | None, *, resident: bool | None = None) -> None:
-    """Run the root's passes until it ends; raises when it ends with an error, exits when it is lost.
+@dataclass(frozen=True)
+class Served:
+    """What a worker did for a root: passes and the tokens that they read; `computed_by` is the model's."""
+
+    rank: int
+    passes: int
+    tokens: int
+    computed_by: dict[str, Any]
+
+
+def serve(
+    channel: Channel, path: Path, part: Part, threads: int | None, ending: Ending, *, resident: bool | None = None
+) -> Served:
+    """Run the root's passes until it ends; where anything goes wrong, on any rank, the process ends by `ending`.
 
     `threads` and `resident` are this rank's own; see `runtime.loader.load_model`.
     """
-    commands = _commands(channel)
+    commands = _commands(channel, ending)
     try:
-        model, group = _load(path, part, threads, resident=resident)
-        _follow(model, commands)
-    except Refused:
-        raise
-    except PeerLost:
-        _follow_to_the_end(commands)
-        raise
-    except (RuntimeError, MemoryError, DllamaError) as error:
-        channel.tell({"failed": str(error)})
-        raise DllamaError(f"Rank {part.rank} failed: {error}") from error
+        model, group = _load(channel, path, part, threads, resident=resident)
+        served = _follow(model, commands, part.rank)
+    except PeerLost as error:  # the root knows which rank it was; what it says ends the process
+        if isinstance(error, RankLate):
+            channel.tell({"waited": True})
+        time.sleep(patience.VERDICT)
+        ending.now(str(error))
+    except (RuntimeError, MemoryError, OSError, DllamaError) as error:
+        ending.now(f"Rank {part.rank} failed: {error}", partial(channel.tell, {"failed": str(error)}))
     group.close()
+    return served
 
 
-def _load(path: Path, part: Part, threads: int | None, *, resident: bool | None) -> tuple[Model, GlooGroup]:
+def _load(
+    channel: Channel, path: Path, part: Part, threads: int | None, *, resident: bool | None
+) -> tuple[Model, GlooGroup]:
     from dllama_glm.runtime.loader import load_model
 
     bind_to(part.bind)
     architecture = read_architecture(path)
     widths = [len(rows) for rows in vocabulary_parts(architecture, part.ranks)]
     group = GlooGroup(join_store(*part.store, part.ranks), part.rank, widths)
+    channel.progress = lambda: group.entered
     model = load_model(
         path,
         architecture,
@@ -58,52 +75,51 @@ def _load(path: Path, part: Part, threads: int | None, *, resident: bool | None)
         exact=part.exact,
         resident=resident,
     )
+    group.total(gpus_used(model.computed_by))
+    channel.silence = patience.SILENCE
     return model, group
 
 
-def _follow(model: Model, commands: Commands) -> None:
-    while True:
-        command = commands(None)
-        if command.get("do") == "forward":
-            model.forward(command["ids"], command["position"], every=command["every"])
-        elif command.get("do") == "reset":
+def _follow(model: Model, commands: Commands, rank: int) -> Served:
+    passes = tokens = 0
+    while (command := commands())["do"] != "end":
+        if command["do"] == "reset":
             model.reset()
-        elif command.get("error"):
-            raise Refused(f"The root ended: {command['error']}")
+            continue
+        if command["do"] == "greedy":
+            model.greedy(command["ids"], command["position"])
         else:
-            return
+            model.forward(command["ids"], command["position"], every=command["every"])
+        passes, tokens = passes + 1, tokens + len(command["ids"])
+    return Served(rank, passes, tokens, model.computed_by)
 
 
-def _follow_to_the_end(commands: Commands) -> None:
-    """Wait for what the root makes of a lost rank: it knows which one it was. If the root is lost, the process ends."""
-    while True:
-        try:
-            command = commands(LOSS_PATIENCE)
-        except queue.Empty:
-            return
-        if command.get("error"):
-            raise Refused(f"The root ended: {command['error']}")
+def _commands(channel: Channel, ending: Ending) -> Commands:
+    """Return a function that waits for the next command.
 
-
-def _commands(channel: Channel) -> Commands:
-    """Return a function that waits, at most so many seconds, for the next command (queue.Empty if none comes).
-
-    A thread ends the process when the root is lost.
+    A thread ends the process when the root is lost, or ends with an error: what this rank waits for may never come.
     """
-    waiting: queue.Queue[Message] = queue.Queue()
+    waiting: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def read() -> None:
         while True:
             try:
                 message = channel.receive()
+            except TimeoutError:
+                ending.now(
+                    f"The root at {channel.peer} was lost: no sign of life for {channel.silence:g} s, "
+                    "it hangs or its host is gone."
+                )
             except (OSError, ValueError):
                 message = None
-            if message is None:  # a collective that waits for the root cannot be interrupted otherwise
-                print(f"error: The root at {channel.peer} is gone.", file=sys.stderr, flush=True)
-                os._exit(1)
-            waiting.put(message)
+            if message is None:
+                ending.now(f"The root at {channel.peer} is gone.")
+            if message.get("error"):
+                ending.now(f"The root ended: {message['error']}")
+            if "do" in message:
+                waiting.put(message)
             if message.get("do") == "end":
                 return
 
     threading.Thread(target=read, daemon=True).start()
-    return lambda patience: waiting.get(timeout=patience)
+    return waiting.get

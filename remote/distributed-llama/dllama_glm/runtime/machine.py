@@ -1,13 +1,11 @@
 """What this machine is: cores, processor, memory used."""
 
 import io
-import json
 import os
 import platform
 import re
 import resource
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from dllama_glm.runtime.limits import memory_left, processor_quota
@@ -69,21 +67,6 @@ def has_nvidia_gpu() -> bool:
 def note(text: str) -> None:
     """Tell the user something that is no error; stdout stays free for the result."""
     print(f"note: {text}", file=sys.stderr, flush=True)
-
-
-def publish(values: Mapping[str, float]) -> None:
-    """Append figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line.
-
-    A file that cannot be written is no reason to fail, but is said.
-    """
-    path = os.environ.get("GPUPLAN_METRICS")
-    if not path:
-        return
-    try:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"name": name, "value": value}) + "\n" for name, value in values.items())
-    except OSError as error:
-        note(f"metrics could not be written to {path}: {error.strerror or error}")
 
 
 def print_in_utf8() -> None:

@@ -1,0 +1,54 @@
+"""Figures, each with where it was measured, by the program that measured it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dllama_glm.runtime.machine import granted, note, processor
+
+_LONGEST = 200  # characters of a text beside a figure
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where figures come from: `device` is `cpu` or the card's name, `measured_on` says it in full."""
+
+    device: str
+    measured_on: str
+
+
+def on_cpu(details: str) -> Place:
+    """This processor, and how it was used."""
+    return Place("cpu", f"CPU ({processor()}{granted()}), {details}")
+
+
+def where(computed_by: Mapping[str, Any]) -> Place:
+    """Where a model computes that describes itself so (`model.Model.computed_by`)."""
+    how = computed_by
+    details = f"{how['threads']} thread(s) a rank, {how['simd']}, {how['threading']}, weights {how['weights']}"
+    return on_cpu(details) if how["device"] == "cpu" else Place(how["device"], f"{how['device']}, {details}")
+
+
+def gpus_used(computed_by: Mapping[str, Any]) -> int:
+    """How many GPUs this rank computes on."""
+    return int(computed_by["device"] != "cpu")
+
+
+def publish(values: Mapping[str, float], place: Place) -> None:
+    """Append figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line.
+
+    A file that cannot be written is no reason to fail, but is said.
+    """
+    path = os.environ.get("GPUPLAN_METRICS")
+    if not path:
+        return
+    beside = {"measured_on": place.measured_on[:_LONGEST], "device": place.device[:_LONGEST]}
+    lines = [json.dumps({"name": name, "value": value} | beside) + "\n" for name, value in values.items()]
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+    except OSError as error:
+        note(f"metrics could not be written to {path}: {error.strerror or error}")
