@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class Tool:
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read the ledger; [] while there is none."""
         try:
-            with sqlite3.connect(f"file:{self.home / 'gpuplan.db'}?mode=ro", uri=True, timeout=10) as db:
+            file = f"file:{self.home / 'gpuplan.db'}?mode=ro"
+            with closing(sqlite3.connect(file, uri=True, timeout=10)) as db:
                 return db.execute(sql, values).fetchall()
         except sqlite3.OperationalError:
             return []

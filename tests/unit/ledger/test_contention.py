@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.ledger import Ledger, open_ledger, store
 from orchestrator.ledger.rows import RunRow
 from orchestrator.words.errors import DatabaseBusy, ExitCode
 from orchestrator.words.lifecycle import RunState
@@ -83,8 +83,9 @@ def test_a_read_that_waits_in_vain_names_the_file(tmp_path: Path, ledger: Ledger
             open_ledger(tmp_path, patience_s=0.1)
 
 
-def test_a_write_is_done_when_the_file_is_free_again(tmp_path: Path):
+def test_a_write_is_done_when_the_file_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run's ledger waits for ever: nothing fails, and what there was to write is written once it can be."""
+    monkeypatch.setattr(store, "TRY_S", 0.05)
     patient = open_ledger(tmp_path, patience_s=float("inf"))
     with held(tmp_path):
         writer = threading.Thread(target=patient.runs.put, args=(RUN,), daemon=True)
