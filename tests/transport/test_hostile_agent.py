@@ -18,14 +18,14 @@ from orchestrator.words.ports import Part, SignedPart, Transport
 from tests.transport.sshd import Sshd
 
 SHORT = Limits(
-    silence_s=0.5,
-    request_s=1.0,
-    stopping_s=1.0,
-    probe_s=0.5,
-    bootstrap_s=1.0,
-    stop_s=1.0,
-    put_silence_s=0.5,
-    work_s=1.0,
+    silence_s=0.3,
+    request_s=0.4,
+    stopping_s=0.4,
+    probe_s=0.3,
+    bootstrap_s=0.4,
+    stop_s=0.4,
+    put_silence_s=0.3,
+    work_s=0.4,
 )
 PATIENT = Limits(silence_s=300, request_s=300, work_s=300)
 ASKED = """import json, sys
@@ -56,7 +56,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "view": Agent.view,
     "heartbeat": lambda agent: agent.heartbeat(60, ""),
     "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),
-    "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=1),
+    "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=0.4),
     "stop": lambda agent: agent.stop("j", grace_s=0),
     "jobs": Agent.jobs,
     "files": lambda agent: agent.files("/", ["*"]),
