@@ -64,15 +64,15 @@ def measure(model: Path, ranks: int) -> dict[str, Any]:
 
 
 def report(found: dict[str, list[dict[str, Any]]], parameters: int) -> str:
-    """A table: the median of each way's turns."""
+    """A table: median and best of all rounds of each way."""
     first = next(iter(found.values()))[0]
     processor = f"{first['measured_on'].partition(',')[0]}, {os.cpu_count()} cores"
     loads = ", ".join(str(one["load"]) for turns in found.values() for one in turns)
     lines = [f"{parameters / 1e9:.2f}e9 weights, Q40; {processor}; load {loads}.", ""]
-    lines += ["| way | decode tokens/s | prefill tokens/s |", "|---|---|---|"]
+    lines += ["| way | decode tokens/s, median [best] | prefill |", "|---|---|---|"]
     for way, turns in found.items():
-        speeds = [[one[name]["tokens_per_second"] for one in turns] for name in ("decode", "prefill")]
-        cells = [f"{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in speeds]
+        speeds = [[speed for one in turns for speed in one[name]["rounds"]] for name in ("decode", "prefill")]
+        cells = [f"{statistics.median(s):.1f} [{max(s):.1f}]" for s in speeds]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -52,16 +52,14 @@ def run(options: argparse.Namespace) -> None:
             raise UsageError(f"This takes {needed} positions, and there are {formation.capacity}: lower --context.")
         ids = np.random.default_rng(_SEED).integers(0, architecture.vocab_size, needed).tolist()
         figures = measure(model, ids, size, context)
-        read = read_gb_per_s(size.read_bytes, formation.computed_by["threads"])
         prefill, decode = (figures[name]["tokens_per_second"] for name in ("prefill", "decode"))
         formation.publish({"tokens_per_second": decode, "prefill_tokens_per_second": prefill})
-        document = {
-            "model": path.name,
-            **figures,
-            "bandwidth": share_of_bandwidth(bytes_per_token(header, context + size.decode // 2), decode, read),
-            "load": round(os.getloadavg()[0], 2),
-            **formation.as_dict(),
-        }
+        document = {"model": path.name, **figures, "load": round(os.getloadavg()[0], 2), **formation.as_dict()}
+        # Only now: the memory that it takes is not the model's.
+        read = read_gb_per_s(size.read_bytes, formation.computed_by["threads"])
+        wide = options.buffer_float_type == "f32"
+        token_bytes = bytes_per_token(header, context + size.decode // 2, 4 if wide else 2)
+        document["bandwidth"] = share_of_bandwidth(token_bytes, decode, read)
     print(json.dumps(document, ensure_ascii=False) if options.json else _text(document), flush=True)
 
 
@@ -98,16 +96,19 @@ def summary(speeds: list[float]) -> dict[str, Any]:
     }
 
 
-def bytes_per_token(header: Header, position: int) -> int:
-    """How many bytes all ranks together read to make one token at a position: weights that it uses, and the cache."""
+def bytes_per_token(header: Header, position: int, cached_bytes: int = 2) -> int:
+    """How many bytes all ranks together read to make one token at a position: weights that it uses, and the cache.
+
+    The cache holds each value in `cached_bytes`.
+    """
     weights = 0.0
     for slot in layout(header):
         if slot.name != EMBEDDING:
             share = header.n_active_experts / header.n_experts if ".mlp.experts." in slot.name else 1.0
             weights += slot.nbytes * share
     seen = min(position, header.window or position)
-    halves = 2 * header.n_layers * header.kv_dim * seen  # keys and values
-    return round(weights) + 2 * halves
+    cached = 2 * header.n_layers * header.kv_dim * seen  # keys and values
+    return round(weights) + cached_bytes * cached
 
 
 def share_of_bandwidth(token_bytes: int, tokens_per_second: float, read: float) -> dict[str, Any]:
