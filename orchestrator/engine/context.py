@@ -15,9 +15,10 @@ from orchestrator.plan import Former, PhaseRun, accepted_keys, done_keys, resolv
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import ArtifactStore, Clock, Provider
+from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
+from orchestrator.words.waiting import Clock
 
 
 class Agents(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
-from orchestrator.words.ports import Clock
+from orchestrator.words.waiting import Clock
 
 LOOK_S = 1.0  # real seconds between two looks for a reason to stop
 Why = Literal["interrupted", "over_budget", "failed"]

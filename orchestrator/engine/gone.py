@@ -8,7 +8,8 @@ from datetime import datetime
 
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import GpuplanError, ProviderUnavailable
-from orchestrator.words.ports import Clock, Provider
+from orchestrator.words.ports import Provider
+from orchestrator.words.waiting import Clock
 
 DESTROY_S = 600.0  # how long a thing may take to be gone, in the cloud's time
 FIRST_PAUSE_S, POLL_S = 1.0, 15.0  # between two looks: the first, and the longest of our own choice

@@ -6,8 +6,8 @@ from orchestrator.engine import accounting
 from orchestrator.engine.control import Reason
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import PhaseRow
-from orchestrator.words.ports import Clock
 from orchestrator.words.spec import RunSpec
+from orchestrator.words.waiting import Clock
 
 LEASE_S = 180.0  # real seconds without renewal after which another run may take the volume
 JUMP_S = 60.0  # by which the wall clock was set: less is its ordinary keeping of time

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from orchestrator.engine.control import Control
 from orchestrator.transport.replies import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, MachineLost, ProviderUnavailable
-from orchestrator.words.ports import Clock
+from orchestrator.words.waiting import Clock
 
 T = TypeVar("T")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries to reach a machine, in the cloud's time

@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from orchestrator.engine import gone
 from orchestrator.engine.names import Due
-from orchestrator.words.ports import Capability, Clock, MachineView, Provider, VolumeView
+from orchestrator.words.ports import Capability, MachineView, Provider, VolumeView
+from orchestrator.words.waiting import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.clouds.wire import Reply, Request
 from orchestrator.rehearsal.paper_machines import Machine, PaperMachines
 from orchestrator.words.access import ProviderAccess
-from orchestrator.words.ports import Clock
 from orchestrator.words.secret import Secret
+from orchestrator.words.waiting import Clock
 
 __all__ = ["Call", "InProcessClouds", "Machine"]
 

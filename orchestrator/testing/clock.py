@@ -33,7 +33,7 @@ class _Thread:
 
 
 class ManualClock:
-    """`ports.Clock` for tests. Time stands while a thread runs, and moves on when all of them wait.
+    """`waiting.Clock` for tests. Time stands while a thread runs, and moves on when all of them wait.
 
     The same seed gives the same order of threads. `time_scale` is real seconds for each of the cloud's.
     """
@@ -48,42 +48,42 @@ class ManualClock:
         self._others: list[tuple[Callable[[], datetime | None], Callable[[], None]]] = []
         self.limit = 400 * 86400.0  # seconds after which a test is taken to wait for ever
 
-    # -- ports.Clock ----------------------------------------------------------------------------------------------
+    # -- waiting.Clock ----------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return self._begins + timedelta(seconds=self._seconds)
 
     def wall(self) -> datetime:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return self.now() + timedelta(seconds=self._jumped)
 
     def monotonic(self) -> float:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         self.pause(seconds * self._scale)
 
     def pause(self, seconds: float) -> None:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         self._wait(lambda: False, max(seconds, 0.0))
 
     def real(self, seconds: float) -> float:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return seconds * self._scale
 
     def scaled(self, seconds: float) -> float:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return seconds * self._scale
 
     def signal(self) -> ManualSignal:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return ManualSignal(self)
 
     def spawn(self, name: str, body: Callable[[], None]) -> ManualTask:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         self._adopt_caller()
         thread = _Thread(name)
         self._threads.append(thread)
@@ -102,7 +102,7 @@ class ManualClock:
         return ManualTask(self, thread)
 
     def gather(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         ends: dict[int, T | BaseException] = {}
 
         def one(number: int, call: Callable[[], T]) -> None:
@@ -193,25 +193,25 @@ class ManualClock:
 
 
 class ManualSignal:
-    """`ports.Signal` on a manual clock: what is waited for is asked whenever another thread has run."""
+    """`waiting.Signal` on a manual clock: what is waited for is asked whenever another thread has run."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
 
     def notify(self) -> None:
-        """See ports.Signal. Whoever waits is asked anyway."""
+        """See waiting.Signal. Whoever waits is asked anyway."""
 
     def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
-        """See ports.Signal."""
+        """See waiting.Signal."""
         return until() or self._clock._wait(until, seconds)  # noqa: SLF001  two halves of one thing
 
 
 class ManualTask:
-    """`ports.Task` on a manual clock."""
+    """`waiting.Task` on a manual clock."""
 
     def __init__(self, clock: ManualClock, thread: _Thread) -> None:
         self._clock, self._thread = clock, thread
 
     def join(self, seconds: float | None = None) -> bool:
-        """See ports.Task."""
+        """See waiting.Task."""
         return self._thread.ended or self._clock._wait(lambda: self._thread.ended, seconds)  # noqa: SLF001  likewise

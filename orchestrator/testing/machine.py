@@ -14,7 +14,8 @@ from typing import Any
 
 from orchestrator.plan.globs import matches
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Clock, CommandResult
+from orchestrator.words.ports import CommandResult
+from orchestrator.words.waiting import Clock
 
 Json = dict[str, Any]
 WORKSPACE = "/workspace"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from orchestrator.engine.recorder import Branch, Story
 from orchestrator.engine.recording import decode, encode
-from orchestrator.words.ports import Clock, Task
+from orchestrator.words.waiting import Clock, Task
 
 T = TypeVar("T")
 Trigger = Callable[[str, str, str], None]  # as engine.durable: workflow, effect, "before" or "after" its record

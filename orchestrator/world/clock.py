@@ -77,15 +77,15 @@ class SystemClock:
         self._timeline = timeline or Timeline()
 
     def now(self) -> datetime:
-        """See ports.Clock. It is never scaled: deadlines and bills are about real time."""
+        """See waiting.Clock. It is never scaled: deadlines and bills are about real time."""
         return datetime.fromtimestamp(self._timeline(), UTC)
 
     def wall(self) -> datetime:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -107,15 +107,15 @@ class SystemClock:
         return seconds * self.time_scale
 
     def signal(self) -> ThreadSignal:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return ThreadSignal()
 
     def spawn(self, name: str, body: Callable[[], None]) -> ThreadTask:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         return ThreadTask(name, body)
 
     def gather(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """See ports.Clock."""
+        """See waiting.Clock."""
         if len(calls) == 1:  # most steps run on one machine
             return [calls[0]()]
         with ThreadPoolExecutor(max_workers=max(len(calls), 1)) as pool:
@@ -124,7 +124,7 @@ class SystemClock:
 
 
 class ThreadSignal:
-    """`ports.Signal` between real threads."""
+    """`waiting.Signal` between real threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -135,19 +135,19 @@ class ThreadSignal:
             self._changed.notify_all()
 
     def wait(self, until: Callable[[], bool], seconds: float | None = None) -> bool:
-        """See ports.Signal."""
+        """See waiting.Signal."""
         with self._changed:
             return self._changed.wait_for(until, seconds)
 
 
 class ThreadTask:
-    """`ports.Task`: a daemon thread."""
+    """`waiting.Task`: a daemon thread."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=body, daemon=True, name=name)
         self._thread.start()
 
     def join(self, seconds: float | None = None) -> bool:
-        """See ports.Task."""
+        """See waiting.Task."""
         self._thread.join(seconds)
         return not self._thread.is_alive()

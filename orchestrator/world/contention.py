@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from orchestrator.ledger import Ledger
 from orchestrator.words.errors import DatabaseBusy
-from orchestrator.words.ports import Clock
+from orchestrator.words.waiting import Clock
 
 LOOK_S = 5.0  # real seconds that a look waits, and that lie between two
 GIVE_UP_S = 1800.0  # after which the driver leaves the run as a killed one would

@@ -21,7 +21,7 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 @dataclass
 class SteppingClock:
-    """`ports.Clock` without threads: waiting moves it, and nothing else does. `ahead`: by which the wall was set."""
+    """`waiting.Clock` without threads: waiting moves it, and nothing else does. `ahead`: by which the wall was set."""
 
     passed: float = 0.0
     ahead: float = 0.0
