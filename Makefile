@@ -47,6 +47,7 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/converter.py
 	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/controller.py
+	$(BIN)/python bench/ranks.py
 
 clean:
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
