@@ -24,13 +24,13 @@ def requirements(file: Path) -> Iterator[str]:
     except OSError as error:
         sys.exit(f"ERROR: Could not open requirements file {file}: {error.strerror}")
     for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if not words:
-            continue
-        if words[0] in {"-r", "--requirement"}:
+        wanted = line.strip() if not line.lstrip().startswith("#") else ""
+        wanted = wanted.partition(" #")[0].partition(" --")[0].strip()  # a marker's quotes belong to it
+        words = shlex.split(wanted)
+        if words and words[0] in {"-r", "--requirement"}:
             yield from requirements(file.parent / words[1])
-        elif not words[0].startswith("-"):
-            yield " ".join(word for word in words if not word.startswith("--hash"))
+        elif words and not words[0].startswith("-"):
+            yield wanted
 
 
 def check(text: str) -> tuple[bool, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from ssh_machines import Cloud
 
 from orchestrator.rehearsal.faults import Switchboard
-from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault
+from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
 
 
 def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:
@@ -150,3 +151,10 @@ def test_stand_ins_work_only_on_emulated_machines(cloud: Cloud):
     done = subprocess.run([cloud.hosts.folder / "bin/nvidia-smi"], capture_output=True, check=False, env={})
     assert done.returncode == 1
     assert b"runs only on a rehearsal" in done.stderr
+
+
+def test_a_requirement_keeps_its_marker_and_loses_its_comment(tmp_path: Path):
+    """A line of requirements.txt is read as pip reads it: quotes of a marker stay, hashes and comments go."""
+    file = tmp_path / "requirements.txt"
+    file.write_text('# why\nnumpy>=1 # here\ntbb; platform_machine == "none"\nyaml --hash=sha256:00\n--no-index\n')
+    assert list(pip.requirements(file)) == ["numpy>=1", 'tbb; platform_machine == "none"', "yaml"]
