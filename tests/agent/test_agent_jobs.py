@@ -315,7 +315,8 @@ def test_a_full_disk_does_not_hide_how_a_job_ended(machine: Machine):
         pytest.skip("this user cannot mount a small file system")
     fill = 'echo begun; head -c 9000000 /dev/zero > "$HOME/fill"; yes | head -c 100000; exit 5'
     facts = {"job": "job", "cwd": "/", "env": {}, "secrets": {}, "timeout_s": 60, "workspace": str(machine.workspace)}
-    start, watch = ({"op": op, **facts, "command": f"set +e; {fill}", "offset": 0} for op in ("start", "watch"))
+    start = {"op": "start", **facts, "command": f"set +e; {fill}"}
+    watch = {"op": "watch", "job": "job", "offset": 0}
     requests = " && ".join(f"{shlex.join(machine.agent)} <<< {shlex.quote(json.dumps(r))}" for r in (start, watch))
     script = inside.partition(" && ")[0] + f" && {requests}"
     done = subprocess.run([*namespace, script], capture_output=True, env=machine.env, check=True)
