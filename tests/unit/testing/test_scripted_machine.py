@@ -7,6 +7,7 @@ import pytest
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.machine import Disk, Script, ScriptedMachine
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job import Job
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.words.errors import ConnectionLost
 
@@ -21,7 +22,7 @@ def _agent(clock: ManualClock, disk: Disk | None = None) -> tuple[Agent, Scripte
 
 
 def _start(agent: Agent, job: str, command: str, timeout_s: float | None = None) -> None:
-    agent.start(job, command, cwd="/workspace", env={}, secrets={}, timeout_s=timeout_s)
+    agent.start(Job(job, command, cwd="/workspace", timeout_s=timeout_s))
 
 
 def test_a_job_takes_its_time_and_leaves_its_files():
