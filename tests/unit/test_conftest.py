@@ -17,10 +17,9 @@ def test_no_test_speaks_to_the_network():
         line.connect(("192.0.2.1", 80))
 
 
-def test_home_and_accounts_are_not_the_users():
+def test_home_and_accounts_are_not_the_users(tmp_path_factory: pytest.TempPathFactory):
     """HOME is a folder of the session's, and no account of the user's is in the environment."""
-    assert "pytest" in os.environ["HOME"]
-    assert Path.home() == Path(os.environ["HOME"])
+    assert Path.home() == Path(os.environ["HOME"]) == tmp_path_factory.getbasetemp() / "home"
     code = "import os; print([n for n in os.environ if n.startswith(('RUNPOD_API', 'LAMBDA_', 'HF_'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

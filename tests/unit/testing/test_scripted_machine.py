@@ -22,7 +22,7 @@ def _agent(clock: ManualClock, disk: Disk | None = None) -> tuple[Agent, Scripte
 
 
 def _start(agent: Agent, job: str, command: str, timeout_s: float | None = None) -> None:
-    agent.start(Job(job, command, cwd="/workspace", timeout_s=timeout_s))
+    agent.start(Job(id=job, command=command, cwd="/workspace", timeout_s=timeout_s))
 
 
 def test_a_job_takes_its_time_and_leaves_its_files():
