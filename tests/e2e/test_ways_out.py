@@ -131,16 +131,21 @@ main()
 
 def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool, tmp_path: Path):
     """Beside a living run nothing is rented, exit code 2; from another home the lease ends the second run, exit 3."""
-    first = tool.start(*SLOW)
+    longer = tmp_path / "slow"  # than the second run looks on whether the lease is renewed
+    shutil.copytree(PLANS / "slow", longer)
+    for file in longer.rglob("*.yaml"):
+        file.write_text(file.read_text().replace("seq 1 60", "seq 1 500").replace("timeout: 2m", "timeout: 8m"))
+    slow = ("run", "all", "--plan", str(longer), "--dry-run", "--yes")
+    first = tool.start(*slow)
     until(lambda: tool.rows(LONG_RUNS))
     ((holder,),) = tool.rows("select id from gpuplan_runs")
-    beside = tool.run(*SLOW)
+    beside = tool.run(*slow)
     assert (beside.returncode, len(tool.creates())) == (2, 1)
     assert f"{holder} is running" in beside.stderr
     elsewhere = Tool(tmp_path / "elsewhere", tool.cloud)
     elsewhere.home.mkdir()
     (elsewhere.home / "owner").write_text((tool.home / "owner").read_text())  # a team shares it
-    second = elsewhere.run(*SLOW)
+    second = elsewhere.run(*slow)
     assert second.returncode == 3, second.stdout + second.stderr
     assert f"held by {holder}" in second.stdout
     assert len(tool.cloud.alive()["machines"]) == 1
