@@ -6,7 +6,7 @@ INSTALLED = $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check test coverage mutants faults bench clean
+.PHONY: install demo check warm test coverage mutants faults bench clean
 N ?= 300
 SEED ?= 1
 
@@ -28,10 +28,13 @@ check: install  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check  ## everything that must hold, in under 15 minutes on 2 cores
+warm: install
+	@$(BIN)/python remote/distributed-llama/dllama warm
+
+test: check warm  ## everything that must hold, in under 15 minutes on 2 cores
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults"
 
-coverage: check  ## the same tests, traced; the floors that must hold
+coverage: check warm  ## the same tests, traced; the floors that must hold
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults" --cov --cov-report=
 	$(BIN)/coverage json -q -o .coverage.json
