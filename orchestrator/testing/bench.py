@@ -131,9 +131,12 @@ class Bench:
         self.controller().run()
         self.spec = mine.model_copy(update={"created_at": self.clock.now().timestamp()})
 
-    def move_to(self, folder: Path) -> None:
-        """After a fork: go on with a copy of everything that is on disk."""
+    def copy_to(self, folder: Path) -> None:
+        """Copy everything that is on disk."""
         shutil.copytree(self.folder, folder)
+
+    def go_on_in(self, folder: Path) -> None:
+        """After a fork: go on with that copy."""
         self.folder = folder
         self.clock.forget_threads()
 

@@ -49,19 +49,21 @@ class Explorer:
             while len(self._children) >= AT_A_TIME:
                 self._collect()
             where = f"{workflow}: {effect}, {when}"
+            folder = self._scratch / str(len(self.deaths) + len(self._children))
+            self._bench.copy_to(folder)  # here, where nothing writes: this process goes on while the child looks at it
             read, write = os.pipe()
             pid = os.fork()
             if pid == 0:
                 os.close(read)
-                self._live_on(way, write)
+                self._live_on(way, folder, write)
             os.close(write)
             self._children.append((where, name, pid, read))
 
-    def _live_on(self, way: Way, write: int) -> None:
+    def _live_on(self, way: Way, folder: Path, write: int) -> None:
         """In the child: nothing of the controller is left but what lies on disk and in the clouds."""
         gc.disable()
         try:
-            self._bench.move_to(self._scratch / str(os.getpid()))
+            self._bench.go_on_in(folder)
             wrong = way(self._bench)
         except BaseException:  # noqa: BLE001  the parent is to hear of whatever goes wrong
             wrong = [traceback.format_exc()]

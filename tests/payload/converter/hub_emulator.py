@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from orchestrator.rehearsal.switches import Switches
 
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.hub import Hub
 
 TOKEN = "hf_of_the_tests"
@@ -22,7 +22,7 @@ class Emulated:
 
     def __init__(self) -> None:
         self.endpoint = ""
-        self.switches = Switches()
+        self.switches = Switchboard()
         self.asked: list[tuple[str, str]] = []
 
     def shards(self) -> list[tuple[str, int]]:
