@@ -1,7 +1,6 @@
 """What becomes text and what ends it: sampling, stop texts, prompts from elsewhere, and conversations that grow."""
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
