@@ -59,15 +59,14 @@ def open_home() -> tuple[Home, Ledger]:
     """GPUPLAN_HOME and its ledger. UsageError, DatabaseBusy: it cannot be opened."""
     import sqlite3
 
-    from sqlalchemy.exc import SQLAlchemyError
-
+    from orchestrator.ledger import DatabaseFailed
     from orchestrator.world.home import Home
 
     home = Home.find()
     home.make()
     try:
         return home, home.open_ledger()
-    except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
+    except (sqlite3.Error, DatabaseFailed, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(
             f"the ledger cannot be opened ({where}): {getattr(error, '__cause__', None) or error}",
