@@ -43,15 +43,13 @@ def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, 
     """The plan, and all that its settings name is there. ConfigErrors, UsageError: see config.load_plan."""
     from orchestrator.config import load_plan
     from orchestrator.providers import require_known
-    from orchestrator.words import files
+    from orchestrator.world.opening import code_source
 
     plan = load_plan(folder, config=config, overrides=overrides or {})
     for name in plan.settings.providers:
         require_known(name)
-    if not (files.remote() / plan.settings.payload).is_dir():
-        raise UsageError(
-            f"there is no payload {plan.settings.payload} in {files.remote()}", remedy="payload: names one"
-        )
+    if plan.settings.code:
+        code_source(plan)
     return plan
 
 

@@ -14,8 +14,7 @@ from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
-from orchestrator.transport.payload import Payload
-from orchestrator.words import files
+from orchestrator.transport.code import Code
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.model import Plan
@@ -36,12 +35,12 @@ class Proposal:
     up_to_date: str = field(default="")
 
 
-def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal:
+def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool) -> Proposal:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     home, ledger = world.home, world.ledger
     phases = resolve(spec.plan, spec.asked)
     require_free(home, ledger, spec)
-    done, as_of = _done(ledger, spec)
+    done, as_of = _done(ledger, spec, code)
     open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
@@ -180,13 +179,12 @@ def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
     return living[-1] if living else None
 
 
-def _done(ledger: Ledger, spec: RunSpec) -> tuple[frozenset[str], str]:
+def _done(ledger: Ledger, spec: RunSpec, code: Code) -> tuple[frozenset[str], str]:
     """The steps whose records held when the volume was last seen, and when that was."""
     volume = _volume(ledger, spec)
     if volume is None:
         return frozenset(), ""
-    payload = Payload.load(files.remote(), spec.plan.settings.payload)
-    keys = accepted_keys(spec.plan, payload.files, payload.formers)
+    keys = accepted_keys(spec.plan, code.files)
     rows = [r for r in ledger.records.all(volume=volume.name) if r.key in keys.get(r.step, ())]
     services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
     done = frozenset(r.step for r in rows)

@@ -28,6 +28,7 @@ from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
+    from orchestrator.transport.code import Code
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
@@ -189,6 +190,7 @@ def begin(
     """Choose, show, ask, freeze, and drive a new run."""
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
+    from orchestrator.world.opening import freeze_code
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
@@ -196,7 +198,8 @@ def begin(
     world: World | None = None
     try:
         world = open_world(home, ledger, spec)
-        confirmed = _confirmed(world, spec, options, only=only, check=check)
+        code = freeze_code(home, spec)
+        confirmed = _confirmed(world, spec, code, options, only=only, check=check)
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
     except BaseException as error:
@@ -210,20 +213,20 @@ def begin(
     carry_out(world, confirmed, options)
 
 
-def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
+def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
     """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
     from orchestrator.cli.proposal import propose
     from orchestrator.report import pages
 
     json = options.json
-    proposal = propose(world, spec, only=only, check=check)
+    proposal = propose(world, spec, code, only=only, check=check)
     if proposal.up_to_date:
         typer.echo(f"up to date as of {proposal.up_to_date}", err=json)
         if json:
             print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": proposal.up_to_date})
         raise typer.Exit
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, err=json)
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, err=json)
     except BrokenPipeError:
         if not options.yes:
             raise

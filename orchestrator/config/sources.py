@@ -14,18 +14,22 @@ from orchestrator.words.errors import UsageError
 PROJECT_FILE = "gpuplan.yaml"
 DEFAULT = "default.yaml"
 NOTES = "plan-notes.yaml"
+FORMER = "former.json"
 _NOT_PHASES = {PROJECT_FILE, DEFAULT, NOTES}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of one plan. `settings` in rising precedence."""
+    """The files of one plan. `settings` in rising precedence; gpuplan's own come first, `own` is how many they are."""
 
     name: str
     folder: Path | None  # None: the shipped plan
     phases: tuple[Path, ...]
     settings: tuple[Path, ...]
     notes: Path | None
+    former: Path | None  # what the plan's author says of its former states
+    own: int
+    elsewhere: Path | None  # the one of `settings` that is of the current folder, and not the plan's
 
 
 def find_plan(here: Path) -> Path | None:
@@ -54,34 +58,42 @@ def find(folder: Path | None, config: Path | None) -> Sources:
 
     The project file of the folder where gpuplan is run comes last, and so wins.
     """
-    shipped = files.configs()
-    here = [Path(PROJECT_FILE)] if Path(PROJECT_FILE).is_file() else []
+    shipped: tuple[Path, ...] = (files.configs() / DEFAULT,)
+    here = Path(PROJECT_FILE) if Path(PROJECT_FILE).is_file() else None
     folder = folder or find_plan(Path.cwd())
-    top: Path | None
+    project: tuple[Path, ...] = ()
     if folder is None:
-        project = here
-        top, phases = shipped.parent, files.phases()
-        name, notes = "shipped", shipped / NOTES
+        name, top, phases, shipped = (
+            "shipped",
+            files.shipped(),
+            files.phases(),
+            (*shipped, files.shipped() / PROJECT_FILE),
+        )
     else:
         if not folder.is_dir():
-            raise UsageError(
-                f"there is no folder {folder}",
-                remedy="name a folder with phase files",
-            )
+            raise UsageError(f"there is no folder {folder}", remedy="name a folder with phase files")
         phases = folder / "phases" if (folder / "phases").is_dir() else folder
         top = folder.parent if folder.name == "phases" else folder
-        project = [p for p in (top / "configs" / DEFAULT, top / PROJECT_FILE) if p.is_file()]
-        project += [p for p in here if not any(p.samefile(other) for other in project)]
+        project = tuple(p for p in (top / "configs" / DEFAULT, top / PROJECT_FILE) if p.is_file())
         name = top.resolve().name
-        notes = next((p for p in (top / "configs" / NOTES, top / NOTES) if p.is_file()), Path())
     found = phase_files(phases)
     if not found:
         raise UsageError(
             f"there is no phase file in {phases}",
             remedy="a phase file ends in .yaml; the shipped configs/example.yaml is an example of one",
         )
-    settings = [shipped / DEFAULT, *([config] if config else project)]
-    return Sources(name, top if folder else None, found, tuple(settings), notes if notes.is_file() else None)
+    is_own = here and any(here.samefile(p) for p in (*project, files.shipped() / PROJECT_FILE))
+    elsewhere = None if is_own or config else here
+    return Sources(
+        name=name,
+        folder=top if folder else None,
+        phases=found,
+        settings=(*shipped, *((config,) if config else project), *((elsewhere,) if elsewhere else ())),
+        notes=next((p for p in (top / "configs" / NOTES, top / NOTES) if p.is_file()), None),
+        former=next((p for p in (top / "configs" / FORMER,) if p.is_file()), None),
+        own=len(shipped),
+        elsewhere=elsewhere,
+    )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

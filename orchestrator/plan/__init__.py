@@ -1,7 +1,7 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
-from orchestrator.plan.keys import Former, accepted_keys, done_keys
+from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
@@ -9,7 +9,6 @@ from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
 
 __all__ = [
     "ALL",
-    "Former",
     "Market",
     "PhasePreview",
     "PhaseRun",

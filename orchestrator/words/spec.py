@@ -10,6 +10,8 @@ from pydantic import model_validator
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan, Value, VolumeNeed
 
+GONE = frozenset({"payload", "payload_env"})  # settings of older versions
+
 
 class WorldSpec(Value):
     """Which world the run is in: read where its adapters are opened, and nowhere in the engine."""
@@ -52,7 +54,11 @@ class RunSpec(Value):
     @model_validator(mode="before")
     @classmethod
     def _of_an_older_version(cls, found: Any) -> Any:
-        """Version 5 and older kept the world's keys among the others."""
+        """Version 5 and older kept the world's keys among the others, and had another word for the code."""
+        plan = found.get("plan") if isinstance(found, dict) else None
+        if isinstance(plan, dict) and isinstance(plan.get("settings"), dict):
+            kept = {key: value for key, value in plan["settings"].items() if key not in GONE}
+            found = {**found, "plan": {**plan, "settings": kept}}
         if isinstance(found, dict) and "world" not in found:
             own = {key: value for key, value in found.items() if key not in WorldSpec.model_fields}
             return own | {"world": {key: found[key] for key in WorldSpec.model_fields if key in found}}
