@@ -15,6 +15,7 @@ from orchestrator.cli.reaping import reap
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
 from orchestrator.cli.stopping import down
+from orchestrator.report.console import indented, say
 from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError
 from orchestrator.words.secret import hide
 
@@ -58,11 +59,11 @@ def main() -> None:
         typer.Abort,
         KeyboardInterrupt,
     ):  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
-        typer.echo("gpuplan: interrupted", err=True)
+        say("gpuplan: interrupted", err=True)
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
         _trace(debug=debug)
-        typer.echo(f"gpuplan: {error}", err=True)
+        say(indented(f"gpuplan: {error}"), err=True)
         if isinstance(error, DatabaseBusy):
             _leave_at_once(error.exit_code)
         sys.exit(int(error.exit_code))
@@ -75,7 +76,7 @@ def main() -> None:
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
         said = hide(f"gpuplan: internal error: {type(error).__name__}: {error}")
-        typer.echo(f"{said}\n  --debug shows where", err=True)
+        say(f"{said}\n  --debug shows where", err=True)
         sys.exit(int(ExitCode.INTERNAL))
 
 
@@ -91,4 +92,4 @@ def _trace(*, debug: bool) -> None:
     if debug:
         import traceback
 
-        typer.echo(hide(traceback.format_exc()), err=True)
+        say(hide(traceback.format_exc()), err=True)

@@ -7,9 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import typer
-
 from orchestrator.cli.common import print_json
+from orchestrator.report.console import say
 from orchestrator.words.errors import GpuplanError
 
 if TYPE_CHECKING:
@@ -41,5 +40,5 @@ def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
     if json:
         print_json({"run": spec.run, "pid": process.pid, "output": str(said)})
         return
-    typer.echo(f"{spec.run} goes on in the background; what it prints: {said}")
-    typer.echo(f"gpuplan status {spec.run} and gpuplan logs -f {spec.run} look on, gpuplan down {spec.run} ends it")
+    say(f"{spec.run} goes on in the background; what it prints: {said}")
+    say(f"gpuplan status {spec.run} and gpuplan logs -f {spec.run} look on, gpuplan down {spec.run} ends it")

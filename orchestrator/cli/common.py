@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.report.console import say
 from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ ConfigFile = Annotated[
 
 def print_json(document: object) -> None:
     """One document on stdout."""
-    typer.echo(json.dumps(document, indent=2))
+    say(json.dumps(document, indent=2))  # ASCII: what could command a terminal is a number in it
 
 
 def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, Any] | None = None) -> Plan:
@@ -113,5 +114,5 @@ def say_if_undriven(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool) -> 
 
     undriven = not home.is_driven(spec.run) and ledger.runs.get(id=spec.run).state != RunState.DONE  # in this order
     if undriven:
-        typer.echo(pages.undriven(ledger, spec), err=err)
+        say(pages.undriven(ledger, spec), err=err)
     return undriven

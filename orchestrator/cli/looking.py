@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_if_undriven
+from orchestrator.report.console import say
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import RunState
 
@@ -96,13 +97,11 @@ def _log_files(folder: Path, step: str | None) -> list[Path]:
 
 
 def _print_new(file: Path, folder: Path, offset: int, *, labelled: bool, rest: bool) -> int:
-    from orchestrator.report.console import escape
-
     with file.open("rb") as log:
         log.seek(offset)
         data = log.read()
     whole = len(data) if rest else data.rfind(b"\n") + 1
     label = f"{file.relative_to(folder).as_posix().removesuffix('.log')} | " if labelled else ""
     for line in data[:whole].decode("utf-8", "replace").splitlines():
-        sys.stdout.write(f"{label}{escape(line)}\n")
+        say(f"{label}{line}", flush=False)
     return offset + whole

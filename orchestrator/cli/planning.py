@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
+from orchestrator.report.console import say
 from orchestrator.words.errors import ConfigError, ExitCode
 
 
@@ -67,7 +68,7 @@ def validate(
         raise typer.Exit(int(ExitCode.USAGE if wrong else ExitCode.DONE))
     if wrong:
         raise ConfigErrors(wrong)
-    typer.echo(f"valid: {', '.join(checked)}")
+    say(f"valid: {', '.join(checked)}")
 
 
 def schema(

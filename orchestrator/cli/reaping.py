@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.common import Json, choose_world, open_home, print_json
+from orchestrator.report.console import say
 from orchestrator.words.errors import GpuplanError, StillRunning, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def reap(
     rehearsal = os.environ.get("GPUPLAN_REHEARSAL", "")
     world = choose_world(home, ledger, WorldSpec(provider="", dry_run=bool(rehearsal), rehearsal=rehearsal), "")
     if rehearsal:
-        typer.echo("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
+        say("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
     ended, left, others = [], [], []
     for asked in _providers(world, provider):
         try:
@@ -101,12 +102,12 @@ def _agreed(volume: Found, *, json: bool) -> bool:
 
 def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
     for one in ended:
-        typer.echo(f"ended: {one.name}")
+        say(f"ended: {one.name}")
     if not ended:
-        typer.echo("no machine of this owner is past its deadline")
+        say("no machine of this owner is past its deadline")
     for one in others:
         whose = "" if one.owner == owner else f", owner {one.owner or 'unknown'}"
-        typer.echo(f"left alone: {_words(one)}{whose}")
+        say(f"left alone: {_words(one)}{whose}")
 
 
 def _words(found: Found) -> str:

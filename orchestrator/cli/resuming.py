@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from orchestrator.cli import running
 from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, open_world
+from orchestrator.report.console import say
 from orchestrator.words.lifecycle import Outcome, RunState
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
     row = ledger.runs.maybe(id=spec.run)  # None: killed before its first row
     if row and row.state == RunState.DONE:
         if row.outcome == Outcome.SUCCEEDED:
-            typer.echo(f"{spec.run} is done; nothing to resume", err=True)
+            say(f"{spec.run} is done; nothing to resume", err=True)
             running.show_end(home, ledger, spec, json=json)
             return
         spec = spec.model_copy(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
+from orchestrator.report.console import say
 from orchestrator.words.errors import DatabaseBusy, GpuplanError, StillRunning
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def down(
     if json:
         return
     for name in living:
-        typer.echo(f"ended: {name}")
-    typer.echo(f"{spec.run}: nothing of it is running")
+        say(f"ended: {name}")
+    say(f"{spec.run}: nothing of it is running")
     for line in pages.kept(ledger, spec) + pages.unfinished(ledger, spec):
-        typer.echo(line)
+        say(line)
 
 
 def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[str]:
@@ -80,7 +81,7 @@ def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[st
         ledger.runs.change({"id": spec.run}, stop="stopped by gpuplan down")
         with home.lock(spec.run) as mine:
             if mine:
-                with stopping_on_signals(lambda _kind, _why: False, lambda text: typer.echo(text, err=True)):
+                with stopping_on_signals(lambda _kind, _why: False, lambda text: say(text, err=True)):
                     return _end_here(open_world(home, ledger, spec), spec, volumes=volumes)
         if time.monotonic() > beside and not spec.world.ssh_host:
             beside = give_up
@@ -127,11 +128,11 @@ def _end_here(world: World, spec: RunSpec, *, volumes: bool) -> list[str]:
 
 def _end_beside(home: Home, ledger: Ledger, spec: RunSpec) -> None:
     """End the run's machines at the provider though another process drives it; say what was done."""
-    typer.echo(f"the process that drives {spec.run} takes long: its machines are ended by their names", err=True)
+    say(f"the process that drives {spec.run} takes long: its machines are ended by their names", err=True)
     try:
-        typer.echo(_end_by_name(home, ledger, spec), err=True)
+        say(_end_by_name(home, ledger, spec), err=True)
     except GpuplanError as error:  # that process goes on trying, and so does the wait for it
-        typer.echo(str(error), err=True)
+        say(str(error), err=True)
 
 
 def _end_by_name(home: Home, ledger: Ledger, spec: RunSpec) -> str:

@@ -3,38 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import posixpath
+import shutil
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import ArtifactStore
 
+PARTIAL = ".partial"  # what is on its way here
 STALLS = 5  # tries without a single new byte before a download is given up
 
 
 def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
-    """Every artifact once, by name."""
+    """Every artifact once, by name. StepFailed: the machine names one that it may not."""
     found = agent.files(workspace, list(patterns), sha256=True)
     files = {f.path: ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found}
+    alike: dict[str, str] = {}
     for name in files:
-        if not name.isprintable():  # half a surrogate pair too: a name that is no UTF-8
+        if why := _refusal(name, patterns):
+            raise StepFailed(f"the artifact {quoted(name)!r} {why}", remedy="rename it in its step")
+        if (other := alike.setdefault(name.casefold(), name)) != name:
             raise StepFailed(
-                f"the artifact {name!r} has a name that a store cannot take", remedy="rename it in its step"
+                f"the artifacts {other} and {name} differ by case alone: some disks take them for one",
+                remedy="rename one in its step",
             )
     return [files[name] for name in sorted(files)]
+
+
+def _refusal(name: str, patterns: tuple[str, ...]) -> str:
+    """Why an artifact may not have that name, whatever the machine says that it found; "": it may."""
+    parts = name.split("/")
+    said = {piece for pattern in patterns for piece in pattern.split("/") if piece.startswith(".")}
+    if not name.isprintable():  # half a surrogate pair too: a name that is no UTF-8
+        return "has a name that a store cannot take"
+    if ".git" in (part.casefold() for part in parts):
+        return "would lie in a folder of git's own"
+    if any(part.startswith(".") and not any(fnmatchcase(part, piece) for piece in said) for part in parts):
+        return "is hidden, which the plan's artifacts do not say"
+    return "looks like half a file" if name.endswith(PARTIAL) else ""
 
 
 def pull(context: Context, machine: str, workspace: str, file: ManifestFile, target: Path) -> None:
     """Fetch one file home, going on with what is there, and verify it. The final name appears only when it is right."""
     name = safe(file.name)
-    final, partial = target / name, target / f"{name}.partial"
+    final, partial = target / name, target / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_place(final, partial, file, context.folder.parent, force=context.spec.force)
     path, stalls = posixpath.join(workspace, str(name)), 0
     while stalls < STALLS:
         context.control.check()
@@ -61,27 +84,57 @@ def _fetch(context: Context, machine: str, path: str, partial: Path, size: int) 
         if out.tell() > size:
             out.truncate(0)
         for chunk in context.agents(machine).transport.fetch(path, out.tell()):
-            out.write(chunk)
+            _append(out, chunk, size)
             context.control.check()
         os.fsync(out.fileno())
 
 
-def fetch_from_store(store: ArtifactStore, file: ManifestFile, target: Path) -> str:
-    """Bring one uploaded file home, going on with what is there; return "fetched" or "already there"."""
+def _append(out: BinaryIO, chunk: bytes, size: int) -> None:
+    """Write more of a file of `size` bytes. StepFailed: it would be longer; nothing of it is kept."""
+    if out.tell() + len(chunk) > size:
+        out.truncate(0)
+        raise StepFailed(f"{Path(out.name).name} is longer than the {size:,} bytes that were listed")
+    out.write(chunk)
+
+
+def fetch_from_store(store: ArtifactStore, file: ManifestFile, target: Path, runs: Path, *, force: bool = False) -> str:
+    """Bring one uploaded file home, going on with what is there; return "fetched" or "already there".
+
+    `runs`: the folder of this home's runs, whose files may be replaced; `force`: any may.
+    """
     name = safe(file.name)
-    final, partial = target / name, target / f"{name}.partial"
+    final, partial = target / name, target / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return "already there"
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_place(final, partial, file, runs, force=force)
     with partial.open("ab") as out:
         for chunk in store.read(str(name), out.tell()):
-            out.write(chunk)
+            _append(out, chunk, file.bytes)
         os.fsync(out.fileno())
     if _sha256(partial) != file.sha256:
         partial.unlink()
         raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
     partial.replace(final)
     return "fetched"
+
+
+def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, force: bool) -> None:
+    """Make the folder that a file comes into. StepFailed: something else is there, or there is no room for it."""
+    foreign = final.exists() and not final.is_dir() and not force and not _was_fetched(final, file.name, runs)
+    if foreign or final.is_symlink() or final.is_dir():
+        raise StepFailed(
+            f"{final} is there and is not what gpuplan fetched", remedy="move it away, or replace it with --force"
+        )
+    final.parent.mkdir(parents=True, exist_ok=True)
+    missing, free = file.bytes - _bytes(partial), shutil.disk_usage(final.parent).free
+    if missing > free:
+        raise StepFailed(f"disk full: {file.name} needs {missing:,} bytes more in {final.parent}, {free:,} are free")
+
+
+def _was_fetched(path: Path, name: str, runs: Path) -> bool:
+    """Whether a run of this home has listed a file of that name with what is there now."""
+    found = {"name": name, "bytes": _bytes(path), "sha256": _sha256(path)}
+    return any(found in json.loads(manifest.read_text()) for manifest in runs.glob("*/manifest-*.json"))
 
 
 def safe(name: str) -> PurePosixPath:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 
 from orchestrator.engine.context import Context
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.shapes import Name, json_in, shaped
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import HubCheckout
 
 MIB = 1 << 20
+INDEX = "model.safetensors.index.json"
+LONGEST_INDEX = 8 << 20  # bytes: some 80,000 tensors
 SHOWN = 5  # wrong files that a message names
 
 
@@ -50,10 +53,7 @@ def room(context: Context, agent: Agent, workspace: str, checkout: HubCheckout) 
 
 def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo: HubCheckout | None) -> str:
     """Check every shard that the folder's index names; return a sentence on it. StepFailed: what is wrong."""
-    text = agent.read(f"{folder}/model.safetensors.index.json")
-    if text is None:
-        raise StepFailed(f"{folder} has no model.safetensors.index.json")
-    shards = _shards(folder, text)
+    shards = _shards(folder, _index(agent, workspace, folder))
     present = {f.path: f for f in agent.files(f"{workspace}/{folder}", ["*.safetensors"], sha256=repo is not None)}
     absent = [s for s in shards if s not in present]
     if absent:
@@ -68,12 +68,33 @@ def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo
     return f"{len(shards)} shards, {total:,} bytes, sha256 as the hub's"
 
 
-def _shards(folder: str, index: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Which file each tensor of a checkpoint is in."""
+
+    weight_map: dict[str, Name]
+
+
+def _index(agent: Agent, workspace: str, folder: str) -> bytes:
+    """What the index of the checkpoint in that folder holds; StepFailed: there is none, or more than any index is."""
+    found = bytearray()
+    try:
+        for block in agent.transport.fetch(f"{workspace}/{folder}/{INDEX}"):
+            found += block
+            if len(found) > LONGEST_INDEX:
+                raise StepFailed(f"{folder}/{INDEX} is larger than {LONGEST_INDEX:,} bytes")
+    except FileNotFoundError:
+        raise StepFailed(f"{folder} has no {INDEX}") from None
+    return bytes(found)
+
+
+def _shards(folder: str, index: bytes) -> list[str]:
     """The files that an index names. StepFailed: it is damaged, or names none."""
     try:
-        shards = sorted({str(file) for file in json.loads(index)["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = shaped(Index, json_in(index))
+        shards = sorted(set(found.weight_map.values()))
+    except ValueError:
         shards = []
     if not shards:
-        raise StepFailed(f"{folder}: model.safetensors.index.json is damaged: it names no shard")
+        raise StepFailed(f"{folder}: {INDEX} is damaged: it names no shard")
     return shards

@@ -15,6 +15,7 @@ from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.shapes import Count, Figure, Figures, LongText, Text, json_in, shaped
 
 FOLDER = ".gpuplan/done"
 
@@ -23,8 +24,8 @@ FOLDER = ".gpuplan/done"
 class CreatedFile:
     """A file that a step made: its path below the step's cwd."""
 
-    path: str
-    bytes: int
+    path: Text
+    bytes: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +35,14 @@ class DoneRecord:
     `at` is in Unix seconds; `log` is the end of what the step printed; `measured_on` is where its figures come from.
     """
 
-    step: str
-    key: str
-    run: str
-    at: float
+    step: Text = ""
+    key: Text
+    run: Text = ""
+    at: Figure = 0.0
     files: tuple[CreatedFile, ...]
-    log: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    measured_on: str = ""
+    log: LongText = ""
+    metrics: Figures = field(default_factory=dict)
+    measured_on: Text = ""
 
 
 def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
@@ -68,18 +69,8 @@ def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRe
 def parse(text: str) -> DoneRecord | None:
     """A record from its JSON. None: a half-written or foreign file, which proves nothing: the step runs."""
     try:
-        found = json.loads(text)
-        return DoneRecord(
-            step=str(found.get("step", "")),
-            key=str(found["key"]),
-            run=str(found.get("run", "")),
-            at=float(found.get("at", 0)),
-            files=tuple(CreatedFile(str(f["path"]), int(f["bytes"])) for f in found["files"]),
-            log=str(found.get("log", "")),
-            metrics={str(name): float(value) for name, value in found.get("metrics", {}).items()},
-            measured_on=str(found.get("measured_on", "")),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return shaped(DoneRecord, json_in(text.encode("utf-8", "replace")))
+    except ValueError:
         return None
 
 

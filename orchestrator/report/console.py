@@ -1,4 +1,4 @@
-"""What a machine prints, made safe for the terminal of the person who reads it."""
+"""The way to the terminal of the person who reads: what is written there is escaped and masked, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,10 @@ import time
 from collections.abc import Callable
 from typing import IO, TextIO
 
+from orchestrator.words.outside import escape
+from orchestrator.words.secret import hide
+
 ANSWER_WITHIN_S = 600.0  # a machine may cost money while nobody answers
-
-# Complete control sequences say how a text looks, not what it says: they go. CSI; OSC, DCS and their kin with their
-# terminator; all other escapes.
-_SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
-)
-# What is left of control characters is shown by its number: C0 without tab and line feed, DEL, C1, the characters that
-# turn the direction of text around or are invisible line ends, and halves of surrogate pairs.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
-
-def escape(text: str) -> str:
-    r"""Return `text` without what could command a terminal; harmless text, tabs and line feeds stay as they are.
-
-    Colours and cursor movements are dropped, other control characters become `\x07`, `\u202e` and the like, and a
-    line's CR LF becomes LF. The result never holds an escape character, whatever the text was.
-    """
-    return _UNSAFE.sub(_number, _SEQUENCES.sub("", text.replace("\r\n", "\n")))
 
 
 def one_line(text: str) -> str:
@@ -38,9 +21,17 @@ def one_line(text: str) -> str:
     return escape(newest).expandtabs(4).strip()
 
 
-def _number(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+def indented(text: str) -> str:
+    """Lines after the first are indented: none of a text that quotes others can pass for a line of ours."""
+    return re.sub(r"\n(?! )", "\n  ", text)
+
+
+def say(text: str = "", *, err: bool = False, flush: bool = True) -> None:
+    """Write a line to standard output, or to standard error: the one way that plain text goes there."""
+    out = sys.stderr if err else sys.stdout
+    out.write(f"{escape(hide(text))}\n")
+    if flush:
+        out.flush()
 
 
 def is_live(stream: TextIO | None = None) -> bool:

@@ -12,9 +12,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.report.console import confirm, escape, one_line
+from orchestrator.report.console import confirm
 from orchestrator.report.frame import frame
 from orchestrator.report.snapshot import NewEvents, Snapshot
+from orchestrator.words.outside import escape
 
 _REDRAWS_A_SECOND = 4
 
@@ -46,7 +47,7 @@ class LiveView:
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
         for text in self._events.of(snapshot):
-            self._console.print(Text(one_line(text), style="dim"))
+            self._console.print(Text(escape(text), style="dim"))
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}
@@ -64,7 +65,7 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Print above the picture."""
-        self._console.print(Text(escape(text)))
+        self._console.print(Text(escape(text)))  # rich itself would drop some of it without a word
 
     def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
         """Ask below the picture, which stands still meanwhile."""

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
 from orchestrator.report import documents, rendering
-from orchestrator.report.console import escape, one_line
+from orchestrator.report.console import indented, say
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
+from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
@@ -38,12 +39,12 @@ def preview(found: Preview, spec: RunSpec, volume: str, code: Code, *, err: bool
     )
     rendering.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", rendering.preview(found), out=out)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
-    out.write(cap + "\n")
+    say(cap, err=err)
     for line in _sent(spec.plan, code.content, code.hash):
-        out.write(line + "\n")
+        say(line, err=err)
     if volume:
         ends = "; it is deleted when all of it has succeeded" if spec.ends_volume else ""
-        out.write(f"works on {volume}, which is there{ends}\n")
+        say(f"works on {volume}, which is there{ends}", err=err)
 
 
 def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
@@ -100,38 +101,37 @@ def undriven(ledger: Ledger, spec: RunSpec) -> str:
 
 def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
     """Where a run is, as text. `found`: documents.status."""
-    say = sys.stdout.write
     if found["state"] != RunState.DONE and not found["driven"]:
-        say(undriven(ledger, spec) + "\n")
-    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
+        say(undriven(ledger, spec))
+    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])))
     uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
     for phase in found["phases"]:
-        say(f"\n{phase['phase']}  {spoken(phase['state'])}\n")
+        say(f"\n{phase['phase']}  {spoken(phase['state'])}")
         for step in phase["steps"]:
             mark = MARKS.get(StepState(step["state"]), "..")
             took = duration(step["seconds"]) if step["seconds"] else ""
             using = uses.get((phase["phase"], step["name"]), "")
-            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip() + "\n")
+            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip())
         for answer in phase["deliverables"]:
-            say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
-    say("\n")
+            say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {quoted(answer['detail'], LONG)}")
+    say()
     for machine in found["machines"]:
-        say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
+        say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}")
     for volume in found["volumes"]:
-        say(f"volume {volume['name']}  {volume['state'].lower()}\n")
+        say(f"volume {volume['name']}  {volume['state'].lower()}")
     lines = kept(ledger, spec) if found["state"] == RunState.DONE else []
     for line in lines + unfinished(ledger, spec):
-        say(line + "\n")
-    say("\n")
+        say(line)
+    say()
     for event in ledger.newest_events(spec.run, EVENTS):
-        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {one_line(event.text)}\n")
+        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {quoted(event.text, LONG)}")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
     out = sys.stderr if err else sys.stdout
     rows = [
-        rendering.DeliverableLine(d.phase, d.name, d.ok, one_line(d.detail))
+        rendering.DeliverableLine(d.phase, d.name, d.ok, quoted(d.detail, LONG))
         for phase in ledger.phases.all(run=spec.run)
         for d in ledger.deliverables.all(run=spec.run, phase=phase.name)
     ]
@@ -140,7 +140,7 @@ def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     report = documents.bill(ledger, spec.run, spec.plan)
     rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):
-        out.write(line + "\n")
+        say(line, err=err)
 
 
 def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
@@ -155,7 +155,7 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
     for phase_row in ledger.phases.all(run=spec.run):
         if phase_row.error:
             ended = phase_row.outcome or phase_row.state
-            lines.append(f"\n{phase_row.name} {spoken(ended)}: {escape(phase_row.error)}")
+            lines.append(f"\n{phase_row.name} {spoken(ended)}: {indented(phase_row.error)}")
     if run.outcome not in (None, Outcome.SUCCEEDED):
         lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
     lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")

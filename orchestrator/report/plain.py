@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
-from orchestrator.report.console import confirm, escape, one_line
+from orchestrator.report.console import confirm, indented, one_line
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, NewEvents, PhaseLine, Snapshot, StepLine
 from orchestrator.words.lifecycle import StepState
+from orchestrator.words.outside import escape
+from orchestrator.words.secret import hide
 
 _KEPT_LINES = 10
 _KEPT_RAW = 4 * _KEPT_LINES  # lines as they came: some turn out to show nothing
@@ -100,7 +102,7 @@ class PlainView:
         changed = self._note(name, spoken(step.state), took, one_line(step.detail))
         if changed and step.state in _ENDINGS_WITH_LOG:
             for line in self._last_lines(step.id):
-                self._out.write(f"         | {line}\n")
+                self._out.write(f"         | {hide(line)}\n")
         elif not changed and step.state == StepState.RUNNING:
             self._still(name, step)
         if step.ended:
@@ -133,11 +135,11 @@ class PlainView:
 
     def _write_sayings(self) -> None:
         while self._sayings:
-            self._write(escape(self._sayings.popleft()))
+            self._write(self._sayings.popleft())
         self._out.flush()
 
     def _write(self, text: str) -> None:
-        self._out.write(f"{self._now().astimezone():%H:%M:%S} {text}\n")
+        self._out.write(f"{self._now().astimezone():%H:%M:%S} {indented(escape(hide(text)))}\n")
 
 
 def _shown(line: str) -> str:

@@ -11,12 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.report.console import escape
 from orchestrator.report.figures import duration, hours, money
+from orchestrator.words.outside import escape
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DeliverableLine:
-    """One deliverable. ok None: it was not checked. `detail` may quote a machine: it is escaped."""
+    """One deliverable. ok None: it was not checked. `detail` may quote a machine."""
 
     phase: str
     name: str
@@ -34,7 +35,12 @@ class DeliverableLine:
 
 
 class StrictConsole(Console):
-    """A console that says when nobody reads any more; rich's own ends the process with exit code 1."""
+    """A console that writes no text but escaped, and that says when nobody reads any more; rich's own ends then."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See rich: what commands the terminal is the console's own and never part of a text."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(escape(part.text), part.style)
 
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError: what it means for the command is decided in one place."""
@@ -54,7 +60,7 @@ def deliverables(rows: Sequence[DeliverableLine]) -> RenderableType:
     table.add_column("deliverable", overflow="fold", ratio=2)
     table.add_column("detail", overflow="fold", ratio=3, style="dim")
     for row in rows:
-        table.add_row(_mark(row.ok), escape(row.phase), Text(escape(row.name)), Text(escape(row.detail)))
+        table.add_row(_mark(row.ok), Text(row.phase), Text(row.name), Text(row.detail))
     held = sum(row.ok is True for row in rows)
     return Group(table, Text(f"{held} of {len(rows)} deliverables hold", style="green" if held == len(rows) else "red"))
 
@@ -75,7 +81,7 @@ def costs(
         planned = (hours(phase.planned_hours), money(phase.planned_usd), money(catalogue_usd.get(phase.phase)))
         table.add_row(phase.phase, duration(phase.hours * 3600) if phase.hours else "-", money(phase.usd), *planned)
         for step in phase.steps if steps else ():
-            table.add_row(Text(f"  {escape(step.name)}", style="dim"), duration(step.seconds), money(step.usd))
+            table.add_row(Text(f"  {step.name}", style="dim"), duration(step.seconds), money(step.usd))
         if steps:
             table.add_section()
     table.add_row("volumes", "", money(report.volumes_usd), end_section=True)

@@ -14,6 +14,7 @@ from orchestrator.report.console import is_live
 from orchestrator.report.documents import shown
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
+from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.report.live import LiveView
@@ -44,7 +45,7 @@ def snapshot(ledger: Ledger, run: str, budget: Decimal | None) -> Snapshot:
         cost_usd=accounting.accrued(ledger, run),
         budget_usd=budget,
         started=_moment(row.created_at),
-        events=tuple((e.id, e.text) for e in ledger.newest_events(run, EVENTS)),
+        events=tuple((e.id, quoted(e.text, LONG)) for e in ledger.newest_events(run, EVENTS)),
     )
 
 
@@ -77,12 +78,12 @@ def _machine(row: MachineRow) -> MachineLine:
         state=row.state,
         what=f"{row.provider} {gpus} {row.place}{spot}".strip(),
         price_hour=row.price_hour,
-        detail=row.reason,
+        detail=quoted(row.reason),
     )
 
 
 def _first_line(text: str) -> str:
-    return text.split("\n", 1)[0]
+    return quoted(text.split("\n", 1)[0])
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -5,19 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from orchestrator.transport.asking import Asking
+from orchestrator.plan.globs import matches
+from orchestrator.transport.asking import Asking, Streamed
 from orchestrator.transport.job import Job
+from orchestrator.transport.limits import SHORT_ANSWER
 from orchestrator.transport.replies import (
     Checksums,
+    CodeFolder,
+    Done,
+    Ended,
     FileInfo,
+    Files,
+    Freed,
     Hello,
     JobEnd,
     JobInfo,
+    Jobs,
     Lease,
+    Names,
     Sample,
     SentPart,
+    SmallText,
+    Started,
+    View,
+    Watched,
+    Working,
+    senseless,
 )
 from orchestrator.words.ports import SignedPart
+
+ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever command the machine would have us type
+
+
+PROBE, BOOTSTRAP = Streamed("probe", Done, Working), Streamed("bootstrap", Done, Working)
+STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working)
+LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Checksums, Working)
+PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
 
 
 class Agent(Asking):
@@ -27,30 +50,30 @@ class Agent(Asking):
 
     def hello(self) -> Hello:
         """What the machine is. Its workspace, absolute, is used from now on."""
-        found = Hello.read(self._ask("hello"))
+        found = self._ask("hello", Hello)
         self.workspace = found.workspace
         return found
 
     def probe(self, gpus: int) -> None:
         """Make a real CUDA call on each of so many GPUs. AgentFailed no_gpu or gpu_fault."""
         each = self._limits.probe_s
-        self._stream("probe", {"gpus": gpus}, silence_s=each, timeout_s=each * (gpus + 1))
+        self._stream(PROBE, {"gpus": gpus}, silence_s=each, timeout_s=each * (gpus + 1))
 
     def code(self, digest: str, *, kept: bool) -> str:
         """The machine's folder with exactly the code of that hash; "": it has none (any more), and is to be sent it.
 
         `kept`: whatever is in the folder of that name.
         """
-        return str(self._complete(self._stream("code", {"code": digest, "kept": kept}))["folder"])
+        return self._complete(self._stream(CODE, {"code": digest, "kept": kept})).folder
 
     def bootstrap(self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None) -> None:
         """Make the machine's Python environment with what these files (absolute) ask for. Idempotent."""
         facts, limit = {"requirements": list(requirements)}, self._limits.bootstrap_s
-        self._stream("bootstrap", facts, lambda line: on_log(line.get("log", "")), silence_s=limit, timeout_s=limit)
+        self._stream(BOOTSTRAP, facts, lambda line: on_log(line.log), silence_s=limit, timeout_s=limit)
 
     def view(self) -> str:
         """Start the tmux session with the live logs and return the command that attaches to it; "": no tmux there."""
-        return str(self._ask("view")["attach"])
+        return ATTACH if self._ask("view", View).attach else ""
 
     def heartbeat(self, deadman_s: float, end_bill: str, *, stop_after_s: float | None = None) -> None:
         """Feed the dead-man's switch (and start it). AgentFailed deadman: it has acted.
@@ -58,17 +81,17 @@ class Agent(Asking):
         After `deadman_s` without a heartbeat nothing new starts, and when no step runs the shell text `end_bill` does.
         `stop_after_s`: running steps are stopped after so long.
         """
-        self._ask("heartbeat", deadman_s=deadman_s, end_bill=end_bill, stop_after_s=stop_after_s)
+        self._ask("heartbeat", Done, deadman_s=deadman_s, end_bill=end_bill, stop_after_s=stop_after_s)
 
     # --- jobs ---
 
     def start(self, job: Job) -> str:
         """Start a job, once for its id: "running" or "ended"."""
         if job.clears and self._calls.many:
-            return str(self._ask("start", **job.facts(), clears=job.clears)["state"])
+            return self._ask("start", Started, **job.facts(), clears=job.clears).state
         if job.clears:
             self.remove(job.clears)
-        return str(self._ask("start", **job.facts())["state"])
+        return self._ask("start", Started, **job.facts()).state
 
     def run(
         self,
@@ -123,26 +146,28 @@ class Agent(Asking):
         timeout_s: float,
         on_start: Callable[[], None] = lambda: None,
     ) -> JobEnd | None:
-        def line(reply: dict[str, Any]) -> None:
-            if "log" in reply:
-                on_log(reply["log"], reply["offset"])
-            elif "sample" in reply:
-                on_sample(Sample.read(reply["sample"]))
-            elif "state" in reply:
+        def take(line: Watched) -> None:
+            if line.offset is not None:
+                on_log(line.log, line.offset)
+            if line.sample:
+                on_sample(line.sample)
+            if line.state:
                 on_start()
 
-        last = self._stream(op, facts, line, timeout_s=timeout_s, most_bytes=float("inf"), stop=stop)
-        return JobEnd.read(last["end"]) if last else None
+        last = self._stream(
+            Streamed(op, Ended, Watched), facts, take, timeout_s=timeout_s, most_bytes=float("inf"), stop=stop
+        )
+        return last.end if last else None
 
     def stop(self, job: str, grace_s: float = 10.0) -> JobEnd:
         """End a job: SIGTERM, after `grace_s` SIGKILL, to all of it. One that has ended is left alone."""
         facts, limit = {"job": job, "grace_s": grace_s}, grace_s + self._limits.stop_s  # nothing is more urgent
-        last = self._stream("stop", facts, silence_s=limit, timeout_s=limit, stop=lambda: False)
-        return JobEnd.read(self._complete(last)["end"])
+        last = self._stream(STOP, facts, silence_s=limit, timeout_s=limit, most_bytes=SHORT_ANSWER, stop=lambda: False)
+        return self._complete(last).end
 
     def jobs(self) -> list[JobInfo]:
         """Every job that was started on the machine."""
-        return [JobInfo.read(entry) for entry in self._ask("jobs")["jobs"]]
+        return list(self._ask("jobs", Jobs).jobs)
 
     # --- files ---
 
@@ -154,40 +179,46 @@ class Agent(Asking):
         sha256: bool = False,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> list[FileInfo]:
-        """Regular files below `root` that match a glob (** spans folders), without links. `on_bytes`: hashed so far."""
-        request = {"root": root, "patterns": list(patterns), "sha256": sha256}
-        last = self._stream("files", request, lambda line: on_bytes(line.get("hashed", 0)))
-        return [FileInfo.read(entry) for entry in self._complete(last)["files"]]
+        """Regular files below `root` that match a glob (** spans folders), without links. `on_bytes`: hashed so far.
+
+        AgentFailed broken: the machine names one that was not asked for.
+        """
+        globs = list(patterns)
+        request = {"root": root, "patterns": globs, "sha256": sha256}
+        last = self._stream(FILES, request, lambda line: on_bytes(line.hashed))
+        found = self._complete(last).files
+        if stray := next((f.path for f in found if not any(matches(f.path, glob) for glob in globs)), None):
+            raise senseless("files", f"{stray!r} was not asked for")
+        return list(found)
 
     def read(self, path: str) -> str | None:
         """A small text file, relative to the workspace; None: there is none."""
-        text = self._ask("read", path=path)["text"]
-        return None if text is None else str(text)
+        return self._ask("read", SmallText, path=path).text
 
     def write(self, path: str, text: str) -> None:
         """Replace a small text file below the workspace's .gpuplan, whole."""
-        self._ask("write", path=path, text=text)
+        self._ask("write", Done, path=path, text=text)
 
     def names(self, path: str) -> list[str]:
         """Names in a folder, sorted; [] when there is no such folder."""
-        return [str(name) for name in self._ask("list", path=path)["names"]]
+        return list(self._ask("list", Names, path=path).names)
 
     def remove(self, path: str) -> None:
         """Remove a file or folder below the workspace's .gpuplan. Idempotent."""
-        self._ask("remove", path=path)
+        self._ask("remove", Done, path=path)
 
     def clean_incomplete(self, folder: str) -> int:
         """Remove what killed downloads of the hub's client left in a checkout; returns the bytes freed."""
-        return int(self._ask("clean_incomplete", dir=folder)["bytes"])
+        return self._ask("clean_incomplete", Freed, dir=folder).bytes
 
     def lease(self, name: str, holder: str, ttl_s: float, action: str = "acquire") -> Lease:
         """Acquire, renew or release a lease on the volume. LeaseHeld: somebody else has it."""
-        return Lease.read(self._ask("lease", name=name, holder=holder, ttl_s=ttl_s, action=action))
+        return self._ask("lease", Lease, name=name, holder=holder, ttl_s=ttl_s, action=action)
 
     def await_lease(self, name: str, holder: str, ttl_s: float) -> Lease:
         """Acquire a lease that somebody else has once nobody has renewed it for `ttl_s`. LeaseHeld: somebody did."""
         facts = {"name": name, "holder": holder, "ttl_s": ttl_s, "action": "await"}
-        return Lease.read(self._complete(self._stream("lease", facts)))
+        return self._complete(self._stream(LEASE, facts))
 
     # --- artifacts ---
 
@@ -196,8 +227,11 @@ class Agent(Asking):
     ) -> Checksums:
         """Checksums of a file and of its parts. `md5` only on request: Google's store reports that one."""
         request = {"path": path, "part_bytes": part_bytes, "md5": md5}
-        last = self._stream("checksums", request, lambda line: on_bytes(line.get("hashed", 0)))
-        return Checksums.read(self._complete(last))
+        last = self._stream(CHECKSUMS, request, lambda line: on_bytes(line.hashed))
+        found = self._complete(last)
+        if not found.cuts(part_bytes):
+            raise senseless("checksums", f"parts that are not those of {found.bytes:,} bytes")
+        return found
 
     def put(
         self,
@@ -223,12 +257,15 @@ class Agent(Asking):
             for signed in parts
         ]
         sent: list[SentPart] = []
+        unsaid = {row["number"] for row in rows}
 
-        def line(reply: dict[str, Any]) -> None:
-            if "part" in reply:
-                sent.append(SentPart.read(reply))
-                on_part(sent[-1])
+        def take(line: SentPart) -> None:
+            if line.number not in unsaid:
+                raise senseless("put", f"part {line.number} was not asked for")
+            unsaid.remove(line.number)
+            sent.append(line)
+            on_part(line)
 
         facts, silence_s = {"path": path, "parts": rows, "ordered": ordered}, self._limits.put_silence_s
-        self._complete(self._stream("put", facts, line, silence_s=silence_s))
+        self._complete(self._stream(PUT, facts, take, silence_s=silence_s, most_bytes=SHORT_ANSWER))
         return sent

@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from orchestrator.transport import bundle, commands
 from orchestrator.transport.calls import Calls
 from orchestrator.transport.limits import LONGEST_REPLY, Limits
-from orchestrator.transport.replies import AgentFailed, accept, broken, object_in
+from orchestrator.transport.replies import NOISE, accept, broken, object_in, read
 from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import CommandResult, Transport
 
-NOISE = 1000  # bytes that are kept of what is no answer
+T = TypeVar("T")
+L = TypeVar("L")
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed(Generic[T, L]):
+    """What takes time: its name, the type of its last line, and that of the lines before."""
+
+    name: str
+    last: type[T]
+    line: type[L]
 
 
 class Asking:
@@ -49,7 +61,7 @@ class Asking:
         command = commands.install_agent(self._bundle.digest).text
         result = self.transport.send(command, [self._bundle.tar], timeout_s=self._patience())
         if result.exit:
-            said = result.stderr.decode("utf-8", "replace").strip()
+            said = quoted(result.stderr[-NOISE:].decode("utf-8", "replace"))
             raise StepFailed(
                 f"the agent cannot be installed on the machine: {said or f'exit code {result.exit}'}",
                 remedy="the machine needs tar and Python 3.8 or newer",
@@ -60,8 +72,8 @@ class Asking:
     def _request(self, op: str, facts: dict[str, Any]) -> bytes:
         return json.dumps({"op": op, "workspace": self.workspace, **facts}).encode()
 
-    def _ask(self, op: str, **facts: Any) -> dict[str, Any]:
-        """Ask for what is answered at once. A connection that is cut meanwhile is made again, once."""
+    def _ask(self, op: str, kind: type[T], **facts: Any) -> T:
+        """Ask for what is answered at once, as a `kind`. A connection that is cut meanwhile is made again, once."""
         request = self._request(op, facts)
         give_up = time.monotonic() + self._patience()
 
@@ -80,7 +92,7 @@ class Asking:
         reply = object_in(result.stdout.rpartition(b"\n")[0].rpartition(b"\n")[2])
         if result.exit or reply is None:
             raise broken(op, result.exit, result.stderr or result.stdout[-200:])
-        return accept(op, reply)
+        return accept(op, kind, reply)
 
     def _patience(self) -> float:
         """How long a request may take: less while the run is stopping."""
@@ -88,20 +100,20 @@ class Asking:
 
     def _stream(
         self,
-        op: str,
+        op: Streamed[T, L],
         facts: dict[str, Any],
-        on_line: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_line: Callable[[L], None] = lambda _: None,
         *,
         silence_s: float | None = None,
         timeout_s: float | None = None,
         most_bytes: float = LONGEST_REPLY,
         stop: Callable[[], bool] | None = None,
-    ) -> dict[str, Any] | None:
+    ) -> T | None:
         """Ask for what takes time; `on_line` gets every line before the last.
 
         None: `stop` turned true first. Without a `stop` of its own it raises what `check` raises.
         """
-        request = self._request(op, facts)
+        request = self._request(op.name, facts)
         last: dict[str, Any] | None = None
         noise = b""
 
@@ -113,12 +125,11 @@ class Asking:
             elif "ok" in reply:
                 last = reply
             elif reply:
+                said = read(op.name, op.line, reply)
                 try:
-                    on_line(reply)
+                    on_line(said)
                 except OSError as error:  # ours, not the connection's: a full disk at home, say
                     raise GpuplanError(f"what the machine says cannot be kept: {error}") from error
-                except (KeyError, TypeError, ValueError) as error:
-                    raise AgentFailed("broken", f"{op}: the machine says {data[:NOISE]!r}") from error
 
         def run() -> int:
             return self._calls.stream(
@@ -132,12 +143,12 @@ class Asking:
             self.install()
             code = run()
         if last is not None:
-            return accept(op, last)
+            return accept(op.name, op.last, last)
         if stop is None:
             self._check()
         elif stop():
             return None
-        raise broken(op, code, noise)
+        raise broken(op.name, code, noise)
 
     def _halted(self) -> bool:
         try:
@@ -147,6 +158,6 @@ class Asking:
         return False
 
     @staticmethod
-    def _complete(reply: dict[str, Any] | None) -> dict[str, Any]:
+    def _complete(reply: T | None) -> T:
         assert reply is not None, "only a stream that can be stopped ends without a reply"
         return reply

@@ -39,7 +39,7 @@ class Calls:
             try:
                 code = standing.stream(
                     request, said.append, silence_s=timeout_s, timeout_s=deadline - time.monotonic(),
-                    most_bytes=2 * LONGEST_LINE, stop=lambda: False,
+                    most_bytes=LONGEST_LINE, stop=lambda: False,
                 )  # fmt: skip
                 return CommandResult(code, b"".join(line + b"\n" for line in said), b"")
             except NeverAnswered as error:

@@ -138,14 +138,23 @@ def listens(port: int) -> Command:
 
 
 def ssh_argv(
-    address: Address, key_file: Path, known_hosts: Path, *remote: str, tty: bool = False, forward: Sequence[str] = ()
+    address: Address,
+    key_file: Path,
+    known_hosts: Path,
+    *remote: str,
+    tty: bool = False,
+    forward: Sequence[str] = (),
+    agent: bool = False,
 ) -> list[str]:
     """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell).
 
-    `forward` are ssh's own -L words, PORT:HOST:PORT: ports here that lead to what the machine reaches.
+    `forward` are ssh's own -L words, PORT:HOST:PORT: ports here that lead to what the machine reaches. `agent`: the
+    machine may use the user's keys. Nothing else is forwarded or sent, whatever the user's own settings of ssh say.
     """
     known = f'UserKnownHostsFile="{known_hosts}"'  # ssh reads a list of files there, split at spaces
-    options = ["-o", known, "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
-    words = ["ssh", *options, "-i", str(key_file), "-p", str(address.port), *(["-t"] if tty else [])]
+    settings = [known, "GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"]
+    options = ["-F", "none", *(word for setting in settings for word in ("-o", setting))]
+    words = ["ssh", *options, "-A" if agent else "-a", "-x"]
+    words += ["-i", str(key_file), "-p", str(address.port), *(["-t"] if tty else [])]
     words += [word for local in forward for word in ("-L", local)]
     return [*words, "--", f"{address.user}@{address.host}", *remote]

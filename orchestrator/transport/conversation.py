@@ -112,16 +112,16 @@ class ChannelConversation:
 
 
 class Lines:
-    """Cuts one output into lines. AgentFailed: a line is longer than LONGEST_LINE."""
+    """Cuts one output into lines. AgentFailed: a line is longer than `longest`."""
 
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line, self._rest = on_line, bytearray()
+    def __init__(self, on_line: Callable[[bytes], None], longest: float = LONGEST_LINE) -> None:
+        self._on_line, self._rest, self._longest = on_line, bytearray(), longest
 
     def feed(self, data: bytes) -> None:
         """Hand over the lines that are whole."""
         first, *others = data.split(b"\n")
         self._rest += first
-        if len(self._rest) > LONGEST_LINE:
+        if len(self._rest) > self._longest:
             raise AgentFailed("flood", "the machine's answer has a line without an end")
         for following in others:
             self._on_line(bytes(self._rest))

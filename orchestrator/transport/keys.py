@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from orchestrator.words.secret import Secret
+
 NAME = "id_ed25519"
 COMMENT = "gpuplan"
 
@@ -23,7 +25,7 @@ def ensure_key_pair(home: Path) -> str:
     if not private.exists():
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make(private)
-    text = _public_of(private)
+    text = f"{_public_of(private.read_bytes())} {COMMENT}"
     if not public.exists():
         public.write_text(text + "\n")
     return text
@@ -31,11 +33,7 @@ def ensure_key_pair(home: Path) -> str:
 
 def _make(private: Path) -> None:
     """Write a new private key under its name, unless somebody else was quicker."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
-    body = Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption())
+    body = _new_key()
     temporary = private.with_name(f"{NAME}.{os.getpid()}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -48,9 +46,23 @@ def _make(private: Path) -> None:
         temporary.unlink()
 
 
-def _public_of(private: Path) -> str:
+def make_host_key() -> tuple[Secret, str]:
+    """A new host key for a machine that takes one: its private part, which is kept nowhere, and its public one."""
+    body = _new_key()
+    return Secret(body.decode()), _public_of(body)
+
+
+def _new_key() -> bytes:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+    return Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def _public_of(private: bytes) -> str:
     from cryptography.hazmat.primitives import serialization
 
-    key = serialization.load_ssh_private_key(private.read_bytes(), password=None)
+    key = serialization.load_ssh_private_key(private, password=None)
     encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    return f"{key.public_key().public_bytes(encoding, form).decode()} {COMMENT}"
+    return key.public_key().public_bytes(encoding, form).decode()

@@ -8,7 +8,8 @@ from orchestrator.transport.replies import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 TALKS_S = 5.0  # what was heard of so recently is not lost: it does not come to its end
-LONGEST_LINE = 8 << 20  # bytes: a list of some 50,000 files
+LONGEST_LINE = 4 << 20  # bytes: a list of some 20,000 files; read, copied and parsed it is some 40 MiB at once
+SHORT_ANSWER = 1 << 20  # bytes of an answer that tells how something went
 LONGEST_REPLY = 64 << 20  # bytes of one answer, progress included; a step's log is bounded where it is kept
 
 

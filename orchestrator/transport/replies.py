@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
+from annotated_types import MaxLen
+from pydantic import BeforeValidator, Field
+
+from orchestrator.transport.shapes import (
+    Amount,
+    Code,
+    Count,
+    Figure,
+    Figures,
+    LongText,
+    Moment,
+    Name,
+    Path,
+    Sum,
+    Text,
+    Truth,
+    json_in,
+    shaped,
+)
 from orchestrator.words.errors import StepFailed
+from orchestrator.words.outside import quoted
 
+T = TypeVar("T")
 LARGEST = 1e18  # of what a job may say of its progress
+EPOCH = datetime.fromtimestamp(0, UTC)
+NOISE = 1000  # bytes that are kept of what is no answer
 
 
 class AgentFailed(StepFailed):
-    """The agent was reached and did not do it. `code` is one of its words, `facts` what else it said."""
+    """The agent was reached and did not do it. `code` is one of its words."""
 
-    def __init__(self, code: str, message: str, *, remedy: str = "", facts: dict[str, Any] | None = None) -> None:
+    def __init__(self, code: str, message: str, *, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.code = code
-        self.facts = facts or {}
 
 
 class GpuFailed(AgentFailed):
@@ -30,17 +51,10 @@ class DeadmanExpired(AgentFailed):
 
 
 class LeaseHeld(AgentFailed):
-    """Somebody else has the lease."""
+    """Somebody else has the lease: `holder`, until `expires` by the machine's clock."""
 
-    @property
-    def holder(self) -> str:
-        """Who has it."""
-        return str(self.facts.get("holder", ""))
-
-    @property
-    def expires(self) -> datetime:
-        """When it runs out, by the machine's clock."""
-        return datetime.fromtimestamp(float(self.facts.get("expires", 0.0)), UTC)
+    holder = ""
+    expires = EPOCH
 
 
 CLASSES: dict[str, type[AgentFailed]] = {
@@ -51,123 +65,138 @@ CLASSES: dict[str, type[AgentFailed]] = {
 }
 
 
-def failure(op: str, reply: dict[str, Any]) -> AgentFailed:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The last line of an answer that is a no."""
+
+    code: Text = "broken"
+    message: Text = ""
+    holder: Text = ""  # of a lease
+    expires: Moment = EPOCH
+
+
+def failure(op: str, reply: object) -> AgentFailed:
     """The error that a refusal stands for."""
-    code = str(reply.get("code", "broken"))
-    facts = {key: value for key, value in reply.items() if key not in ("ok", "code", "message")}
-    return CLASSES.get(code, AgentFailed)(code, f"{op}: {reply.get('message', code)}", facts=facts)
+    try:
+        said = shaped(Refusal, reply)
+    except ValueError as error:
+        return senseless(op, str(error))
+    code = quoted(said.code, 40)
+    found = CLASSES.get(code, AgentFailed)(code, f"{op}: {quoted(said.message, NOISE) or code}")
+    if isinstance(found, LeaseHeld):
+        found.holder, found.expires = quoted(said.holder), said.expires
+    return found
+
+
+def senseless(op: str, why: str) -> AgentFailed:
+    """The error for an answer that is not of its type."""
+    return AgentFailed("broken", f"{op}: what the machine answers makes no sense: {quoted(why)}")
 
 
 def object_in(line: bytes) -> dict[str, Any] | None:
     """The JSON object in a line; None: it is none."""
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = json_in(line)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
 
-def accept(op: str, reply: dict[str, Any]) -> dict[str, Any]:
-    """The last line of an answer. AgentFailed: it is a refusal."""
-    if not reply.get("ok"):
+def accept(op: str, kind: type[T], reply: dict[str, Any]) -> T:
+    """The last line of an answer. AgentFailed: it is a refusal, or not of its type."""
+    if reply.get("ok") is not True:
         raise failure(op, reply)
-    return reply
+    return read(op, kind, reply)
+
+
+def read(op: str, kind: type[T], found: object) -> T:
+    """One line as the type that it is to have. AgentFailed: it has another."""
+    try:
+        return shaped(kind, found)
+    except ValueError as error:
+        raise senseless(op, str(error)) from error
 
 
 def broken(op: str, code: int, said: bytes) -> AgentFailed:
     """The error for an agent that ended with `code` and said that instead of an answer."""
-    text = said.decode("utf-8", "replace").strip().splitlines()
-    return AgentFailed("broken", f"the agent ended with {code} in {op}: {text[-1] if text else 'it said nothing'}")
+    text = said[-NOISE:].decode("utf-8", "replace").strip().splitlines()
+    last = quoted(text[-1]) if text else "it said nothing"
+    return AgentFailed("broken", f"the agent ended with {code} in {op}: {last}")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An answer that says no more than that it was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU as the driver lists it."""
 
-    index: int
-    name: str
-    memory_mib: int
+    index: Count
+    name: Text
+    memory_mib: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
     """What a machine is. `boot_id` differs after a restart; "" where that cannot be told."""
 
-    agent: str
-    workspace: str
-    python: str
-    boot_id: str
-    cores: int
-    memory_mib: int
-    disk_free_mib: int
-    gpus: tuple[Gpu, ...]
-    user: str
+    agent: Text
+    workspace: Text
+    python: Text
+    boot_id: Text
+    cores: Count
+    memory_mib: Count
+    disk_free_mib: Count
+    gpus: Annotated[tuple[Gpu, ...], MaxLen(64)]
+    user: Text
 
-    @classmethod
-    def read(cls, reply: dict[str, Any]) -> Hello:
-        """Build it from the agent's reply."""
-        gpus = tuple(Gpu(gpu["index"], gpu["name"], gpu["memory_mib"]) for gpu in reply["gpus"])
-        facts = {name: reply[name] for name in cls.__slots__ if name != "gpus"}
-        return cls(gpus=gpus, **facts)
+    def __post_init__(self) -> None:
+        if not (self.workspace.startswith("/") and self.workspace.isprintable()):
+            raise ValueError("a workspace that is no absolute path")
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
     """The extremes of a job's samples. None: nothing was seen of it."""
 
-    gpu_memory_percent: float | None = None
-    gpu_memory_mib: float | None = None
-    gpu_utilisation: float | None = None
-    disk_free_mib_min: float | None = None
+    gpu_memory_percent: Figure | None = None
+    gpu_memory_mib: Figure | None = None
+    gpu_utilisation: Figure | None = None
+    disk_free_mib_min: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended. `exit` is 128 + `signal` where a signal ended its shell."""
 
-    exit: int
-    signal: int | None
-    oom: bool  # killed for want of memory, not by us
-    timed_out: bool
-    stopped: bool  # because we asked
-    lost: bool  # its supervisor was killed or the machine went down: how it ended, nobody knows
-    started: datetime
-    ended: datetime
-    log_bytes: int
+    exit: Code
+    signal: Code | None
+    oom: Truth  # killed for want of memory, not by us
+    timed_out: Truth
+    stopped: Truth  # because we asked
+    lost: Truth  # its supervisor was killed or the machine went down: how it ended, nobody knows
+    started: Moment
+    ended: Moment
+    log_bytes: Count
     peaks: Peaks
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: Figures = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """How long it ran."""
-        return (self.ended - self.started).total_seconds()
-
-    @classmethod
-    def read(cls, end: dict[str, Any]) -> JobEnd:
-        """Build it from the agent's reply."""
-        return cls(
-            exit=end["exit"],
-            signal=end["signal"],
-            oom=end["oom"],
-            timed_out=end["timed_out"],
-            stopped=end["stopped"],
-            lost=end["lost"],
-            started=datetime.fromtimestamp(end["started"], UTC),
-            ended=datetime.fromtimestamp(end["ended"], UTC),
-            log_bytes=end["log_bytes"],
-            peaks=Peaks(**end["peaks"]),
-            metrics=end["metrics"],
-        )
+        return max((self.ended - self.started).total_seconds(), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
     """One GPU at one moment. None: the driver does not say."""
 
-    index: int
-    memory_used_mib: float | None
-    memory_total_mib: float | None
-    utilisation: float | None
+    index: Amount
+    memory_used_mib: Amount | None = None
+    memory_total_mib: Amount | None = None
+    utilisation: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +232,10 @@ def _amount(value: Any) -> float | None:
 class Sample:
     """What a job used at one moment, and how far it is. progress None: it does not say."""
 
-    at: datetime
-    gpus: tuple[GpuUse, ...]
-    disk_free_mib: int
-    progress: Progress | None = None
-
-    @classmethod
-    def read(cls, sample: dict[str, Any]) -> Sample:
-        """Build it from the agent's line."""
-        names = ("memory_used_mib", "memory_total_mib", "utilisation")
-        gpus = tuple(GpuUse(int(gpu["index"]), *(gpu.get(name) for name in names)) for gpu in sample["gpus"])
-        progress = Progress.read(sample.get("progress"))
-        return cls(datetime.fromtimestamp(sample["at"], UTC), gpus, sample["disk_free_mib"], progress)
+    at: Moment
+    gpus: Annotated[tuple[GpuUse, ...], MaxLen(64)]
+    disk_free_mib: Count
+    progress: Annotated[Progress | None, BeforeValidator(Progress.read)] = None
 
     def __str__(self) -> str:
         """`GPU memory 41.2 of 80.0 GiB, 93 % busy; disk 512 GiB free`: all GPUs together, the busiest one's share."""
@@ -226,93 +247,165 @@ class Sample:
         return f"GPU memory {used:.1f} of {total:.1f} GiB{share}; {disk}" if total else disk
 
 
+State = Literal["running", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where a job stands that was asked to start."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job that was followed or stopped has ended."""
+
+    end: JobEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One line of a job that is followed: output with the offset behind it, or a sample, or that it was started."""
+
+    log: LongText = ""
+    offset: Count | None = None
+    sample: Sample | None = None
+    state: State | None = None
+
+    def __post_init__(self) -> None:
+        if self.log and self.offset is None:
+            raise ValueError("output without its offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """One line of what takes long: bytes hashed so far, or what a program printed."""
+
+    hashed: Count = 0
+    log: LongText = ""
+
+
 @dataclass(frozen=True, slots=True)
 class JobInfo:
     """One job of a machine. `end` is None while it runs."""
 
-    job: str
-    state: str  # running | ended
-    service: bool
-    end: JobEnd | None
+    job: Text
+    state: State
+    service: Truth
+    end: JobEnd | None = None
 
-    @classmethod
-    def read(cls, entry: dict[str, Any]) -> JobInfo:
-        """Build it from the agent's reply."""
-        end = JobEnd.read(entry["end"]) if entry.get("end") else None
-        return cls(entry["job"], entry["state"], entry["service"], end)
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Every job of a machine."""
+
+    jobs: tuple[JobInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file. `path` is relative to the root that was asked for; `sha256` is None unless it was."""
 
-    path: str
-    bytes: int
-    mtime: float
-    sha256: str | None = None
+    path: Path
+    bytes: Count
+    mtime: Figure
+    sha256: Sum | None = None
 
-    @classmethod
-    def read(cls, entry: dict[str, Any]) -> FileInfo:
-        """Build it from the agent's reply."""
-        return cls(entry["path"], entry["bytes"], entry["mtime"], entry.get("sha256"))
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files below a root."""
+
+    files: tuple[FileInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names in a folder."""
+
+    names: tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallText:
+    """What a small file says; its bound is that of a line. None: there is no such file."""
+
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Bytes that were removed."""
+
+    bytes: Count
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFolder:
+    """Where the machine has a plan's code, absolute; "": it has none of it."""
+
+    folder: Text
+
+    def __post_init__(self) -> None:
+        if self.folder and not (self.folder.startswith("/") and self.folder.isprintable()):
+            raise ValueError("a folder that is no absolute path")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Whether a session with the live logs stands: the command that attaches to it, which is not believed; "": no."""
+
+    attach: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A lease that we have until `expires`."""
 
-    expires: datetime
-
-    @classmethod
-    def read(cls, reply: dict[str, Any]) -> Lease:
-        """Build it from the agent's reply."""
-        return cls(datetime.fromtimestamp(reply["expires"], UTC))
+    expires: Moment
 
 
 @dataclass(frozen=True, slots=True)
 class PartSum:
     """One slice of a file with its CRC-32 (base64 of the big-endian value)."""
 
-    number: int
-    offset: int
-    length: int
-    crc32: str
+    number: Count
+    offset: Count
+    length: Count
+    crc32: Sum
 
 
 @dataclass(frozen=True, slots=True)
 class Checksums:
     """Checksums of a file: SHA-256 in hexadecimal, the others base64. `md5` is None unless it was asked for."""
 
-    bytes: int
-    sha256: str
-    crc32: str
+    bytes: Count
+    sha256: Sum
+    crc32: Sum
     parts: tuple[PartSum, ...]
-    md5: str | None = None
+    md5: Sum | None = None
 
-    @classmethod
-    def read(cls, reply: dict[str, Any]) -> Checksums:
-        """Build it from the agent's reply."""
-        parts = tuple(PartSum(p["number"], p["offset"], p["length"], p["crc32"]) for p in reply["parts"])
-        return cls(reply["bytes"], reply["sha256"], reply["crc32"], parts, reply.get("md5"))
+    def cuts(self, part_bytes: int) -> bool:
+        """Whether its parts are those of a file of that size: one after the other, each full but for the last."""
+        starts = range(0, max(self.bytes, 1), part_bytes)
+        wanted = ((n, at, min(part_bytes, self.bytes - at)) for n, at in enumerate(starts, 1))
+        found = ((part.number, part.offset, part.length) for part in self.parts)
+        return len(starts) == len(self.parts) and all(one == other for one, other in zip(wanted, found, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
     """What became of a PUT. `error` is "" when the store took the part."""
 
-    number: int
-    status: int  # HTTP; 0: no answer
-    etag: str
-    bytes: int  # stored
-    range: str  # what a resumable upload says it holds
-    error: str
+    number: Annotated[Count, Field(validation_alias="part")]
+    status: Code  # HTTP; 0: no answer
+    etag: Text
+    bytes: Count  # stored
+    range: Text  # what a resumable upload says it holds
+    error: Text = ""
 
     @property
     def stored(self) -> bool:
         """Whether the store has the part."""
         return not self.error
-
-    @classmethod
-    def read(cls, line: dict[str, Any]) -> SentPart:
-        """Build it from the agent's line."""
-        return cls(line["part"], line["status"], line["etag"], line["bytes"], line["range"], line.get("error", ""))

@@ -79,7 +79,11 @@ class SshTransport:
     ) -> int:
         """Hand over each line (without its newline; stderr's too) as it comes and return the exit code."""
         deadline = time.monotonic() + timeout_s
-        printed, said = Lines(on_line), Lines(on_line)  # the two outputs reach us apart: lines stay whole
+        longest = min(LONGEST_LINE, most_bytes)
+        printed, said = (
+            Lines(on_line, longest),
+            Lines(on_line, longest),
+        )  # the two outputs reach us apart: lines stay whole
         with self._channel(command) as channel:
             _Writer(channel, [stdin] if stdin else [])
             for data in self._output(
@@ -203,7 +207,7 @@ class SshTransport:
         errors: list[bytes] = []
         writer = _Writer(channel, chunks)
         deadline = time.monotonic() + timeout_s
-        said = self._output(channel, timeout_s, deadline=deadline, most_bytes=2 * LONGEST_LINE, on_stderr=errors.append)
+        said = self._output(channel, timeout_s, deadline=deadline, most_bytes=LONGEST_LINE, on_stderr=errors.append)
         try:
             output = [data for data in said if data]
         except AgentFailed as error:

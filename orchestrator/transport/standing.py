@@ -14,6 +14,7 @@ from orchestrator.transport.replies import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 WINDOW = 1 << 18  # bytes that the agent says to a request before it waits for us
+MOST_WAITING = LONGEST_LINE + (4 << 20)  # bytes that were said to all requests together and not yet dealt with
 STOP_LOOK_S = 0.1  # how often a request to which something is said asks whether it is to stop
 QUIET_LOOK_S = 0.25  # and one to which nothing is
 MOST_NOISE = 1 << 20  # bytes that belong to no request
@@ -174,12 +175,15 @@ class Standing:
             asked.heard = self._heard
             if kind == b"exit":
                 asked.exit = int(value) if value.isdigit() and len(value) < len("1000") else SIGNALLED
-            elif asked.waiting > WINDOW:  # it was to wait for us
+            elif asked.waiting > WINDOW or self._all_waiting() + size > MOST_WAITING:  # it was to wait for us
                 asked.error = AgentFailed("flood", "the machine says more than it was asked for")
             else:
                 asked.lines.append(value)
                 asked.waiting += size
             asked.changed.notify_all()
+
+    def _all_waiting(self) -> int:
+        return sum(asked.waiting for asked in self._asked.values())
 
     def _ignore(self, number: int, kind: bytes, size: int) -> None:
         self._left[number] += size

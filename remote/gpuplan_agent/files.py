@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any, Iterator
 
 from gpuplan_agent.places import private, remove, resolve, write_atomic
 from gpuplan_agent.wire import AgentError, emit
 
-LARGEST_TEXT = 8 << 20
+LARGEST_TEXT = 3 << 20  # as JSON it is one line, for which there is a bound
 HASHERS = 4  # files read at the same time: a network volume gives one reader only a share of its speed
 BEAT_S = 2.0
 
@@ -90,7 +91,9 @@ def op_read(request: dict[str, Any]) -> dict[str, Any]:
     """A small text file; null when there is none."""
     path = resolve(request, request["path"])
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a FIFO nobody writes to is no wait
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise AgentError("no_file", f"{path} is no regular file")
             data = file.read(LARGEST_TEXT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return {"text": None}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.job import Job
-from orchestrator.transport.limits import Limits
+from orchestrator.transport.limits import LONGEST_LINE, Limits
 from orchestrator.transport.replies import AgentFailed
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Part, SignedPart, Transport
+from orchestrator.words.ports import Transport
+from tests.transport.agent_operations import OPERATIONS
 from tests.transport.sshd import Sshd
 
 SHORT = Limits(
@@ -47,28 +46,6 @@ PROGRAMS = {
     "a flood for nobody": f"{ASKED}:\n while True: say('line', '1', 10**9)",
     "an end at once": f"{ASKED}: say('exit', '0')",
     "an end that is no number": f"{ASKED}: say('exit', '9' * 10000)",
-}
-PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
-OPERATIONS: dict[str, Callable[[Agent], object]] = {
-    "hello": Agent.hello,
-    "probe": lambda agent: agent.probe(1),
-    "bootstrap": Agent.bootstrap,
-    "code": lambda agent: agent.code("0" * 32, kept=False),
-    "view": Agent.view,
-    "heartbeat": lambda agent: agent.heartbeat(60, ""),
-    "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),
-    "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=0.4),
-    "stop": lambda agent: agent.stop("j", grace_s=0),
-    "jobs": Agent.jobs,
-    "files": lambda agent: agent.files("/", ["*"]),
-    "read": lambda agent: agent.read("x"),
-    "write": lambda agent: agent.write("x", ""),
-    "names": lambda agent: agent.names("x"),
-    "remove": lambda agent: agent.remove("x"),
-    "clean_incomplete": lambda agent: agent.clean_incomplete("x"),
-    "lease": lambda agent: agent.lease("v", "r", 1),
-    "checksums": lambda agent: agent.checksums("/x", 1),
-    "put": lambda agent: agent.put("/x", [PART]),
 }
 
 
@@ -112,14 +89,46 @@ def test_every_operation_comes_to_an_end(server: Sshd, way: Transport, program: 
     assert [name for name, error in found.items() if error is None] == []
 
 
-@pytest.mark.parametrize("operation", ["hello", "files", "follow"])
-def test_a_gigabyte_is_not_taken_in(server: Sshd, way: Transport, operation: str):
-    """A line without an end is AgentFailed long before it fills the memory, however much time there is."""
-    agent = turned(server, way, "for _ in range(1 << 14): print('x' * 65536, end='')", PATIENT)
+GREEDY = {  # Python text of what one line holds
+    "a line without an end": """'"' + 'x' * (1 << 25)""",
+    "the longest line": """'"' + 'x' * SIZE + '"'""",
+    "four bytes a letter": r"""'"\ud83d\ude00' + 'x' * SIZE + '"'""",
+    "small values": """'[' + '[],' * (SIZE // 3) + '0]'""",
+    "small objects": """'[' + '{"":0},' * (SIZE // 7) + '0]'""",
+    "a pit": "'[' * SIZE",
+}
+GREEDY_AGENT = """import json, sys
+SIZE, standing = {size}, len(sys.argv) > 1
+for asked in map(json.loads, sys.stdin):
+    if 'request' not in asked and standing:
+        continue
+    for before, after in [('{{"log": ', ', "offset": 1}}'), ('{{"ok": true, "x": ', '}}')]:
+        if standing:
+            before, after = '{{"id": %d, "line": ' % asked['id'] + before, after + '}}'
+        print(before + {value} + after, flush=True)
+    if not standing:
+        break
+    print('{{"id": %d, "exit": 0}}' % asked['id'], flush=True)
+"""
+
+
+@pytest.mark.parametrize("value", GREEDY.values(), ids=GREEDY)
+def test_no_answer_takes_the_memory(server: Sshd, way: Transport, value: str):
+    """Whatever a line holds, and whatever is asked at the same time, at most 64 MiB are held for it at once."""
+    program = GREEDY_AGENT.format(size=LONGEST_LINE - 100, value=value)
+    agent = turned(server, way, program, PATIENT)
+
+    def ask(operation: str) -> type[Exception] | None:
+        try:
+            OPERATIONS[operation](agent)
+        except (AgentFailed, ConnectionLost) as error:
+            return type(error)
+        return None
+
     tracemalloc.start()
-    with pytest.raises(AgentFailed) as failed:
-        OPERATIONS[operation](agent) if operation != "follow" else agent.follow("j", 0, lambda _text, _offset: None)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(ask, ["hello", "files", "follow", "read", "put", "stop"]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert failed.value.code == "flood"
+    assert None not in found
     assert peak < 64 << 20

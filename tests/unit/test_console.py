@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.report.console import escape, is_live, one_line
+from orchestrator.report.console import is_live, one_line
+from orchestrator.words.outside import escape
 
 _SEEDS = ["\x1b", "\x1b[", "[31m", "\x1b[2J", "\x9b", "\x1b]0;title", "\x07", "\x1b\\", "\r", "\n", "\x1bP", "m"]
 _HOSTILE = st.lists(
