@@ -14,19 +14,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import httpx
 
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.outside import quoted
 from orchestrator.words.secret import mask
 
+P = ParamSpec("P")
+T = TypeVar("T")
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
+LONGEST_PAUSE_S = 3600.0  # that a vendor may ask for
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
 
 REMEDIES = {
@@ -79,6 +83,20 @@ class Reply:
         return 200 <= self.status < 300
 
 
+def sensible(ask: Callable[P, T]) -> Callable[P, T]:
+    """Make of a method that reads answers one for which an answer of another shape is ProviderUnavailable."""
+
+    @wraps(ask)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return ask(*args, **kwargs)
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            words = quoted(f"{type(error).__name__}: {error}")
+            raise ProviderUnavailable(f"the provider's answer makes no sense: {words}") from error
+
+    return asked
+
+
 class RateLimited(ProviderUnavailable):
     """A 429: the request was turned away unread, whatever it was."""
 
@@ -127,7 +145,7 @@ class Api:
             reply = self._send("POST", path, body=body, timeout=CREATE_TIMEOUT)
         except NOT_CONNECTED as error:
             raise ProviderUnavailable(f"{self.vendor} cannot be reached, nothing was sent: {error}") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Ambiguous(f"{self.vendor}: no answer to POST {path}: {_reason(error)}") from error
         if reply.ok and reply.body is not None:
             return reply.body
@@ -162,7 +180,7 @@ class Api:
     ) -> Reply:
         try:
             return self._send(method, path, params=params, body=body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ProviderUnavailable(f"{self.vendor}: no answer to {method} {path}: {_reason(error)}") from error
 
     def _send(
@@ -185,7 +203,7 @@ class Api:
 
     def _say(self, reply: Reply) -> str:
         words = self._words(reply.body) if reply.body is not None else reply.text.strip()
-        return mask(words, [self._key])[:WORDS_SHOWN] or "(no words)"
+        return quoted(mask(words, [self._key]), WORDS_SHOWN) or "(no words)"
 
     def _failure(self, reply: Reply, what: str) -> GpuplanError:
         words = self._say(reply)
@@ -204,16 +222,16 @@ def _reason(error: Exception) -> str:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text, parse_float=Decimal)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds, from either form of the header."""
+    """Seconds, from either form of the header; at most LONGEST_PAUSE_S."""
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:18]), LONGEST_PAUSE_S)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (TypeError, ValueError):
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now), LONGEST_PAUSE_S)
+    except (TypeError, ValueError, OverflowError):
         return None

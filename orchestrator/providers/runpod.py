@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, runpod_catalog
-from orchestrator.providers.http import Api
+from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.runpod_end_bill import end_bill_script
 from orchestrator.words.errors import Ambiguous, ProviderUnavailable
 from orchestrator.words.ports import (
@@ -57,6 +57,7 @@ class RunPod:
         self._api = Api("RunPod", access.base_url or REST_URL, access, _words)
         self._spot: RunPodGraphQL | None = None
 
+    @sensible
     def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
         """See ports.Provider. Only data centres that hold network volumes: a plan's place must be able to."""
         if spot and gpus == 0:
@@ -81,11 +82,13 @@ class RunPod:
         pod = self._api.create("pods", create_body(spec, self.mount_path), pool_closed=403)
         return _id(pod, "pod")
 
+    @sensible
     def machine(self, machine_id: str) -> MachineView | None:
         """See ports.Provider."""
         pod = self._api.read(f"pods/{machine_id}")
         return None if pod is None or pod.get("status") == GONE else view(pod)
 
+    @sensible
     def machines(self) -> list[MachineView]:
         """See ports.Provider."""
         pods = _rows(self._api.read("pods"), "pods")
@@ -101,6 +104,7 @@ class RunPod:
         volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place})
         return _id(volume, "volume")
 
+    @sensible
     def volumes(self) -> list[VolumeView]:
         """See ports.Provider."""
         found: list[VolumeView] = []
@@ -126,6 +130,7 @@ class RunPod:
         first = Decimal(min(size_gb, FIRST_TB_GB))
         return (first * GB_MONTH + (size_gb - first) * GB_MONTH_BEYOND) / HOURS_A_MONTH
 
+    @sensible
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
         """See ports.Provider. A machine that billing does not know yet is left out."""
         wanted = set(machine_ids)

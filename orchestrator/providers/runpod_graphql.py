@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx
 
-from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity, user_agent
+from orchestrator.providers.http import WORDS_SHOWN, sensible, speaks_of_capacity, user_agent
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import MachineSpec
 from orchestrator.words.secret import mask
 
@@ -49,6 +50,7 @@ class RunPodGraphQL:
         url = access.graphql_url
         self._base = url.removesuffix("/").removesuffix("/graphql") if url else None
 
+    @sensible
     def bids(self, gpus: int) -> dict[str, Decimal]:
         """Lowest bid per GPU and hour on Secure Cloud by GPU id, for machines with `gpus`; {}: none is sold."""
         price = f"lowestPrice(input: {{gpuCount: {gpus}, secureCloud: true}}) {{ minimumBidPrice stockStatus }}"
@@ -81,7 +83,7 @@ class RunPodGraphQL:
         """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""
         try:
             return self._post("{ __typename }").status_code in {404, 410}
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     def _post(self, query: str) -> httpx.Response:
@@ -116,9 +118,11 @@ class RunPodGraphQL:
         try:
             answer = self._through_sdk(query) if self._transport is None else self._through_transport(query)
         except _NoAnswerError as error:
-            raise unsure(f"RunPod (GraphQL): no usable answer: {mask(str(error), [self._key])}") from error
+            raise unsure(
+                f"RunPod (GraphQL): no usable answer: {quoted(mask(str(error), [self._key]), WORDS_SHOWN)}"
+            ) from error
         except _SaidError as error:
-            words = mask(str(error), [self._key])[:WORDS_SHOWN]
+            words = quoted(mask(str(error), [self._key]), WORDS_SHOWN)
             if _says(words, TROUBLE_WORDS):
                 raise unsure(f"RunPod (GraphQL): {words}") from error
             raise (NoCapacity if speaks_of_capacity(words) else Refused)(f"RunPod (GraphQL): {words}") from error
@@ -129,8 +133,7 @@ class RunPodGraphQL:
 
     def _through_sdk(self, query: str) -> Any:
         run_query, sdk_errors, network_errors = _sdk()
-        if self._base:
-            os.environ[BASE_URL_VARIABLE] = self._base
+        os.environ[BASE_URL_VARIABLE] = self._base or VENDOR_URL  # else whoever sets the variable gets the key
         try:
             return run_query(query, api_key=self._key.reveal())
         except sdk_errors.AuthenticationError as error:
@@ -140,7 +143,11 @@ class RunPodGraphQL:
         except _unsent(network_errors) as error:
             words = mask(f"{type(error).__name__}: {error}", [self._key])
             raise AccountRefused(f"RunPod (GraphQL): nothing was sent: {words}", remedy="check the API key") from error
-        except (network_errors.RequestException, ValueError) as error:  # ValueError: a page that is not JSON
+        except (
+            network_errors.RequestException,
+            ValueError,
+            RecursionError,
+        ) as error:  # ValueError: a page that is not JSON
             raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
 
     def _through_transport(self, query: str) -> Any:
@@ -148,13 +155,19 @@ class RunPodGraphQL:
         try:
             reply = self._post(query)
             answer = reply.json()
-        except (httpx.TransportError, ValueError) as error:
+        except (httpx.RequestError, ValueError, RecursionError) as error:
             raise _NoAnswerError(f"{type(error).__name__}: {error}") from error
         if reply.status_code == httpx.codes.UNAUTHORIZED:
             raise _key_refused("401 Unauthorized")
         if isinstance(answer, dict) and answer.get("errors"):
-            raise _SaidError(str(answer["errors"][0]["message"]))
+            raise _SaidError(_first_message(answer["errors"]))
         return answer
+
+
+def _first_message(errors: Any) -> str:
+    """What the first of an answer's errors says, whatever stands where the errors should."""
+    first = errors[0] if isinstance(errors, list) else errors
+    return str(first.get("message", first) if isinstance(first, dict) else first)
 
 
 def _key_refused(words: str) -> AccountRefused:

@@ -7,6 +7,7 @@ is compared with the store's. Where the machine's is not known the object is rea
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy, UsageError
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 T = TypeVar("T")
@@ -130,8 +132,10 @@ class GcsStore:
         if reply.status_code in DONE:
             return None
         if reply.status_code == GOING_ON:
-            held = reply.headers.get("Range")
-            return int(held.rsplit("-", 1)[1]) + 1 if held else 0  # no header at all: nothing is stored yet
+            held = reply.headers.get("Range", "bytes=0--1")  # no header at all: nothing is stored yet
+            if not (end := re.fullmatch(r"bytes=0-(-1|[0-9]{1,18})", held)):
+                raise ProviderUnavailable(f"{self.url}: {upload.key}: the session holds {quoted(held)!r}")
+            return int(end[1]) + 1
         if reply.status_code in UNKNOWN or reply.status_code == CANCELLED:
             raise UploadGone(f"{self.url}: {upload.key}: the upload session is gone ({reply.status_code})")
         kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else ProviderUnavailable
@@ -140,7 +144,7 @@ class GcsStore:
     def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT") -> httpx.Response:
         try:
             return self._http.request(method, uri, headers=headers, content=b"")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ProviderUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
     def _cancel(self, uri: str) -> None:

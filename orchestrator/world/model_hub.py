@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import httpx
 
+from orchestrator.transport.shapes import Count, Path, Sum, json_in, shaped
 from orchestrator.words.errors import ProviderUnavailable, UsageError
-from orchestrator.words.secret import Secret, mask
+from orchestrator.words.outside import quoted
+from orchestrator.words.secret import Secret, hide
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of the variable, not a token
 MAX_PAGES = 1000
+LONGEST_ANSWER = 16 << 20  # bytes of one page
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,28 @@ class HubFile:
     path: str
     bytes: int
     sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """What the hub keeps outside git."""
+
+    size: Count
+    oid: Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One file as the hub lists it."""
+
+    path: Path
+    size: Count
+    lfs: Large | None = None
+
+    @property
+    def file(self) -> HubFile:
+        """What is to be on the machine."""
+        return HubFile(self.path, self.lfs.size if self.lfs else self.size, self.lfs.oid if self.lfs else None)
 
 
 class Hub:
@@ -39,36 +65,60 @@ class Hub:
     def files(self, repo: str, revision: str = "main") -> list[HubFile]:
         """Every file of the repository at that revision, all from one commit, by path."""
         commit, _ = self._get(repo, f"{self._url}/api/models/{quote(repo)}/revision/{quote(revision, safe='')}")
-        sha = commit.get("sha") if isinstance(commit, dict) else None
-        if not sha:
+        sha = str(commit.get("sha")) if isinstance(commit, dict) else ""
+        if not re.fullmatch(r"[0-9a-f]{6,64}", sha):
             raise ProviderUnavailable(f"{self._url}: the answer for {repo} names no commit")
         url: str | None = f"{self._url}/api/models/{quote(repo)}/tree/{sha}?recursive=true&expand=false"
         found: list[HubFile] = []
         for _ in range(MAX_PAGES):
             if url is None:
                 return sorted(found, key=lambda f: f.path)
-            rows, url = self._get(repo, url)
-            found += [_file(row) for row in rows if row.get("type") == "file"]
+            rows, following = self._get(repo, url)
+            url = self._of_this_hub(urljoin(url, following)) if following else None
+            try:
+                found += [shaped(Row, row).file for row in rows if row.get("type") == "file"]
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ProviderUnavailable(f"{self._url}: the list of {repo} makes no sense: {error}") from error
         raise ProviderUnavailable(f"{self._url}: the list of {repo} has no end")
 
     def _get(self, repo: str, url: str) -> tuple[Any, str | None]:
         """A parsed answer and the address of its next page."""
         try:
-            reply = self._client.get(url)
-        except httpx.TransportError as error:
+            with self._client.stream("GET", url) as reply:
+                text = self._body(repo, reply)
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise ProviderUnavailable(f"{self._url}: no answer for {repo}: {error or type(error).__name__}") from error
         if reply.status_code != 200:
-            raise self._refusal(repo, reply)
+            raise self._refusal(repo, reply, text)
         try:
-            return reply.json(), reply.links.get("next", {}).get("url")
+            return json_in(text), reply.links.get("next", {}).get("url")
         except ValueError as error:
             raise ProviderUnavailable(f"{self._url}: the answer for {repo} is not JSON") from error
 
-    def _refusal(self, repo: str, reply: httpx.Response) -> UsageError | ProviderUnavailable:
+    def _body(self, repo: str, reply: httpx.Response) -> bytes:
+        """What it says. ProviderUnavailable: more than makes sense."""
+        found = bytearray()
+        for block in reply.iter_bytes():
+            found += block
+            if len(found) > LONGEST_ANSWER:
+                raise ProviderUnavailable(f"{self._url}: the answer for {repo} has no end")
+        return bytes(found)
+
+    def _of_this_hub(self, url: str) -> str:
+        """An address at the hub itself. ProviderUnavailable: it is elsewhere, where the token does not go."""
+        try:
+            here, there = httpx.URL(self._url), httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ProviderUnavailable(f"{self._url}: the next page has no address") from error
+        if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
+            raise ProviderUnavailable(
+                f"{self._url}: the next page would be at {quoted(there.host)}: nothing is sent there"
+            )
+        return url
+
+    def _refusal(self, repo: str, reply: httpx.Response, text: bytes) -> UsageError | ProviderUnavailable:
         status = reply.status_code
-        words = reply.headers.get("X-Error-Message") or reply.text.strip()[:200]
-        if self._token:
-            words = mask(words, [self._token])
+        words = quoted(hide(reply.headers.get("X-Error-Message") or text[:1000].decode("utf-8", "replace")))
         page = f"{self._url}/{repo}"
         if reply.headers.get("X-Error-Code") == "GatedRepo" or status == 403:
             if self._token:
@@ -92,14 +142,9 @@ class Hub:
         return ProviderUnavailable(message, retry_after=_seconds(reply.headers.get("Retry-After", "")))
 
 
-def _file(row: dict[str, Any]) -> HubFile:
-    lfs = row.get("lfs") or {}
-    return HubFile(row["path"], int(lfs.get("size", row["size"])), lfs.get("oid"))
-
-
 def _needs_token(page: str) -> str:
     return f"accept its terms at {page}, then export {TOKEN} with a token from an account that may read it"
 
 
 def _seconds(value: str) -> float | None:
-    return float(value) if value.strip().isdigit() else None
+    return min(float(value), 3600.0) if re.fullmatch(r"[0-9]{1,9}", value.strip()) else None

@@ -13,15 +13,39 @@ SEGMENT = 4 << 20
 KEPT = 2
 LONGEST_STATE = 1 << 16  # a line that redraws itself is shorter than this; a longer one is passed on as it is
 STATE_EVERY_S = 0.5
+SHORTEST = 4  # characters: shorter ones would mask ordinary words
 NOTE = b"\n[gpuplan: the log goes on in log.* beside this file, of which the newest are kept]\n"
+
+
+def forms(text: str) -> set[str]:
+    """A secret as programs write it: in JSON and Python, in a shell, in URLs, in HTML; each of its lines too."""
+    import html
+    import json
+    import re
+    from urllib.parse import quote, quote_plus
+
+    found = set()
+    for part in (text, *text.splitlines()):
+        if len(part) >= SHORTEST:
+            urls = [quote(part, "/"), quote(part, ""), quote_plus(part)]
+            numbers = "".join(chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in part.encode())
+            found |= {
+                part,
+                html.escape(part),
+                *urls,
+                *(re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), url) for url in urls),
+            }
+            found |= {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], repr(part)[1:-1]}
+            found |= {part.replace("'", "'\"'\"'"), part.replace("'", "'\\''"), numbers.replace("'", "\\'")}
+            found |= {re.sub(r'([$`"\\!])', r"\\\1", part), re.sub(r"^[~#]|[^\w@%+=:./~#-]", r"\\\g<0>", part)}
+    return found
 
 
 class Filter:
     """Masks secrets, and of a line that redraws itself with carriage returns keeps the newest state now and then."""
 
     def __init__(self, secrets: list[str]) -> None:
-        words = {line.encode() for text in secrets for line in [text, *text.splitlines()] if len(line) >= 4}
-        self._secrets = sorted(words, key=len, reverse=True)
+        self._secrets = sorted({form.encode() for text in secrets for form in forms(text)}, key=len, reverse=True)
         self._held = b""  # the end of the output, as long as it may be the beginning of a secret
         self._line = b""  # the state of the last line, not yet passed on
         self._open = False  # what was passed on last ends in the middle of a line

@@ -55,7 +55,13 @@ def test_what_a_create_means(status: int, body: object, error: type[Exception]):
 
 
 @pytest.mark.parametrize(
-    "fault", [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut"), httpx.ReadError("reset")]
+    "fault",
+    [
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.ReadError("reset"),
+        httpx.DecodingError("no gzip"),
+    ],
 )
 def test_a_create_without_an_answer_is_ambiguous(fault: Exception):
     """A request that went out and was not answered may have made something; it is sent once."""

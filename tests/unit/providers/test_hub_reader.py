@@ -101,3 +101,40 @@ def test_what_may_pass_is_said_to(reply: Any, retry_after: float | None):
     with pytest.raises(ProviderUnavailable) as raised:
         reader.files(REPO)
     assert retry_after == raised.value.retry_after
+
+
+@pytest.mark.parametrize(
+    "there", ["https://elsewhere.test/x", "http://hub.test/x", "https://hub.test:444/x", "//elsewhere.test/x"]
+)
+def test_the_token_goes_to_no_other_host(there: str):
+    """A next page elsewhere, over plain http or at another port is not asked for: nothing is sent there."""
+    link = {"Link": f'<{there}>; rel="next"'}
+    reader, requests = hub(
+        COMMIT | {TREE: httpx.Response(200, json=ROWS, headers=link), "/x": httpx.Response(200, json=[])}
+    )
+    with pytest.raises(ProviderUnavailable, match="nothing is sent there"):
+        reader.files(REPO)
+    assert {request.url.host for request in requests} == {"hub.test"}
+    assert len(requests) == 2
+
+
+@pytest.mark.parametrize(
+    "rows", [{"a": 1}, [1], [{"type": "file"}], [{"type": "file", "path": "../x", "size": 1}], None, "x"]
+)
+def test_a_list_that_makes_no_sense_is_refused(rows: object):
+    """Whatever JSON comes in place of a list of files: an error of ours."""
+    reader, _ = hub(COMMIT | {TREE: httpx.Response(200, json=rows)})
+    with pytest.raises(ProviderUnavailable):
+        reader.files(REPO)
+
+
+def test_half_a_body_is_no_answer():
+    """A body that is not what its encoding says may pass: it is asked again, and is no crash."""
+    reader, _ = hub(
+        {
+            path: httpx.Response(200, stream=httpx.ByteStream(b"no gzip"), headers={"Content-Encoding": "gzip"})
+            for path in COMMIT
+        }
+    )
+    with pytest.raises(ProviderUnavailable, match="no answer"):
+        reader.files(REPO)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import pytest
 from graphql import build_schema, graphql_sync
 from vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
 
-from orchestrator.providers import ProviderAccess
+from orchestrator.providers import ProviderAccess, runpod_graphql
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_graphql import RunPodGraphQL
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
@@ -237,3 +238,18 @@ def test_the_sdk_leaves_no_log_handler(served: Served, client: RunPodGraphQL):
     before = list(logging.root.handlers)
     client.bids(1)
     assert before == list(logging.root.handlers)
+
+
+def test_the_key_goes_to_the_vendor_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    """Without an address of its own the SDK is told the vendor's, at every call: its variable is not believed."""
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", "http://127.0.0.1:1")
+    asked: list[str] = []
+
+    def query(_text: str, api_key: str) -> dict[str, Any]:
+        asked.append(os.environ["RUNPOD_API_BASE_URL"])
+        return {"data": {"gpuTypes": []}}
+
+    _, sdk_errors, network_errors = runpod_graphql._sdk()
+    monkeypatch.setattr(runpod_graphql, "_sdk", lambda: (query, sdk_errors, network_errors))
+    assert RunPodGraphQL(replace(ACCESS, graphql_url=None, transport=None)).bids(1) == {}
+    assert asked == ["https://api.runpod.io"]
