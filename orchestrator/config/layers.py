@@ -125,8 +125,10 @@ def _check(settings: Settings, source: Source) -> None:
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
     _check_code(settings, source)
-    if not re.match(r"https?://[^\s/]", settings.hub_url):
-        source.wrong(("hub_url",), f"{settings.hub_url} is no address", "write https://huggingface.co")
+    if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
+        source.wrong(
+            ("hub_url",), f"{settings.hub_url} is no address that a token may go to", "write https://huggingface.co"
+        )
     if not settings.providers:
         source.wrong(("providers",), "at least one provider is needed", "write [runpod, lambda]")
 

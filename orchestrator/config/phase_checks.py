@@ -64,12 +64,12 @@ class _PhaseChecks:
         phase = self.phase
         self.one(("name",), phase.name, words.phase_name)
         self.each(("artifacts",), phase.artifacts, words.below)
-        self.each(("secrets",), phase.secrets, words.env_name)
+        self.each(("secrets",), phase.secrets, words.secret_name)
         self.one(("pull_to",), phase.pull_to, words.below)
         if phase.volume:
             self.one(("volume", "name"), phase.volume.name, words.volume_name)
         for name in phase.env:
-            self.one(("env", name), name, words.env_name)
+            self.one(("env", name), name, words.set_name)
             if name in phase.secrets:
                 self.wrong(("env", name), f"{name} is a secret too", "leave it to `secrets`: env is shown and logged")
         if not phase.steps:
@@ -83,8 +83,11 @@ class _PhaseChecks:
             self.one((*at, "cwd"), step.cwd, words.below)
             self.each((*at, "creates"), step.creates, words.below)
             self.each((*at, "uses"), step.uses, words.below)
+            self.each((*at, "secrets"), step.secrets, words.secret_name)
             for name in step.env:
-                self.one((*at, "env", name), name, words.env_name)
+                self.one((*at, "env", name), name, words.set_name)
+                if name in (*step.secrets, *self.phase.secrets):
+                    self.wrong((*at, "env", name), f"{name} is a secret too", "env is shown and logged: leave it out")
             if step.hub:
                 self.one((*at, "hub", "dir"), step.hub.dir, words.below)
             if step.rate not in Rates.model_fields:

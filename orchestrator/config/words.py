@@ -10,6 +10,12 @@ SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,19}")
 STEP_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9 ._+-]{0,58}[A-Za-z0-9._+-])?")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|http)")
+LOADER = re.compile(r"(LD|DYLD)_.*")  # what a plan may set for its own programs, and not take from the user's
+CREDENTIAL = re.compile(
+    r"(RUNPOD|LAMBDA|AWS|AMAZON|GOOGLE|GCLOUD|GCP|CLOUDSDK|BOTO|AZURE|ARM|SSH|GPG|DBUS|KUBE|DOCKER|VAST|SKYPILOT)_.*"
+    rf"|{LOADER.pattern}|KUBECONFIG|NETRC|PGPASSWORD|XAUTHORITY",
+    re.IGNORECASE,
+)
 RESERVED_ENV = re.compile(r"GPUPLAN_.*|WORKSPACE|PATH|HOME")
 
 LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
@@ -43,6 +49,18 @@ def env_name(text: str) -> str:
     if not ENV_NAME.fullmatch(text):
         return f"{text!r} cannot be the name of an environment variable"
     return f"{text} is set by gpuplan itself" if RESERVED_ENV.fullmatch(text) else ""
+
+
+def secret_name(text: str) -> str:
+    """Return what is wrong with the name of a secret; "" when nothing is: a plan may not ask for an account's key."""
+    if CREDENTIAL.fullmatch(text):
+        return f"{text} is a credential of your own account or computer: no plan gets it"
+    return env_name(text)
+
+
+def set_name(text: str) -> str:
+    """Return what is wrong with the name of a variable that a plan sets; "" when nothing is."""
+    return env_name(text) or (secret_name(text) if not LOADER.fullmatch(text) else "")
 
 
 def port(text: str) -> str:

@@ -21,7 +21,7 @@ class StepRun:
     step: Step
     needs: tuple[str, ...]  # ids
     env: dict[str, str] = field(default_factory=dict)  # the phase's < the step's
-    secrets: tuple[str, ...] = ()  # of the phase whose file holds it
+    secrets: tuple[str, ...] = ()  # of the phase whose file holds it, and its own
     pulled_in: bool = False  # True: it belongs to a phase that this run was not asked for, or that comes later
 
 
@@ -52,7 +52,7 @@ def all_steps(plan: Plan) -> dict[str, StepRun]:
             step=step,
             needs=tuple(step_id(phase.name, need) for need in step.needs),
             env={**phase.env, **step.env},
-            secrets=phase.secrets,
+            secrets=tuple(dict.fromkeys((*phase.secrets, *step.secrets))),
         )
         for phase in plan.phases
         for step in phase.steps

@@ -89,6 +89,7 @@ class Daemon:
         hub = await self._serve(Hub(files.models(), self._hub_token, switches=self._switches).routes())
         gcs = await self._serve(Gcs(self._folder / "cloud/gcs", switches=self._switches).routes())
         git_env = git_mirror.redirect(self._mirror)
+        self._hosts.readable.append(self._mirror)
         self._hosts.machine_env |= {
             "HF_ENDPOINT": hub,
             "HF_HUB_DISABLE_XET": "1",

@@ -1,7 +1,8 @@
 """Process 1 of an emulated machine: starts its commands, inherits its orphans, takes all of them with it.
 
-`python -m orchestrator.rehearsal.first_process FD`: FD is one end of a socket pair whose other end only the daemon
-holds. A request is four bytes of length (carrying the command's three descriptors) and JSON; answers are JSON lines.
+`python -m orchestrator.rehearsal.first_process FD PLACES`: FD is one end of a socket pair whose other end only the
+daemon holds; PLACES (JSON) are the folders that the machine may write and read: it is confined to them (confine.py).
+A request is four bytes of length (carrying the command's three descriptors) and JSON; answers are JSON lines.
 Standard library only, one thread: it starts in a few milliseconds.
 """
 
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from typing import Any
 
-from orchestrator.rehearsal import orphans, processes
+from orchestrator.rehearsal import confine, orphans, processes
 
 HEADER = 4  # bytes: the length of the JSON that follows, big-endian
 
@@ -97,8 +98,9 @@ class FirstProcess:
         self._socket.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, places: dict[str, list[str]]) -> None:
     """Be the first process of one machine."""
+    confine.confine(places["writes"], places["reads"])
     orphans.adopt()
     # Handled, not ignored: what is ignored here would be ignored in every command.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
@@ -107,4 +109,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))

@@ -11,13 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orchestrator
-from orchestrator.rehearsal import processes
+from orchestrator.rehearsal import confine, processes
 from orchestrator.rehearsal.first_process import HEADER
 
 KILLED = -9  # what is said of commands whose first process is gone
@@ -38,12 +38,18 @@ class Child:
 class Spawner:
     """One machine's processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, writes: Sequence[Path], reads: Sequence[Path]) -> None:
+        """`writes`, `reads`: the folders that the machine is confined to, beside the system's (confine.py)."""
         self._socket, theirs = socket.socketpair()
         root = str(Path(orchestrator.__file__).resolve().parent.parent)
+        places = {
+            "writes": [str(path) for path in writes],
+            "reads": [*map(str, reads), *confine.python_places(root)],
+        }
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-S", "-m", "orchestrator.rehearsal.first_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-s", "-S", "-m", "orchestrator.rehearsal.first_process",
+                 str(theirs.fileno()), json.dumps(places)],
                 pass_fds=(theirs.fileno(),), env={"PYTHONPATH": root, "PATH": os.defpath}, cwd="/",
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip

@@ -134,6 +134,7 @@ class Step(Value):
     text: str = ""  # what a report says above the measured figures
     cwd: str = "."  # below the workspace
     env: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()  # beside the phase's: for this step alone
     needs: tuple[str, ...] = ()  # names of this phase's steps, or PHASE/STEP
     uses: tuple[str, ...] = ()  # globs of the code's files that its result depends on
     gpu: bool = True  # False: could run on a machine without one

@@ -78,6 +78,20 @@ class Home:
         patience = {} if patience_s is None else {"patience_s": patience_s}
         return open_ledger(self.path, self.database_url, self.timeline, **patience)
 
+    def agreed(self) -> dict[str, float]:
+        """What was agreed to of plans that others may have written: the digest of their terms -> when."""
+        try:
+            lines = (self.path / "agreed").read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        words = [line.split() for line in lines]
+        return {digest: float(at) for digest, at in (pair for pair in words if len(pair) == 2)}
+
+    def agree(self, digest: str) -> None:
+        """Remember that these terms were agreed to."""
+        with (self.path / "agreed").open("a") as file:
+            file.write(f"{digest} {time.time():.0f}\n")
+
     def run_folder(self, run: str) -> Path:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""
         return self.path / "runs" / run

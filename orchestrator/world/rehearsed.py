@@ -12,7 +12,6 @@ from orchestrator.rehearsal.client import Facts, Rehearsal
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
-from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
@@ -21,6 +20,8 @@ from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 from orchestrator.world.world import Announce, Observer, World
 
+# What a secret may hold: a step that does not quote it breaks here, and not on a rented machine.
+ODD = " '\"$x`\\%/+&!"
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
@@ -117,10 +118,8 @@ def _store(url: str, facts: Facts) -> ArtifactStore:
 
 
 def _secret(name: str, facts: Facts) -> Secret:
-    """A rehearsal needs no account: what is not set gets a stand-in, and the hub's token is the emulated hub's."""
-    if name == "HF_TOKEN":
-        return Secret(facts.hub_token)
-    return secret_from_env(name) or Secret(f"rehearsed-{name}")
+    """A rehearsal needs no account and gets nothing of one: a stand-in always; the hub's is the emulated hub's."""
+    return Secret(facts.hub_token if name == "HF_TOKEN" else f"rehearsed-{name}{ODD}")
 
 
 def _announcer(living: Rehearsal) -> Announce:

@@ -83,7 +83,7 @@ def test_a_first_process_ends_everything_when_its_daemon_is_killed(tmp_path: Pat
         "from pathlib import Path\n"
         "from orchestrator.rehearsal.spawner import Spawner\n"
         "async def main():\n"
-        "    spawner = Spawner()\n"
+        "    spawner = Spawner([], [])\n"
         "    null = os.open('/dev/null', os.O_RDWR)\n"
         "    command = ['env', '-i', 'sleep', '60']\n"
         "    child = await spawner.start(command, cwd=Path('/'), env=dict(os.environ), descriptors=(null,) * 3)\n"

@@ -90,8 +90,10 @@ def test_gpu_steps_of_the_last_phase_have_the_machine_to_themselves(shipped: Pla
 
 
 def test_secrets_are_asked_for_where_they_are_used(shipped: Plan):
-    """The hub's token belongs to the phase that downloads, and to no other."""
-    assert {phase.name: phase.secrets for phase in shipped.phases if phase.secrets} == {"day1": ("HF_TOKEN",)}
+    """The hub's token belongs to the steps that download, and to no other."""
+    assert [phase.name for phase in shipped.phases if phase.secrets] == []
+    users = [step.name for phase in shipped.phases for step in phase.steps if step.secrets]
+    assert users == [step.name for phase in shipped.phases for step in phase.steps if step.hub]
 
 
 def test_nothing_in_the_controller_knows_the_plan():

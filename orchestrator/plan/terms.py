@@ -1,0 +1,58 @@
+"""What a plan that somebody else may have written would do with what is the user's: shown, and agreed to, once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from orchestrator.plan.resolve import PhaseRun
+from orchestrator.words.model import Plan
+
+
+def is_foreign(plan: Plan) -> bool:
+    """Whether anything of it was read from a folder, and so may be another's."""
+    return bool(plan.folder or plan.read)
+
+
+def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list[str]:
+    """Lines that say everything of it that matters to whoever runs it: commands in full, secrets and who gets them."""
+    steps = [step for phase in phases for step in phase.steps]
+    lines = [f"commands: {len(steps)}"]
+    for step in steps:
+        for kind, text in (("", step.step.run), (" on_oom", step.step.on_oom), (" builtin", step.step.builtin)):
+            if text:
+                lines += [f"  {step.id}{kind}:", *(f"    {line}" for line in text.splitlines())]
+    lines += _secrets(phases, plan.settings.hub_url)
+    lines += [f"sends to: {url}" for url in stores]
+    for phase in phases:
+        if phase.phase.machine.image:
+            lines.append(f"image of {phase.phase.name}: {phase.phase.machine.image}")
+        if phase.phase.pull_to:
+            lines.append(f"writes here: {phase.phase.pull_to} ({', '.join(phase.phase.artifacts)})")
+    lines += [f"image at {name}: {image}" for name, image in sorted(plan.settings.images.items())]
+    settings = plan.settings
+    if settings.setup:
+        lines += ["setup of every machine:", *(f"    {line}" for line in settings.setup.splitlines())]
+    if settings.code:
+        lines.append(f"code that goes to the machines: {settings.code}")
+    return lines + [f"packages from: {name}" for name in settings.requirements]
+
+
+def digest(lines: Sequence[str]) -> str:
+    """What stands for these very lines."""
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _secrets(phases: Sequence[PhaseRun], hub: str) -> list[str]:
+    users: dict[str, list[str]] = {}
+    for phase in phases:
+        for step in phase.steps:
+            for name in step.secrets:
+                users.setdefault(name, []).append(step.id)
+    lines = [f"secret {name}: of your environment, for {', '.join(ids)}" for name, ids in sorted(users.items())]
+    repos = sorted({step.step.hub.repo for phase in phases for step in phase.steps if step.step.hub})
+    if repos:
+        token = ", with HF_TOKEN" if "HF_TOKEN" in users else ""
+        lines.append(f"asks {urlsplit(hub).netloc} for {', '.join(repos)}{token}")
+    return lines or ["secrets: none"]
