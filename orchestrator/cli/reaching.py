@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
+from orchestrator.report.console import say
 from orchestrator.words.errors import NoMachine, StepFailed, UsageError
 from orchestrator.words.lifecycle import MachineState
 
@@ -23,12 +24,14 @@ def ssh(
         list[str] | None,
         typer.Option("-L", metavar="PORT:HOST:PORT", help="Lead a port here to one there, as ssh does; repeatable."),
     ] = None,
+    agent: Annotated[bool, typer.Option("-A", help="Let the machine use the keys of your ssh-agent.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the machine and how to reach it; open nothing.")] = False,
 ) -> None:
     """Open a shell on a running machine of a run."""
     from orchestrator.transport.commands import ssh_argv
     from orchestrator.transport.keys import key_file
     from orchestrator.words.ports import Address
+    from orchestrator.world.host_keys import pinned_under
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -37,13 +40,13 @@ def ssh(
         raise NoMachine(f"{spec.run} has no machine up as node {node}", remedy=f"gpuplan status {spec.run}")
     row = rows[-1]
     address = Address(row.host, row.port, row.user)
-    pinned = ledger.host_keys.get(address=row.name).key
+    pinned = ledger.host_keys.get(address=pinned_under(row, rented=not spec.world.ssh_host)).key
     known = home.run_folder(spec.run) / "known_hosts"
     known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
     words = [command] if command else []
     ledger.close()
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
-    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty(), forward=forward or ())
+    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty(), forward=forward or (), agent=agent)
     if json:
         print_json({"run": spec.run, "machine": row.name, "argv": argv})
         return
@@ -54,6 +57,7 @@ def pull(
     run: RunName = None,
     *,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put the files.")] = Path("local"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that gpuplan did not fetch, too.")] = False,
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
@@ -78,9 +82,10 @@ def pull(
     try:
         store = world.store(spec.stores[0])
         for file in (file for manifest in manifests for file in loads(manifest.read_text())):
-            files.append(file | {"how": fetch_from_store(store, ManifestFile(**file), to)})
+            how = fetch_from_store(store, ManifestFile(**file), to, home.run_folder(spec.run).parent, force=force)
+            files.append(file | {"how": how})
             if not json:
-                typer.echo(f"{file['name']}  {files[-1]['how']}")
+                say(f"{file['name']}  {files[-1]['how']}")
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:
@@ -88,4 +93,4 @@ def pull(
     if json:
         print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
     else:
-        typer.echo(f"all in {to.resolve()}")
+        say(f"all in {to.resolve()}")

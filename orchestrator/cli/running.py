@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ from orchestrator.cli.common import (
     print_json,
     read_plan,
 )
+from orchestrator.report.console import say
 from orchestrator.words.errors import OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
     from orchestrator.world.world import World
+
+
+HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class RunOptions:
     provider: str | None
     ssh_host: str
     ssh_key: Path | None
+    host_key: str
     stores: tuple[str, ...]
     force: bool
     only: bool
@@ -81,6 +87,9 @@ def run(
         Path | None,
         typer.Option("--ssh-key", metavar="FILE", help="Private key for --ssh-host (default: gpuplan's own)."),
     ] = None,
+    host_key: Annotated[
+        str, typer.Option("--host-key", metavar="KEY", help="Host key of --ssh-host: SHA256:..., or TYPE BASE64.")
+    ] = "",
     store: Annotated[
         list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
     ] = None,
@@ -112,7 +121,7 @@ def run(
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
     options = RunOptions(
-        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
+        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), force, only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(options)
@@ -135,6 +144,11 @@ def _check_flags(options: RunOptions) -> None:
         raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
     if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
         raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
+    if options.host_key and not (options.ssh_host and HOST_KEY.fullmatch(options.host_key)):
+        raise UsageError(
+            "--host-key is SHA256:... or `ssh-ed25519 AAAA...` of --ssh-host",
+            remedy="ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that machine prints it",
+        )
     host = options.ssh_host.rpartition("@")[2].partition(":")[0]
     if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
         raise UsageError(
@@ -172,6 +186,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
             faults=options.faults,
             ssh_host=options.ssh_host,
             ssh_key=str(options.ssh_key.absolute()) if options.ssh_key else "",
+            host_key=options.host_key,
         ),
         place=None,
         spot=options.spot,
@@ -205,7 +220,7 @@ def begin(
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
             strike(ledger, spec.run)  # it may come when the books are open already
-            typer.echo("nothing was rented", err=True)
+            say("nothing was rented", err=True)
         if world:
             world.leave(spec.run)
         shutil.rmtree(folder, ignore_errors=True)
@@ -215,28 +230,33 @@ def begin(
 
 def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
     """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
+    from orchestrator.cli import terms
     from orchestrator.cli.proposal import propose
     from orchestrator.report import pages
 
     json = options.json
     proposal = propose(world, spec, code, only=only, check=check)
     if proposal.up_to_date:
-        typer.echo(f"up to date as of {proposal.up_to_date}", err=json)
+        say(f"up to date as of {proposal.up_to_date}", err=json)
         if json:
             print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": proposal.up_to_date})
         raise typer.Exit
     try:
         pages.preview(proposal.preview, proposal.spec, proposal.volume, code, err=json)
+        agreed = terms.show(world.home, proposal.spec, err=json)
     except BrokenPipeError:
         if not options.yes:
             raise
         _discard_output()  # nobody reads; what was asked for is done all the same
+        agreed = ""
     if proposal.preview.over_budget:
         raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     if not options.yes and not typer.confirm("Run it?", err=json):
         raise typer.Abort
+    if agreed:
+        world.home.agree(agreed)
     return proposal.spec
 
 

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Created, Creation, Refused, Unknown
 from orchestrator.engine.readiness import POLL_S
-from orchestrator.ledger.rows import MachineRow, VolumeRow
+from orchestrator.ledger.rows import HostKeyRow, MachineRow, VolumeRow
 from orchestrator.plan import memory_of
+from orchestrator.transport.keys import make_host_key
 from orchestrator.words import errors
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoMachine, ProviderUnavailable
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.model import MachineNeed
-from orchestrator.words.ports import MachineSpec, Offer
+from orchestrator.words.ports import Capability, MachineSpec, Offer
+from orchestrator.words.secret import Secret
 
 NOT_NOW_S = 300.0  # how long a provider may say "not now" to a create, in the cloud's time
 APPEAR_S = 90.0  # how long a machine whose create got no answer is looked for at least, in the cloud's time
@@ -56,8 +58,16 @@ class Creations:
             name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
             public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
-            private_network=need.nodes > 1,
+            private_network=need.nodes > 1, host_key=self._host_key(row.name),
         )  # fmt: skip
+
+    def _host_key(self, name: str) -> Secret | None:
+        """A host key of ours, pinned before the machine exists; None: this provider takes none."""
+        if Capability.HOST_KEY not in self._provider.capabilities:
+            return None
+        private, public = make_host_key()
+        self._ledger.host_keys.put(HostKeyRow(address=name, key=public))
+        return private
 
     def _send(self, spec: MachineSpec) -> str:
         """One create; only a definite "not now" (429) is sent again."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, gpu_names
-from orchestrator.providers.http import Api
+from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.pacer import Pacer
 from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused
 from orchestrator.words.ports import (
@@ -53,7 +53,7 @@ class Lambda:
     """`ports.Provider` on Lambda's on-demand cloud."""
 
     name = "lambda"
-    capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK})
+    capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.HOST_KEY})
     rented = True
     keeps_data = False
     list_lag_s = 90.0
@@ -66,6 +66,7 @@ class Lambda:
         self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale, now=access.now, sleep=access.sleep)
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
+    @sensible
     def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
         """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
         if spot:
@@ -87,6 +88,7 @@ class Lambda:
             raise Ambiguous("Lambda: the launch was accepted, but the answer has not one instance id")
         return str(ids[0])
 
+    @sensible
     def machine(self, machine_id: str) -> MachineView | None:
         """See ports.Provider."""
         instance = self._read(f"instances/{machine_id}")
@@ -94,6 +96,7 @@ class Lambda:
             return None
         return view(instance, self._access.ssh_port)
 
+    @sensible
     def machines(self) -> list[MachineView]:
         """See ports.Provider."""
         ours = (i for i in self._read_list("instances") if str(i.get("name", "")).startswith(MACHINE_PREFIX))
@@ -117,6 +120,7 @@ class Lambda:
             raise Ambiguous("Lambda: the file system was accepted, but the answer has no id")
         return str(data["id"])
 
+    @sensible
     def volumes(self) -> list[VolumeView]:
         """See ports.Provider. Size and price are those of the bytes in use, which Lambda counts every few hours."""
         found = []
@@ -135,6 +139,7 @@ class Lambda:
         """See ports.Provider. An upper bound until the volume is full: Lambda charges for bytes in use."""
         return size_gb * GB_MONTH / HOURS_A_MONTH
 
+    @sensible
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
         """See ports.Provider: Lambda has no billing report."""
         del machine_ids
@@ -191,10 +196,18 @@ def launch_body(spec: MachineSpec, key_name: str, owner: str, mount_path: str) -
         body["file_system_names"] = [spec.volume_name]
     if spec.volume_id:  # one path for every volume, instead of the default that ends in the volume's name
         body["file_system_mounts"] = [{"file_system_id": spec.volume_id, "mount_point": mount_path}]
+    if spec.host_key:
+        body["user_data"] = _cloud_config(spec.host_key.reveal())
     if spec.image:
         kind = "id" if re.fullmatch(r"[0-9a-f-]{32,36}", spec.image) else "family"
         body["image"] = {kind: spec.image}
     return body
+
+
+def _cloud_config(host_key: str) -> str:
+    """What cloud-init is to do at the first boot: use this host key, and make no other."""
+    lines = "".join(f"    {line}\n" for line in host_key.splitlines())
+    return f"#cloud-config\nssh_deletekeys: true\nssh_genkeytypes: []\nssh_keys:\n  ed25519_private: |\n{lines}"
 
 
 def view(instance: dict[str, Any], ssh_port: int) -> MachineView:

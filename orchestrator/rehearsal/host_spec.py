@@ -19,3 +19,4 @@ class HostSpec:
     volume: str | None = None  # name of an existing volume
     env: dict[str, str] = field(default_factory=dict)  # what this vendor puts into a machine's environment
     address: str | None = None
+    host_key: str = ""  # private, OpenSSH form; "": the machine makes its own

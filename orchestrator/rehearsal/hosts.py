@@ -65,6 +65,7 @@ class Hosts:
         """
         self.folder = folder.resolve()
         self.machine_env = machine_env or {}
+        self.readable: list[Path] = []  # what every machine may read besides
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
@@ -94,9 +95,10 @@ class Hosts:
         host_name, port = _address(spec.address)
         folder = self.folder / "hosts" / _file_name(spec.id)
         workspace = self._workspace(folder, spec.volume)
-        login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, Spawner(), self._touch)
+        spawner = Spawner([folder, workspace], [self.folder / "bin", self.folder / "python", *self.readable])
+        login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
         try:
-            listener = await _listen(host_name, port, login)
+            listener = await _listen(host_name, port, login, spec.host_key)
         except OSError as error:
             await login.spawner.close()
             raise ValueError(f"{spec.address} cannot be listened on: {error.strerror}") from None
@@ -214,12 +216,12 @@ class Hosts:
         return total
 
 
-async def _listen(host: str, port: int, login: Login) -> asyncssh.SSHAcceptor:
+async def _listen(host: str, port: int, login: Login, key: str) -> asyncssh.SSHAcceptor:
     return await asyncssh.listen(
         host,
         port,
         server_factory=lambda: MachineServer(login),
-        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        server_host_keys=[asyncssh.import_private_key(key) if key else asyncssh.generate_private_key("ssh-ed25519")],
         password_auth=False,
         kbdint_auth=False,
         host_based_auth=False,

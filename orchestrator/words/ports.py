@@ -9,6 +9,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.words.secret import Secret
+
 MACHINE_PREFIX = "gpuplan-"  # every machine and volume of ours is named so: the one handle that survives everything
 
 
@@ -19,6 +21,7 @@ class Capability(StrEnum):
     VOLUMES = "volumes"
     PRIVATE_NETWORK = "private_network"
     BILLING = "billing"  # reports what it charged
+    HOST_KEY = "host_key"  # gives a machine the host key that it is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class MachineSpec:
     volume_id: str | None = None
     volume_name: str | None = None
     private_network: bool = False
+    host_key: Secret | None = None  # private, OpenSSH form; None: the machine makes its own
 
 
 class MachineStatus(StrEnum):

@@ -24,6 +24,9 @@ class WorldSpec(Value):
     faults: tuple[str, ...] = ()
     ssh_host: str = ""  # user@host:port of a machine that is already there
     ssh_key: str = ""  # private key for it; "": gpuplan's own
+    host_key: str = (
+        ""  # its host key, TYPE BASE64 or SHA256:...; "": known_hosts, or whatever it shows at first contact
+    )
 
     @property
     def throwaway(self) -> bool:

@@ -9,35 +9,17 @@ from pathlib import Path
 from orchestrator.engine.control import Control
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.rows import HostKeyRow
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import Address, Provider
+from orchestrator.words.spec import RunSpec
+from orchestrator.world.host_keys import HostKeys
 
 BEAT_S = 20.0  # real seconds between two heartbeats
 LET_GO_S = 15.0  # real seconds that a renewal under way is waited for
-
-
-class HostKeys:
-    """Pins a machine's key at first contact. Known by the machine's name: an address may be another one's tomorrow."""
-
-    def __init__(self, ledger: Ledger, run: str, machine: str) -> None:
-        self._ledger, self._run, self._machine = ledger, run, machine
-
-    def get(self, _host_port: str) -> str | None:
-        """The key seen at first contact; None: never seen."""
-        row = self._ledger.host_keys.maybe(address=self._machine)
-        return row.key if row else None
-
-    def put(self, _host_port: str, key: str) -> None:
-        """Pin it: trust on first use, which is said."""
-        self._ledger.event(
-            self._run, f"{self._machine}: first contact: its host key is trusted from now on: {key[:60]}…"
-        )
-        self._ledger.host_keys.put(HostKeyRow(address=self._machine, key=key))
 
 
 class Connections:
@@ -48,7 +30,7 @@ class Connections:
         ledger: Ledger,
         provider: Provider,
         key_file: Path,
-        run: str,
+        spec: RunSpec,
         deadman_s: float,
         stop_after_s: float | None,
         control: Control,
@@ -58,7 +40,7 @@ class Connections:
         `control` is told when another run has the volume, and gives up what takes long when it is told to.
         """
         self._ledger, self._provider, self._key_file = ledger, provider, key_file
-        self._run, self._control = run, control
+        self._run, self._control, self._host_key = spec.run, control, spec.world.host_key
         self._deadman_s, self._stop_after_s = deadman_s, stop_after_s
         self._agents: dict[str, Agent] = {}
         self._transports: dict[str, SshTransport] = {}  # those that are being opened too
@@ -79,9 +61,7 @@ class Connections:
         with opening:
             if machine in self._agents:
                 return self._agents[machine]
-            transport = SshTransport(
-                lambda: self._address(machine), self._key_file, HostKeys(self._ledger, self._run, machine)
-            )
+            transport = SshTransport(lambda: self._address(machine), self._key_file, self._host_keys(machine))
             with self._lock:
                 if machine in self._dropped:
                     raise ConnectionLost(f"{machine} is no more")
@@ -97,6 +77,10 @@ class Connections:
             with self._lock:
                 self._agents[machine] = agent
             return agent
+
+    def _host_keys(self, machine: str) -> HostKeys:
+        row = self._ledger.machines.get(name=machine)
+        return HostKeys(self._ledger, row, expected=self._host_key, rented=self._provider.rented)
 
     def _address(self, machine: str) -> Address:
         row = self._ledger.machines.get(name=machine)

@@ -10,6 +10,7 @@ from pathlib import Path
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
+from orchestrator.plan.resolve import all_steps
 from orchestrator.transport import code_folder
 from orchestrator.transport.code import Code
 from orchestrator.transport.code_folder import CodeFile
@@ -68,7 +69,7 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
     provider, control = world.provider(spec.world.provider), Control(world.clock)
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
-    connections = Connections(ledger, provider, world.key_file, spec.run, deadman_s, stop_after_s, control)
+    connections = Connections(ledger, provider, world.key_file, spec, deadman_s, stop_after_s, control)
     known = _secrets(world, spec, folder)
     context = Context(
         spec=spec,
@@ -129,7 +130,7 @@ def code_source(plan: Plan) -> Path:
 
 def _secrets(world: World, spec: RunSpec, folder: Path) -> dict[str, Secret]:
     """What the plan's `secrets` name, as far as it is set, and the run's own token."""
-    names = sorted({name for phase in spec.plan.phases for name in phase.secrets})
+    names = sorted({name for step in all_steps(spec.plan).values() for name in step.secrets})
     found = {name: world.secret(name) for name in names}
     return {TOKEN: _run_token(folder)} | {name: secret for name, secret in found.items() if secret}
 

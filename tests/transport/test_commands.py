@@ -56,3 +56,17 @@ def test_ports_are_led_through_ssh_as_ssh_itself_words_it():
     address = Address("203.0.113.5", 2222, "root")
     argv = commands.ssh_argv(address, Path("key"), Path("known"), forward=["9990:127.0.0.1:9990", "-oProxyCommand=x"])
     assert argv[argv.index("-L") :] == ["-L", "9990:127.0.0.1:9990", "-L", "-oProxyCommand=x", "--", "root@203.0.113.5"]
+
+
+def test_nothing_is_forwarded_that_was_not_asked_for():
+    """Whatever the user's settings of ssh say: no agent, no X11, no variable; `-A` alone lets the agent through."""
+    address = Address("203.0.113.5", 22, "root")
+    for asked in (False, True):
+        argv = commands.ssh_argv(address, Path("/k"), Path("/known"), agent=asked)
+        done = subprocess.run([argv[0], "-G", *argv[1:]], capture_output=True, text=True, check=True)
+        said = done.stdout.splitlines()
+        assert f"forwardagent {'yes' if asked else 'no'}" in said
+        assert "forwardx11 no" in said
+        assert "globalknownhostsfile none" in said
+        assert not [line for line in said if line.startswith(("sendenv", "setenv", "localforward", "proxycommand"))]
+        assert argv[argv.index("-F") + 1] == "none"

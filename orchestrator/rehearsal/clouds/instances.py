@@ -177,6 +177,7 @@ class Instances:
             public_key=self._public_key(instance.ssh_key),
             volume=volume.folder if volume else None,
             address=f"{instance.address}:{self._ssh_port}",
+            host_key=_host_key(instance.user_data),
         )
 
     def _address(self) -> str:
@@ -231,3 +232,12 @@ class Instances:
 def mount_point_of(volume: Volume) -> str:
     """Where a filesystem appears when the launch says nothing else."""
     return f"/lambda/nfs/{volume.name}"
+
+
+def _host_key(user_data: str) -> str:
+    """The host key that cloud-init finds in an instance's user data; "": none, and it makes one."""
+    import yaml
+
+    said = yaml.safe_load(user_data) if user_data.startswith("#cloud-config") else None
+    keys = said.get("ssh_keys") if isinstance(said, dict) else None
+    return str(keys.get("ed25519_private", "")) if isinstance(keys, dict) else ""
