@@ -7,9 +7,11 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants faults bench clean
+.PHONY: install demo check warm test coverage mutants faults fuzz bench clean
 N ?= 300
 SEED ?= 1
+MINUTES ?= 10
+FUZZERS = 17
 
 install: $(INSTALLED)
 
@@ -46,6 +48,9 @@ mutants: install  ## whether the tests notice when a line is another one: N=300 
 
 faults: install  ## disasters and kill points, exhaustively: long
 	$(BIN)/pytest -n 2 --dist loadgroup -m faults
+
+fuzz: install  ## whatever others write, changed at random, for MINUTES=10; SEED=... repeats a run
+	FUZZ_SECONDS=$$(( $(MINUTES) * 120 / $(FUZZERS) )) FUZZ_SEED=$(SEED) $(BIN)/pytest -n 2 tests/fuzz
 
 bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/converter.py
