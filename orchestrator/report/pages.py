@@ -53,11 +53,11 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
     if code:
         size = f"{len(code):,} files, {sum(entry.bytes for entry in code) / 1e6:,.2f} MB"
         named = f", hash {digest[:12]}" if digest else ""
-        lines.append(f"code sent to every machine: {escape(settings.code)} ({size}{named})")
+        lines.append(f"code sent to every machine: {settings.code} ({size}{named})")
     if settings.requirements:
-        lines.append(f"packages for every machine: {escape(', '.join(settings.requirements))}")
+        lines.append(f"packages for every machine: {', '.join(settings.requirements)}")
     if settings.setup:
-        lines.append(f"setup of every machine, before its first step: {one_line(settings.setup)}")
+        lines.append(f"setup of every machine, before its first step: {quoted(settings.setup, LONG)}")
     return lines
 
 
@@ -71,7 +71,7 @@ def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) ->
         out=sys.stdout,
     )
     for line in _sent(loaded, code):
-        sys.stdout.write(line + "\n")
+        say(line)
 
 
 def _plan_words(plan: Plan) -> str:
