@@ -11,7 +11,7 @@ import typer
 from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
@@ -25,9 +25,13 @@ Detach = Annotated[bool, typer.Option("--detach", help="Go on in the background 
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.", show_default=False)
 ]
-PlanFolder = Annotated[
-    Path | None,
-    typer.Option("--plan", metavar="DIR", help="Folder with a plan's phase files; left out: the shipped plan."),
+PlanName = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="DIR|shipped",
+        help="A plan's folder, or the plan that comes with gpuplan; left out: the nearest one upwards.",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in place of the project's.")
@@ -39,13 +43,18 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """The plan, and all that its settings name is there. ConfigErrors, UsageError: see config.load_plan."""
+def read_plan(
+    named: str | None, config: Path | None, phases: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Plan:
+    """The plan that is meant, and all that its settings name is there.
+
+    `named`: by --plan; `phases`: that the command names. ConfigErrors, UsageError: see config.load_plan.
+    """
     from orchestrator.config import load_plan
     from orchestrator.providers import require_known
     from orchestrator.words import files
 
-    plan = load_plan(folder, config=config, overrides=overrides or {})
+    plan = load_plan(_meant(named, phases), config=config, overrides=overrides or {})
     for name in plan.settings.providers:
         require_known(name)
     if not (files.remote() / plan.settings.payload).is_dir():
@@ -53,6 +62,26 @@ def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, 
             f"there is no payload {plan.settings.payload} in {files.remote()}", remedy="payload: names one"
         )
     return plan
+
+
+def _meant(named: str | None, phases: Sequence[str]) -> Path | None:
+    """The folder of the plan that is meant; None: the shipped one. UsageError: there is none here, and none is named.
+
+    The shipped plan is taken without its name only where its phases are named: nobody rents it by a slip.
+    """
+    from orchestrator.config import SHIPPED, find_plan, is_shipped
+    from orchestrator.plan import ALL
+
+    if named is not None:
+        return None if named == SHIPPED else Path(named)
+    if found := find_plan(Path.cwd()):
+        return None if is_shipped(found) else found
+    if not phases or ALL in phases:
+        raise UsageError(
+            f"there is no plan in {Path.cwd()}, nor above it (a folder with gpuplan.yaml or phases/)",
+            remedy="--plan DIR names one, --plan shipped the one that comes with gpuplan",
+        )
+    return None
 
 
 def open_home() -> tuple[Home, Ledger]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
+from orchestrator.cli.common import ConfigFile, Json, PlanName, open_home, print_json, read_plan
 from orchestrator.words.errors import ConfigError, ExitCode
 
 
@@ -16,7 +16,7 @@ def plan(
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose prices.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Prices of interruptible machines.")] = False,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -25,10 +25,11 @@ def plan(
     from orchestrator.report import pages
 
     home, ledger = open_home()
-    loaded = read_plan(plan, config)
+    loaded = read_plan(plan, config, phases or ())
     found = estimate(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
     if json:
-        print_json(found.preview.document() | {"prices_from": found.prices_from})
+        named = {"plan": {"name": loaded.name, "folder": loaded.folder}}
+        print_json(named | found.preview.document() | {"prices_from": found.prices_from})
     else:
         pages.plan(loaded, found.preview, found.prices_from)
 
@@ -38,7 +39,7 @@ def validate(
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; left out: the whole plan.")
     ] = None,
     *,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -46,25 +47,26 @@ def validate(
     from orchestrator.config import load_file
     from orchestrator.config.problems import ConfigErrors
 
-    checked = [str(f) for f in files or ()]
+    checked, read = [str(f) for f in files or ()], ""
     wrong: list[ConfigError] = []
     for file in files or (None,):
         try:
             if file:
                 load_file(file)
             else:
-                checked = [p.name for p in read_plan(plan, config).phases]
+                loaded = read_plan(plan, config)
+                checked, read = [p.name for p in loaded.phases], f" {loaded.called}:"
         except ConfigErrors as mistakes:
             wrong += mistakes.errors
     if json:
         said = [
             {"where": e.where, "message": e.message.removeprefix(f"{e.where}: "), "remedy": e.remedy} for e in wrong
         ]
-        print_json({"valid": not wrong, "checked": checked, "mistakes": said})
+        print_json({"valid": not wrong, "plan": read.strip(" :"), "checked": checked, "mistakes": said})
         raise typer.Exit(int(ExitCode.USAGE if wrong else ExitCode.DONE))
     if wrong:
         raise ConfigErrors(wrong)
-    typer.echo(f"valid: {', '.join(checked)}")
+    typer.echo(f"valid:{read} {', '.join(checked)}")
 
 
 def schema(

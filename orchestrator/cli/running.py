@@ -16,7 +16,7 @@ from orchestrator.cli.common import (
     ConfigFile,
     Detach,
     Json,
-    PlanFolder,
+    PlanName,
     Yes,
     open_home,
     open_world,
@@ -104,18 +104,22 @@ def run(
             help="Without a sign of life from here for so long, a machine stops its steps and ends its bill.",
         ),
     ] = None,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     detach: Detach = False,
     json: Json = False,
 ) -> None:
-    """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
+    """Run phases: rent what they need, do their steps, check, upload, and leave nothing running.
+
+    Without --plan the plan is the nearest folder upwards with gpuplan.yaml or phases/; where there is none, phases of
+    the plan that comes with gpuplan are meant by their names.
+    """
     options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(options)
-    loaded = read_plan(plan, config, {"budget_usd": budget})
+    loaded = read_plan(plan, config, phases, {"budget_usd": budget})
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
@@ -218,9 +222,10 @@ def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool
     json = options.json
     proposal = propose(world, spec, only=only, check=check)
     if proposal.up_to_date:
-        typer.echo(f"up to date as of {proposal.up_to_date}", err=json)
+        typer.echo(f"{spec.plan.called}: up to date as of {proposal.up_to_date}", err=json)
         if json:
-            print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": proposal.up_to_date})
+            known = {"plan": spec.plan.name, "up_to_date": proposal.up_to_date}
+            print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
         raise typer.Exit
     try:
         pages.preview(proposal.preview, proposal.spec, proposal.volume, err=json)

@@ -3,6 +3,6 @@
 from orchestrator.config.load import load_file, load_plan
 from orchestrator.config.problems import ConfigErrors
 from orchestrator.config.schema import schema
-from orchestrator.config.sources import find_plan
+from orchestrator.config.sources import SHIPPED, find_plan, is_shipped
 
-__all__ = ["ConfigErrors", "find_plan", "load_file", "load_plan", "schema"]
+__all__ = ["SHIPPED", "ConfigErrors", "find_plan", "is_shipped", "load_file", "load_plan", "schema"]

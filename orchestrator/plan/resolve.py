@@ -68,7 +68,7 @@ def chosen(plan: Plan, asked: Sequence[str]) -> tuple[Phase, ...]:
         if name != ALL and name not in names:
             close = get_close_matches(name, names, n=1)
             remedy = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}, all"
-            raise UsageError(f"there is no phase {name}", remedy=remedy)
+            raise UsageError(f"there is no phase {name} in the {plan.called}", remedy=remedy)
     if not asked:
         raise UsageError("which phase?", remedy=f"there are: {', '.join(names)}, all")
     return plan.phases if ALL in asked else tuple(phase for phase in plan.phases if phase.name in asked)

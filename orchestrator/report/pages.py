@@ -33,7 +33,7 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
         if spec.world.dry_run
         else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
-    rendering.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", rendering.preview(found), out=out)
+    rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
     if volume:
@@ -44,7 +44,7 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
 def plan(loaded: Plan, found: Preview, source: str) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
     rendering.show(
-        f"plan {_plan_words(loaded)}",
+        _plan_words(loaded),
         f"prices: {source}",
         rendering.preview(found),
         rendering.claims(found),
@@ -54,8 +54,7 @@ def plan(loaded: Plan, found: Preview, source: str) -> None:
 
 def _plan_words(plan: Plan) -> str:
     """Which plan it is, and which files of settings it was read with."""
-    where = f" in {plan.folder}" if plan.folder else ", which comes with gpuplan"
-    return f"{plan.name}{where}" + (f"; settings: {', '.join(plan.read)}" if plan.read else "")
+    return plan.called + (f"; settings: {', '.join(plan.read)}" if plan.read else "")
 
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
@@ -82,7 +81,7 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
     say = sys.stdout.write
     if found["state"] != RunState.DONE and not found["driven"]:
         say(undriven(ledger, spec) + "\n")
-    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + "\n")
+    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + f"\n{spec.plan.called}\n")
     uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
     for phase in found["phases"]:
         say(f"\n{phase['phase']}  {spoken(phase['state'])}\n")

@@ -267,6 +267,11 @@ class Plan(Value):
     settings: Settings = Settings()
     notes: Notes = Notes()
 
+    @property
+    def called(self) -> str:
+        """Which plan it is, and from where it was read, in words."""
+        return f"plan {self.name}" + (f" in {self.folder}" if self.folder else ", which comes with gpuplan")
+
     def phase(self, name: str) -> Phase:
         """Return the phase of that name (KeyError: there is none)."""
         return {p.name: p for p in self.phases}[name]
