@@ -99,8 +99,8 @@ def find(folder: Path | None, config: Path | None) -> Sources:
     if not found:
         raise UsageError(
             f"there is no phase file in {phases}, which makes the plan",
-            remedy="a phase file ends in .yaml, as the shipped configs/example.yaml; --plan shipped means the plan that "
-            "comes with gpuplan",
+            remedy="a phase file ends in .yaml, as the shipped configs/example.yaml; "
+            "--plan shipped means the plan that comes with gpuplan",
         )
     settings = [files.configs() / DEFAULT, *([config] if config else project)]
     return Sources(name, top if folder else None, found, tuple(settings), notes if notes.is_file() else None)

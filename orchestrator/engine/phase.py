@@ -139,7 +139,7 @@ class PhaseWork:
         later = self._context.phases[names.index(name) + 1 :]
         if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
             return set()
-        need = later[0].phase.machine
+        need = self._context.need(later[0].phase.name)
         rows = self._context.machines(name)[: need.nodes]
         fitting = len(rows) == need.nodes and all(fits(need, offer_of(row)) for row in rows)
         return {row.name for row in rows} if fitting else set()

@@ -17,7 +17,7 @@ from orchestrator.plan import candidates, fits
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
-from orchestrator.words.model import MachineNeed, Phase
+from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
 
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
@@ -47,7 +47,7 @@ class Provisioning:
 
     def take_over(self, name: str) -> bool:
         """Go on with what the phase holds, or take over the machines of the phase that `reuse` names, if they fit."""
-        need = self._need(name)
+        need = self._context.need(name)
         if len(self._context.machines(name)) >= need.nodes:
             return True  # a crash came after the last of them was taken over
         reuse = need.reuse
@@ -65,7 +65,7 @@ class Provisioning:
         """The machines to try, best first; where the phase has one already, those at its place."""
         check = self._context.control.check
         check()
-        need, spec = self._need(name), self._context.spec
+        need, spec = self._context.need(name), self._context.spec
         places = {row.place for row in self._context.machines(name)}
         found: list[Offer] = []
         for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
@@ -79,7 +79,7 @@ class Provisioning:
     def missing_nodes(self, name: str) -> list[int]:
         """Which nodes of the phase have no machine."""
         have = {row.node for row in self._context.machines(name)}
-        return [node for node in range(self._need(name).nodes) if node not in have]
+        return [node for node in range(self._context.need(name).nodes) if node not in have]
 
     def request(self, name: str, request: str, node: int, offer: Offer) -> str:
         """Choose a machine's name and write it down before anything is asked."""
@@ -88,7 +88,7 @@ class Provisioning:
     def create(self, name: str, machine: str, volume: str) -> Creation:
         """Create it, once."""
         row = self._ledger.volumes.get(name=volume) if volume else None
-        return self._machines.creations.create(machine, self._need(name), row)
+        return self._machines.creations.create(machine, self._context.need(name), row)
 
     def wait(self, machines: list[str]) -> list[Readiness]:
         """Wait for all of them at the same time."""
@@ -157,9 +157,6 @@ class Provisioning:
 
     def _phase(self, name: str) -> Phase:
         return self._context.phase(name).phase
-
-    def _need(self, name: str) -> MachineNeed:
-        return self._phase(name).machine
 
 
 class Candidates:

@@ -41,7 +41,12 @@ class StepWork:
     # -- waiting for others ----------------------------------------------------------------------------------------
 
     def await_needs(self) -> Go:
-        """Wait until every need in this phase has ended, or something failed: nothing new starts then."""
+        """Wait until every need in this phase has ended, or something failed: nothing new starts then.
+
+        A service of a phase of which nothing is left to run is not started: nobody will ask it anything.
+        """
+        if self.run.step.ready and self._phase in self._context.spec.looked_at:
+            return Go(go=False, state=StepState.UP_TO_DATE)
         return self._board.wait_for(self._may_begin)
 
     def _may_begin(self, states: Mapping[str, StepState]) -> Go | None:

@@ -2,7 +2,7 @@
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
 from orchestrator.plan.keys import Former, accepted_keys, done_keys
-from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
+from orchestrator.plan.machines import bare, candidates, choose_place, described, fits, memory_of, misplaced, serves
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
@@ -17,6 +17,7 @@ __all__ = [
     "StepPreview",
     "StepRun",
     "accepted_keys",
+    "bare",
     "candidates",
     "choose_place",
     "described",
@@ -26,6 +27,8 @@ __all__ = [
     "makespan",
     "measured_rates",
     "memory_of",
+    "misplaced",
     "preview",
     "resolve",
+    "serves",
 ]

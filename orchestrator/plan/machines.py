@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
+from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.words.errors import NoMachine
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Plan, RunsOn
 from orchestrator.words.ports import Offer
 
 MachineRequest = tuple[MachineNeed, Sequence[Offer]]
@@ -21,8 +22,33 @@ def fits(need: MachineNeed, offer: Offer) -> bool:
     """Whether the machine has the GPUs and the memory that are needed: the least memory of the wanted types."""
     if not need.gpu:
         return True
-    least = min(memory_of(gpu) for gpu in need.gpu)
-    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= least
+    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= _least(need)
+
+
+def bare(need: MachineNeed) -> MachineNeed:
+    """What is needed to look at what was done: one machine without GPU, otherwise the same."""
+    return need.model_copy(update={"gpu": (), "nodes": 1})
+
+
+def serves(machine: MachineNeed, own: MachineNeed, run: StepRun) -> bool:
+    """Whether a step that is written for the machine `own` may run on one that was asked for as `machine`."""
+    if run.step.on is not RunsOn.ROOT and machine.nodes < own.nodes:
+        return False
+    if not run.step.gpu or not own.gpu:
+        return True
+    return bool(machine.gpu) and machine.count >= own.count and _least(machine) >= _least(own)
+
+
+def misplaced(plan: Plan, run: PhaseRun, done: Collection[str]) -> tuple[StepRun, ...]:
+    """The steps of other phases, still to do, that the machine of this phase is too small for."""
+    machine = run.phase.machine
+    pulled = [step for step in run.pulled_in if step.id not in done]
+    return tuple(step for step in pulled if not serves(machine, plan.phase(step.phase).machine, step))
+
+
+def _least(need: MachineNeed) -> int:
+    """GB of memory that each GPU has at least."""
+    return min(memory_of(gpu) for gpu in need.gpu)
 
 
 def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None, spot: bool) -> list[Offer]:

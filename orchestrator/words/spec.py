@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan, Value, VolumeNeed
@@ -37,6 +37,8 @@ class RunSpec(Value):
     plan: Plan
     asked: tuple[str, ...]  # phases, in order
     whole_plan: bool  # every phase was asked for: then the volume ends with the run
+    done_before: dict[str, str] = Field(default_factory=dict)  # phase with nothing to do -> the run that finished it
+    looked_at: tuple[str, ...] = ()  # phases of which nothing is left to run: a machine without GPU will do
     world: WorldSpec
     place: str | None  # where volume and machines are; None: anywhere
     spot: bool = False
@@ -83,6 +85,11 @@ class RunSpec(Value):
     def label(self, need: VolumeNeed) -> str:
         """What a volume of this plan is known by: another plan's volume of the same name is another volume."""
         return plain(f"{self.plan.name}-{need.name}")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All phases that were asked for, in the plan's order, those with nothing to do too."""
+        return tuple(p.name for p in self.plan.phases if p.name in self.asked or p.name in self.done_before)
 
     @property
     def cloud(self) -> str:
