@@ -96,7 +96,8 @@ def _require_fitting(plan: Plan, phases: tuple[PhaseRun, ...], done: frozenset[s
             raise UsageError(
                 f"{run.phase.name} needs {step.id}, which is not done and is written for {described(own)}; "
                 f"{run.phase.name} has {described(run.phase.machine)}",
-                remedy=f"run {step.phase} first, or both: gpuplan run {step.phase} {run.phase.name} gives each its machine",
+                remedy=f"run {step.phase} first, or both, each on its machine: "
+                f"gpuplan run {step.phase} {run.phase.name}",
             )
 
 

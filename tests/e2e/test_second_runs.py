@@ -66,6 +66,18 @@ def test_a_plan_without_a_store_keeps_its_volume(tool: Tool, tmp_path: Path):
     assert volume(tool).exists()
 
 
+def test_a_volume_is_deleted_when_somebody_says_so(tool: Tool, tmp_path: Path):
+    """`down --volumes` shows it; with nobody to ask it is kept (exit code 2), with --yes it is deleted."""
+    assert run(tool, plan(tmp_path / "plan"))[0] == 0
+    unasked = tool.run("down", "--volumes")
+    assert (unasked.returncode, "--yes deletes them" in unasked.stderr) == (2, True), unasked.stderr
+    assert "on it: one/make" in unasked.stdout
+    assert volume(tool).exists()
+    done = tool.run("down", "--volumes", "--yes")
+    assert (done.returncode, "deleted: volume gpuplan-" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert not list(Path(tool.cloud.file).parent.glob("cloud/volumes/*"))
+
+
 def test_a_failed_deliverable_is_asked_again(tool: Tool, tmp_path: Path):
     """Steps that are done do not make a failed run up to date: the next one judges again, and resume too."""
     folder = plan(tmp_path / "plan", more="deliverables:\n  - {name: large, file: out.txt, min_bytes: 1000}\n")
