@@ -40,7 +40,7 @@ def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal
     require_free(home, ledger, spec)
     volume = _volume(ledger, spec)
     seen, as_of = done_steps(ledger, spec, volume)
-    done = frozenset() if spec.force else seen
+    done = seen - frozenset(spec.force)
     spec = spec if check else without_finished(home, ledger, spec, done)
     if not spec.asked:
         return Proposal(spec, preview(spec.plan, (), Market()), up_to_date=as_of)

@@ -54,7 +54,7 @@ class RunOptions:
     ssh_host: str
     ssh_key: Path | None
     stores: tuple[str, ...]
-    force: bool
+    force: tuple[str, ...]
     only: bool
     cloud: Path | None
     faults: tuple[str, ...]
@@ -84,7 +84,10 @@ def run(
         list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run steps again that are done.")] = False,
+    force: Annotated[
+        list[str] | None,
+        typer.Option("--force", metavar="STEP|all", help="Run this step, and all that need it, though they are done."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Look again at what is done, on the volume itself; rents a machine.")
     ] = False,
@@ -115,7 +118,7 @@ def run(
     the plan that comes with gpuplan are meant by their names.
     """
     options = RunOptions(
-        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), force, only, cloud,
+        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, tuple(store or ()), tuple(force or ()), only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(options)
@@ -148,7 +151,7 @@ def _check_flags(options: RunOptions) -> None:
 
 def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
-    from orchestrator.plan import resolve
+    from orchestrator.plan import forced, resolve
     from orchestrator.words.spec import RunSpec, WorldSpec
 
     resolved = resolve(plan, asked)
@@ -179,7 +182,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
         place=None,
         spot=options.spot,
         spot_or_demand=options.spot_or_demand,
-        force=options.force,
+        force=forced(resolved, options.force),
         deadman_minutes=options.deadman_minutes,
         stores=stores,
         pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping as Map
+from decimal import Decimal
 from pathlib import Path
 
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
@@ -47,6 +48,14 @@ def load_plan(
         settings=settings,
         notes=notes,
     )
+
+
+def read_budget(text: str) -> Decimal | None:
+    """What --budget says, in USD. ConfigErrors: it is no amount, or none that a budget may be."""
+    problems = Problems()
+    found = read_settings([], {}, {"budget_usd": text}, problems)
+    problems.raise_all()
+    return found.budget_usd
 
 
 def load_file(path: Path) -> Phase | Settings:

@@ -79,7 +79,7 @@ class StepWork:
 
     def up_to_date(self) -> bool:
         """Whether the step's done-record holds; its figures and the end of its log are then this run's too."""
-        if self._context.spec.force:
+        if self.run.id in self._context.spec.force:
             return False
         self.mark(StepState.PENDING, detail="checking what is done")
         agent = self._root()

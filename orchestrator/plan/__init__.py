@@ -5,7 +5,7 @@ from orchestrator.plan.keys import Former, accepted_keys, done_keys
 from orchestrator.plan.machines import bare, candidates, choose_place, described, fits, memory_of, misplaced, serves
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
-from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
+from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
 
 __all__ = [
     "ALL",
@@ -24,6 +24,7 @@ __all__ = [
     "done_keys",
     "estimate",
     "fits",
+    "forced",
     "makespan",
     "measured_rates",
     "memory_of",

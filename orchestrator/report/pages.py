@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
-from orchestrator.report import documents, rendering
+from orchestrator.report import advice, documents, rendering
 from orchestrator.report.console import escape, one_line
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
@@ -135,7 +135,7 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
             ended = phase_row.outcome or phase_row.state
             lines.append(f"\n{phase_row.name} {spoken(ended)}: {escape(phase_row.error)}")
     if run.outcome not in (None, Outcome.SUCCEEDED):
-        lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
+        lines += [f"\nlogs: {folder / 'logs'}", *advice.after(ledger, spec)]
     lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")
     return lines
 

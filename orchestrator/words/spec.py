@@ -43,7 +43,7 @@ class RunSpec(Value):
     place: str | None  # where volume and machines are; None: anywhere
     spot: bool = False
     spot_or_demand: bool = False
-    force: bool = False  # run steps whose done-record holds
+    force: tuple[str, ...] = ()  # ids of steps that run although their done-records hold
     seen_done: tuple[str, ...] = ()  # steps that the preview took for done: the volume must bear it out
     stores: tuple[str, ...] = ()
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
@@ -54,7 +54,10 @@ class RunSpec(Value):
     @model_validator(mode="before")
     @classmethod
     def _of_an_older_version(cls, found: Any) -> Any:
-        """Version 5 and older kept the world's keys among the others."""
+        """Version 5 and older kept the world's keys among the others; `force` meant every step, or none."""
+        if isinstance(found, dict) and isinstance(found.get("force"), bool):
+            steps = [f"{p['name']}/{s['name']}" for p in found["plan"]["phases"] for s in p["steps"]]
+            found = found | {"force": steps if found["force"] else []}
         if isinstance(found, dict) and "world" not in found:
             own = {key: value for key, value in found.items() if key not in WorldSpec.model_fields}
             return own | {"world": {key: found[key] for key in WorldSpec.model_fields if key in found}}

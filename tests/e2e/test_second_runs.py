@@ -118,7 +118,7 @@ def test_force_that_fails_leaves_no_record(tool: Tool, tmp_path: Path):
     folder = plan(tmp_path / "plan", command)
     assert run(tool, folder)[0] == 0
     (volume(tool) / "broken").touch()
-    assert run(tool, folder, "--force")[0] == 3
+    assert run(tool, folder, "--force", "make")[0] == 3
     (volume(tool) / "broken").unlink()
     assert run(tool, folder)[0] == 0
     assert (volume(tool) / "out.txt").read_text() == "good\n"
