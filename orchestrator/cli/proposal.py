@@ -7,16 +7,16 @@ from decimal import Decimal
 
 from orchestrator.cli import preflight
 from orchestrator.cli.earlier import done_steps, frozen, without_finished
-from orchestrator.config.prices import load_prices
+from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, candidates, described, misplaced, resolve
+from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
-from orchestrator.words.model import Plan
+from orchestrator.words.model import MachineNeed, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home
@@ -32,6 +32,7 @@ class Proposal:
     preview: Preview
     volume: str = ""  # the volume that is there already; "": there is none yet
     up_to_date: str = field(default="")
+    passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
 def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal:
@@ -54,9 +55,10 @@ def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal
     _require_stores(spec, phases)
     if volume:
         _require_own(home, volume, spec)
+    providers, without_key = _providers(world, spec, volume)
     choice = preflight.choose(
         phases,
-        _providers(world, spec, volume),
+        providers,
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
@@ -79,7 +81,19 @@ def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal
             "looked_at": tuple(sorted(choice.looked_at)),
         }
     )
-    return Proposal(chosen, preview(spec.plan, _shown(spec, phases), market), volume.name if volume else "")
+    return Proposal(
+        chosen,
+        preview(spec.plan, _shown(spec, phases), market),
+        volume.name if volume else "",
+        passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
+    )
+
+
+def _before(spec: RunSpec, chosen: str, without_key: dict[str, str]) -> tuple[str, ...]:
+    """The providers that come before the chosen one in the settings, and cannot be asked."""
+    order = spec.plan.settings.providers
+    first = order[: order.index(chosen)] if chosen in order else ()
+    return tuple(f"{name}: {without_key[name]}" for name in first if name in without_key)
 
 
 def _shown(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> list[PhaseRun]:
@@ -149,8 +163,11 @@ def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
             )
 
 
-def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> list[Provider]:
-    """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
+def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> tuple[list[Provider], dict[str, str]]:
+    """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'.
+
+    Beside them those that cannot be asked, with the reason.
+    """
     names = [spec.world.provider] if spec.world.provider else list(spec.plan.settings.providers)
     if volume and volume.provider not in names:
         raise NoMachine(
@@ -158,15 +175,16 @@ def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> list[Pr
         )
     if volume:
         names = [volume.provider]
-    found, missing = [], []
+    found: list[Provider] = []
+    missing: dict[str, UsageError] = {}
     for name in names:
         try:
             found.append(world.provider(name))
         except UsageError as error:
-            missing.append(error)
+            missing[name] = error
     if not found:
-        raise missing[0]
-    return found
+        raise next(iter(missing.values()))
+    return found, {name: error.message for name, error in missing.items()}
 
 
 def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
@@ -208,6 +226,10 @@ def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
     return next((o for o in offers if o.available and place in (None, o.place)), None)
 
 
+def _listed(prices: PriceList, need: MachineNeed, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
+    return [(kind, prices.offers(need, spot=kind)) for kind in kinds(need, spot=spot, spot_or_demand=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A preview, and whose prices it is made with."""
@@ -238,7 +260,7 @@ def estimate(
     offers = {
         p.name: fitting[0]
         for p in plan.phases
-        if (fitting := candidates(p.machine, prices.offers(p.machine, spot=spot), place=None, spot=spot))
+        if (fitting := ranked(p.machine, _listed(prices, p.machine, spot=spot), place=None))
     }
     market = Market(
         offers=offers,

@@ -204,6 +204,7 @@ def begin(
     try:
         world = open_world(home, ledger, spec)
         confirmed = _confirmed(world, spec, options, only=only, check=check)
+        confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
     except BaseException as error:
@@ -231,7 +232,7 @@ def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool
             print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
         raise typer.Exit
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, err=json)
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, proposal.passed_over, err=json)
     except BrokenPipeError:
         if not options.yes:
             raise

@@ -13,7 +13,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
-from orchestrator.plan import candidates, fits
+from orchestrator.plan import fits, kinds, ranked
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
@@ -67,11 +67,11 @@ class Provisioning:
         check()
         need, spec = self._context.need(name), self._context.spec
         places = {row.place for row in self._context.machines(name)}
-        found: list[Offer] = []
-        for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
-            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
-            on_sale = patiently(self._context.clock, ask, check=check)
-            found += candidates(need, on_sale, place=spec.place, spot=spot)
+        sold = []
+        for kind in kinds(need, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
+            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind)
+            sold.append((kind, patiently(self._context.clock, ask, check=check)))
+        found = ranked(need, sold, place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]

@@ -2,7 +2,18 @@
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
 from orchestrator.plan.keys import Former, accepted_keys, done_keys
-from orchestrator.plan.machines import bare, candidates, choose_place, described, fits, memory_of, misplaced, serves
+from orchestrator.plan.machines import (
+    bare,
+    candidates,
+    choose_place,
+    described,
+    fits,
+    kinds,
+    memory_of,
+    misplaced,
+    ranked,
+    serves,
+)
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
@@ -25,11 +36,13 @@ __all__ = [
     "estimate",
     "fits",
     "forced",
+    "kinds",
     "makespan",
     "measured_rates",
     "memory_of",
     "misplaced",
     "preview",
+    "ranked",
     "resolve",
     "serves",
 ]

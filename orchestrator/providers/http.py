@@ -1,7 +1,8 @@
 """One HTTP client for every cloud's REST API: a status, a broken connection or half a body becomes an error of ours.
 
-Nothing is sent twice here. The methods differ in what a failure means:
-  read     nothing was to change: whatever is not an answer may pass (ProviderUnavailable) or is the account's fault
+The methods differ in what a failure means, and nothing that changes something is sent twice:
+  read     nothing was to change: it is sent up to three times within seconds; whatever is not an answer then may pass
+           (ProviderUnavailable) or is the account's fault
   create   a definite no is Refused, an answer that never came or makes no sense is Ambiguous; what could not be sent
            at all (a key that no header takes) is AccountRefused for all three
   destroy  gone is as good as ended; everything else may pass
@@ -14,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -24,10 +25,15 @@ from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.secret import mask
 
+T = TypeVar("T")
+
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
+
+AGAIN_AFTER_S = (0.5, 2.0)  # pauses before a read is sent again, in the cloud's time
+AGAIN_WITHIN_S = 15.0  # real seconds after its first try: a vendor that does not even answer is not asked on and on
 
 REMEDIES = {
     401: "the API key is missing, wrong or expired: make a new one",
@@ -83,6 +89,24 @@ class RateLimited(ProviderUnavailable):
     """A 429: the request was turned away unread, whatever it was."""
 
 
+def persistently(access: ProviderAccess, ask: Callable[[], T]) -> T:
+    """Ask for something that changes nothing, again after what may pass: one hiccup in a bundle is not the end of it.
+
+    A 429 is raised at once: the pacer knows how long to wait.
+    """
+    give_up = access.now() + AGAIN_WITHIN_S
+    for pause in AGAIN_AFTER_S:
+        try:
+            return ask()
+        except RateLimited:
+            raise
+        except ProviderUnavailable as error:
+            if access.now() > give_up or (error.retry_after or 0.0) > pause:
+                raise
+        access.sleep(pause * access.time_scale)
+    return ask()
+
+
 class Api:
     """One vendor's REST API. `words` finds code and message in an error body; safe to use from several threads."""
 
@@ -94,6 +118,7 @@ class Api:
         words: Callable[[Any], str],
     ) -> None:
         self.vendor = vendor
+        self._access = access
         self._key = access.api_key
         self._now = access.now
         self._words = words
@@ -108,6 +133,9 @@ class Api:
 
     def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """GET a JSON document; None: the vendor says that there is no such thing (404)."""
+        return persistently(self._access, partial(self._read, path, params))
+
+    def _read(self, path: str, params: Mapping[str, str] | None) -> Any:
         reply = self._send_safely("GET", path, params=params)
         if reply.status == 404:
             return None

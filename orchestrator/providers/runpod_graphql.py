@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from orchestrator.providers.http import WORDS_SHOWN, speaks_of_capacity, user_agent
+from orchestrator.providers.http import WORDS_SHOWN, persistently, speaks_of_capacity, user_agent
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import MachineSpec
@@ -45,7 +45,7 @@ class RunPodGraphQL:
     """What `RunPod` composes for interruptible machines."""
 
     def __init__(self, access: ProviderAccess) -> None:
-        self._key, self._transport = access.api_key, access.transport
+        self._access, self._key, self._transport = access, access.api_key, access.transport
         url = access.graphql_url
         self._base = url.removesuffix("/").removesuffix("/graphql") if url else None
 
@@ -53,7 +53,8 @@ class RunPodGraphQL:
         """Lowest bid per GPU and hour on Secure Cloud by GPU id, for machines with `gpus`; {}: none is sold."""
         price = f"lowestPrice(input: {{gpuCount: {gpus}, secureCloud: true}}) {{ minimumBidPrice stockStatus }}"
         try:
-            data = self._ask(f"query {{ gpuTypes {{ id {price} }} }}")
+            query = f"query {{ gpuTypes {{ id {price} }} }}"
+            data = persistently(self._access, lambda: self._ask(query))
         except Refused:
             return {}
         except ProviderUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,8 +26,11 @@ EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
 
 
-def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
-    """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is."""
+def preview(found: Preview, spec: RunSpec, volume: str, passed_over: Sequence[str] = (), *, err: bool) -> None:
+    """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is.
+
+    `passed_over`: providers that would have been taken first, each with the reason.
+    """
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
@@ -34,6 +38,8 @@ def preview(found: Preview, spec: RunSpec, volume: str, *, err: bool) -> None:
         else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
     rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
+    for reason in passed_over:
+        out.write(f"passed over: {escape(reason)}\n")
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
     if volume:
