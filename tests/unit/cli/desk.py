@@ -28,7 +28,7 @@ class Desk:
     def __init__(self, folder: Path, text: str, **world: Any) -> None:
         """`text`: phases by name, as YAML; `settings` among them is what gpuplan.yaml says."""
         self.folder, self._number = folder, 0
-        (folder / "home").mkdir()
+        (folder / "home").mkdir(parents=True)
         self.write(text)
         plan = load_plan(folder / "plan", environ={})
         self.bench = Bench(plan, (), BenchWorld(**world), folder / "home")
