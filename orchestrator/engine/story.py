@@ -41,6 +41,7 @@ from orchestrator.words.errors import (
     NoMachine,
     OverBudget,
     ProviderUnavailable,
+    StoreUnavailable,
 )
 from orchestrator.words.lifecycle import Outcome, RunState, StepState, worst
 from orchestrator.words.ports import Offer
@@ -101,6 +102,8 @@ class Story:
             outcome, why = Outcome.INTERRUPTED, error.message
         except OverBudget as error:
             outcome, why = Outcome.OVER_BUDGET, str(error)
+        except StoreUnavailable as error:  # what is to be saved is on the volume, and no other machine would help
+            outcome, why = Outcome.FAILED, str(error)
         except (NoMachine, MachineLost, ConnectionLost, ProviderUnavailable) as error:
             outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:

@@ -15,7 +15,8 @@ GpuplanError
   ConnectionLost              -  the machine cannot be reached just now: retried, then MachineLost
   MachineLost                 -  the machine is gone for good: replaced, or NoMachine
   ProviderUnavailable         -  a provider's API fails for now (429, 5xx, network): retried
-    StoreBusy                 -  ... a store that asks for patience (429, 503): waited for as long as the phase may take
+    StoreUnavailable          3  ... a store's: no machine is to blame
+      StoreBusy               3  ...... that asks for patience (429, 503): waited for as long as the phase may take
   DatabaseBusy                1  our own database is held by another process (7: while a machine may live)
 """
 
@@ -146,7 +147,13 @@ class ProviderUnavailable(GpuplanError):
         self.retry_after = retry_after
 
 
-class StoreBusy(ProviderUnavailable):
+class StoreUnavailable(ProviderUnavailable):
+    """A store fails for now."""
+
+    exit_code = ExitCode.FAILED
+
+
+class StoreBusy(StoreUnavailable):
     """A store takes nothing just now and asks for patience: 429, 503, SlowDown."""
 
     STATUSES = frozenset({429, 503})  # of HTTP
