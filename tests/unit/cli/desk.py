@@ -68,7 +68,7 @@ class Desk:
             "plan": plan,
             "asked": tuple(names),
             "whole_plan": len(names) == len(plan.phases),
-            "place": None,
+            "place": self.bench.world.place,
             "world": world,
             "created_at": self.bench.clock.now().timestamp(),
             **flags,

@@ -25,6 +25,9 @@ two:
   steps:
     - {name: serve, run: serve, ready: {log: listening}}
     - {name: use, run: use, needs: [one/make, serve], creates: [two.txt]}
+more:
+  machine: {gpu: [RTX-4090]}
+  steps: [{name: more, run: more}]
 """
 SCRIPTS = {
     "make": Script(creates={"out/one.txt": "hello"}),
@@ -35,7 +38,7 @@ SCRIPTS = {
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    """A plan of two phases on one volume; the first one saves what it makes."""
+    """Two phases on one volume, the first one saves what it makes; and a third, without which the plan is not done."""
     return Desk(tmp_path, PLAN.replace("LEAST", "1"), scripts=SCRIPTS, stores=1)
 
 
@@ -45,15 +48,15 @@ def machines(desk: Desk) -> list[tuple[str, str]]:
 
 
 def test_a_finished_phase_rents_nothing(desk: Desk):
-    """With the first phase done, `run all` boots one machine, prices nothing else, and shows all deliverables."""
+    """With the first phase done, a run of both boots one machine, prices nothing else, and shows all deliverables."""
     desk.run("one")
-    preview = desk.propose("all").preview
+    preview = desk.propose("one", "two").preview
     assert [(p.phase, p.up_to_date, p.price_hour is None) for p in preview.phases] == [
         ("one", True, True),
         ("two", False, False),
     ]
     assert preview.phases[0].estimated_usd == 0
-    assert desk.run("all").outcome == Outcome.SUCCEEDED
+    assert desk.run("one", "two").outcome == Outcome.SUCCEEDED
     assert machines(desk) == [("one", "RTX-4090"), ("two", "RTX-4090")]
     ledger, run = desk.bench.ledger(), desk.bench.spec.run
     assert [(p.name, p.outcome) for p in ledger.phases.all(run=run)] == [("one", "succeeded"), ("two", "succeeded")]
@@ -71,13 +74,13 @@ def test_when_all_is_finished_the_next_run_is_up_to_date(desk: Desk):
 
 def test_what_was_not_seen_whole_is_looked_at_without_a_gpu(desk: Desk):
     """A new deliverable of a phase whose steps are done: one CPU machine, its boot in the estimate, no step again."""
-    desk.run("all")
+    desk.run("one", "two")
     desk.write(PLAN.replace("LEAST", "2"))
     proposal = desk.propose("one")
     (phase,) = proposal.preview.phases
     assert (phase.up_to_date, phase.offer.gpus if phase.offer else None) == (False, 0)
     assert phase.needs == "a machine without GPU"
-    assert phase.estimated_hours > 1  # it boots for an hour here
+    assert phase.estimated_hours >= 1  # it boots for an hour here
     assert phase.estimated_usd
     before = desk.bench.runs()
     assert desk.run("one").outcome == Outcome.SUCCEEDED

@@ -92,7 +92,7 @@ def test_a_folder_called_shipped_is_named_by_its_path(here: Write):
 
 def test_a_plan_above_that_is_another_users_is_refused(here: Write, monkeypatch: pytest.MonkeyPatch):
     """What somebody put above the folder that one stands in is not run by surprise; --plan names it all the same."""
-    folder = here(gpuplan_yaml="", a_yaml=PHASE, stand="work")
+    folder = here(gpuplan_yaml="budget_usd: 3\n", a_yaml=PHASE, stand="work")
     owner = os.getuid() + 1
     real = Path.stat
 
