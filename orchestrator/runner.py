@@ -36,15 +36,18 @@ STILL_S = 3.0  # between two pictures of a run in which nothing moves but its co
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended. `left`: what may still cost money."""
+    """How a run ended. `left`: what may still cost money; `unfired`: disasters that were asked for and never came."""
 
     outcome: Outcome
     left: tuple[str, ...]
+    unfired: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
-        """7 > 6 > 5 > 4 > 3 > 0."""
-        return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
+        """7 > 6 > 5 > 4 > 3 > 0. A rehearsal of a disaster that never came has not shown what it was to show."""
+        if self.left:
+            return ExitCode.STILL_RUNNING
+        return max(self.outcome.exit_code, ExitCode.FAILED) if self.unfired else self.outcome.exit_code
 
 
 def first_row(spec: RunSpec) -> RunRow:
@@ -117,7 +120,7 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     if isinstance(story.end, Exception) and is_busy(story.end):
         raise DatabaseBusy(f"the database is held by another process: {looked.where}")
     try:
-        return _result(guarded, story.end)
+        return replace(_result(guarded, story.end), unfired=world.unfired())
     finally:
         opened.close()
         for ledger in (context.ledger, looked):

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from orchestrator.cli.common import print_failure
 from orchestrator.cli.looking import cost, logs, status
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
@@ -49,6 +50,7 @@ def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceb
 def main() -> None:
     """Run the command line and exit with the code of errors.ExitCode."""
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
+    document = print_failure if "--json" in sys.argv[1:] else _nothing
     try:
         code = application()(standalone_mode=False) or int(ExitCode.DONE)
         if code == CTRL_C:  # typer's own number for it
@@ -59,10 +61,12 @@ def main() -> None:
         KeyboardInterrupt,
     ):  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
         typer.echo("gpuplan: interrupted", err=True)
+        document("interrupted", "", ExitCode.INTERRUPTED)
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
         _trace(debug=debug)
         typer.echo(f"gpuplan: {error}", err=True)
+        document(error.message, error.remedy, error.exit_code)
         if isinstance(error, DatabaseBusy):
             _leave_at_once(error.exit_code)
         sys.exit(int(error.exit_code))
@@ -70,13 +74,21 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
         sys.exit(int(ExitCode.DONE))
     except Exception as error:  # noqa: BLE001  the last word on any error is here
-        if hasattr(error, "show"):  # a usage error: typer's own click gives its classes no public name
+        if hasattr(error, "show") and hasattr(
+            error, "format_message"
+        ):  # a usage error: typer's own click gives its classes no public name
             error.show()
+            document(error.format_message(), "gpuplan COMMAND --help", ExitCode.USAGE)
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
         said = hide(f"gpuplan: internal error: {type(error).__name__}: {error}")
         typer.echo(f"{said}\n  --debug shows where", err=True)
+        document(said.removeprefix("gpuplan: "), "--debug shows where", ExitCode.INTERNAL)
         sys.exit(int(ExitCode.INTERNAL))
+
+
+def _nothing(_error: str, _remedy: str, _code: int) -> None:
+    """What a person reads is on standard error."""
 
 
 def _leave_at_once(code: ExitCode) -> None:

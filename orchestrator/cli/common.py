@@ -38,9 +38,19 @@ ConfigFile = Annotated[
 ]
 
 
+_printed: list[object] = []  # a command prints one document, and no second one for the error that follows it
+
+
 def print_json(document: object) -> None:
     """One document on stdout."""
+    _printed.append(document)
     typer.echo(json.dumps(document, indent=2))
+
+
+def print_failure(error: str, remedy: str, code: int) -> None:
+    """The document of a command that fails, unless it has printed its own already."""
+    if not _printed:
+        print_json({"error": error, "remedy": remedy, "exit": int(code)})
 
 
 def read_plan(

@@ -60,6 +60,7 @@ def logs(
     folder = home.run_folder(spec.run) / "logs"
     undriven = say_if_undriven(home, ledger, spec, err=json)
     if json:
+        _require_output(spec.run, step, _log_files(folder, step))
         shown = {f: f.relative_to(folder).as_posix().removesuffix(".log") for f in _log_files(folder, step)}
         logs = [{"step": name, "text": f.read_text("utf-8", "replace")} for f, name in shown.items()]
         print_json({"run": spec.run, "logs": logs})
@@ -72,10 +73,8 @@ def logs(
         looks = 0 if driven or ended else looks + 1
         over = ended or looks >= UNDRIVEN_LOOKS
         files = _log_files(folder, step)
-        if step and not files and over:
-            raise UsageError(
-                f"{spec.run} has no output of a step {step}", remedy=f"gpuplan status {spec.run} lists them"
-            )
+        if over:
+            _require_output(spec.run, step, files)
         for file in files:  # at the end a last line without its end is printed too
             seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=over)
         sys.stdout.flush()
@@ -84,6 +83,12 @@ def logs(
         time.sleep(0.5)
     if looks:  # the last line says why it ends, too
         say_if_undriven(home, ledger, spec, err=False)
+
+
+def _require_output(run: str, step: str | None, files: list[Path]) -> None:
+    """UsageError when a step was named and nothing of it is there."""
+    if step and not files:
+        raise UsageError(f"{run} has no output of a step {step}", remedy=f"gpuplan status {run} lists them")
 
 
 def _log_files(folder: Path, step: str | None) -> list[Path]:

@@ -155,6 +155,10 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
     from orchestrator.words.spec import RunSpec, WorldSpec
 
     resolved = resolve(plan, asked)
+    if options.faults:
+        from orchestrator.cli.disasters import require_real
+
+        require_real(options.faults, resolved)
     name = home.new_run()
     folder = home.run_folder(name)
     kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""
@@ -242,7 +246,10 @@ def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     if not options.yes and not typer.confirm("Run it?", err=json):
-        raise typer.Abort
+        typer.echo("nothing was rented", err=json)
+        if json:
+            print_json({"run": None, "plan": spec.plan.name, "state": "PLANNED", "outcome": None})
+        raise typer.Exit
     return proposal.spec
 
 
@@ -265,6 +272,8 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
         )
+    for fault in result.unfired:
+        typer.echo(f"the fault {fault} never happened: what it was to show was not shown", err=True)
     raise typer.Exit(int(result.exit_code))
 
 

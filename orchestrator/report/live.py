@@ -46,7 +46,7 @@ class LiveView:
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
         for text in self._events.of(snapshot):
-            self._console.print(Text(one_line(text), style="dim"))
+            self._console.print(Text(one_line(text), style="dim"), soft_wrap=True)  # a command in it stays whole
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}
@@ -64,7 +64,7 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Print above the picture."""
-        self._console.print(Text(escape(text)))
+        self._console.print(Text(escape(text)), soft_wrap=True)
 
     def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
         """Ask below the picture, which stands still meanwhile."""
