@@ -22,7 +22,8 @@ from orchestrator.report.figures import how_far
 from orchestrator.report.safe_view import SafeView
 from orchestrator.report.snapshot import View
 from orchestrator.report.views import snapshot
-from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError
+from orchestrator.words import disk
+from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError, plainly
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.contention import GIVE_UP_S, LOOK_S, DatabaseWatch
@@ -150,10 +151,14 @@ def _result(context: Context, end: RunEnd | Exception) -> Result:
         return Result(end.outcome, end.left)
     context.control.stop("interrupted", "the engine failed")
     living = _living(context.ledger, context.run)
+    if not living and (why := disk.trouble(end)):
+        raise UsageError(
+            f"{why}; nothing is running", remedy="make room there, or have it writable, and go on"
+        ) from end
     if not living:
-        raise GpuplanError(f"internal error: {end}") from end
+        raise GpuplanError(f"internal error: {plainly(str(end))}") from end
     raise StillRunning(
-        f"internal error: {end}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
+        f"internal error: {plainly(str(end))}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
         remedy=f"gpuplan down {context.run} ends what is left; if the disk is full, make room first",
     ) from end
 

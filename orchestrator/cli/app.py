@@ -16,10 +16,12 @@ from orchestrator.cli.reaping import reap
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
 from orchestrator.cli.stopping import down
-from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError
+from orchestrator.words import disk
+from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, plainly
 from orchestrator.words.secret import hide
 
 CTRL_C = 130
+ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (run, plan, validate, schema, status, logs, cost, resume, down, reap, pull, ssh)  # as a user meets them
 
 
@@ -81,7 +83,11 @@ def main() -> None:
             document(error.format_message(), "gpuplan COMMAND --help", ExitCode.USAGE)
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
-        said = hide(f"gpuplan: internal error: {type(error).__name__}: {error}")
+        if why := disk.trouble(error):
+            typer.echo(hide(f"gpuplan: {why}\n  {ON_DISK}"), err=True)
+            document(hide(why), ON_DISK, ExitCode.USAGE)
+            sys.exit(int(ExitCode.USAGE))
+        said = hide(plainly(f"gpuplan: internal error: {type(error).__name__}: {error}"))
         typer.echo(f"{said}\n  --debug shows where", err=True)
         document(said.removeprefix("gpuplan: "), "--debug shows where", ExitCode.INTERNAL)
         sys.exit(int(ExitCode.INTERNAL))

@@ -148,12 +148,14 @@ def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World
     return real(home, ledger, spec)
 
 
-def say_if_undriven(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool) -> bool:
-    """Say in one line when the run has not ended and nobody drives it; whether that is so."""
+def say_who_drives(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool, only_if_nobody: bool = False) -> bool:
+    """Say in one line who drives a run that has not ended; False: nobody does, though somebody should."""
     from orchestrator.report import pages
     from orchestrator.words.lifecycle import RunState
 
-    undriven = not home.is_driven(spec.run) and ledger.runs.get(id=spec.run).state != RunState.DONE  # in this order
-    if undriven:
-        typer.echo(pages.undriven(ledger, spec), err=err)
-    return undriven
+    driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
+    if ledger.runs.get(id=spec.run).state == RunState.DONE:
+        return True
+    if not (driven and only_if_nobody):
+        typer.echo((pages.driver if driven else pages.undriven)(ledger, spec), err=err)
+    return driven

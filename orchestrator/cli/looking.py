@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_if_undriven
+from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_who_drives
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import RunState
 
@@ -37,10 +37,10 @@ def cost(run: RunName = None, *, json: Json = False) -> None:
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
-    say_if_undriven(home, ledger, spec, err=json)
+    say_who_drives(home, ledger, spec, err=json)
     bill = documents.bill(ledger, spec.run, spec.plan)
     if json:
-        print_json(bill.document())
+        print_json(bill.document() | {"driven": home.is_driven(spec.run)})
     else:
         pages.bill(ledger, spec, bill)
 
@@ -58,12 +58,12 @@ def logs(
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
     folder = home.run_folder(spec.run) / "logs"
-    undriven = say_if_undriven(home, ledger, spec, err=json)
+    undriven = not say_who_drives(home, ledger, spec, err=json, only_if_nobody=True)
     if json:
         _require_output(spec.run, step, _log_files(folder, step))
         shown = {f: f.relative_to(folder).as_posix().removesuffix(".log") for f in _log_files(folder, step)}
         logs = [{"step": name, "text": f.read_text("utf-8", "replace")} for f, name in shown.items()]
-        print_json({"run": spec.run, "logs": logs})
+        print_json({"run": spec.run, "driven": home.is_driven(spec.run), "logs": logs})
         return
     seen: dict[Path, int] = {}
     looks = UNDRIVEN_LOOKS if undriven else 0
@@ -82,7 +82,7 @@ def logs(
             break
         time.sleep(0.5)
     if looks:  # the last line says why it ends, too
-        say_if_undriven(home, ledger, spec, err=False)
+        say_who_drives(home, ledger, spec, err=False, only_if_nobody=True)
 
 
 def _require_output(run: str, step: str | None, files: list[Path]) -> None:

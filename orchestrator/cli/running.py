@@ -141,6 +141,10 @@ def _check_flags(options: RunOptions) -> None:
         raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
     if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
         raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
+    if options.ssh_key:
+        from orchestrator.transport.keys import require_private
+
+        require_private(options.ssh_key)
     host = options.ssh_host.rpartition("@")[2].partition(":")[0]
     if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
         raise UsageError(

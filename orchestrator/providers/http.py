@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.secret import mask
@@ -122,13 +123,13 @@ class Api:
         self._key = access.api_key
         self._now = access.now
         self._words = words
-        self._client = httpx.Client(
+        self._client = web.client(
+            base_url,
+            access.transport,
             base_url=base_url.rstrip("/") + "/",
             headers={"User-Agent": user_agent(), "Authorization": f"Bearer {access.api_key.reveal()}"},
             timeout=READ_TIMEOUT,
             follow_redirects=False,  # a redirect can drop the body or the key
-            transport=access.transport,
-            trust_env=access.transport is None,
         )
 
     def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
@@ -212,7 +213,7 @@ class Api:
         return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, self._now()))
 
     def _say(self, reply: Reply) -> str:
-        words = self._words(reply.body) if reply.body is not None else reply.text.strip()
+        words = self._words(reply.body) if reply.body is not None else web.readable(reply.text)
         return mask(words, [self._key])[:WORDS_SHOWN] or "(no words)"
 
     def _failure(self, reply: Reply, what: str) -> GpuplanError:

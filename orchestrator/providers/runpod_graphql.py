@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from orchestrator.providers.http import WORDS_SHOWN, persistently, speaks_of_capacity, user_agent
+from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import MachineSpec
@@ -88,7 +89,7 @@ class RunPodGraphQL:
     def _post(self, query: str) -> httpx.Response:
         """Send one document without the SDK, whose requests go over sockets only and come back without a status."""
         headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": user_agent()}
-        with httpx.Client(transport=self._transport, trust_env=self._transport is None, timeout=30) as client:
+        with web.client(self._base, self._transport, timeout=30) as client:
             return client.post(f"{self._base or VENDOR_URL}/graphql", json={"query": query}, headers=headers)
 
     def _create(self, mutation: str, fields: dict[str, str]) -> str:

@@ -38,6 +38,12 @@ def one_line(text: str) -> str:
     return escape(newest).expandtabs(4).strip()
 
 
+def event_lines(text: str) -> list[str]:
+    """The lines of an event, escaped: what happened first, then what was said of it, below it."""
+    first, *more = [line for part in text.splitlines() if (line := one_line(part))] or [""]
+    return [first, *(f"  {line}" for line in more)]
+
+
 def _number(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

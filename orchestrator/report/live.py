@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.report.console import confirm, escape, one_line
+from orchestrator.report.console import confirm, escape, event_lines
 from orchestrator.report.frame import frame
 from orchestrator.report.snapshot import NewEvents, Snapshot
 
@@ -46,7 +46,8 @@ class LiveView:
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
         for text in self._events.of(snapshot):
-            self._console.print(Text(one_line(text), style="dim"), soft_wrap=True)  # a command in it stays whole
+            words = Text("\n".join(event_lines(text)), style="dim")
+            self._console.print(words, soft_wrap=True)  # a command in it stays whole
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}

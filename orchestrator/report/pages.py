@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
 from orchestrator.report import advice, documents, rendering
-from orchestrator.report.console import escape, one_line
+from orchestrator.report.console import escape, event_lines, one_line
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
 
@@ -69,6 +69,12 @@ def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     rendering.show(shown, out=sys.stdout)
 
 
+def driver(ledger: Ledger, spec: RunSpec) -> str:
+    """Who drives a run that has not ended, and what it costs meanwhile, in words."""
+    costs = money(documents.usd_hour(ledger, spec.run))
+    return f"driven by process {ledger.runs.get(id=spec.run).pid} of this computer; {costs}/h now"
+
+
 def undriven(ledger: Ledger, spec: RunSpec) -> str:
     """What to do about a run that has not ended and that no process drives, and what it costs meanwhile, in words."""
     words = f"nobody drives it: gpuplan resume {spec.run} goes on, gpuplan down {spec.run} ends it; "
@@ -85,8 +91,8 @@ def undriven(ledger: Ledger, spec: RunSpec) -> str:
 def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
     """Where a run is, as text. `found`: documents.status."""
     say = sys.stdout.write
-    if found["state"] != RunState.DONE and not found["driven"]:
-        say(undriven(ledger, spec) + "\n")
+    if found["state"] != RunState.DONE:
+        say((driver(ledger, spec) if found["driven"] else undriven(ledger, spec)) + "\n")
     say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])) + f"\n{spec.plan.called}\n")
     uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
     for phase in found["phases"]:
@@ -108,7 +114,8 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
         say(line + "\n")
     say("\n")
     for event in ledger.newest_events(spec.run, EVENTS):
-        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {one_line(event.text)}\n")
+        lines = "\n".join(event_lines(event.text))
+        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {lines}\n")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:

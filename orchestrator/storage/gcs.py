@@ -19,6 +19,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.words import web
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
@@ -44,7 +45,8 @@ class GcsStore:
         self._place = parse_place(url)
         self._access = access
         self._part_size(0)  # refused now or never
-        self._http = httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), headers={"User-Agent": "gpuplan"})
+        limits, headers = httpx.Timeout(TIMEOUT_S, connect=10.0), {"User-Agent": "gpuplan"}
+        self._http = web.client(access.endpoint, timeout=limits, headers=headers)
         self._bucket = self._do(lambda: _client(access).bucket(self._place.bucket))
 
     def check(self) -> None:

@@ -102,6 +102,7 @@ class Hello:
     disk_free_mib: int
     gpus: tuple[Gpu, ...]
     user: str
+    time: float  # Unix seconds by its own clock
 
     @classmethod
     def read(cls, reply: dict[str, Any]) -> Hello:

@@ -22,9 +22,17 @@ GpuplanError
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from orchestrator.words.secret import hide
+
+_ADVICE = re.compile(r"\s*(\[SQL: .*|\(Background on this error at: \S+\))", re.DOTALL)
+
+
+def plainly(text: str) -> str:
+    """The text without what a library adds for those who program with it."""
+    return _ADVICE.sub("", text)
 
 
 class ExitCode(IntEnum):
@@ -46,7 +54,7 @@ class GpuplanError(Exception):
     exit_code = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message, self.remedy = hide(message), hide(remedy)
+        self.message, self.remedy = hide(plainly(message)), hide(remedy)
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -129,6 +137,10 @@ class ConnectionLost(GpuplanError):
 
 class HostKeyChanged(ConnectionLost):
     """Another machine answers at this address, or the machine was made anew: never trusted silently."""
+
+
+class KeyRefused(ConnectionLost):
+    """It answers over SSH, and does not take our key."""
 
 
 class MachineLost(GpuplanError):

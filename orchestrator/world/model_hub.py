@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 
+from orchestrator.words import web
 from orchestrator.words.errors import ProviderUnavailable, UsageError
 from orchestrator.words.secret import Secret, mask
 
@@ -34,7 +35,7 @@ class Hub:
         headers = {"User-Agent": "gpuplan"}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT, transport=transport, follow_redirects=True)
+        self._client = web.client(url, transport, headers=headers, timeout=TIMEOUT, follow_redirects=True)
 
     def files(self, repo: str, revision: str = "main") -> list[HubFile]:
         """Every file of the repository at that revision, all from one commit, by path."""
@@ -66,7 +67,7 @@ class Hub:
 
     def _refusal(self, repo: str, reply: httpx.Response) -> UsageError | ProviderUnavailable:
         status = reply.status_code
-        words = reply.headers.get("X-Error-Message") or reply.text.strip()[:200]
+        words = reply.headers.get("X-Error-Message") or web.readable(reply.text)[:200]
         if self._token:
             words = mask(words, [self._token])
         page = f"{self._url}/{repo}"
