@@ -45,7 +45,11 @@ class Agents(Protocol):
 class Hub(Protocol):
     """The model hub's own list of a repository's files."""
 
-    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+    def commit(self, repo: str, revision: str) -> str:
+        """The commit that this branch or tag means now."""
+        ...
+
+    def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """Path, bytes and sha256 (None: a small file, which the hub lists without one)."""
         ...
 

@@ -42,6 +42,7 @@ class DoneRecord:
     log: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     measured_on: str = ""
+    commit: str = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
 
 
 def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
@@ -65,6 +66,12 @@ def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRe
     return record if all(present.get(f.path) == f.bytes for f in record.files) else None
 
 
+def commit_of(agent: Agent, run: StepRun) -> str:
+    """The commit that the step's record on the volume says it downloaded; "": it says none."""
+    record = parse(agent.read(path(run)) or "")
+    return record.commit if record else ""
+
+
 def parse(text: str) -> DoneRecord | None:
     """A record from its JSON. None: a half-written or foreign file, which proves nothing: the step runs."""
     try:
@@ -78,6 +85,7 @@ def parse(text: str) -> DoneRecord | None:
             log=str(found.get("log", "")),
             metrics={str(name): float(value) for name, value in found.get("metrics", {}).items()},
             measured_on=str(found.get("measured_on", "")),
+            commit=str(found.get("commit", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

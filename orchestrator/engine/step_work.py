@@ -37,6 +37,7 @@ class StepWork:
         self._context, self._machines, self._board = context, machines, board
         self._phase, self._attempt = phase, attempt
         self._key = {"run": context.run, "phase": phase, "id": step}
+        self.commit = ""  # of the hub's repository that the step downloads
 
     # -- waiting for others ----------------------------------------------------------------------------------------
 
@@ -92,12 +93,17 @@ class StepWork:
         self._keep_metrics(record.metrics, record.measured_on)
         return True
 
-    def check_room(self) -> None:
-        """Refuse a download or a conversion that the disk has no room for, before it begins."""
+    def check_room(self) -> str:
+        """Refuse a download or a conversion that the disk has no room for, before it begins.
+
+        Return the commit that is downloaded: what the revision is now, and stays for this step.
+        """
         agent = self._root()
-        if self.run.step.hub:
-            hub_check.room(self._context, agent, agent.workspace, self.run.step.hub)
-        elif self.run.step.writes_gb:
+        if checkout := self.run.step.hub:
+            commit = self._context.hub.commit(checkout.repo, checkout.revision)
+            hub_check.room(self._context, agent, agent.workspace, checkout, commit)
+            return commit
+        if self.run.step.writes_gb:
             free = agent.hello().disk_free_mib * hub_check.MIB / 1e9 / self._context.provider.disk_share
             if float(self.run.step.writes_gb) > free:
                 need = f"{self.run.id} writes {self.run.step.writes_gb} GB"
@@ -105,6 +111,7 @@ class StepWork:
                     f"disk full: {need}, {agent.workspace} has {free:,.1f} GB free",
                     remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
                 )
+        return ""
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +151,8 @@ class StepWork:
             id=job,
             command=launch.shell_text(self._context, agent, self.run, command),
             cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
-            env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace),
+            env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace)
+            | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
             secrets=launch.secrets_of(self._context, self.run),
             timeout_s=self.run.step.timeout,
             service=self.run.step.ready is not None,
@@ -171,8 +179,7 @@ class StepWork:
     def verify(self) -> None:
         """Check what the step was to create, against the hub where it says so, and write its done-record."""
         agent, step = self._root(), self.run.step
-        if step.hub:
-            hub_check.verify(self._context, agent, agent.workspace, step.hub)
+        commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
         files = records.created(agent, agent.workspace, self.run)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
@@ -186,6 +193,7 @@ class StepWork:
             log=self._log(0).end(LOG_KEPT),
             metrics={row.name: row.value for row in measured},
             measured_on=self._measured_on(self._targets()[0]),
+            commit=commit,
         )
         records.write(self._context, agent, record, self.run, self._volume())
 

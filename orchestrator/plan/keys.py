@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps, ordered
-from orchestrator.words.model import Plan, Step
+from orchestrator.words.model import HubCheckout, Plan, Step
 
 OVERLAY = "overlay"
 
@@ -74,13 +74,19 @@ def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], pa
         "cwd": str(PurePosixPath(step.cwd)),
         "env": run.written_env,
         "on": step.on,
-        "hub": step.hub.model_dump() if step.hub else None,
+        "hub": _hub(step.hub) if step.hub else None,
         "creates": sorted(step.creates),
         "needs": sorted(keys[need] for need in needs),
         "payload": {path: digest for path, digest in sorted(payload.items()) if _uses(step, path)},
     }
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _hub(checkout: HubCheckout) -> dict[str, Any]:
+    """What it says, without the patterns where there are none: keys of before there were any still hold."""
+    said = checkout.model_dump()
+    return {key: value for key, value in said.items() if value or key not in ("include", "exclude")}
 
 
 def _uses(step: Step, path: str) -> bool:

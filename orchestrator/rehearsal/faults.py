@@ -45,6 +45,7 @@ AT_ANY_CALL = {
     "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
 }
 AT_A_STORE = {
+    "hub-moved": "the next N questions (1) for a branch find it at another commit than those before",
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
     "hub-503": "the next N downloads (1) answer 503",
     "hub-cut": "the next N bodies (1) of the hub end half-way",

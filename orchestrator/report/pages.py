@@ -114,8 +114,8 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
         say(line + "\n")
     say("\n")
     for event in ledger.newest_events(spec.run, EVENTS):
-        lines = "\n".join(event_lines(event.text))
-        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {lines}\n")
+        said = "\n".join(event_lines(event.text))
+        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {said}\n")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:

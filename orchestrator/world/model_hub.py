@@ -37,13 +37,18 @@ class Hub:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         self._client = web.client(url, transport, headers=headers, timeout=TIMEOUT, follow_redirects=True)
 
-    def files(self, repo: str, revision: str = "main") -> list[HubFile]:
-        """Every file of the repository at that revision, all from one commit, by path."""
+    def commit(self, repo: str, revision: str = "main") -> str:
+        """The commit that this branch, tag or commit of the repository is now."""
         commit, _ = self._get(repo, f"{self._url}/api/models/{quote(repo)}/revision/{quote(revision, safe='')}")
         sha = commit.get("sha") if isinstance(commit, dict) else None
         if not sha:
             raise ProviderUnavailable(f"{self._url}: the answer for {repo} names no commit")
-        url: str | None = f"{self._url}/api/models/{quote(repo)}/tree/{sha}?recursive=true&expand=false"
+        return str(sha)
+
+    def files(self, repo: str, commit: str) -> list[HubFile]:
+        """Every file of the repository at that commit, by path."""
+        tree = f"{self._url}/api/models/{quote(repo)}/tree/{quote(commit, safe='')}"
+        url: str | None = f"{tree}?recursive=true&expand=false"
         found: list[HubFile] = []
         for _ in range(MAX_PAGES):
             if url is None:
