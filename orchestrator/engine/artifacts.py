@@ -18,7 +18,7 @@ STALLS = 5  # tries without a single new byte before a download is given up
 
 def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
     """Every artifact once, by name."""
-    found = agent.files(workspace, list(patterns), sha256=True)
+    found = agent.files(workspace, list(patterns), sha256=True, strict=True)
     files = {f.path: ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found}
     for name in files:
         if not name.isprintable():  # half a surrogate pair too: a name that is no UTF-8

@@ -13,7 +13,6 @@ from orchestrator.transport.replies import FileInfo
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import HubCheckout
 
-MIB = 1 << 20
 SHOWN = 5  # wrong files that a message names
 
 
@@ -61,16 +60,10 @@ def wanted(context: Context, checkout: HubCheckout, commit: str) -> list[tuple[s
     return found
 
 
-def room(context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str) -> None:
-    """StepFailed when the disk has less room than the files that are still to come: before the first byte."""
+def to_come_gb(context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str) -> float:
+    """GB of the wanted files that are not there yet."""
     present = {f.path: f.bytes for f in agent.files(f"{workspace}/{checkout.dir}", ["**"])}
-    needed = sum(size for path, size, _ in wanted(context, checkout, commit) if present.get(path) != size)
-    free = agent.hello().disk_free_mib * MIB
-    if needed > free:
-        raise StepFailed(
-            f"disk full: {checkout.repo} needs {needed / 1e9:,.1f} GB more, there are {free / 1e9:,.1f} GB free",
-            remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
-        )
+    return sum(size for path, size, _ in wanted(context, checkout, commit) if present.get(path) != size) / 1e9
 
 
 def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, filler: StepRun | None) -> str:

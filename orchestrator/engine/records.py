@@ -45,13 +45,13 @@ class DoneRecord:
     commit: str = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
 
 
-def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
-    """The files that a step says it creates, as they are now."""
+def created(agent: Agent, workspace: str, run: StepRun, *, strict: bool = False) -> list[CreatedFile]:
+    """The files that a step says it creates, as they are now. `strict`: see Agent.files."""
     root = posixpath.normpath(posixpath.join(workspace, run.step.cwd))
     beside = [p for p in run.step.creates if p.startswith("../")]  # `creates` may name a sibling of cwd
     below = [p for p in run.step.creates if p not in beside]
-    files = agent.files(root, below) if below else []
-    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside]) if beside else []
+    files = agent.files(root, below, strict=strict) if below else []
+    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside], strict=strict) if beside else []
     found = [CreatedFile(f.path, f.bytes) for f in files] + [CreatedFile(f"../{f.path}", f.bytes) for f in siblings]
     return sorted(found, key=lambda f: f.path)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, jobs, launch, records
+from orchestrator.engine import hub_check, jobs, launch, records, room
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
@@ -22,7 +22,7 @@ from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
-from orchestrator.words.model import Ready, RunsOn
+from orchestrator.words.model import Ready, RunsOn, VolumeNeed
 
 T = TypeVar("T")
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
@@ -98,20 +98,16 @@ class StepWork:
 
         Return the commit that is downloaded: what the revision is now, and stays for this step.
         """
-        agent = self._root()
+        agent, commit, needed = self._root(), "", float(self.run.step.writes_gb)
+        what = f"{self.run.id} writes {needed:g} GB"
         if checkout := self.run.step.hub:
             commit = self._context.hub.commit(checkout.repo, checkout.revision)
-            hub_check.room(self._context, agent, agent.workspace, checkout, commit)
-            return commit
-        if self.run.step.writes_gb:
-            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9 / self._context.provider.disk_share
-            if float(self.run.step.writes_gb) > free:
-                need = f"{self.run.id} writes {self.run.step.writes_gb} GB"
-                raise StepFailed(
-                    f"disk full: {need}, {agent.workspace} has {free:,.1f} GB free",
-                    remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
-                )
-        return ""
+            to_come = hub_check.to_come_gb(self._context, agent, agent.workspace, checkout, commit)
+            needed = to_come / self._context.provider.disk_share
+            what = f"{checkout.repo} needs {needed:,.1f} GB more"
+        if needed:
+            room.require(self._context, agent, self._need(), needed, what)
+        return commit
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +176,7 @@ class StepWork:
         """Check what the step was to create, against the hub where it says so, and write its done-record."""
         agent, step = self._root(), self.run.step
         commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
-        files = records.created(agent, agent.workspace, self.run)
+        files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
         measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
@@ -278,6 +274,8 @@ class StepWork:
         if end.lost:
             how = "it was killed together with its supervisor"
         lines = (log or self._log(0)).last_lines()
+        if full := room.said_full(lines, self._need(), float(self.run.step.writes_gb)):
+            lines = f"{lines}\n{full}"
         return f"{self.run.id}: {how}\n{lines}" if lines else f"{self.run.id}: {how}, without any output"
 
     def _mark_running(self, targets: list[str]) -> None:
@@ -313,5 +311,8 @@ class StepWork:
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""
-        found = Volumes(self._context).row(self._context.phase(self._phase).phase.volume)
+        found = Volumes(self._context).row(self._need())
         return found.name if found else ""
+
+    def _need(self) -> VolumeNeed | None:
+        return self._context.phase(self._phase).phase.volume

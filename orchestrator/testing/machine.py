@@ -262,6 +262,9 @@ class ScriptedMachine:
                 found.append(entry | ({"sha256": hashlib.sha256(content).hexdigest()} if request["sha256"] else {}))
         return {"files": found}
 
+    def _op_used(self, _request: Json) -> Json:
+        return {"bytes": sum(map(len, self.disk.files.values()))}
+
     def _op_read(self, request: Json) -> Json:
         content = self.disk.files.get(posixpath.join(WORKSPACE, str(request["path"])))
         return {"text": None if content is None else content.decode()}

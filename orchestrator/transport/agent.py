@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.transport.asking import Asking
 from orchestrator.transport.job import Job
 from orchestrator.transport.replies import (
+    AgentFailed,
     Checksums,
     FileInfo,
     Hello,
@@ -145,12 +146,25 @@ class Agent(Asking):
         patterns: Iterable[str],
         *,
         sha256: bool = False,
+        strict: bool = False,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> list[FileInfo]:
-        """Regular files below `root` that match a glob (** spans folders), without links. `on_bytes`: hashed so far."""
+        """Regular files below `root` that match a glob (** spans folders). `on_bytes`: hashed so far.
+
+        A link to a file of the workspace is that file. `strict`: AgentFailed where one leads out; else it is left out.
+        """
         request = {"root": root, "patterns": list(patterns), "sha256": sha256}
         last = self._stream("files", request, lambda line: on_bytes(line.get("hashed", 0)))
-        return [FileInfo.read(entry) for entry in self._complete(last)["files"]]
+        found = self._complete(last)
+        if strict and (outside := [str(name) for name in found.get("outside", ())]):
+            more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+            message = f"{outside[0]}{more}: a link that leads out of the workspace"
+            raise AgentFailed("outside", message, remedy="copy the file into the workspace, or link to one in it")
+        return [FileInfo.read(entry) for entry in found["files"]]
+
+    def used_bytes(self) -> int:
+        """What everything in the workspace takes on its disk."""
+        return int(self._complete(self._stream("used", {}))["bytes"])
 
     def read(self, path: str) -> str | None:
         """A small text file, relative to the workspace; None: there is none."""

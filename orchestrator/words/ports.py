@@ -19,6 +19,7 @@ class Capability(StrEnum):
     VOLUMES = "volumes"
     PRIVATE_NETWORK = "private_network"
     BILLING = "billing"  # reports what it charged
+    QUOTA = "quota"  # a volume holds what was asked for and no more, whatever the machine says of its disk
 
 
 @dataclass(frozen=True, slots=True)
