@@ -87,7 +87,7 @@ def _arm_once(folder: Path, living: Rehearsal, spec: WorldSpec) -> None:
 def _unfired(living: Rehearsal, spec: WorldSpec) -> tuple[str, ...]:
     """Those of the run's disasters that never happened. A cloud that answers no more cannot say: none."""
     try:
-        came = {(row["name"], row["arg"] or "") for row in living.faults() if row["fired"]}
+        came = {(one["name"], one["arg"] or "") for one in living.faults() if one["fired"]}
     except GpuplanError:
         return ()
     return tuple(fault for fault in spec.faults if parse(fault)[:2] not in came)

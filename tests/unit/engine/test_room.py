@@ -67,6 +67,6 @@ def test_a_volume_that_is_too_small_is_a_mistake(tmp_path: Path):
     with pytest.raises(ConfigErrors) as caught:
         load_plan(tmp_path, environ={})
     (error,) = caught.value.errors
-    assert error.where.endswith("a.yaml:4:32")
+    assert error.where.endswith("a.yaml:4:31")
     assert "volume data has 10 GB, and the steps on it write 13.0 GB" in error.message
     assert error.remedy == "write size_gb: 13 or more, in each phase"
