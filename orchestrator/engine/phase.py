@@ -75,13 +75,9 @@ class PhaseWork:
         (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
         return files
 
-    def upload(self, name: str, store: ArtifactStore, file: ManifestFile) -> str:
-        """One file to one store."""
-
-        def send(agent: Agent) -> str:
-            return self._uploads.send(store, agent, agent.workspace, file)
-
-        return self._at_root(name, send)
+    def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
+        """Some files to one store."""
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
 
     def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """The manifest goes last: where it is, everything is."""

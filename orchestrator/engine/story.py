@@ -32,6 +32,7 @@ from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.provisioning import Candidates, Provisioning
 from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
+from orchestrator.engine.uploads import lots
 from orchestrator.engine.volumes import Volumes
 from orchestrator.words.errors import (
     ConnectionLost,
@@ -205,9 +206,9 @@ class Story:
         files = [] if failed else recorder.record("manifest", partial(work.manifest, name), list[ManifestFile])
         if files:
             for store in self._context.stores:
-                for file in files:
-                    label = f"upload {store.url} {file.name}"
-                    recorder.record(label, partial(work.upload, name, store, file), str)
+                for lot in lots(files):
+                    label = f"upload {store.url} {lot[0].name}"
+                    recorder.record(label, partial(work.upload, name, store, lot), NoneType)
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
             recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])

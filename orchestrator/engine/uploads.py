@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +18,29 @@ from orchestrator.transport.replies import Checksums, SentPart
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable
 from orchestrator.words.ports import ArtifactStore, Part, Upload
 
+SMALL_BYTES = 8 << 20  # a file up to this size is one part
+LOT = 100  # small files that are sent, and recorded, together
+AT_ONCE = 8  # of them under way at the same time
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RENEWALS = 3  # of signatures that had expired, without a stored part between
 EXPIRED = frozenset({400, 401, 403})  # what stores answer to a signature that is too old, with words that say so
+
+
+def lots(files: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
+    """The files as they are sent: small ones many at a time, each large one, whose parts go side by side, alone."""
+    lot: list[ManifestFile] = []
+    for file in files:
+        if file.bytes > SMALL_BYTES:
+            yield [file]
+            continue
+        lot.append(file)
+        if len(lot) == LOT:
+            yield lot
+            lot = []
+    if lot:
+        yield lot
 
 
 class Uploads:
@@ -31,6 +51,24 @@ class Uploads:
         # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
+
+    def send_all(self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile]) -> None:
+        """Bring files to one store, several at the same time; the first error ends it when what is under way has."""
+        waiting, failed = deque(files), list[Exception]()
+
+        def work() -> None:
+            while waiting and not failed:
+                try:
+                    self.send(store, agent, workspace, waiting.popleft())
+                except IndexError:
+                    return  # another one took the last
+                except Exception as error:
+                    failed.append(error)
+                    raise
+
+        self._context.clock.gather([work] * min(AT_ONCE, len(files)))
+        if len(files) > 1:
+            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}")
 
     def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
         """Bring one file to one store, verified; return "sent" or "already there".
