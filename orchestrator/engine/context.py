@@ -41,6 +41,10 @@ class Agents(Protocol):
         """Close the connection of a machine that is no more."""
         ...
 
+    def forget(self, machine: str) -> None:
+        """Close the connection of a machine that was restarted: at the next use it is a new one."""
+        ...
+
 
 class Hub(Protocol):
     """The model hub's own list of a repository's files."""

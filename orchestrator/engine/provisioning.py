@@ -140,10 +140,12 @@ class Provisioning:
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the phase is provisioned anew."""
         self._ledger.phases.move({"run": self._context.run, "name": name}, PhaseState.PROVISIONING)
-        self._context.event(f"{name}: {why}: another machine takes over")
-        for row in self._context.machines(name):
-            if reason := self._machines.lost(row.name):
-                self._machines.destroy(row.name, reason)
+        rows = {row.name: self._machines.lost(row.name) for row in self._context.machines(name)}
+        how = "another machine takes over" if any(rows.values()) or not rows else "it is prepared anew"
+        self._context.event(f"{name}: {why}: {how}")
+        for machine, reason in rows.items():
+            if reason:
+                self._machines.destroy(machine, reason)
 
     def _lifetime(self, name: str) -> float:
         """Seconds after which a machine made now must be gone: after every phase that may still use it."""

@@ -228,6 +228,9 @@ class BenchAgents:
     def drop(self, machine: str) -> None:
         """See engine.context.Agents."""
 
+    def forget(self, machine: str) -> None:
+        """See engine.context.Agents."""
+
 
 class NoPayload:
     """`engine.context.Payload` with nothing in it."""

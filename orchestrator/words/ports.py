@@ -87,6 +87,7 @@ class MachineView:
     price_hour: Decimal | None  # None: the provider does not say
     place: str
     detail: str  # the provider's own status word
+    started: datetime | None = None  # when it last started, by the provider's clock; None: it does not say
 
 
 @dataclass(frozen=True, slots=True)
