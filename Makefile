@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
+COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: install demo check warm test coverage mutants faults bench clean
@@ -18,9 +19,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: install  ## the whole plan, rehearsed on this computer
+demo: install warm  ## the whole plan, rehearsed on this computer
 	@rm -rf "$(DEMO_HOME)"
-	GPUPLAN_HOME="$(DEMO_HOME)" $(BIN)/gpuplan run all --plan shipped --dry-run --yes
+	GPUPLAN_HOME="$(DEMO_HOME)" NUMBA_CACHE_DIR="$(COMPILED)" $(BIN)/gpuplan run all --plan shipped --dry-run --yes
 
 check: install  ## style, types, layers
 	$(BIN)/ruff format --check .
@@ -28,7 +29,7 @@ check: install  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-warm: install
+warm: install  ## the kernels, compiled once for the tests and the demo
 	@$(BIN)/python remote/distributed-llama/dllama warm
 
 test: check warm  ## everything that must hold, in under 15 minutes on 2 cores

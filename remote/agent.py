@@ -20,6 +20,7 @@ MODULES = {
     "hello": "machine",
     "probe": "machine",
     "bootstrap": "machine",
+    "code": "codefolder",
     "start": "jobs",
     "stop": "jobs",
     "jobs": "jobs",

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes ~/.gpuplan/venv, the Python environment of every step: the image's own packages are visible in it, what is
-# installed later goes into it, and the image itself, its numpy and its torch stay as they are. What the payload's
-# requirements.txt names is installed on every machine: a step's done-record is on the volume, the venv is not.
-# Run again, it does nothing unless the image's Python or the requirements have changed.
+# bootstrap.sh [REQUIREMENTS]...: makes ~/.gpuplan/venv, the Python environment of every step. The image's own packages
+# are visible in it, what is installed later goes into it, and the image itself, its numpy and its torch stay as they
+# are. What the files of requirements name is installed on every machine: a step's done-record is on the volume, the
+# venv is not. Run again, it does nothing unless the image's Python or the requirements have changed.
 set -euo pipefail
 
 venv="$HOME/.gpuplan/venv"
@@ -70,15 +70,14 @@ SCRIPT
     done
 }
 
-# The requirements of the payload beside this script, once for each content of the file.
+# What each file asks for, once for each content of it.
 install_requirements() {
     local file sum
-    for file in "$(dirname "$0")"/*/requirements.txt; do
-        [ -f "$file" ] || continue
+    for file in "$@"; do
         sum="$(cksum <"$file")"
-        [ "$(cat "$venv/requirements" 2>/dev/null)" = "$sum" ] && continue
+        grep -qxF "$sum" "$venv/requirements" 2>/dev/null && continue
         "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$file"
-        echo "$sum" >"$venv/requirements"
+        echo "$sum" >>"$venv/requirements"
     done
 }
 
@@ -89,7 +88,7 @@ if [ -z "$python" ]; then
 fi
 made_from="$("$python" -c 'import sys; print(sys.executable, sys.prefix, sys.version)')"
 if [ "$(cat "$venv/made-from" 2>/dev/null)" = "$made_from" ] && "$venv/bin/python" -c '' 2>/dev/null; then
-    install_requirements
+    install_requirements "$@"
     echo "the venv is as it should be"
     exit 0
 fi
@@ -101,4 +100,4 @@ show_image_packages
 pin_image_packages
 write_pip
 echo "$made_from" >"$venv/made-from"
-install_requirements
+install_requirements "$@"

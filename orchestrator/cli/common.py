@@ -62,15 +62,13 @@ def read_plan(
     """
     from orchestrator.config import load_plan
     from orchestrator.providers import require_known
-    from orchestrator.words import files
+    from orchestrator.world.opening import code_source
 
     plan = load_plan(_meant(named, phases), config=config, overrides=overrides or {})
     for name in plan.settings.providers:
         require_known(name)
-    if not (files.remote() / plan.settings.payload).is_dir():
-        raise UsageError(
-            f"there is no payload {plan.settings.payload} in {files.remote()}", remedy="payload: names one"
-        )
+    if plan.settings.code:
+        code_source(plan)
     return plan
 
 
@@ -98,15 +96,14 @@ def open_home() -> tuple[Home, Ledger]:
     """GPUPLAN_HOME and its ledger. UsageError, DatabaseBusy: it cannot be opened."""
     import sqlite3
 
-    from sqlalchemy.exc import SQLAlchemyError
-
+    from orchestrator.ledger import DatabaseFailed
     from orchestrator.world.home import Home
 
     home = Home.find()
     home.make()
     try:
         return home, home.open_ledger()
-    except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
+    except (sqlite3.Error, DatabaseFailed, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(
             f"the ledger cannot be opened ({where}): {getattr(error, '__cause__', None) or error}",

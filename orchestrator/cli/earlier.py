@@ -8,8 +8,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import accepted_keys
 from orchestrator.report import history
-from orchestrator.transport.payload import Payload
-from orchestrator.words import files
+from orchestrator.transport.code import Code
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.model import Phase
@@ -17,12 +16,11 @@ from orchestrator.words.spec import RunSpec
 from orchestrator.world.home import Home
 
 
-def done_steps(ledger: Ledger, spec: RunSpec, volume: VolumeRow | None) -> tuple[frozenset[str], str]:
+def done_steps(ledger: Ledger, spec: RunSpec, code: Code, volume: VolumeRow | None) -> tuple[frozenset[str], str]:
     """The steps whose records held when the volume was last seen, and when that was."""
     if volume is None:
         return frozenset(), ""
-    payload = Payload.load(files.remote(), spec.plan.settings.payload)
-    keys = accepted_keys(spec.plan, payload.files, payload.formers)
+    keys = accepted_keys(spec.plan, code.files)
     rows = [r for r in ledger.records.all(volume=volume.name) if r.key in keys.get(r.step, ())]
     services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
     done = frozenset(r.step for r in rows)

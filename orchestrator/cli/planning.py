@@ -23,15 +23,18 @@ def plan(
     """Show what a run would take: machines, hours and dollars beside the plan's own, and where the plan is wrong."""
     from orchestrator.cli.proposal import estimate
     from orchestrator.report import pages
+    from orchestrator.world.opening import find_code
 
     home, ledger = open_home()
     loaded = read_plan(plan, config, phases or ())
+    code = find_code(home, loaded, Path.cwd())
     found = estimate(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
     if json:
+        sent = {"files": len(code), "bytes": sum(entry.bytes for entry in code), "setup": loaded.settings.setup}
         named = {"plan": {"name": loaded.name, "folder": loaded.folder}}
-        print_json(named | found.preview.document() | {"prices_from": found.prices_from})
+        print_json(named | found.preview.document() | {"prices_from": found.prices_from, "code": sent})
     else:
-        pages.plan(loaded, found.preview, found.prices_from)
+        pages.plan(loaded, found.preview, found.prices_from, code)
 
 
 def validate(

@@ -14,6 +14,7 @@ from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
+from orchestrator.transport.code import Code
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import MachineNeed, Plan
@@ -35,12 +36,12 @@ class Proposal:
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
-def propose(world: World, spec: RunSpec, *, only: bool, check: bool) -> Proposal:
+def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool) -> Proposal:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     home, ledger = world.home, world.ledger
     require_free(home, ledger, spec)
     volume = _volume(ledger, spec)
-    seen, as_of = done_steps(ledger, spec, volume)
+    seen, as_of = done_steps(ledger, spec, code, volume)
     done = seen - frozenset(spec.force)
     spec = spec if check else without_finished(home, ledger, spec, done)
     if not spec.asked:

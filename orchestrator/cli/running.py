@@ -28,6 +28,7 @@ from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
+    from orchestrator.transport.code import Code
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
@@ -204,6 +205,7 @@ def begin(
     """Choose, show, ask, freeze, and drive a new run."""
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
+    from orchestrator.world.opening import freeze_code
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
     folder = home.run_folder(spec.run)
@@ -211,7 +213,8 @@ def begin(
     world: World | None = None
     try:
         world = open_world(home, ledger, spec)
-        confirmed = _confirmed(world, spec, options, only=only, check=check)
+        code = freeze_code(home, spec)
+        confirmed = _confirmed(world, spec, code, options, only=only, check=check)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
@@ -226,13 +229,13 @@ def begin(
     carry_out(world, confirmed, options)
 
 
-def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
+def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
     """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
     from orchestrator.cli.proposal import propose
     from orchestrator.report import pages
 
     json = options.json
-    proposal = propose(world, spec, only=only, check=check)
+    proposal = propose(world, spec, code, only=only, check=check)
     if proposal.up_to_date:
         typer.echo(f"{spec.plan.called}: up to date as of {proposal.up_to_date}", err=json)
         if json:
@@ -240,7 +243,7 @@ def _confirmed(world: World, spec: RunSpec, options: DriveOptions, *, only: bool
             print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
         raise typer.Exit
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, proposal.passed_over, err=json)
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, err=json)
     except BrokenPipeError:
         if not options.yes:
             raise

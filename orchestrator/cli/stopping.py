@@ -33,10 +33,9 @@ def down(
     json: Json = False,
 ) -> None:
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     from orchestrator.cli import deleting
     from orchestrator.cli.proposal import require_free
+    from orchestrator.ledger import DatabaseFailed
 
     try:
         home, ledger = open_home()
@@ -53,7 +52,7 @@ def down(
     living = [m.name for m in ledger.machines.all(run=spec.run) if not m.state.is_final]
     try:
         left = _end(home, ledger, spec, delete=wanted or [])
-    except (SQLAlchemyError, DatabaseBusy) as error:  # a full disk, or another's lock: the machines end all the same
+    except (DatabaseFailed, DatabaseBusy) as error:  # a full disk, or another's lock: the machines end all the same
         busy = error if isinstance(error, DatabaseBusy) else None
         why = busy.message if busy else error.__cause__ or error
         raise StillRunning(

@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping as Map
 from collections.abc import Sequence as Items
 
+from pydantic.fields import FieldInfo
+
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.validate import Source, validate
-from orchestrator.words.model import Settings, Value
+from orchestrator.config.words import LONGEST_COMMAND, below
+from orchestrator.words.model import OF_THE_PLAN, Settings, Value
 
 PREFIX = "GPUPLAN_"
 # Variables of that prefix that are no settings: of this computer, then those that a step finds on a machine.
 NO_SETTINGS = frozenset(
     {"HOME", "REHEARSAL", "DATABASE_URL", "DEBUG", "RUNPOD_DEADLINE"}
-    | {"RUN", "PHASE", "ROOT_IP", "PRIVATE_IP", "NODE_RANK", "NODES", "WORKERS", "PAYLOAD_HASH", "TOKEN"}
+    | {"RUN", "PHASE", "ROOT_IP", "PRIVATE_IP", "NODE_RANK", "NODES", "WORKERS", "CODE", "CODE_HASH", "TOKEN"}
     | {"METRICS", "PROGRESS", "REHEARSAL_HOST", "HUB_COMMIT", "BOOT_ID", "END_BILL", "AGENT_PYTHON"}
 )
 FLAGS = {"budget_usd": "--budget"}  # where a flag is not called as its setting
@@ -25,7 +28,7 @@ STORE_SCHEMES = ("s3://", "gs://")
 def read_settings(
     layers: Items[Node], environ: Map[str, str], overrides: Map[str, object], problems: Problems
 ) -> Settings:
-    """Bind the layers, each winning over those before it; rates, images and payload_env are joined key by key.
+    """Bind the layers, each winning over those before it; rates and images are joined key by key.
 
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
@@ -58,7 +61,7 @@ def _environment(environ: Map[str, str], problems: Problems) -> Mapping:
         if name.startswith(PREFIX) and environ[name] and name not in known | others:
             problems.add(Place(name), "there is no setting of that name", nearest(name, known))
     found: dict[str, Node] = {}
-    for name, info in Settings.model_fields.items():
+    for name, info in _settable():
         kind = info.annotation
         text = environ.get(PREFIX + name.upper(), "")
         if text:
@@ -71,10 +74,15 @@ def _environment(environ: Map[str, str], problems: Problems) -> Mapping:
     return Mapping.of(place, found)
 
 
+def _settable() -> list[tuple[str, FieldInfo]]:
+    """The settings that a variable may give: all but those that name files of one plan."""
+    return [(name, info) for name, info in Settings.model_fields.items() if name not in OF_THE_PLAN]
+
+
 def _variables() -> list[str]:
     """The variable of every setting."""
     names = []
-    for name, info in Settings.model_fields.items():
+    for name, info in _settable():
         kind = info.annotation
         inner = kind.model_fields if isinstance(kind, type) and issubclass(kind, Value) else {}
         names += [PREFIX + part.upper() for part in (name, *(f"{name}_{field}" for field in inner))]
@@ -116,9 +124,20 @@ def _check(settings: Settings, source: Source) -> None:
             source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
-    if not re.fullmatch(r"[\w][\w.-]*", settings.payload):
-        source.wrong(("payload",), f"{settings.payload} is no name of a folder of remote/")
+    _check_code(settings, source)
     if not re.match(r"https?://[^\s/]", settings.hub_url):
         source.wrong(("hub_url",), f"{settings.hub_url} is no address", "write https://huggingface.co")
     if not settings.providers:
         source.wrong(("providers",), "at least one provider is needed", "write [runpod, lambda]")
+
+
+def _check_code(settings: Settings, source: Source) -> None:
+    if settings.code and (wrong := below(settings.code)):
+        source.wrong(("code",), wrong)
+    for index, file in enumerate(settings.requirements):
+        if wrong := below(file):
+            source.wrong(("requirements", index), wrong)
+    if settings.requirements and not settings.code:
+        source.wrong(("requirements",), "requirements names files of the code, and there is none", "add code: FOLDER")
+    if len(settings.setup.encode()) > LONGEST_COMMAND:
+        source.wrong(("setup",), f"setup is longer than {LONGEST_COMMAND:,} bytes", "put it into a script of the code")

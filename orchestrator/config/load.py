@@ -7,15 +7,17 @@ from collections.abc import Mapping as Map
 from decimal import Decimal
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
-from orchestrator.config.plan_checks import Document, check_plan, in_order
-from orchestrator.config.problems import KeyPath, Problems, nearest
-from orchestrator.config.sources import find, phase_files
+from orchestrator.config.plan_checks import Document, check_code, check_plan, in_order
+from orchestrator.config.problems import KeyPath, Place, Problems, nearest
+from orchestrator.config.sources import Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
-from orchestrator.words.model import Expected, Note, Notes, Phase, Plan, Settings
+from orchestrator.words.model import OF_THE_PLAN, Expected, Former, Note, Notes, Phase, Plan, Settings
 
 
 def load_plan(
@@ -34,19 +36,23 @@ def load_plan(
     problems = Problems()
     documents, broken = _read_phases(sources.phases, problems)
     check_plan(documents, broken)
-    layers = [read_file(path, problems) for path in sources.settings]
+    layers = [_layer(path, sources, problems) for path in sources.settings]
     settings = read_settings(layers, environ, overrides, problems)
+    if not problems.found:
+        check_code(documents, settings)
     phases = tuple(document.phase for document in in_order(documents))
     steps = {f"{phase.name}/{step.name}" for phase in phases for step in phase.steps if not broken}
     notes = _read_notes(sources.notes, steps, problems) if sources.notes else Notes()
+    formers = _read_formers(sources.former, problems) if sources.former else ()
     problems.raise_all()
     return Plan(
         name=settings.plan or sources.name,
         folder=str(sources.folder.resolve()) if sources.folder else "",
-        read=tuple(str(path) for path in sources.settings[1:]),
+        read=tuple(str(path) for path in sources.settings[sources.own :]),
         phases=phases,
         settings=settings,
         notes=notes,
+        formers=formers,
     )
 
 
@@ -56,6 +62,23 @@ def read_budget(text: str) -> Decimal | None:
     found = read_settings([], {}, {"budget_usd": text}, problems)
     problems.raise_all()
     return found.budget_usd
+
+
+def _layer(path: Path, sources: Sources, problems: Problems) -> Node:
+    """One file of settings; what names files of a plan counts in that plan's own only."""
+    node = read_file(path, problems)
+    if path == sources.elsewhere and isinstance(node, Mapping):
+        return Mapping(node.place, {key: found for key, found in node.entries.items() if key not in OF_THE_PLAN})
+    return node
+
+
+def _read_formers(path: Path, problems: Problems) -> tuple[Former, ...]:
+    try:
+        return TypeAdapter(tuple[Former, ...]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        problems.add(Place(str(path)), f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return ()
 
 
 def load_file(path: Path) -> Phase | Settings:

@@ -12,7 +12,6 @@ from orchestrator.words.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, R
 
 QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
 SSH_PORT = "22/tcp"
-LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
 
 
 def check_phase(phase: Phase, source: Source) -> None:
@@ -100,8 +99,8 @@ class _PhaseChecks:
         if bool(step.run) == bool(step.builtin):
             self.wrong(at, f"{step.name} needs exactly one of run and builtin")
         for key in ("run", "on_oom"):
-            if len((getattr(step, key) or "").encode()) > LONGEST_COMMAND:
-                self.wrong((*at, key), f"{key} is longer than {LONGEST_COMMAND:,} bytes", "put it into a script")
+            if len((getattr(step, key) or "").encode()) > words.LONGEST_COMMAND:
+                self.wrong((*at, key), f"{key} is longer than {words.LONGEST_COMMAND:,} bytes", "put it into a script")
         if step.on_oom and not step.run:
             self.wrong((*at, "on_oom"), "on_oom replaces run, and there is none")
         if step.text and step.builtin != "report":

@@ -10,7 +10,7 @@ from math import ceil
 
 from orchestrator.config.problems import KeyPath, nearest
 from orchestrator.config.validate import Source
-from orchestrator.words.model import Phase
+from orchestrator.words.model import Phase, Settings
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,16 @@ def check_plan(documents: Sequence[Document], broken: frozenset[str] = frozenset
     _check_volumes(documents)
     _check_room(documents)
     _check_cycles(documents)
+
+
+def check_code(documents: Sequence[Document], settings: Settings) -> None:
+    """Note every step that depends on code which the settings do not name."""
+    for document in documents:
+        for index, step in enumerate(document.phase.steps):
+            wants = "builtin" if step.builtin == "overlay" else "uses" if step.uses else ""
+            if wants and not settings.code:
+                message = f"{step.name} asks for the plan's code, and there is none"
+                document.wrong(("steps", index, wants), message, "say in gpuplan.yaml which folder it is: code: FOLDER")
 
 
 def in_order(documents: Sequence[Document]) -> list[Document]:

@@ -17,18 +17,22 @@ PHASES = "phases"  # the folder of a plan's phase files
 DEFAULT = "default.yaml"
 NOTES = "plan-notes.yaml"
 LEAST_KEYS = 2  # of a phase's, in a file that is taken for one
+FORMER = "former.json"
 _NOT_PHASES = {PROJECT_FILE, DEFAULT, NOTES}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of one plan. `settings` in rising precedence."""
+    """The files of one plan. `settings` in rising precedence; gpuplan's own come first, `own` is how many they are."""
 
     name: str
     folder: Path | None  # None: the shipped plan
     phases: tuple[Path, ...]
     settings: tuple[Path, ...]
     notes: Path | None
+    former: Path | None  # what the plan's author says of its former states
+    own: int
+    elsewhere: Path | None  # the one of `settings` that is of the current folder, and not the plan's
 
 
 def find_plan(here: Path) -> Path | None:
@@ -82,19 +86,19 @@ def find(folder: Path | None, config: Path | None) -> Sources:
 
     The project file of the folder where gpuplan is run comes last, and so wins.
     """
-    here = [Path(PROJECT_FILE)] if Path(PROJECT_FILE).is_file() else []
+    shipped: tuple[Path, ...] = (files.configs() / DEFAULT,)
+    here = Path(PROJECT_FILE) if Path(PROJECT_FILE).is_file() else None
+    project: tuple[Path, ...] = ()
     if folder is None:
-        top, phases, project = files.configs().parent, files.phases(), here
-        name, notes = SHIPPED, files.configs() / NOTES
+        name, top, phases = SHIPPED, files.shipped(), files.phases()
+        shipped = (*shipped, files.shipped() / PROJECT_FILE)
     else:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", remedy="name a folder with phase files")
         phases = folder / PHASES if (folder / PHASES).is_dir() else folder
         top = folder.parent if folder.name == PHASES else folder
-        project = [p for p in (top / "configs" / DEFAULT, top / PROJECT_FILE) if p.is_file()]
-        project += [p for p in here if not any(p.samefile(other) for other in project)]
+        project = tuple(p for p in (top / "configs" / DEFAULT, top / PROJECT_FILE) if p.is_file())
         name = top.resolve().name
-        notes = next((p for p in (top / "configs" / NOTES, top / NOTES) if p.is_file()), Path())
     found = phase_files(phases)
     if not found:
         raise UsageError(
@@ -102,8 +106,18 @@ def find(folder: Path | None, config: Path | None) -> Sources:
             remedy="a phase file ends in .yaml, as the shipped configs/example.yaml; "
             "--plan shipped means the plan that comes with gpuplan",
         )
-    settings = [files.configs() / DEFAULT, *([config] if config else project)]
-    return Sources(name, top if folder else None, found, tuple(settings), notes if notes.is_file() else None)
+    is_own = here and any(here.samefile(p) for p in (*project, files.shipped() / PROJECT_FILE))
+    elsewhere = None if is_own or config else here
+    return Sources(
+        name=name,
+        folder=top if folder else None,
+        phases=found,
+        settings=(*shipped, *((config,) if config else project), *((elsewhere,) if elsewhere else ())),
+        notes=next((p for p in (top / "configs" / NOTES, top / NOTES) if p.is_file()), None),
+        former=next((p for p in (top / "configs" / FORMER,) if p.is_file()), None),
+        own=len(shipped),
+        elsewhere=elsewhere,
+    )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -12,6 +12,8 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PORT = re.compile(r"([1-9][0-9]{0,4})/(tcp|http)")
 RESERVED_ENV = re.compile(r"GPUPLAN_.*|WORKSPACE|PATH|HOME")
 
+LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
+
 _SHORT = "up to 20 letters, digits, `.`, `_` and `-`"
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import sqlalchemy as sa
-
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.database import Connection
 from orchestrator.ledger.rows import ClaimRow, PhaseRow, RunRow, StepRow
 from orchestrator.plan import resolve
 from orchestrator.words.errors import UsageError
@@ -39,7 +38,7 @@ def open_books(ledger: Ledger, spec: RunSpec, run: RunRow) -> None:
                 ledger.steps.put_in(all_of_it, todo)
 
 
-def _copy_finished(ledger: Ledger, into: sa.Connection, spec: RunSpec, name: str, finisher: str, position: int) -> None:
+def _copy_finished(ledger: Ledger, into: Connection, spec: RunSpec, name: str, finisher: str, position: int) -> None:
     """Write a phase down of which nothing is left to do, with what the run that finished it found."""
     row = PhaseRow(
         run=spec.run, name=name, position=position, state=PhaseState.DONE, outcome=Outcome.SUCCEEDED,

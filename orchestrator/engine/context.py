@@ -11,7 +11,7 @@ from typing import Protocol
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import MachineRow
-from orchestrator.plan import Former, PhaseRun, accepted_keys, bare, done_keys, resolve
+from orchestrator.plan import PhaseRun, accepted_keys, bare, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState
@@ -58,12 +58,12 @@ class Hub(Protocol):
         ...
 
 
-class Payload(Protocol):
-    """What is laid on the machine."""
+class Code(Protocol):
+    """The plan's code."""
 
     @property
     def hash(self) -> str:
-        """The name of its content."""
+        """The name of its content; "": there is none."""
         ...
 
     @property
@@ -71,17 +71,8 @@ class Payload(Protocol):
         """Path -> sha256."""
         ...
 
-    @property
-    def formers(self) -> tuple[Former, ...]:
-        """Earlier states of it that gave the same results."""
-        ...
-
-    def push(self, agent: Agent) -> str:
-        """Bring it to the machine's workspace, unless that very content is there; return its folder there."""
-        ...
-
-    def folder(self, workspace: str) -> str:
-        """Where it lies below a workspace."""
+    def push(self, agent: Agent, *, kept: bool) -> str:
+        """Bring exactly this to the machine, but for `kept`: one that is there stays as it is; its folder there."""
         ...
 
 
@@ -96,7 +87,7 @@ class Context:
     clock: Clock
     control: Control
     agents: Agents
-    payload: Payload
+    code: Code
     hub: Hub
     stores: list[ArtifactStore]
     public_key: str
@@ -128,12 +119,12 @@ class Context:
     @cached_property
     def keys(self) -> dict[str, str]:
         """Step id -> the key of its done-record."""
-        return done_keys(self.spec.plan, self.payload.files)
+        return done_keys(self.spec.plan, self.code.files)
 
     @cached_property
     def accepted(self) -> dict[str, frozenset[str]]:
         """Step id -> the keys of every done-record that holds: what an earlier version recorded may be as good."""
-        return accepted_keys(self.spec.plan, self.payload.files, self.payload.formers)
+        return accepted_keys(self.spec.plan, self.code.files)
 
     def now(self) -> float:
         """Unix seconds on the ledger's line: what is written down, and what is compared with it."""

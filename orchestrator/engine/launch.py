@@ -23,20 +23,19 @@ def job_name(context: Context, phase: str, run: StepRun, attempt: int, number: i
 def shell_text(context: Context, agent: Agent, run: StepRun, command: str) -> str:
     """What the shell runs: the step's own command, or that of a built-in."""
     if run.step.builtin == "overlay":
-        return commands.lay_payload().text
+        return commands.lay_code().text
     if run.step.builtin == "report":
         agent.write(WRITE_UP, write_up.render(context, run.step))
         return commands.copy(f"{agent.workspace}/{WRITE_UP}", run.step.creates[0]).text
     return command
 
 
-def environment(context: Context, phase: str, run: StepRun, machine: str, workspace: str) -> dict[str, str]:
+def environment(context: Context, phase: str, run: StepRun, machine: str) -> dict[str, str]:
     """The step's environment on that machine of its phase."""
     rows = context.machines(phase)
     names = [row.name for row in rows]
     # Without a private network a phase has one node, and what it binds is its own loopback.
     addresses = [row.private_ip or "127.0.0.1" for row in rows]
-    payload = context.payload
     own = {
         "GPUPLAN_RUN": context.run,
         "GPUPLAN_PHASE": phase,
@@ -45,8 +44,6 @@ def environment(context: Context, phase: str, run: StepRun, machine: str, worksp
         "GPUPLAN_NODE_RANK": str(names.index(machine)),
         "GPUPLAN_NODES": str(len(names)),
         "GPUPLAN_WORKERS": ",".join(addresses[1:]),
-        "GPUPLAN_PAYLOAD": f"{payload.folder(workspace)}/{context.spec.plan.settings.payload}",
-        "GPUPLAN_PAYLOAD_HASH": payload.hash,
     }
     return {**context.world_env, **run.env, **own}
 

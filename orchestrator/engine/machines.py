@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import gone
+from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
 from orchestrator.engine.effects import Created, End, Gone, NotGone, Readiness, Refused
@@ -65,10 +65,10 @@ class Machines:
         return self.clock.gather([partial(wait, self._context, row) for row in rows])
 
     def prepare(self, name: str) -> None:
-        """Bring payload and venv to a machine that was reached, and open the live logs for people there."""
-        agent = self._context.agents(name)
-        path = self._context.payload.push(agent)
-        agent.bootstrap(path)
+        """Bring code and venv to a machine that was reached, and open the live logs for people there."""
+        agent, code = self._context.agents(name), self._context.code
+        folder = code.push(agent, kept=setup.has_begun(self._context, agent)) if code.hash else ""
+        agent.bootstrap([f"{folder}/{file}" for file in self._context.spec.plan.settings.requirements])
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
             self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
 

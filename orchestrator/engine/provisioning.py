@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from orchestrator.engine import agreement
+from orchestrator.engine import agreement, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
 from orchestrator.engine.effects import Creation, NotReached, Readiness
@@ -95,7 +95,7 @@ class Provisioning:
         return self._machines.wait(machines)
 
     def prepare(self, name: str) -> str:
-        """Payload and venv on every node at the same time, then the volume's lease; "" or why the machine is lost."""
+        """Code, venv and setup on every node at once, then the volume's lease; "" or why the machine is lost."""
         self._context.control.check()
         names = [row.name for row in self._context.machines(name)]
         if not names:
@@ -103,6 +103,10 @@ class Provisioning:
         reaching, prepare = self._machines.reaching, self._machines.prepare
         try:
             self._context.clock.gather([partial(reaching, node, partial(prepare, node)) for node in names])
+            nodes = enumerate(names)
+            self._context.clock.gather(
+                [partial(setup.run, self._context, self._machines, name, m, n) for n, m in nodes]
+            )
             if volume := self._phase(name).volume:
                 reaching(names[0], partial(self._lease, names[0], volume.name))
         except MachineLost as error:

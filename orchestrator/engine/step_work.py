@@ -147,12 +147,13 @@ class StepWork:
             id=job,
             command=launch.shell_text(self._context, agent, self.run, command),
             cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
-            env=launch.environment(self._context, self._phase, self.run, machine, agent.workspace)
+            env=launch.environment(self._context, self._phase, self.run, machine)
             | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
             secrets=launch.secrets_of(self._context, self.run),
             timeout_s=self.run.step.timeout,
             service=self.run.step.ready is not None,
             clears=clears,
+            code=self._context.code.hash,
         )
 
     def _start(self, command: str, job: str, machine: str, log: StepLog) -> None:

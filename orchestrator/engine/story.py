@@ -1,7 +1,7 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
 run:    phases in order -> machines and volumes ended -> proof -> outcome
-phase:  volume -> machines -> payload -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
+phase:  volume -> machines -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
 
 An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
 are asked for one after the other, and one effect then waits for all of them.

@@ -10,9 +10,10 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
-import sqlalchemy as sa
-
+from orchestrator.ledger import sql
+from orchestrator.ledger.database import Connection
 from orchestrator.ledger.rows import MachineRow, PhaseRow, RunRow, StepRow, VolumeRow
+from orchestrator.ledger.tables import Table
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import AnyState, IllegalMove, may_move
 from orchestrator.words.secret import hide
@@ -20,25 +21,23 @@ from orchestrator.words.secret import hide
 Row = TypeVar("Row")
 Moving = TypeVar("Moving", MachineRow, VolumeRow, PhaseRow, RunRow, StepRow)
 TOLD = frozenset({"error", "reason", "stop", "detail", "text"})  # columns of words, which may quote a secret
-ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come by the first of these that they have
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
     """How a book reaches its database: a transaction that holds the write lock, and reads that take none."""
 
-    transaction: Callable[[], AbstractContextManager[sa.Connection]]
-    read: Callable[[sa.Select[Any], Mapping[str, object]], Sequence[sa.RowMapping]]
-    upsert: Callable[[sa.Table, dict[str, Any]], Any]
+    transaction: Callable[[], AbstractContextManager[Connection]]
+    read: Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
 
 
 class Book(Generic[Row]):
     """The rows of one table."""
 
-    def __init__(self, access: Access, table: sa.Table, kind: type[Row]) -> None:
+    def __init__(self, access: Access, table: Table, kind: type[Row]) -> None:
         self._access, self.table, self._kind = access, table, kind
-        self._queries: dict[tuple[tuple[str, bool], ...], sa.Select[Any]] = {}
         self._casts = _casts(kind)
+        self._read = [(n, c.name, self._casts.get(c.name)) for n, c in enumerate(table.columns)]
 
     def get(self, **key: object) -> Row:
         """The row of that key. GpuplanError: there is none."""
@@ -54,46 +53,38 @@ class Book(Generic[Row]):
     def all(self, **where: object) -> list[Row]:
         """All rows that match, in the order of their position or birth."""
         values = {name: _plain(value) for name, value in where.items()}
-        query = self._query(tuple((name, value is None) for name, value in values.items()))
-        found = self._access.read(query, {n: v for n, v in values.items() if v is not None})
-        return [self._row(row) for row in found]
-
-    def _query(self, names: tuple[tuple[str, bool], ...]) -> sa.Select[Any]:
-        """The rows where these columns have a value (True: none at all); made once, for making it costs most."""
-        if names not in self._queries:
-            order = [self.table.c[name] for name in ORDER if name in self.table.c]
-            wanted = [self.table.c[n].is_(None) if none else self.table.c[n] == sa.bindparam(n) for n, none in names]
-            self._queries[names] = sa.select(self.table).where(*wanted).order_by(*order)
-        return self._queries[names]
+        query = sql.select(self.table, tuple((name, value is None) for name, value in values.items()))
+        return [self._row(row) for row in self._access.read(query, values)]
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one with the same key."""
         with self._access.transaction() as connection:
             self.put_in(connection, row)
 
-    def put_in(self, connection: sa.Connection, row: Row) -> None:
+    def put_in(self, connection: Connection, row: Row) -> None:
         """`put` within a transaction that is under way."""
-        values = _written({name: getattr(row, name) for name in self._casts})
-        if values.get("id") == 0:  # numbered by the database
-            del values["id"]
-        connection.execute(self._access.upsert(self.table, values))
+        given = _written({name: getattr(row, name) for name in self._casts})
+        if self.table.numbered:
+            given = {name: value for name, value in given.items() if name not in self.table.keys}
+        values = {c.name: c.default for c in self.table.columns if c.name not in self._casts} | given
+        connection.execute(sql.put(self.table, tuple(values), tuple(given)), values)
 
     def change(self, key: Mapping[str, object], **values: object) -> int:
         """Change columns of the rows that match; return how many rows those were."""
         with self._access.transaction() as connection:
-            changed = sa.update(self.table).where(*self._where(key)).values(**_written(values))
-            return connection.execute(changed).rowcount
+            return self._change_in(connection, key, values)
 
     def remove(self, **where: object) -> int:
         """Delete the rows that match; return how many."""
         with self._access.transaction() as connection:
-            return connection.execute(sa.delete(self.table).where(*self._where(where))).rowcount
+            return connection.execute(sql.delete(self.table, tuple(where)), _keyed(where)).rowcount
 
-    def _row(self, found: sa.RowMapping) -> Row:
-        return self._kind(**{name: cast(found[name]) for name, cast in self._casts.items()})
+    def _change_in(self, connection: Connection, key: Mapping[str, object], values: Mapping[str, object]) -> int:
+        statement = sql.update(self.table, tuple(key), tuple(values))
+        return connection.execute(statement, _keyed(key) | _written(values)).rowcount
 
-    def _where(self, key: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:
-        return [self.table.c[name] == _plain(value) for name, value in key.items()]
+    def _row(self, found: Sequence[Any]) -> Row:
+        return self._kind(**{name: cast(found[place]) for place, name, cast in self._read if cast})
 
 
 class StateBook(Book[Moving]):
@@ -116,16 +107,21 @@ class StateBook(Book[Moving]):
             self.write_in(connection, key, state, values)
             return True
 
-    def state_in(self, connection: sa.Connection, key: Mapping[str, object]) -> Any:
+    def state_in(self, connection: Connection, key: Mapping[str, object]) -> Any:
         """The row's state, of its kind; None: there is no row."""
-        found = connection.execute(sa.select(self.table.c.state).where(*self._where(key))).scalar()
-        return None if found is None else self._casts["state"](found)
+        found = connection.execute(sql.select_state(self.table, tuple(key)), _keyed(key)).fetchall()
+        return self._casts["state"](found[0][0]) if found else None
 
     def write_in(
-        self, connection: sa.Connection, key: Mapping[str, object], state: AnyState, values: Mapping[str, object]
+        self, connection: Connection, key: Mapping[str, object], state: AnyState, values: Mapping[str, object]
     ) -> None:
         """Write a state that was found to be allowed."""
-        connection.execute(sa.update(self.table).where(*self._where(key)).values(state=str(state), **_written(values)))
+        self._change_in(connection, key, {"state": state, **values})
+
+
+def _keyed(key: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that find the rows of a write."""
+    return {f"{sql.KEYED}{name}": _plain(value) for name, value in key.items()}
 
 
 def _written(values: Mapping[str, object]) -> dict[str, object]:

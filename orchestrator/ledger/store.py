@@ -6,22 +6,23 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-
 from orchestrator.ledger import rows as kinds
-from orchestrator.ledger import tables
+from orchestrator.ledger import sql, tables
 from orchestrator.ledger.book import Access, Book, StateBook
+from orchestrator.ledger.database import Busy, Connection, Database, is_busy
+from orchestrator.ledger.sqlite import SqliteFile
 from orchestrator.words.errors import DatabaseBusy
 from orchestrator.words.lifecycle import MachineState, may_move
-from orchestrator.words.secret import hide
 
 T = TypeVar("T")
 PATIENCE_S = 30.0  # how long a command waits for a database that another process holds
+_UNPAID = "UPDATE gpuplan_charges SET until = :moment WHERE machine = :machine AND until IS NULL"
+_PAYS = "SELECT phase FROM gpuplan_charges WHERE machine = :machine AND until IS NULL"
+_NEWEST_EVENTS = "SELECT id, run, at, text FROM gpuplan_events WHERE run = :run ORDER BY id DESC LIMIT :count"
+_NEWEST_RUN = "SELECT id FROM gpuplan_runs ORDER BY created_at DESC LIMIT 1"
 TRY_S = 5.0  # of which each try: a longer one would not see that the wait is over
 
 
@@ -49,12 +50,6 @@ def open_ledger(
     return Ledger(f"sqlite:///{file}", now, patience_s)
 
 
-@cache
-def _compiled(sqlite: bool) -> dict[object, object]:  # noqa: FBT001  one for each of two dialects
-    del sqlite
-    return {}
-
-
 class Ledger:
     """One book for each table. DatabaseBusy: another process held the database for longer than it was waited for."""
 
@@ -64,19 +59,10 @@ class Ledger:
         `patience_s`: real seconds that a busy database is waited for, by each read and each write; infinity: for ever.
         """
         self.url, self.now, self.patience_s = url, now, patience_s
-        self._sqlite = url.startswith("sqlite")
-        arguments = {"timeout": min(TRY_S, patience_s)} if self._sqlite else {}
         self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
-        # Reads take no write lock. Compiled statements are shared: a process opens its ledger more than once.
-        self._engine, self._reader = (
-            sa.create_engine(url, connect_args=arguments).execution_options(compiled_cache=_compiled(self._sqlite))
-            for _ in range(2)
-        )
-        if self._sqlite:
-            sa.event.listen(self._engine, "connect", _no_implicit_begin)
-            sa.event.listen(self._engine, "begin", _begin_immediate)
+        self._database = _database(url, min(TRY_S, patience_s))
         self._patiently(self._make_tables)
-        access = Access(self.transaction, self.read, self._upsert)
+        access = Access(self.transaction, self.read)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
         self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
         self.steps = StateBook(access, tables.steps, kinds.StepRow)
@@ -95,8 +81,7 @@ class Ledger:
     @property
     def where(self) -> str:
         """The database, in words: its file, or its URL without the password."""
-        made = sa.make_url(self.url)
-        return made.database or "" if self._sqlite else made.render_as_string()
+        return self._database.where
 
     def _make_tables(self) -> None:
         """Make what is missing; where nothing is, as nearly always, no write lock is needed.
@@ -104,65 +89,31 @@ class Ledger:
         A ledger that an older version made gets the columns that came later, with their defaults. A file that was
         found complete before says so by its version (SQLite only).
         """
-        if self._is_complete():
+        database = self._database
+        if database.version() == tables.VERSION:
             return
-        with self._reader.connect() as connection:
-            seen = sa.inspect(connection)
-            names = set(seen.get_table_names())
-            there = {t: {c["name"] for c in seen.get_columns(t)} for t in names & tables.metadata.tables.keys()}
-        if names.isdisjoint(tables.metadata.tables) or len(there) < len(tables.metadata.tables):
-            tables.metadata.create_all(self._engine)
-        for table in tables.metadata.sorted_tables:
-            for column in table.columns if table.name in there else ():
-                if column.name not in there[table.name]:
-                    self._add(column)
-        if self._sqlite:
-            with self._engine.begin() as connection:
-                connection.exec_driver_sql(f"PRAGMA user_version = {tables.VERSION}")
-
-    def _is_complete(self) -> bool:
-        if not self._sqlite:
-            return False
-        with self._reader.connect() as connection:
-            return connection.exec_driver_sql("PRAGMA user_version").scalar() == tables.VERSION
-
-    def _add(self, column: sa.Column[Any]) -> None:
-        kind = column.type.compile(self._engine.dialect)
-        given = getattr(column.default, "arg", None)
-        default = "" if given is None else f" DEFAULT {given!r}"
-        with self._engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}{default}")
+        with database.begin() as connection:  # nobody else makes them meanwhile
+            for table in tables.TABLES:
+                there = database.columns(table.name)
+                missing = [c for c in table.columns if there and c.name not in there]
+                for statement in [*sql.create(table, database.numbered), *(sql.add(table, c) for c in missing)]:
+                    connection.execute(statement, {})
+        database.note_version(tables.VERSION)
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
-        self._reader.dispose()
+        self._database.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """One transaction that holds the write lock from its beginning."""
-        with self._patiently(self._begin) as connection:
-            yield connection
-            connection.commit()
+        with contextlib.ExitStack() as block:
+            yield self._patiently(lambda: block.enter_context(self._database.begin()))
         self.writes += 1
 
-    def _begin(self) -> sa.Connection:
-        connection = self._engine.connect()
-        try:
-            connection.begin()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def read(self, query: sa.Select[Any], values: Mapping[str, object] | None = None) -> Sequence[sa.RowMapping]:
-        """What a query finds; `values` are those of its parameters."""
-
-        def found() -> Sequence[sa.RowMapping]:
-            with self._reader.connect() as connection:
-                return connection.execute(query, values or {}).mappings().all()
-
-        return self._patiently(found)
+    def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """What a statement finds; `values` are those of its parameters."""
+        return self._patiently(lambda: self._database.read(statement, values))
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call until the database is free. DatabaseBusy: it was not for `patience_s`."""
@@ -170,64 +121,51 @@ class Ledger:
         while True:
             try:
                 return call()
-            except sa.exc.OperationalError as error:
-                if not is_busy(error):
-                    raise
+            except Busy as error:
                 if time.monotonic() >= give_up:
                     raise _held(self.where) from error
 
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
-        charges = tables.charges
-        open_ones = [charges.c.machine == machine, charges.c.until.is_(None)]
+        values = {"machine": machine, "phase": phase, "moment": moment}
         with self.transaction() as connection:
-            others = [*open_ones, charges.c.phase != phase]
-            connection.execute(sa.update(charges).where(*others).values(until=moment))
-            if connection.execute(sa.select(charges.c.phase).where(*open_ones)).first() is None:
+            connection.execute(f"{_UNPAID} AND phase <> :phase", values)
+            if not connection.execute(_PAYS, values).fetchall():
                 row = kinds.ChargeRow(machine=machine, run=run, phase=phase, since=moment)
                 self.charges.put_in(connection, row)
 
-    def _upsert(self, table: sa.Table, values: dict[str, Any]) -> Any:
-        dialect: Any = sqlite if self._sqlite else postgresql
-        keys = [c.name for c in table.primary_key]
-        insert = dialect.insert(table).values(**values)
-        rest = {name: insert.excluded[name] for name in values if name not in keys}
-        if not rest:
-            return insert.on_conflict_do_nothing(index_elements=keys)
-        return insert.on_conflict_do_update(index_elements=keys, set_=rest)
-
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
-        ended, key, charges = at or self.now(), {"name": machine}, tables.charges
+        ended, key = at or self.now(), {"name": machine}
         values: dict[str, object] = {"gone_at": ended} | ({"reason": reason} if reason else {})
         with self.transaction() as connection:
             old = self.machines.state_in(connection, key)
             if old is not None and (may_move(old, state) or may_move(old, MachineState.DESTROYING)):
                 self.machines.write_in(connection, key, state, values)
-            unpaid = [charges.c.machine == machine, charges.c.until.is_(None)]
-            connection.execute(sa.update(charges).where(*unpaid).values(until=ended))
+            connection.execute(_UNPAID, {"machine": machine, "moment": ended})
 
     def event(self, run: str, text: str) -> None:
         """Note something that a person may want to read later."""
         with self.transaction() as connection:
-            connection.execute(sa.insert(tables.events).values(run=run, at=self.now(), text=hide(text)))
+            self.events.put_in(connection, kinds.EventRow(id=0, run=run, at=self.now(), text=text))
 
     def newest_events(self, run: str, count: int) -> list[kinds.EventRow]:
         """The run's last events, oldest first."""
-        events = tables.events
-        newest = sa.select(events).where(events.c.run == run).order_by(events.c.id.desc()).limit(count)
-        return [kinds.EventRow(**row) for row in reversed(self.read(newest))]
+        found = self.read(_NEWEST_EVENTS, {"run": run, "count": count})
+        return [kinds.EventRow(id=row[0], run=row[1], at=row[2], text=row[3]) for row in reversed(found)]
 
     def newest_run(self) -> str | None:
         """The id of the run that was created last; None: there is none."""
-        found = self.read(sa.select(tables.runs.c.id).order_by(tables.runs.c.created_at.desc()).limit(1))
-        return str(found[0]["id"]) if found else None
+        found = self.read(_NEWEST_RUN, {})
+        return str(found[0][0]) if found else None
 
 
-def is_busy(error: BaseException) -> bool:
-    """Whether a database error says that another process holds the file."""
-    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
-    return int(code) & 0xFF == sqlite3.SQLITE_BUSY
+def _database(url: str, wait_s: float) -> Database:
+    if url.startswith("sqlite:///"):
+        return SqliteFile(url.removeprefix("sqlite:///"), wait_s)
+    from orchestrator.ledger.postgres import Server  # a second of imports, for those who have a server
+
+    return Server(url)
 
 
 def _held(where: str) -> DatabaseBusy:
@@ -235,11 +173,3 @@ def _held(where: str) -> DatabaseBusy:
         f"the database is held by another process: {where}",
         remedy="a backup, a viewer or a synced folder: end it, and say this again",
     )
-
-
-def _no_implicit_begin(dbapi: Any, _record: Any) -> None:
-    dbapi.isolation_level = None
-
-
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

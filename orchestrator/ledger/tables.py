@@ -3,30 +3,73 @@
 from __future__ import annotations
 
 import zlib
-
-import sqlalchemy as sa
-
-metadata = sa.MetaData()
+from dataclasses import dataclass
+from functools import cached_property
 
 
-def _table(name: str, *columns: sa.Column[object]) -> sa.Table:
-    return sa.Table(f"gpuplan_{name}", metadata, *columns)
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `default`: what a row that does not name it is written with; None: nothing at all."""
+
+    name: str
+    kind: str  # TEXT, INTEGER, FLOAT
+    default: object = None
+    is_key: bool = False
+    is_nullable: bool = False
 
 
-def _key(name: str) -> sa.Column[object]:
-    return sa.Column(name, sa.Text, primary_key=True)
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One table. `numbered`: the database counts its key; `indexed`: a column that rows are found by."""
+
+    name: str
+    columns: tuple[Column, ...]
+    numbered: bool = False
+    indexed: str = ""
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that make a row the same one."""
+        return tuple(c.name for c in self.columns if c.is_key)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Its columns."""
+        return frozenset(c.name for c in self.columns)
+
+    def column(self, name: str) -> str:
+        """A column as a statement writes it, for some are words of SQL. KeyError: there is none."""
+        if name not in self.names:
+            raise KeyError(f"{self.name} has no column {name}")
+        return f'"{name}"'
 
 
-def _text(name: str, default: str | None = "") -> sa.Column[object]:
-    return sa.Column(name, sa.Text, default=default, nullable=default is None)
+TABLES: list[Table] = []
 
 
-def _int(name: str, default: int = 0) -> sa.Column[object]:
-    return sa.Column(name, sa.Integer, default=default, nullable=False)
+def _table(name: str, *columns: Column, numbered: bool = False, indexed: str = "") -> Table:
+    made = Table(f"gpuplan_{name}", columns, numbered, indexed)
+    TABLES.append(made)
+    return made
 
 
-def _time(name: str) -> sa.Column[object]:
-    return sa.Column(name, sa.Float, nullable=True)
+def _key(name: str, kind: str = "TEXT") -> Column:
+    return Column(name, kind, is_key=True)
+
+
+def _text(name: str, default: str | None = "") -> Column:
+    return Column(name, "TEXT", default, is_nullable=default is None)
+
+
+def _int(name: str, default: int = 0) -> Column:
+    return Column(name, "INTEGER", default)
+
+
+def _float(name: str) -> Column:
+    return Column(name, "FLOAT", is_nullable=True)
+
+
+_time = _float
 
 
 runs = _table(
@@ -145,20 +188,13 @@ artifacts = _table(
 # The ledger's copy of the done-records on volumes: what the preview shows "as last seen".
 records = _table("records", _key("volume"), _key("step"), _text("key"), _time("at"))
 
-metrics = _table(
-    "metrics", _key("run"), _key("step"), _key("name"), sa.Column("value", sa.Float), _text("measured_on"), _time("at")
-)
+metrics = _table("metrics", _key("run"), _key("step"), _key("name"), _float("value"), _text("measured_on"), _time("at"))
 
 host_keys = _table("host_keys", _key("address"), _text("key"))
 
-events = sa.Table(
-    "gpuplan_events",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("run", sa.Text, index=True),
-    sa.Column("at", sa.Float),
-    sa.Column("text", sa.Text),
+events = _table(
+    "events", _key("id", "INTEGER"), _text("run"), _float("at"), _text("text"), numbered=True, indexed="run"
 )
 
-_COLUMNS = "\n".join(f"{t.name}.{c.name} {c.type}" for t in metadata.sorted_tables for c in t.columns)
+_COLUMNS = "\n".join(sorted(f"{t.name}.{c.name} {c.kind}" for t in TABLES for c in t.columns))
 VERSION = zlib.crc32(_COLUMNS.encode()) & 0x7FFFFFFF  # of all tables and their columns: SQLite keeps it in the file

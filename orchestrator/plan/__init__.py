@@ -1,7 +1,7 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
-from orchestrator.plan.keys import Former, accepted_keys, done_keys
+from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import (
     bare,
     candidates,
@@ -20,7 +20,6 @@ from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
 
 __all__ = [
     "ALL",
-    "Former",
     "Market",
     "PhasePreview",
     "PhaseRun",

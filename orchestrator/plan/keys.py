@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
 
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps, ordered
-from orchestrator.words.model import HubCheckout, Plan, Step
+from orchestrator.words.model import Former, HubCheckout, Plan, Step
 
 OVERLAY = "overlay"
+CODE = "GPUPLAN_CODE"  # what a command calls the code's folder on the machine
 
 
-@dataclass(frozen=True, slots=True)
-class Former:
-    """An earlier state of things under which steps gave the same results as they do now.
+def done_keys(plan: Plan, code: Mapping[str, str]) -> dict[str, str]:
+    """Return step id -> key. `code` maps each file's path below the code's folder to its sha256.
 
-    Only its author can know that: for a converter, because both write the same bytes.
-    """
-
-    covers: tuple[str, ...] = ()  # folders of the payload as they were: what `payload` does not list was not there
-    payload: Mapping[str, str] = field(default_factory=dict)  # path -> the sha256 that the file had
-    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # step id -> fields of it as they were
-
-
-def done_keys(plan: Plan, payload: Mapping[str, str]) -> dict[str, str]:
-    """Return step id -> key. `payload` maps each file's path below the payload's folder to its sha256.
-
-    A change of the payload changes the keys of the steps whose `uses` match it, and of those that need them.
+    A change of the code changes the keys of the steps whose `uses` match it, and of those that need them.
+    A step that runs something of $GPUPLAN_CODE and has no `uses` depends on all of it.
     Needing the overlay is no dependence on all of it for a step that says with `uses` which files count.
     """
     steps = all_steps(plan)
     keys: dict[str, str] = {}
     for step in ordered(steps, steps):
-        keys[step] = _key(steps[step], steps, keys, payload)
+        keys[step] = _key(steps[step], steps, keys, code)
     return keys
 
 
-def accepted_keys(plan: Plan, payload: Mapping[str, str], formers: Sequence[Former]) -> dict[str, frozenset[str]]:
-    """Return step id -> every key whose done-record holds: today's, and those of the former states."""
-    found = {step: {key} for step, key in done_keys(plan, payload).items()}
-    for former in formers:
+def accepted_keys(plan: Plan, code: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return step id -> every key whose done-record holds: today's, and those of the plan's former states."""
+    found = {step: {key} for step, key in done_keys(plan, code).items()}
+    for former in plan.formers:
         then = _as_it_was(plan, former)
-        for step, key in done_keys(then, _payload_as_it_was(payload, former)).items():
+        for step, key in done_keys(then, _code_as_it_was(code, former)).items():
             found[step].add(key)
     return {step: frozenset(keys) for step, keys in found.items()}
 
 
-def _payload_as_it_was(payload: Mapping[str, str], former: Former) -> dict[str, str]:
-    kept = {path: digest for path, digest in payload.items() if not path.startswith(former.covers)}
-    return kept | dict(former.payload)
+def _code_as_it_was(code: Mapping[str, str], former: Former) -> dict[str, str]:
+    kept = {path: digest for path, digest in code.items() if not path.startswith(former.covers)}
+    return kept | former.payload
 
 
 def _as_it_was(plan: Plan, former: Former) -> Plan:
@@ -64,7 +52,7 @@ def _as_it_was(plan: Plan, former: Former) -> Plan:
     return plan.model_copy(update={"phases": tuple(phases)})
 
 
-def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], payload: Mapping[str, str]) -> str:
+def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], code: Mapping[str, str]) -> str:
     step = run.step
     needs = [need for need in run.needs if not (step.uses and steps[need].step.builtin == OVERLAY)]
     facts = {
@@ -72,22 +60,23 @@ def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], pa
         "builtin": step.builtin,
         "text": step.text,
         "cwd": str(PurePosixPath(step.cwd)),
-        "env": run.written_env,
+        "env": run.env,
         "on": step.on,
         "hub": _hub(step.hub) if step.hub else None,
         "creates": sorted(step.creates),
         "needs": sorted(keys[need] for need in needs),
-        "payload": {path: digest for path, digest in sorted(payload.items()) if _uses(step, path)},
+        "payload": {path: digest for path, digest in sorted(code.items()) if _uses(step, path)},
     }
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _hub(checkout: HubCheckout) -> dict[str, Any]:
+def _hub(checkout: HubCheckout) -> dict[str, object]:
     """What it says, without the patterns where there are none: keys of before there were any still hold."""
     said = checkout.model_dump()
     return {key: value for key, value in said.items() if value or key not in ("include", "exclude")}
 
 
 def _uses(step: Step, path: str) -> bool:
-    return step.builtin == OVERLAY or any(matches(path, glob) for glob in step.uses)
+    all_of_it = step.builtin == OVERLAY or (CODE in step.run and not step.uses)
+    return all_of_it or any(matches(path, glob) for glob in step.uses)

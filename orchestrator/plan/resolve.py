@@ -20,8 +20,7 @@ class StepRun:
     phase: str  # that phase
     step: Step
     needs: tuple[str, ...]  # ids
-    env: dict[str, str] = field(default_factory=dict)  # payload_env < the phase's < the step's
-    written_env: dict[str, str] = field(default_factory=dict)  # without payload_env, which no result depends on
+    env: dict[str, str] = field(default_factory=dict)  # the phase's < the step's
     secrets: tuple[str, ...] = ()  # of the phase whose file holds it
     pulled_in: bool = False  # True: it belongs to a phase that this run was not asked for, or that comes later
 
@@ -52,8 +51,7 @@ def all_steps(plan: Plan) -> dict[str, StepRun]:
             phase=phase.name,
             step=step,
             needs=tuple(step_id(phase.name, need) for need in step.needs),
-            env={**plan.settings.payload_env, **phase.env, **step.env},
-            written_env={**phase.env, **step.env},
+            env={**phase.env, **step.env},
             secrets=phase.secrets,
         )
         for phase in plan.phases

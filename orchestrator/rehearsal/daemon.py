@@ -94,6 +94,8 @@ class Daemon:
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            # As if the image brought it warm: the machines of a cloud compile once, or not at all.
+            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(self._folder.resolve() / "cloud" / "compiled"),
             "PIP_NO_INDEX": "1",  # `python -m pip` goes past the stand-in: it must fetch nothing either
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **git_env,

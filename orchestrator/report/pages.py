@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan.preview import Preview
     from orchestrator.report.documents import StatusDocument
+    from orchestrator.transport.code import Code
+    from orchestrator.transport.code_folder import CodeFile
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
 
@@ -26,7 +28,9 @@ EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
 
 
-def preview(found: Preview, spec: RunSpec, volume: str, passed_over: Sequence[str] = (), *, err: bool) -> None:
+def preview(
+    found: Preview, spec: RunSpec, volume: str, code: Code, passed_over: Sequence[str] = (), *, err: bool
+) -> None:
     """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is.
 
     `passed_over`: providers that would have been taken first, each with the reason.
@@ -42,12 +46,28 @@ def preview(found: Preview, spec: RunSpec, volume: str, passed_over: Sequence[st
         out.write(f"passed over: {escape(reason)}\n")
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     out.write(cap + "\n")
+    for line in _sent(spec.plan, code.content, code.hash):
+        out.write(line + "\n")
     if volume:
         ends = "; it is deleted when all of it has succeeded" if spec.ends_volume else ""
         out.write(f"works on {volume}, which is there{ends}\n")
 
 
-def plan(loaded: Plan, found: Preview, source: str) -> None:
+def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
+    """What goes to every machine, and what runs there before the first step."""
+    settings, lines = plan.settings, []
+    if code:
+        size = f"{len(code):,} files, {sum(entry.bytes for entry in code) / 1e6:,.2f} MB"
+        named = f", hash {digest[:12]}" if digest else ""
+        lines.append(f"code sent to every machine: {escape(settings.code)} ({size}{named})")
+    if settings.requirements:
+        lines.append(f"packages for every machine: {escape(', '.join(settings.requirements))}")
+    if settings.setup:
+        lines.append(f"setup of every machine, before its first step: {one_line(settings.setup)}")
+    return lines
+
+
+def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
     rendering.show(
         _plan_words(loaded),
@@ -56,6 +76,8 @@ def plan(loaded: Plan, found: Preview, source: str) -> None:
         rendering.claims(found),
         out=sys.stdout,
     )
+    for line in _sent(loaded, code):
+        sys.stdout.write(line + "\n")
 
 
 def _plan_words(plan: Plan) -> str:

@@ -160,7 +160,7 @@ class Controller:
             provider=provider,
             clock=clock,
             agents=BenchAgents(bench, self.ledger, provider),
-            payload=NoPayload(),
+            code=NoCode(),
             hub=BenchHub(bench.world.hub, bench.world.hub_moves),
             stores=list[ArtifactStore](bench.stores),
             public_key="ssh-ed25519 AAAA bench",
@@ -232,20 +232,15 @@ class BenchAgents:
         """See engine.context.Agents."""
 
 
-class NoPayload:
-    """`engine.context.Payload` with nothing in it."""
+class NoCode:
+    """`engine.context.Code` with nothing in it."""
 
-    hash = "none"
+    hash = ""
     files: Mapping[str, str] = {}
-    formers = ()
 
-    def push(self, agent: Agent) -> str:
-        """See engine.context.Payload."""
-        return self.folder(agent.workspace)
-
-    def folder(self, workspace: str) -> str:
-        """See engine.context.Payload."""
-        return f"{workspace}/.gpuplan/payload/none"
+    def push(self, agent: Agent, *, kept: bool) -> str:
+        """See engine.context.Code."""
+        raise AssertionError("there is nothing to send")
 
 
 @dataclass(frozen=True)

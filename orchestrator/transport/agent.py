@@ -37,9 +37,16 @@ class Agent(Asking):
         each = self._limits.probe_s
         self._stream("probe", {"gpus": gpus}, silence_s=each, timeout_s=each * (gpus + 1))
 
-    def bootstrap(self, payload: str, on_log: Callable[[str], None] = lambda _: None) -> None:
-        """Make the machine's Python environment, from the payload's bootstrap.sh. Idempotent."""
-        facts, limit = {"payload": payload}, self._limits.bootstrap_s
+    def code(self, digest: str, *, kept: bool) -> str:
+        """The machine's folder with exactly the code of that hash; "": it has none (any more), and is to be sent it.
+
+        `kept`: whatever is in the folder of that name.
+        """
+        return str(self._complete(self._stream("code", {"code": digest, "kept": kept}))["folder"])
+
+    def bootstrap(self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None) -> None:
+        """Make the machine's Python environment with what these files (absolute) ask for. Idempotent."""
+        facts, limit = {"requirements": list(requirements)}, self._limits.bootstrap_s
         self._stream("bootstrap", facts, lambda line: on_log(line.get("log", "")), silence_s=limit, timeout_s=limit)
 
     def view(self) -> str:

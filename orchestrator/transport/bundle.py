@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import stat
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,8 @@ from orchestrator.words import files
 
 SKIPPED = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store")
 DIGEST_CHARS = 16
+BLOCK = 1 << 18
+BOOTSTRAP = "bootstrap.sh"  # makes the machine's Python environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,10 @@ class Bundle:
 def load(source: Path | None = None) -> Bundle:
     """The agent, ready to be unpacked: `source` is the folder remote/ (None: the one that gpuplan ships with)."""
     folder = source or files.remote()
-    content = {"__main__.py": folder / "agent.py"}
+    content = {"__main__.py": folder / "agent.py", BOOTSTRAP: folder / BOOTSTRAP}
     for path in sources(folder / "gpuplan_agent", "*.py"):
         content[f"gpuplan_agent/{path.relative_to(folder / 'gpuplan_agent').as_posix()}"] = path
-    return Bundle(digest_of(content), pack(content))
+    return Bundle(digest_of(content), b"".join(stream(content)))
 
 
 def sources(folder: Path, pattern: str = "*") -> list[Path]:
@@ -49,20 +51,26 @@ def digest_of(content: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:DIGEST_CHARS]
 
 
-def pack(content: Mapping[str, Path]) -> bytes:
-    """A tar of name -> file, with nothing in it of this machine: no owner, no time. What begins with #! can be run."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(content):
-            body = content[name].read_bytes()
-            entry = tarfile.TarInfo(f"./{name}")  # a name that begins with a dash is no option to anybody
-            entry.size = len(body)
-            entry.mode = 0o755 if body.startswith(b"#!") else 0o644
-            entry.mtime = 0
-            tar.addfile(entry, io.BytesIO(body))
-    return buffer.getvalue()
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def chunks(data: bytes, size: int = 1 << 18) -> Iterable[bytes]:
-    """Slices of `data`."""
-    return (data[at : at + size] for at in range(0, len(data), size))
+def can_be_run(file: Path) -> bool:
+    """Whether it is a program: its owner may run it, or it begins with #! (what came in a wheel may not)."""
+    with file.open("rb") as opened:
+        return bool(file.stat().st_mode & stat.S_IXUSR) or opened.read(2) == b"#!"
+
+
+def stream(content: Mapping[str, Path]) -> Iterator[bytes]:
+    """A tar of name -> file, piece by piece, with nothing in it of this machine: no owner, no time."""
+    for name in sorted(content):
+        entry = tarfile.TarInfo(f"./{name}")  # a name that begins with a dash is no option to anybody
+        entry.size, entry.mtime = content[name].stat().st_size, 0
+        entry.mode = 0o755 if can_be_run(content[name]) else 0o644
+        yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8")
+        with content[name].open("rb") as file:
+            yield from iter(lambda: file.read(BLOCK), b"")
+        yield bytes(-entry.size % tarfile.BLOCKSIZE)
+    yield bytes(tarfile.RECORDSIZE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from orchestrator.words.ports import Address
 from orchestrator.words.secret import Secret
@@ -80,9 +80,9 @@ def install_agent(digest: str) -> Command:
     return command(Shell(f"{there}; umask 077; {_unpack(Shell(_AGENTS), Shell(folder))}"))
 
 
-def unpack_payload(folder: str) -> Command:
-    """Unpack the payload's tar from standard input as `folder` (absolute), whole or not at all."""
-    return command(Shell(_unpack(str(PurePosixPath(folder).parent), folder)))
+def unpack_code(digest: str) -> Command:
+    """Unpack the code's tar from standard input into the machine's own folder for it, whole or not at all."""
+    return command(Shell(_unpack(Shell(f"{_AGENTS}/code"), Shell(f"{_AGENTS}/code/{digest}"))))
 
 
 _RENAME = """
@@ -115,10 +115,10 @@ def fetch(path: str, offset: int) -> Command:
     return command(Shell(f"{there.text} || exit {NO_FILE}; exec"), "tail", "-c", f"+{offset + 1}", file)
 
 
-def lay_payload() -> Command:
-    """Copy the payload's files, named by the job's environment, over the folder that the job runs in, and say so."""
-    copied = command("cp", "-R", Shell('"$GPUPLAN_PAYLOAD/."'), ".")
-    return command(Shell(f'{copied.text} && echo "payload $GPUPLAN_PAYLOAD_HASH laid over $PWD"'))
+def lay_code() -> Command:
+    """Copy the code, which the job's environment names, over the folder that the job runs in, and say so."""
+    copied = command("cp", "-R", Shell('"$GPUPLAN_CODE/."'), ".")
+    return command(Shell(f'{copied.text} && echo "code $GPUPLAN_CODE_HASH laid over $PWD"'))
 
 
 def copy(source: str, target: str) -> Command:

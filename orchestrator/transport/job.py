@@ -13,7 +13,8 @@ class Job:
     """One job of a machine; it is started once for its `id`.
 
     `cwd` absolute; `timeout_s` None: as long as it takes; `clears`: what is removed before it begins, relative to the
-    workspace and below its .gpuplan ("": nothing). `secrets` are set like `env`, and are in no file and in no log.
+    workspace and below its .gpuplan ("": nothing). `code`: hash of the code whose folder it finds as $GPUPLAN_CODE ("":
+    none). `secrets` are set like `env`, and are in no file and in no log.
     """
 
     id: str
@@ -24,10 +25,12 @@ class Job:
     secrets: dict[str, Secret] = field(default_factory=dict)
     service: bool = False
     clears: str = ""
+    code: str = ""
 
     def facts(self) -> dict[str, Any]:
         """As the agent wants it. `clears` is not among it."""
         return {
             "job": self.id, "command": self.command, "cwd": self.cwd, "timeout_s": self.timeout_s, "env": self.env,
             "secrets": {name: secret.reveal() for name, secret in self.secrets.items()}, "service": self.service,
+            "code": self.code,
         }  # fmt: skip

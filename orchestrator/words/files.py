@@ -24,6 +24,11 @@ def phases() -> Path:
     return _folder("phases", "phases")
 
 
+def shipped() -> Path:
+    """Return the folder of the plan that gpuplan ships with: its gpuplan.yaml, and phases/."""
+    return phases().parent
+
+
 def configs() -> Path:
     """Return the folder of the configurations that gpuplan ships with."""
     return _folder("configs", "configs")

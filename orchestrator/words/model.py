@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -147,7 +147,7 @@ class Step(Value):
     cwd: str = "."  # below the workspace
     env: dict[str, str] = {}
     needs: tuple[str, ...] = ()  # names of this phase's steps, or PHASE/STEP
-    uses: tuple[str, ...] = ()  # payload globs that its result depends on
+    uses: tuple[str, ...] = ()  # globs of the code's files that its result depends on
     gpu: bool = True  # False: could run on a machine without one
     on: RunsOn = RunsOn.ROOT
     ready: Ready | None = None  # set: the step is a service
@@ -227,9 +227,28 @@ class Settings(Value):
     max_replacements: int = Field(default=3, ge=0, le=1000)  # machines lost in one phase before it gives up
     deadman_minutes: float = Field(default=60.0, gt=0, le=YEAR_S / 60)
     readiness_seconds: Seconds = 900.0
-    payload: str = "distributed-llama"  # folder of remote/
-    payload_env: dict[str, str] = {}  # for every step
     hub_url: str = "https://huggingface.co"
+    code: str = ""  # folder below the plan's that is laid on every machine; "": nothing of the user's is
+    code_mb: int = Field(default=100, ge=1, le=10_000)  # what it may weigh, in MB of 10^6 bytes
+    requirements: tuple[str, ...] = ()  # files of the code with Python packages for every machine
+    setup: str = ""  # command that runs once on every machine, in the code's folder, before its first step
+
+
+# Settings that name files of one plan: no other plan's gpuplan.yaml has a say in them, and neither has a variable.
+OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "setup"})
+
+
+class Former(Value):
+    """An earlier state of things under which steps gave the same results as they do now.
+
+    Only its author can know that: for a converter, because both write the same bytes.
+    """
+
+    version: str = ""
+    why: str = ""
+    covers: tuple[str, ...] = ()  # folders of the code as they were: what `payload` does not list was not there
+    payload: dict[str, str] = {}  # path -> the sha256 that the file had
+    steps: dict[str, dict[str, Any]] = {}  # step id -> fields of it as they were
 
 
 class Note(Value):
@@ -278,6 +297,7 @@ class Plan(Value):
     phases: tuple[Phase, ...]
     settings: Settings = Settings()
     notes: Notes = Notes()
+    formers: tuple[Former, ...] = ()
 
     @property
     def called(self) -> str:

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan, Value, VolumeNeed
 
+GONE = frozenset({"payload", "payload_env"})  # settings of older versions
+
 
 class WorldSpec(Value):
     """Which world the run is in: read where its adapters are opened, and nowhere in the engine."""
@@ -54,10 +56,14 @@ class RunSpec(Value):
     @model_validator(mode="before")
     @classmethod
     def _of_an_older_version(cls, found: Any) -> Any:
-        """Version 5 and older kept the world's keys among the others; `force` meant every step, or none."""
-        if isinstance(found, dict) and isinstance(found.get("force"), bool):
-            steps = [f"{p['name']}/{s['name']}" for p in found["plan"]["phases"] for s in p["steps"]]
+        """Earlier versions kept the world's keys among the others; `force` was all or nothing; code was renamed."""
+        plan = found.get("plan") if isinstance(found, dict) else None
+        if isinstance(plan, dict) and isinstance(found.get("force"), bool):
+            steps = [f"{p['name']}/{s['name']}" for p in plan["phases"] for s in p["steps"]]
             found = found | {"force": steps if found["force"] else []}
+        if isinstance(plan, dict) and isinstance(plan.get("settings"), dict):
+            kept = {key: value for key, value in plan["settings"].items() if key not in GONE}
+            found = {**found, "plan": {**plan, "settings": kept}}
         if isinstance(found, dict) and "world" not in found:
             own = {key: value for key, value in found.items() if key not in WorldSpec.model_fields}
             return own | {"world": {key: found[key] for key in WorldSpec.model_fields if key in found}}

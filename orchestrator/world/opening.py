@@ -10,15 +10,21 @@ from pathlib import Path
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
-from orchestrator.transport.payload import Payload
+from orchestrator.transport import code_folder
+from orchestrator.transport.code import Code
+from orchestrator.transport.code_folder import CodeFile
 from orchestrator.words import files
+from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Plan
 from orchestrator.words.retry import retrying
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.connections import Connections
+from orchestrator.world.home import Home
 from orchestrator.world.world import Observer, World
 
 TOKEN = "GPUPLAN_TOKEN"  # noqa: S105  the name of the variable by which ranks of one run know each other
+CODE = "code"  # folder of a run: what `code` of its plan was when it began
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  likewise: the hub's own
 
 
@@ -77,7 +83,7 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
         provider=provider,
         clock=world.clock,
         agents=connections,
-        payload=Payload.load(files.remote(), settings.payload).freeze(folder / "payload"),
+        code=Code(folder / CODE),
         hub=HubListing(world.hub_url or settings.hub_url, known.get(HUB_TOKEN)),
         stores=[world.store(url) for url in spec.stores],
         public_key=world.public_key,
@@ -89,6 +95,42 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
         control=control,
     )
     return OpenRun(context, connections)
+
+
+def freeze_code(home: Home, spec: RunSpec) -> Code:
+    """What the run sends to its machines, copied into its folder: its predecessor's, or what lies there now.
+
+    UsageError: see find_code; or a file of `requirements` is not among it.
+    """
+    into = home.run_folder(spec.run) / CODE
+    if spec.previous:
+        before = Code(home.run_folder(spec.previous) / CODE)
+        return Code.freeze(before.content, into)
+    code = Code.freeze(find_code(home, spec.plan, Path(spec.pull_root)), into)
+    code.require(spec.plan.settings.requirements)
+    return code
+
+
+def find_code(home: Home, plan: Plan, pull_root: Path) -> list[CodeFile]:
+    """The files of the plan's code: none of what is fetched home below `pull_root`, or of gpuplan's own state.
+
+    UsageError: the folder is not there, or cannot be sent (transport.code_folder).
+    """
+    if not plan.settings.code:
+        return []
+    fetched = [Path(pull_root, phase.pull_to).resolve() for phase in plan.phases if phase.pull_to]
+    return code_folder.find(code_source(plan), most_mb=plan.settings.code_mb, leave_out=[*fetched, home.path])
+
+
+def code_source(plan: Plan) -> Path:
+    """The folder that `code` names. UsageError: it is not there, or not below the plan's."""
+    top = Path(plan.folder) if plan.folder else files.shipped()
+    folder = top / plan.settings.code
+    if not folder.is_dir():
+        raise UsageError(f"code: there is no folder {folder}", remedy="name a folder below the plan's; . is all of it")
+    if not folder.resolve().is_relative_to(top.resolve()):
+        raise UsageError(f"code: {folder} is a link that leads out of {top}", remedy="name a folder below the plan's")
+    return folder
 
 
 def _secrets(world: World, spec: RunSpec, folder: Path) -> dict[str, Secret]:

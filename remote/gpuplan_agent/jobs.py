@@ -7,9 +7,9 @@ import signal
 import time
 from typing import Any
 
-from gpuplan_agent import deadman, locks
+from gpuplan_agent import codefolder, deadman, locks
 from gpuplan_agent.jobfolder import ENDED, NEW, RUNNING, JobFolder
-from gpuplan_agent.places import machine_env, remove, search_path, workspace
+from gpuplan_agent.places import caches, machine_env, remove, search_path, workspace
 from gpuplan_agent.processes import detach
 from gpuplan_agent.wire import AgentError, alive, emit
 
@@ -63,9 +63,11 @@ def _launch(folder: JobFolder, request: dict[str, Any]) -> None:
     from gpuplan_agent.supervisor import Supervisor
 
     secrets = request.get("secrets", {})
-    env = {**machine_env(), "PYTHONUNBUFFERED": "1", **request.get("env", {}), **secrets}
+    env = {**caches(), **machine_env(), "PYTHONUNBUFFERED": "1", **request.get("env", {}), **secrets}
     env["PATH"] = search_path() if "PATH" not in request.get("env", {}) else search_path(request["env"]["PATH"])
     env["WORKSPACE"] = workspace(request)
+    if request.get("code"):
+        env["GPUPLAN_CODE"], env["GPUPLAN_CODE_HASH"] = codefolder.folder(request["code"]), request["code"]
     env["GPUPLAN_METRICS"] = folder.file("metrics")
     env["GPUPLAN_PROGRESS"] = folder.file("progress")
     kept = {key: request.get(key) for key in ("job", "command", "cwd", "env", "timeout_s", "service")}

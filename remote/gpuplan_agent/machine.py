@@ -91,17 +91,17 @@ def op_probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the payload's bootstrap.sh, which makes ~/.gpuplan/venv; what it prints is streamed."""
+    """Run bootstrap.sh, which makes ~/.gpuplan/venv with the given requirements; what it prints is streamed."""
     with locks.locked(os.path.join(home(), "bootstrap.lock")):
         _bootstrap(request)
     return {"venv": os.path.join(home(), "venv")}
 
 
 def _bootstrap(request: dict[str, Any]) -> None:
-    script = os.path.join(request["payload"], "bootstrap.sh")
+    script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bootstrap.sh")
     env = {**machine_env(), "WORKSPACE": workspace(request)}
     run = subprocess.Popen(
-        ["bash", script],
+        ["bash", script, *request["requirements"]],
         env=env,
         cwd=home(),
         stdin=subprocess.DEVNULL,

@@ -110,6 +110,16 @@ def machine_env(first: str = "/proc/1/environ") -> dict[str, str]:
     return {**image, **env, "PATH": os.pathsep.join([*ours, *more])}
 
 
+def caches() -> dict[str, str]:
+    """Where compilers keep what they made: on this machine's own disk; what lies on a volume is run elsewhere too."""
+    folder = os.path.join(home(), "cache")
+    return {
+        "NUMBA_CACHE_DIR": os.path.join(folder, "numba"),
+        "TRITON_CACHE_DIR": os.path.join(folder, "triton"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 def search_path(rest: str = "") -> str:
     """PATH for everything that runs here: our venv, then `rest` (the machine's)."""
     return os.pathsep.join([os.path.join(home(), "venv", "bin"), rest or machine_env().get("PATH", os.defpath)])

@@ -31,6 +31,7 @@ NEEDED = {
     "files": ["glob", "gpuplan_agent.hashing", "concurrent.futures"],
     "checksums": ["hashlib", "concurrent.futures"],
     "hello": ["getpass"],
+    "code": ["hashlib", "gpuplan_agent.hashing"],
 }
 Answer = Callable[[Any], Any]
 

@@ -83,41 +83,32 @@ def test_a_containers_own_environment_is_completed(tmp_path: Path, monkeypatch: 
     assert places.machine_env(str(first))["CUDA_HOME"] == "/brought"
 
 
-@pytest.fixture
-def payload(machine: Machine) -> str:
-    """A payload folder with nothing but bootstrap.sh in it."""
-    folder = machine.workspace / "payload's folder"
-    folder.mkdir()
-    shutil.copy(AGENT / "bootstrap.sh", folder)
-    return str(folder)
-
-
 def venv_python(machine: Machine, code: str, **env: str) -> str:
     python = machine.home / ".gpuplan" / "venv" / "bin" / "python"
     return subprocess.run([python, "-c", code], capture_output=True, check=True, env=machine.env | env).stdout.decode()
 
 
-def test_bootstrap_makes_the_images_packages_visible(machine: Machine, payload: str):
+def test_bootstrap_makes_the_images_packages_visible(machine: Machine):
     """The venv sees the image's packages, also where its Python is a venv itself; a second run changes nothing."""
-    assert machine.ask("bootstrap", payload=payload)["ok"]
+    assert machine.ask("bootstrap", requirements=[])["ok"]
     assert venv_python(machine, "import pytest; print(pytest.__file__)").strip() == pytest.__file__
     prefix, base = venv_python(machine, "import sys; print(sys.prefix); print(sys.base_prefix)").splitlines()
     assert prefix == str(machine.home / ".gpuplan" / "venv")
     assert base == sys.base_prefix
     venv = machine.home / ".gpuplan" / "venv"
     (venv / "kept").write_text("")
-    assert "as it should be" in "".join(line.get("log", "") for line in machine.lines("bootstrap", payload=payload))
+    assert "as it should be" in "".join(line.get("log", "") for line in machine.lines("bootstrap", requirements=[]))
     assert (venv / "kept").exists()
     (venv / "made-from").write_text("another Python")
-    assert machine.ask("bootstrap", payload=payload)["ok"]
+    assert machine.ask("bootstrap", requirements=[])["ok"]
     assert not (venv / "kept").exists(), "another Python makes it anew"
 
 
-def test_pip_installs_into_the_venv_and_leaves_numpy_alone(machine: Machine, payload: str):
+def test_pip_installs_into_the_venv_and_leaves_numpy_alone(machine: Machine):
     """`pip` in a step installs into the venv, not into the image; another numpy than the image's is refused."""
     wheel = _wheel(machine.workspace, "gpuplan_probe", "1.0")
     newer = _wheel(machine.workspace, "numpy", "99.0")
-    assert machine.ask("bootstrap", payload=payload)["ok"]
+    assert machine.ask("bootstrap", requirements=[])["ok"]
     seen = 'python -c "import gpuplan_probe as p; print(p.__file__)"'
     log, end = machine.run("install", f"pip install --no-index {shlex.quote(str(wheel))}; {seen}")
     assert end["exit"] == 0, log
@@ -127,22 +118,22 @@ def test_pip_installs_into_the_venv_and_leaves_numpy_alone(machine: Machine, pay
     assert "numpy" in log
 
 
-def test_the_images_own_pip_is_what_the_steps_find(machine: Machine, payload: str):
+def test_the_images_own_pip_is_what_the_steps_find(machine: Machine):
     """Where the image's Python has a pip, `pip` of a step is that one, run by the venv; the environment brings it."""
     package = machine.workspace / "image" / "pip"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text("import sys; print(sys.prefix, *sys.argv[1:])")
     machine.environ.write_text(f"PYTHONPATH={package.parent}")
-    assert machine.ask("bootstrap", payload=payload)["ok"]
+    assert machine.ask("bootstrap", requirements=[])["ok"]
     assert machine.run("job", "pip install x")[0] == f"{machine.home}/.gpuplan/venv install x\n"
 
 
-def test_bootstrap_without_a_fitting_python_says_so(machine: Machine, payload: str):
+def test_bootstrap_without_a_fitting_python_says_so(machine: Machine):
     """A machine whose every Python is too old is an error that says so."""
     for name in ["python", "python3", *(f"python3.{minor}" for minor in range(10, 15))]:
         machine.tool(name, 'echo "Python 3.9.2"; exit 1')
-    reply = machine.ask("bootstrap", payload=payload)
+    reply = machine.ask("bootstrap", requirements=[])
     assert reply["code"] == "bootstrap"
     assert "no Python of at least 3.10" in reply["message"]
 

@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tool import Tool
+from tool import PROJECT, Tool
 
 from orchestrator.rehearsal import client
+
+
+@pytest.fixture(autouse=True)
+def _warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rehearsed machines find the kernels that `make warm` has compiled."""
+    warm = PROJECT / "remote" / "distributed-llama" / "dllama_glm" / "quantise" / "__pycache__"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(warm))
 
 
 @pytest.fixture

@@ -52,7 +52,8 @@ PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
 OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "hello": Agent.hello,
     "probe": lambda agent: agent.probe(1),
-    "bootstrap": lambda agent: agent.bootstrap("/p"),
+    "bootstrap": Agent.bootstrap,
+    "code": lambda agent: agent.code("0" * 32, kept=False),
     "view": Agent.view,
     "heartbeat": lambda agent: agent.heartbeat(60, ""),
     "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),

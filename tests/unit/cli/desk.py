@@ -15,6 +15,7 @@ from orchestrator.engine.effects import RunEnd
 from orchestrator.providers import open_provider
 from orchestrator.testing.bench import OWNER, Bench
 from orchestrator.testing.bench import World as BenchWorld
+from orchestrator.transport.code import Code
 from orchestrator.words.ports import Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
@@ -47,7 +48,7 @@ class Desk:
 
     def propose(self, *asked: str, check: bool = False, only: bool = False, **flags: Any) -> Proposal:
         """What `gpuplan run ASKED` would show."""
-        return propose(self._world(), self._draft(asked, flags), only=only, check=check)
+        return propose(self._world(), self._draft(asked, flags), Code(self.folder / "no-code"), only=only, check=check)
 
     def run(self, *asked: str, check: bool = False, **flags: Any) -> RunEnd:
         """`gpuplan run ASKED --yes`."""

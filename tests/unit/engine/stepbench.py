@@ -119,7 +119,7 @@ class Bench:
         self.context = Context(
             spec=spec, folder=folder / "home" / "runs" / RUN, ledger=self.ledger, clock=clock, control=Control(clock),
             provider=SimpleNamespace(name="none", shows_gpu=False, disk_share=1.0), agents=lambda _machine: agent,
-            payload=SimpleNamespace(hash="h", files={}, formers=(), folder=lambda workspace: f"{workspace}/payload"),
+            code=SimpleNamespace(hash="", files={}),
             hub=SimpleNamespace(listing=lambda repo, revision: []), stores=[], public_key="", secrets={},
         )  # fmt: skip
         for number, step in enumerate(steps):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from orchestrator.config import load_plan
 from orchestrator.plan import accepted_keys
-from orchestrator.transport.payload import Payload
-from orchestrator.words import files
+from orchestrator.transport.code import Code
+from orchestrator.world.opening import code_source
 
-# The keys that commit e31c1e2 wrote for downloads and conversions (its own plan and payload).
+# The keys that commit e31c1e2 wrote for downloads and conversions (its own plan and code).
 RECORDED = {
     "day1/download-glm": "2f2583f660a53552bf1d38df7ef8946d",
     "day1/download-intellect3": "73e7914c2592863bf4482cdb200bb115",
@@ -19,6 +19,5 @@ RECORDED = {
 def test_downloads_and_conversions_of_version_0_1_0_are_not_repeated():
     """The shipped plan accepts the keys under which its first version recorded what takes hours and dollars."""
     plan = load_plan(None, environ={})
-    payload = Payload.load(files.remote(), plan.settings.payload)
-    accepted = accepted_keys(plan, payload.files, payload.formers)
+    accepted = accepted_keys(plan, Code(code_source(plan)).files)
     assert {step: key in accepted[step] for step, key in RECORDED.items()} == dict.fromkeys(RECORDED, True)

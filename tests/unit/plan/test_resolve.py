@@ -10,7 +10,7 @@ from plan_samples import step as a_step
 
 from orchestrator.plan import PhaseRun, resolve
 from orchestrator.words.errors import UsageError
-from orchestrator.words.model import Plan, Settings
+from orchestrator.words.model import Plan
 
 
 def held(runs: tuple[PhaseRun, ...]) -> dict[str, list[str]]:
@@ -46,11 +46,10 @@ def test_phases_run_in_the_plans_order_and_once(three: Plan):
 
 
 def test_a_pulled_in_step_keeps_its_own_phases_world(three: Plan):
-    """Environment and secrets are those of the phase whose file holds the step, over the payload's."""
-    plan = three.model_copy(update={"settings": Settings(payload_env={"X": "0", "Y": "0"})})
-    step = resolve(plan, ["two"])[0].steps[0]
+    """Environment and secrets are those of the phase whose file holds the step."""
+    step = resolve(three, ["two"])[0].steps[0]
     assert (step.phase, step.pulled_in, step.secrets) == ("one", True, ("TOKEN",))
-    assert step.env == {"X": "1", "Y": "0"}
+    assert step.env == {"X": "1"}
 
 
 def test_needs_are_ids(three: Plan):

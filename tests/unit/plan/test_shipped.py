@@ -1,4 +1,4 @@
-"""The shipped phases against the payload and the plan's own commands."""
+"""The shipped phases against the code and the plan's own commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan.globs import matches
+from orchestrator.transport import code_folder
 from orchestrator.words import files
 from orchestrator.words.model import Plan
 
@@ -34,10 +35,8 @@ COMMANDS = {
 SCRIPT = "test-script"  # it uses everything
 
 
-def payload_files() -> list[str]:
-    root = files.remote() / "distributed-llama"
-    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    return [str(path) for path in found if "__pycache__" not in path.parts]
+def code_files() -> list[str]:
+    return [entry.path for entry in code_folder.find(files.remote() / "distributed-llama", most_mb=2)]
 
 
 @pytest.mark.parametrize("step", COMMANDS)
@@ -47,19 +46,19 @@ def test_the_plans_commands_stand_as_they_are(step: str, shipped: Plan):
     assert " ".join(shipped.phase(phase).step(name).run.split()).startswith(COMMANDS[step])
 
 
-def test_what_steps_use_is_in_the_payload(shipped: Plan):
-    """Every glob in `uses` names something that the payload has."""
-    found = payload_files()
+def test_what_steps_use_is_in_the_code(shipped: Plan):
+    """Every glob in `uses` names something that the code has."""
+    found = code_files()
     for phase in shipped.phases:
         for step in phase.steps:
             for glob in step.uses:
                 assert any(matches(path, glob) for path in found), f"{phase.name}/{step.name}: {glob}"
 
 
-def test_every_folder_of_the_payload_counts_for_somebody(shipped: Plan):
-    """No package of the payload is outside every step's `uses`: a change of it would go unnoticed."""
+def test_every_folder_of_the_code_counts_for_somebody(shipped: Plan):
+    """No package of the code is outside every step's `uses`: a change of it would go unnoticed."""
     steps = [step for phase in shipped.phases for step in phase.steps if not step.builtin and step.name != SCRIPT]
-    for path in set(payload_files()) - {"test_glm_implementation.sh", "former.json"}:
+    for path in set(code_files()) - {"test_glm_implementation.sh"}:
         if path.startswith("dllama_glm/api/"):  # for people: no step of the plan serves it
             continue
         used = [step.name for step in steps if any(matches(path, glob) for glob in step.uses)]
@@ -67,9 +66,9 @@ def test_every_folder_of_the_payload_counts_for_somebody(shipped: Plan):
 
 
 def test_the_overlay_makes_what_it_says(shipped: Plan):
-    """What the overlay is to create is in the payload."""
+    """What the overlay is to create is in the code."""
     (overlay,) = [step for phase in shipped.phases for step in phase.steps if step.builtin == "overlay"]
-    assert set(overlay.creates) <= set(payload_files())
+    assert set(overlay.creates) <= set(code_files())
 
 
 def test_one_port_is_never_used_twice_at_a_time(shipped: Plan):

@@ -1,0 +1,87 @@
+"""The ledger in a SQLite file, by the standard library alone: reading it costs a command no import."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from orchestrator.ledger.database import Busy, Connection, DatabaseFailed, is_busy
+
+
+class SqliteFile:
+    """See database.Database. `wait_s`: real seconds that each call waits for the lock; connections are kept."""
+
+    numbered = "INTEGER NOT NULL"
+
+    def __init__(self, file: str, wait_s: float) -> None:
+        self.where, self._wait_s = file, wait_s
+        self._free: list[sqlite3.Connection] = []  # taken and given back by one operation each: threads share it
+
+    def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+        """See database.Database."""
+        with self._connection() as connection:
+            found: Sequence[Sequence[Any]] = connection.execute(statement, values).fetchall()
+            return found
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """See database.Database."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE", {})
+            try:
+                yield connection
+                connection.execute("COMMIT", {})
+            except BaseException:
+                with contextlib.suppress(DatabaseFailed):  # some failures have undone it already
+                    connection.execute("ROLLBACK", {})
+                raise
+
+    def columns(self, table: str) -> set[str]:
+        """See database.Database."""
+        return {str(row[1]) for row in self.read(f'PRAGMA table_info("{table}")', {})}
+
+    def version(self) -> int | None:
+        """See database.Database."""
+        return int(self.read("PRAGMA user_version", {})[0][0])
+
+    def note_version(self, version: int) -> None:
+        """See database.Database."""
+        self.read(f"PRAGMA user_version = {version}", {})
+
+    def close(self) -> None:
+        """See database.Database."""
+        while self._free:
+            self._free.pop().close()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[_Translated]:
+        try:
+            plain = self._free.pop()
+        except IndexError:
+            with _translating():
+                plain = sqlite3.connect(self.where, self._wait_s, isolation_level=None, check_same_thread=False)
+        try:
+            yield _Translated(plain)
+        finally:
+            self._free.append(plain)
+
+
+class _Translated:
+    """A connection whose errors are ours."""
+
+    def __init__(self, plain: sqlite3.Connection) -> None:
+        self._plain = plain
+
+    def execute(self, statement: str, values: Mapping[str, Any], /) -> sqlite3.Cursor:
+        with _translating():
+            return self._plain.execute(statement, values)
+
+
+@contextlib.contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise (Busy if is_busy(error) else DatabaseFailed)(str(error)) from error

@@ -1,0 +1,4 @@
+#!/bin/sh
+echo "setting up in $PWD"
+sleep 0.2
+echo "what setup made" >made
