@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml
 
 demo: install warm  ## the whole plan, rehearsed on this computer
 	@rm -rf "$(DEMO_HOME)"
-	GPUPLAN_HOME="$(DEMO_HOME)" NUMBA_CACHE_DIR="$(COMPILED)" $(BIN)/gpuplan run all --dry-run --yes
+	GPUPLAN_HOME="$(DEMO_HOME)" NUMBA_CACHE_DIR="$(COMPILED)" $(BIN)/gpuplan run all --plan shipped --dry-run --yes
 
 check: install  ## style, types, layers
 	$(BIN)/ruff format --check .

@@ -22,7 +22,8 @@ from orchestrator.report.figures import how_far
 from orchestrator.report.safe_view import SafeView
 from orchestrator.report.snapshot import View
 from orchestrator.report.views import snapshot
-from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError
+from orchestrator.words import disk
+from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, StillRunning, UsageError, plainly
 from orchestrator.words.lifecycle import Outcome, RunState
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.contention import GIVE_UP_S, LOOK_S, DatabaseWatch
@@ -36,15 +37,18 @@ STILL_S = 3.0  # between two pictures of a run in which nothing moves but its co
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended. `left`: what may still cost money."""
+    """How a run ended. `left`: what may still cost money; `unfired`: disasters that were asked for and never came."""
 
     outcome: Outcome
     left: tuple[str, ...]
+    unfired: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
-        """7 > 6 > 5 > 4 > 3 > 0."""
-        return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
+        """7 > 6 > 5 > 4 > 3 > 0. A rehearsal of a disaster that never came has not shown what it was to show."""
+        if self.left:
+            return ExitCode.STILL_RUNNING
+        return max(self.outcome.exit_code, ExitCode.FAILED) if self.unfired else self.outcome.exit_code
 
 
 def first_row(spec: RunSpec) -> RunRow:
@@ -117,7 +121,7 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     if isinstance(story.end, Exception) and is_busy(story.end):
         raise DatabaseBusy(f"the database is held by another process: {looked.where}")
     try:
-        return _result(guarded, story.end)
+        return replace(_result(guarded, story.end), unfired=world.unfired())
     finally:
         opened.close()
         for ledger in (context.ledger, looked):
@@ -147,10 +151,14 @@ def _result(context: Context, end: RunEnd | Exception) -> Result:
         return Result(end.outcome, end.left)
     context.control.stop("interrupted", "the engine failed")
     living = _living(context.ledger, context.run)
+    if not living and (why := disk.trouble(end)):
+        raise UsageError(
+            f"{why}; nothing is running", remedy="make room there, or have it writable, and go on"
+        ) from end
     if not living:
-        raise GpuplanError(f"internal error: {end}") from end
+        raise GpuplanError(f"internal error: {plainly(str(end))}") from end
     raise StillRunning(
-        f"internal error: {end}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
+        f"internal error: {plainly(str(end))}; {end_unwritten(context)}; the ledger has as living: {', '.join(living)}",
         remedy=f"gpuplan down {context.run} ends what is left; if the disk is full, make room first",
     ) from end
 

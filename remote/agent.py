@@ -27,6 +27,7 @@ MODULES = {
     "watch": "watching",
     "view": "viewing",
     "files": "files",
+    "used": "files",
     "read": "files",
     "write": "files",
     "list": "files",

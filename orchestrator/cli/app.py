@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from orchestrator.cli.common import print_failure
 from orchestrator.cli.looking import cost, logs, status
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
@@ -16,10 +17,12 @@ from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
 from orchestrator.cli.stopping import down
 from orchestrator.report.console import indented, say
-from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError
+from orchestrator.words import disk
+from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, plainly
 from orchestrator.words.secret import hide
 
 CTRL_C = 130
+ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (run, plan, validate, schema, status, logs, cost, resume, down, reap, pull, ssh)  # as a user meets them
 
 
@@ -50,6 +53,7 @@ def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceb
 def main() -> None:
     """Run the command line and exit with the code of errors.ExitCode."""
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
+    document = print_failure if "--json" in sys.argv[1:] else _nothing
     try:
         code = application()(standalone_mode=False) or int(ExitCode.DONE)
         if code == CTRL_C:  # typer's own number for it
@@ -60,10 +64,12 @@ def main() -> None:
         KeyboardInterrupt,
     ):  # Ctrl-C, or no answer to a question: what was begun has been ended on the way here
         say("gpuplan: interrupted", err=True)
+        document("interrupted", "", ExitCode.INTERRUPTED)
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
         _trace(debug=debug)
         say(indented(f"gpuplan: {error}"), err=True)
+        document(error.message, error.remedy, error.exit_code)
         if isinstance(error, DatabaseBusy):
             _leave_at_once(error.exit_code)
         sys.exit(int(error.exit_code))
@@ -71,13 +77,25 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
         sys.exit(int(ExitCode.DONE))
     except Exception as error:  # noqa: BLE001  the last word on any error is here
-        if hasattr(error, "show"):  # a usage error: typer's own click gives its classes no public name
+        if hasattr(error, "show") and hasattr(
+            error, "format_message"
+        ):  # a usage error: typer's own click gives its classes no public name
             error.show()
+            document(error.format_message(), "gpuplan COMMAND --help", ExitCode.USAGE)
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
-        said = hide(f"gpuplan: internal error: {type(error).__name__}: {error}")
+        if why := disk.trouble(error):
+            say(hide(f"gpuplan: {why}\n  {ON_DISK}"), err=True)
+            document(hide(why), ON_DISK, ExitCode.USAGE)
+            sys.exit(int(ExitCode.USAGE))
+        said = hide(plainly(f"gpuplan: internal error: {type(error).__name__}: {error}"))
         say(f"{said}\n  --debug shows where", err=True)
+        document(said.removeprefix("gpuplan: "), "--debug shows where", ExitCode.INTERNAL)
         sys.exit(int(ExitCode.INTERNAL))
+
+
+def _nothing(_error: str, _remedy: str, _code: int) -> None:
+    """What a person reads is on standard error."""
 
 
 def _leave_at_once(code: ExitCode) -> None:

@@ -12,7 +12,7 @@ from orchestrator.report.console import say
 from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
@@ -26,32 +26,71 @@ Detach = Annotated[bool, typer.Option("--detach", help="Go on in the background 
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.", show_default=False)
 ]
-PlanFolder = Annotated[
-    Path | None,
-    typer.Option("--plan", metavar="DIR", help="Folder with a plan's phase files; left out: the shipped plan."),
+PlanName = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="DIR|shipped",
+        help="A plan's folder, or the plan that comes with gpuplan; left out: the nearest one upwards.",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings in place of the project's.")
 ]
 
 
+_printed: list[object] = []  # a command prints one document, and no second one for the error that follows it
+
+
 def print_json(document: object) -> None:
     """One document on stdout."""
+    _printed.append(document)
     say(json.dumps(document, indent=2))  # ASCII: what could command a terminal is a number in it
 
 
-def read_plan(folder: Path | None, config: Path | None, overrides: Mapping[str, Any] | None = None) -> Plan:
-    """The plan, and all that its settings name is there. ConfigErrors, UsageError: see config.load_plan."""
+def print_failure(error: str, remedy: str, code: int) -> None:
+    """The document of a command that fails, unless it has printed its own already."""
+    if not _printed:
+        print_json({"error": error, "remedy": remedy, "exit": int(code)})
+
+
+def read_plan(
+    named: str | None, config: Path | None, phases: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Plan:
+    """The plan that is meant, and all that its settings name is there.
+
+    `named`: by --plan; `phases`: that the command names. ConfigErrors, UsageError: see config.load_plan.
+    """
     from orchestrator.config import load_plan
     from orchestrator.providers import require_known
     from orchestrator.world.opening import code_source
 
-    plan = load_plan(folder, config=config, overrides=overrides or {})
+    plan = load_plan(_meant(named, phases), config=config, overrides=overrides or {})
     for name in plan.settings.providers:
         require_known(name)
     if plan.settings.code:
         code_source(plan)
     return plan
+
+
+def _meant(named: str | None, phases: Sequence[str]) -> Path | None:
+    """The folder of the plan that is meant; None: the shipped one. UsageError: there is none here, and none is named.
+
+    The shipped plan is taken without its name only where its phases are named: nobody rents it by a slip.
+    """
+    from orchestrator.config import SHIPPED, find_plan, is_shipped
+    from orchestrator.plan import ALL
+
+    if named is not None:
+        return None if named == SHIPPED else Path(named)
+    if found := find_plan(Path.cwd()):
+        return None if is_shipped(found) else found
+    if not phases or ALL in phases:
+        raise UsageError(
+            f"there is no plan in {Path.cwd()}, nor above it (a folder with gpuplan.yaml or phases/)",
+            remedy="--plan DIR names one, --plan shipped the one that comes with gpuplan",
+        )
+    return None
 
 
 def open_home() -> tuple[Home, Ledger]:
@@ -107,12 +146,14 @@ def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World
     return real(home, ledger, spec)
 
 
-def say_if_undriven(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool) -> bool:
-    """Say in one line when the run has not ended and nobody drives it; whether that is so."""
+def say_who_drives(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool, only_if_nobody: bool = False) -> bool:
+    """Say in one line who drives a run that has not ended; False: nobody does, though somebody should."""
     from orchestrator.report import pages
     from orchestrator.words.lifecycle import RunState
 
-    undriven = not home.is_driven(spec.run) and ledger.runs.get(id=spec.run).state != RunState.DONE  # in this order
-    if undriven:
-        say(pages.undriven(ledger, spec), err=err)
-    return undriven
+    driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
+    if ledger.runs.get(id=spec.run).state == RunState.DONE:
+        return True
+    if not (driven and only_if_nobody):
+        say((pages.driver if driven else pages.undriven)(ledger, spec), err=err)
+    return driven

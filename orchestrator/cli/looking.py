@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_if_undriven
+from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_who_drives
 from orchestrator.report.console import say
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import RunState
@@ -38,10 +38,10 @@ def cost(run: RunName = None, *, json: Json = False) -> None:
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
-    say_if_undriven(home, ledger, spec, err=json)
+    say_who_drives(home, ledger, spec, err=json)
     bill = documents.bill(ledger, spec.run, spec.plan)
     if json:
-        print_json(bill.document())
+        print_json(bill.document() | {"driven": home.is_driven(spec.run)})
     else:
         pages.bill(ledger, spec, bill)
 
@@ -59,11 +59,12 @@ def logs(
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
     folder = home.run_folder(spec.run) / "logs"
-    undriven = say_if_undriven(home, ledger, spec, err=json)
+    undriven = not say_who_drives(home, ledger, spec, err=json, only_if_nobody=True)
     if json:
+        _require_output(spec.run, step, _log_files(folder, step))
         shown = {f: f.relative_to(folder).as_posix().removesuffix(".log") for f in _log_files(folder, step)}
         logs = [{"step": name, "text": f.read_text("utf-8", "replace")} for f, name in shown.items()]
-        print_json({"run": spec.run, "logs": logs})
+        print_json({"run": spec.run, "driven": home.is_driven(spec.run), "logs": logs})
         return
     seen: dict[Path, int] = {}
     looks = UNDRIVEN_LOOKS if undriven else 0
@@ -73,10 +74,8 @@ def logs(
         looks = 0 if driven or ended else looks + 1
         over = ended or looks >= UNDRIVEN_LOOKS
         files = _log_files(folder, step)
-        if step and not files and over:
-            raise UsageError(
-                f"{spec.run} has no output of a step {step}", remedy=f"gpuplan status {spec.run} lists them"
-            )
+        if over:
+            _require_output(spec.run, step, files)
         for file in files:  # at the end a last line without its end is printed too
             seen[file] = _print_new(file, folder, seen.get(file, 0), labelled=step is None, rest=over)
         sys.stdout.flush()
@@ -84,7 +83,13 @@ def logs(
             break
         time.sleep(0.5)
     if looks:  # the last line says why it ends, too
-        say_if_undriven(home, ledger, spec, err=False)
+        say_who_drives(home, ledger, spec, err=False, only_if_nobody=True)
+
+
+def _require_output(run: str, step: str | None, files: list[Path]) -> None:
+    """UsageError when a step was named and nothing of it is there."""
+    if step and not files:
+        raise UsageError(f"{run} has no output of a step {step}", remedy=f"gpuplan status {run} lists them")
 
 
 def _log_files(folder: Path, step: str | None) -> list[Path]:

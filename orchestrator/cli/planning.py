@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import ConfigFile, Json, PlanFolder, open_home, print_json, read_plan
+from orchestrator.cli.common import ConfigFile, Json, PlanName, open_home, print_json, read_plan
 from orchestrator.report.console import say
 from orchestrator.words.errors import ConfigError, ExitCode
 
@@ -17,7 +17,7 @@ def plan(
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose prices.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Prices of interruptible machines.")] = False,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -27,12 +27,13 @@ def plan(
     from orchestrator.world.opening import find_code
 
     home, ledger = open_home()
-    loaded = read_plan(plan, config)
+    loaded = read_plan(plan, config, phases or ())
     code = find_code(home, loaded, Path.cwd())
     found = estimate(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
     if json:
         sent = {"files": len(code), "bytes": sum(entry.bytes for entry in code), "setup": loaded.settings.setup}
-        print_json(found.preview.document() | {"prices_from": found.prices_from, "code": sent})
+        named = {"plan": {"name": loaded.name, "folder": loaded.folder}}
+        print_json(named | found.preview.document() | {"prices_from": found.prices_from, "code": sent})
     else:
         pages.plan(loaded, found.preview, found.prices_from, code)
 
@@ -42,7 +43,7 @@ def validate(
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; left out: the whole plan.")
     ] = None,
     *,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -50,25 +51,26 @@ def validate(
     from orchestrator.config import load_file
     from orchestrator.config.problems import ConfigErrors
 
-    checked = [str(f) for f in files or ()]
+    checked, read = [str(f) for f in files or ()], ""
     wrong: list[ConfigError] = []
     for file in files or (None,):
         try:
             if file:
                 load_file(file)
             else:
-                checked = [p.name for p in read_plan(plan, config).phases]
+                loaded = read_plan(plan, config)
+                checked, read = [p.name for p in loaded.phases], f" {loaded.called}:"
         except ConfigErrors as mistakes:
             wrong += mistakes.errors
     if json:
         said = [
             {"where": e.where, "message": e.message.removeprefix(f"{e.where}: "), "remedy": e.remedy} for e in wrong
         ]
-        print_json({"valid": not wrong, "checked": checked, "mistakes": said})
+        print_json({"valid": not wrong, "plan": read.strip(" :"), "checked": checked, "mistakes": said})
         raise typer.Exit(int(ExitCode.USAGE if wrong else ExitCode.DONE))
     if wrong:
         raise ConfigErrors(wrong)
-    say(f"valid: {', '.join(checked)}")
+    say(f"valid:{read} {', '.join(checked)}")
 
 
 def schema(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from orchestrator.plan import PhaseRun, candidates, choose_place
+from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, ranked
 from orchestrator.plan.machines import described
-from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
+from orchestrator.words.errors import NoMachine, ProviderUnavailable
+from orchestrator.words.model import MachineNeed
 from orchestrator.words.ports import Capability, Offer, Provider
 
 
@@ -20,46 +21,96 @@ class Choice:
     place: str | None
     offers: dict[str, Offer]
     dearest: dict[str, Decimal]  # USD an hour of one machine
+    looked_at: frozenset[str] = frozenset()  # phases with nothing left to run that get a machine without GPU
+    passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
 def choose(
-    phases: Sequence[PhaseRun], providers: Sequence[Provider], *, spot: bool, spot_or_demand: bool, place: str | None
+    phases: Sequence[PhaseRun],
+    providers: Sequence[Provider],
+    *,
+    spot: bool,
+    spot_or_demand: bool,
+    place: str | None,
+    done: Collection[str] = (),
 ) -> Choice:
     """The first provider, in the order of preference, that serves all phases. NoMachine: each one's reason.
 
-    `place`: where the plan's volume already is; None: free to choose.
+    `place`: where the plan's volume already is; None: free to choose. `done`: ids of the steps that are.
     """
-    reasons = []
+    ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
+    reasons: list[str] = []
     for provider in providers:
-        for interruptible in (True, False) if spot_or_demand else (spot,):
-            try:
-                return _choose(phases, provider, interruptible, place)
-            except AccountRefused as error:
-                reasons.append(f"{provider.name}: {error.message}")
-                break
-            except (NoMachine, ProviderUnavailable) as error:
-                reasons.append(f"{provider.name}: {error.message}")
+        try:
+            asked = _Asked(phases, provider, place, spot=spot, spot_or_demand=spot_or_demand)
+            return replace(asked.choice(ran), passed_over=tuple(reasons))
+        except (NoMachine, ProviderUnavailable) as error:
+            reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
 
 
-def _choose(phases: Sequence[PhaseRun], provider: Provider, spot: bool, place: str | None) -> Choice:
-    if spot and Capability.SPOT not in provider.capabilities:
-        raise NoMachine("it does not sell interruptible machines")
-    needs = [p.phase.machine for p in phases]
-    if any(n.nodes > 1 for n in needs) and Capability.PRIVATE_NETWORK not in provider.capabilities:
-        raise NoMachine("several nodes need a private network, which it does not have")
-    on_sale = {n: provider.offers(gpus=n.count if n.gpu else 0, spot=spot) for n in set(needs)}
-    if place is None and any(p.phase.volume for p in phases) and Capability.VOLUMES in provider.capabilities:
-        place = choose_place([(n, on_sale[n]) for n in needs], spot=spot)
-    offers, dearest = {}, {}
-    for phase in phases:
-        need = phase.phase.machine
-        found = candidates(need, on_sale[need], place=place, spot=spot)
-        if not found:
-            raise NoMachine(f"{phase.phase.name} needs {described(need)}: not sold{f' in {place}' if place else ''}")
-        offers[phase.phase.name] = found[0]
-        dearest[phase.phase.name] = max(offer.price_hour for offer in found)
-    return Choice(provider, place, offers, dearest)
+class _Asked:
+    """One provider, asked for the machines of these phases."""
+
+    def __init__(
+        self, phases: Sequence[PhaseRun], provider: Provider, place: str | None, *, spot: bool, spot_or_demand: bool
+    ) -> None:
+        self._phases, self._provider, self._place = phases, provider, place
+        self._spot, self._spot_or_demand = spot, spot_or_demand
+
+    def choice(self, ran: frozenset[str]) -> Choice:
+        """What it has for them. NoMachine: it does not serve one; ProviderUnavailable: it does not answer."""
+        provider, place = self._provider, self._place
+        looking = _lookers(self._phases, provider, place, ran)
+        phases = [p for p in self._phases if p.phase.name not in looking]
+        needs = [p.phase.machine for p in phases]
+        self._require_sold(needs)
+        on_sale = {need: self._on_sale(need) for need in set(needs)}
+        if place is None and needs and any(p.phase.volume for p in phases) and _has(provider, Capability.VOLUMES):
+            place = choose_place([(n, ranked(n, on_sale[n], place=None)) for n in needs], spot=self._spot)
+        found = {p.phase.name: ranked(p.phase.machine, on_sale[p.phase.machine], place=place) for p in phases}
+        for phase in phases:
+            if not found[phase.phase.name]:
+                where = f" in {place}" if place else ""
+                raise NoMachine(f"{phase.phase.name} needs {described(phase.phase.machine)}: not sold{where}")
+        found |= looking
+        return Choice(
+            provider=provider,
+            place=place,
+            offers={name: offers[0] for name, offers in found.items()},
+            dearest={name: max(offer.price_hour for offer in offers) for name, offers in found.items()},
+            looked_at=frozenset(looking),
+        )
+
+    def _require_sold(self, needs: Sequence[MachineNeed]) -> None:
+        if self._spot and any(n.gpu for n in needs) and not _has(self._provider, Capability.SPOT):
+            raise NoMachine("it does not sell interruptible machines")
+        if any(n.nodes > 1 for n in needs) and not _has(self._provider, Capability.PRIVATE_NETWORK):
+            raise NoMachine("several nodes need a private network, which it does not have")
+
+    def _on_sale(self, need: MachineNeed) -> list[tuple[bool, list[Offer]]]:
+        """What is sold with as many GPUs as are needed, by kind."""
+        wanted = kinds(need, spot=self._spot, spot_or_demand=self._spot_or_demand)
+        gpus = need.count if need.gpu else 0
+        return [(kind, self._provider.offers(gpus=gpus, spot=kind)) for kind in wanted]
+
+
+def _has(provider: Provider, capability: Capability) -> bool:
+    return capability in provider.capabilities
+
+
+def _lookers(
+    phases: Sequence[PhaseRun], provider: Provider, place: str | None, ran: frozenset[str]
+) -> dict[str, list[Offer]]:
+    """Phases of which nothing is left to run -> the machines without GPU that can look at what was done."""
+    found: dict[str, list[Offer]] = {}
+    if ran and provider.rented:
+        on_sale = provider.offers(gpus=0, spot=False)
+        for phase in (p.phase for p in phases if p.phase.name in ran):
+            offers = candidates(bare(phase.machine), on_sale, place=place, spot=False)
+            if offers and offers[0].available:
+                found[phase.name] = offers
+    return found
 
 
 def _remedy(*, spot: bool) -> str:

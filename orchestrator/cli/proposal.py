@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from orchestrator.cli import preflight
-from orchestrator.config.prices import load_prices
+from orchestrator.cli.earlier import done_steps, frozen, without_finished
+from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
+from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
-from orchestrator.words.lifecycle import Outcome, RunState
-from orchestrator.words.model import Plan
+from orchestrator.words.lifecycle import RunState
+from orchestrator.words.model import MachineNeed, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home
@@ -33,68 +33,87 @@ class Proposal:
     preview: Preview
     volume: str = ""  # the volume that is there already; "": there is none yet
     up_to_date: str = field(default="")
+    passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
 def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool) -> Proposal:
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     home, ledger = world.home, world.ledger
-    phases = resolve(spec.plan, spec.asked)
     require_free(home, ledger, spec)
-    done, as_of = _done(ledger, spec, code)
-    open_steps = [s for p in phases for s in p.steps if s.id not in done or spec.force]
+    volume = _volume(ledger, spec)
+    seen, as_of = done_steps(ledger, spec, code, volume)
+    done = seen - frozenset(spec.force)
+    spec = spec if check else without_finished(home, ledger, spec, done)
+    if not spec.asked:
+        return Proposal(spec, preview(spec.plan, (), Market()), up_to_date=as_of)
+    phases = resolve(spec.plan, spec.asked)
+    open_steps = [s for p in phases for s in p.steps if s.id not in done]
     if only and (pulled := [s.id for s in open_steps if s.pulled_in]):
         raise UsageError(f"steps of other phases are missing: {', '.join(pulled)}", remedy="run without --only")
-    if not open_steps and done and not check and _finished(home, ledger, spec, phases):
-        return Proposal(spec, preview(spec.plan, phases, Market(done=done)), up_to_date=as_of)
+    if not spec.world.ssh_host:  # that machine is what it is
+        _require_fitting(spec.plan, phases, done)
     world.require_secrets({name for step in open_steps for name in step.secrets})
     _require_stores(spec, phases)
-    volume = _volume(ledger, spec)
     if volume:
         _require_own(home, volume, spec)
+    providers, without_key = _providers(world, spec, volume)
     choice = preflight.choose(
         phases,
-        _providers(world, spec, volume),
+        providers,
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
+        done=done,
     )
     for url in spec.stores:
         world.store(url).check()
-    market = _market(ledger, spec.plan, phases, choice, frozenset() if spec.force else done, len(spec.stores))
-    market = replace(market, spent_usd=accounting.accrued_with_earlier(ledger, spec.run))
-    seen = () if spec.force else tuple(sorted(done))
-    there = spec.world.model_copy(update={"provider": choice.provider.name})
-    chosen = spec.model_copy(update={"world": there, "place": choice.place, "seen_done": seen})
-    return Proposal(chosen, preview(spec.plan, phases, market), volume.name if volume else "")
+    market = _market(ledger, spec.plan, phases, choice, done, len(spec.stores))
+    market = replace(
+        market,
+        spent_usd=accounting.accrued_with_earlier(ledger, spec.run),
+        idle=frozenset(spec.done_before),
+        looked_at=choice.looked_at,
+    )
+    chosen = spec.model_copy(
+        update={
+            "world": spec.world.model_copy(update={"provider": choice.provider.name}),
+            "place": choice.place,
+            "seen_done": tuple(sorted(done)),
+            "looked_at": tuple(sorted(choice.looked_at)),
+        }
+    )
+    return Proposal(
+        chosen,
+        preview(spec.plan, _shown(spec, phases), market),
+        volume.name if volume else "",
+        passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
+    )
 
 
-def _finished(home: Home, ledger: Ledger, spec: RunSpec, phases: tuple[PhaseRun, ...]) -> bool:
-    """Whether the last run of each phase came to a good end, with its artifacts in every store that is asked for.
-
-    Steps that are done are not all: a deliverable may have failed, or the upload been cut short.
-    """
-    runs = [row.id for row in reversed(ledger.runs.all()) if _same(home, row.id, spec)]
-    for phase in phases:
-        name = phase.phase.name
-        row = next((p for run in runs for p in ledger.phases.all(run=run, name=name)), None)
-        if row is None or row.outcome != Outcome.SUCCEEDED:
-            return False
-        manifest = home.run_folder(row.run) / f"manifest-{name}.json"
-        wanted = {f["name"] for f in json.loads(manifest.read_text())} if manifest.exists() else set()
-        if phase.phase.artifacts and not wanted:
-            return False
-        for store in spec.stores:
-            if wanted - {a.name for a in ledger.artifacts.all(run=row.run, store=store, state="VERIFIED")}:
-                return False
-    return True
+def _before(spec: RunSpec, chosen: str, without_key: dict[str, str]) -> tuple[str, ...]:
+    """The providers that come before the chosen one in the settings, and cannot be asked."""
+    order = spec.plan.settings.providers
+    first = order[: order.index(chosen)] if chosen in order else ()
+    return tuple(f"{name}: {without_key[name]}" for name in first if name in without_key)
 
 
-def _same(home: Home, run: str, spec: RunSpec) -> bool:
-    """Whether that run was of the same plan, at the same place."""
-    other = _frozen(home, run)
-    return other is not None and (other.plan.name, other.plan.folder, other.cloud, other.world.ssh_host) == (
-        spec.plan.name, spec.plan.folder, spec.cloud, spec.world.ssh_host,
-    )  # fmt: skip
+def _shown(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> list[PhaseRun]:
+    """Every phase that was asked for, those with nothing to do too, in the plan's order."""
+    held = {p.phase.name: p for p in phases}
+    return [held.get(name) or PhaseRun(spec.plan.phase(name), ()) for name in spec.wanted]
+
+
+def _require_fitting(plan: Plan, phases: tuple[PhaseRun, ...], done: frozenset[str]) -> None:
+    """UsageError when a step of another phase would have to run on a machine that is too small for it."""
+    for run in phases:
+        for step in misplaced(plan, run, done):
+            own = plan.phase(step.phase).machine
+            raise UsageError(
+                f"{run.phase.name} needs {step.id}, which is not done and is written for {described(own)}; "
+                f"{run.phase.name} has {described(run.phase.machine)}",
+                remedy=f"run {step.phase} first, or both, each on its machine: "
+                f"gpuplan run {step.phase} {run.phase.name}",
+            )
 
 
 def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
@@ -102,7 +121,7 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
     wanted = _labels(spec)
     for row in ledger.runs.all():
         name = row.id
-        if name == spec.run or row.state == RunState.DONE or (other := _frozen(home, name)) is None:
+        if name == spec.run or row.state == RunState.DONE or (other := frozen(home, name)) is None:
             continue
         if (other.cloud, other.world.ssh_host) != (spec.cloud, spec.world.ssh_host) or not wanted & _labels(other):
             continue
@@ -119,7 +138,7 @@ def require_free(home: Home, ledger: Ledger, spec: RunSpec) -> None:
 
 def _require_own(home: Home, volume: VolumeRow, spec: RunSpec) -> None:
     """UsageError when a plan in another folder made this volume: two plans of one name are not one plan."""
-    maker = _frozen(home, volume.run)
+    maker = frozen(home, volume.run)
     if maker and not spec.plan.settings.plan and maker.plan.folder != spec.plan.folder:
         made_in = maker.plan.folder or "gpuplan itself"
         raise UsageError(
@@ -130,17 +149,9 @@ def _require_own(home: Home, volume: VolumeRow, spec: RunSpec) -> None:
         )
 
 
-def _frozen(home: Home, run: str) -> RunSpec | None:
-    """What a run was; None where it cannot be read: it must not stand in the way of others."""
-    try:
-        return RunSpec.load(home.run_folder(run))
-    except UsageError:
-        return None
-
-
 def _labels(spec: RunSpec) -> set[str]:
     """What the volumes of the asked phases are known by."""
-    return {spec.label(p.volume) for p in spec.plan.phases if p.volume and p.name in spec.asked}
+    return {spec.label(p.volume) for p in spec.plan.phases if p.volume and p.name in spec.wanted}
 
 
 def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
@@ -153,8 +164,11 @@ def _require_stores(spec: RunSpec, phases: tuple[PhaseRun, ...]) -> None:
             )
 
 
-def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> list[Provider]:
-    """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'."""
+def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> tuple[list[Provider], dict[str, str]]:
+    """The providers to ask, best first: the one that was named, the one that has the volume, or the settings'.
+
+    Beside them those that cannot be asked, with the reason.
+    """
     names = [spec.world.provider] if spec.world.provider else list(spec.plan.settings.providers)
     if volume and volume.provider not in names:
         raise NoMachine(
@@ -162,33 +176,22 @@ def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> list[Pr
         )
     if volume:
         names = [volume.provider]
-    found, missing = [], []
+    found: list[Provider] = []
+    missing: dict[str, UsageError] = {}
     for name in names:
         try:
             found.append(world.provider(name))
         except UsageError as error:
-            missing.append(error)
+            missing[name] = error
     if not found:
-        raise missing[0]
-    return found
+        raise next(iter(missing.values()))
+    return found, {name: error.message for name, error in missing.items()}
 
 
 def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
     living = [r for r in accounting.living_volumes(ledger, spec) if r.label in _labels(spec)]
     return living[-1] if living else None
-
-
-def _done(ledger: Ledger, spec: RunSpec, code: Code) -> tuple[frozenset[str], str]:
-    """The steps whose records held when the volume was last seen, and when that was."""
-    volume = _volume(ledger, spec)
-    if volume is None:
-        return frozenset(), ""
-    keys = accepted_keys(spec.plan, code.files)
-    rows = [r for r in ledger.records.all(volume=volume.name) if r.key in keys.get(r.step, ())]
-    services = {f"{p.name}/{s.name}" for p in spec.plan.phases for s in p.steps if s.ready}
-    done = frozenset(r.step for r in rows)
-    return (done | services if done else done), history.as_text(max((r.at or 0.0 for r in rows), default=0.0))
 
 
 def _market(
@@ -224,6 +227,10 @@ def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
     return next((o for o in offers if o.available and place in (None, o.place)), None)
 
 
+def _listed(prices: PriceList, need: MachineNeed, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
+    return [(kind, prices.offers(need, spot=kind)) for kind in kinds(need, spot=spot, spot_or_demand=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A preview, and whose prices it is made with."""
@@ -254,7 +261,7 @@ def estimate(
     offers = {
         p.name: fitting[0]
         for p in plan.phases
-        if (fitting := candidates(p.machine, prices.offers(p.machine, spot=spot), place=None, spot=spot))
+        if (fitting := ranked(p.machine, _listed(prices, p.machine, spot=spot), place=None))
     }
     market = Market(
         offers=offers,

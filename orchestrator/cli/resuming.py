@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from orchestrator.cli import running
 from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, open_world
 from orchestrator.report.console import say
+from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
 
 if TYPE_CHECKING:
+    from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.world import World
 
 
-def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, json: Json = False) -> None:
+def resume(
+    run: RunName = None,
+    *,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="USD", help="Another cap, of the run and those before it.")
+    ] = None,
+    yes: Yes = False,
+    detach: Detach = False,
+    json: Json = False,
+) -> None:
     """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
     home, ledger = open_home()
     spec = find_run(home, ledger, run, exactly=True)
@@ -30,16 +43,31 @@ def resume(run: RunName = None, *, yes: Yes = False, detach: Detach = False, jso
                 "run": home.following(spec.run),
                 "previous": spec.run,
                 "created_at": ledger.now(),
-                "force": False,
+                "plan": _with_budget(spec.plan, budget),
+                "force": (),
                 "world": spec.world.model_copy(update={"faults": ()}),
             }
         )
         running.begin(home, ledger, spec, options)
         return
+    if budget is not None:
+        raise UsageError(
+            f"{spec.run} has not ended: its budget is the one that was agreed to",
+            remedy=f"gpuplan down {spec.run} ends it, then gpuplan resume {spec.run} --budget {budget} goes on",
+        )
     world = open_world(home, ledger, spec)
     if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none
         _require_open_secrets(world, spec)
     running.carry_out(world, spec, options)
+
+
+def _with_budget(plan: Plan, budget: str | None) -> Plan:
+    """The plan with another cap; None: with its own. ConfigErrors: that is no amount."""
+    if budget is None:
+        return plan
+    from orchestrator.config import read_budget
+
+    return plan.model_copy(update={"settings": plan.settings.model_copy(update={"budget_usd": read_budget(budget)})})
 
 
 def _require_open_secrets(world: World, spec: RunSpec) -> None:

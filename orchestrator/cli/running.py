@@ -17,7 +17,7 @@ from orchestrator.cli.common import (
     ConfigFile,
     Detach,
     Json,
-    PlanFolder,
+    PlanName,
     Yes,
     open_home,
     open_world,
@@ -61,7 +61,7 @@ class RunOptions:
     ssh_key: Path | None
     host_key: str
     stores: tuple[str, ...]
-    force: bool
+    force: tuple[str, ...]
     only: bool
     cloud: Path | None
     faults: tuple[str, ...]
@@ -94,7 +94,10 @@ def run(
         list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run steps again that are done.")] = False,
+    force: Annotated[
+        list[str] | None,
+        typer.Option("--force", metavar="STEP|all", help="Run this step, and all that need it, though they are done."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Look again at what is done, on the volume itself; rents a machine.")
     ] = False,
@@ -114,18 +117,23 @@ def run(
             help="Without a sign of life from here for so long, a machine stops its steps and ends its bill.",
         ),
     ] = None,
-    plan: PlanFolder = None,
+    plan: PlanName = None,
     config: ConfigFile = None,
     detach: Detach = False,
     json: Json = False,
 ) -> None:
-    """Run phases: rent what they need, do their steps, check, upload, and leave nothing running."""
+    """Run phases: rent what they need, do their steps, check, upload, and leave nothing running.
+
+    Without --plan the plan is the nearest folder upwards with gpuplan.yaml or phases/; where there is none, phases of
+    the plan that comes with gpuplan are meant by their names.
+    """
     options = RunOptions(
-        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), force, only, cloud,
+        dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
+        only, cloud,
         tuple(fault or ()), deadman,
     )  # fmt: skip
     _check_flags(options)
-    loaded = read_plan(plan, config, {"budget_usd": budget})
+    loaded = read_plan(plan, config, phases, {"budget_usd": budget})
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
@@ -149,6 +157,10 @@ def _check_flags(options: RunOptions) -> None:
             "--host-key is SHA256:... or `ssh-ed25519 AAAA...` of --ssh-host",
             remedy="ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that machine prints it",
         )
+    if options.ssh_key:
+        from orchestrator.transport.keys import require_private
+
+        require_private(options.ssh_key)
     host = options.ssh_host.rpartition("@")[2].partition(":")[0]
     if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
         raise UsageError(
@@ -159,10 +171,14 @@ def _check_flags(options: RunOptions) -> None:
 
 def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
-    from orchestrator.plan import resolve
+    from orchestrator.plan import forced, resolve
     from orchestrator.words.spec import RunSpec, WorldSpec
 
     resolved = resolve(plan, asked)
+    if options.faults:
+        from orchestrator.cli.disasters import require_real
+
+        require_real(options.faults, resolved)
     name = home.new_run()
     folder = home.run_folder(name)
     kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""
@@ -191,7 +207,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
         place=None,
         spot=options.spot,
         spot_or_demand=options.spot_or_demand,
-        force=options.force,
+        force=forced(resolved, options.force),
         deadman_minutes=options.deadman_minutes,
         stores=stores,
         pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),
@@ -215,6 +231,7 @@ def begin(
         world = open_world(home, ledger, spec)
         code = freeze_code(home, spec)
         confirmed = _confirmed(world, spec, code, options, only=only, check=check)
+        confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
     except BaseException as error:
@@ -237,12 +254,13 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     json = options.json
     proposal = propose(world, spec, code, only=only, check=check)
     if proposal.up_to_date:
-        say(f"up to date as of {proposal.up_to_date}", err=json)
+        say(f"{spec.plan.called}: up to date as of {proposal.up_to_date}", err=json)
         if json:
-            print_json({"run": None, "state": "DONE", "outcome": "succeeded", "up_to_date": proposal.up_to_date})
+            known = {"plan": spec.plan.name, "up_to_date": proposal.up_to_date}
+            print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
         raise typer.Exit
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, err=json)
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, err=json)
         agreed = terms.show(world.home, proposal.spec, err=json)
     except BrokenPipeError:
         if not options.yes:
@@ -254,7 +272,10 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     if not options.yes and not typer.confirm("Run it?", err=json):
-        raise typer.Abort
+        say("nothing was rented", err=json)
+        if json:
+            print_json({"run": None, "plan": spec.plan.name, "state": "PLANNED", "outcome": None})
+        raise typer.Exit
     if agreed:
         world.home.agree(agreed)
     return proposal.spec
@@ -279,6 +300,8 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
         )
+    for fault in result.unfired:
+        say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
     raise typer.Exit(int(result.exit_code))
 
 

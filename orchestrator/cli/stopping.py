@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
+from orchestrator.cli.common import Json, RunName, Yes, find_run, open_home, open_world, print_json
 from orchestrator.report.console import say
-from orchestrator.words.errors import DatabaseBusy, GpuplanError, StillRunning
+from orchestrator.words.errors import DatabaseBusy, GpuplanError, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
+    from orchestrator.ledger.rows import VolumeRow
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
     from orchestrator.world.world import World
@@ -27,14 +28,15 @@ def down(
     run: RunName = None,
     *,
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="Delete the run's volumes too, with what is on them.")
+        bool, typer.Option("--volumes", help="Delete its plan's volumes too, with what is on them, after a question.")
     ] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
+    from orchestrator.cli import deleting
     from orchestrator.cli.proposal import require_free
     from orchestrator.ledger import DatabaseFailed
-    from orchestrator.report import documents, pages
 
     try:
         home, ledger = open_home()
@@ -43,11 +45,14 @@ def down(
             f"{error.message}; {_end_unread(run)}", remedy="free it, then gpuplan down RUN writes it down"
         ) from error
     spec = find_run(home, ledger, run)
+    doomed, wanted = [], None
     if volumes:
         require_free(home, ledger, spec)
+        doomed = deleting.doomed(ledger, spec)
+        wanted = deleting.agreed(ledger, spec, doomed, yes=yes, json=json)
     living = [m.name for m in ledger.machines.all(run=spec.run) if not m.state.is_final]
     try:
-        left = _end(home, ledger, spec, volumes=volumes)
+        left = _end(home, ledger, spec, delete=wanted or [])
     except (DatabaseFailed, DatabaseBusy) as error:  # a full disk, or another's lock: the machines end all the same
         busy = error if isinstance(error, DatabaseBusy) else None
         why = busy.message if busy else error.__cause__ or error
@@ -55,22 +60,44 @@ def down(
             f"the ledger cannot be written ({why}); {_end_by_name(home, ledger, spec)}",
             remedy=f"{'free it' if busy else 'make room on the disk'}, then gpuplan down {spec.run} writes it down",
         ) from error
-    if json:
-        print_json({"run": spec.run, "left": left, "kept": documents.kept(ledger, spec)})
+    deleted = [row for row in doomed if row.name in (wanted or []) and not _is_there(ledger, row.name)]
+    _tell(ledger, spec, left, living, deleted, json=json)
     if left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(left), remedy=f"gpuplan down {spec.run} tries again"
         )
+    if volumes and wanted is None:
+        raise UsageError(
+            "nobody is there to confirm that volumes are deleted: they are kept", remedy="--yes deletes them"
+        )
+
+
+def _is_there(ledger: Ledger, volume: str) -> bool:
+    return not ledger.volumes.get(name=volume).state.is_final
+
+
+def _tell(
+    ledger: Ledger, spec: RunSpec, left: list[str], ended: list[str], deleted: list[VolumeRow], *, json: bool
+) -> None:
+    """What was done, and what goes on costing money."""
+    from orchestrator.report import documents, pages
+
     if json:
+        names = [row.name for row in deleted]
+        print_json({"run": spec.run, "left": left, "deleted": names, "kept": documents.kept(ledger, spec)})
         return
-    for name in living:
+    for row in deleted:
+        say(f"deleted: volume {row.name}, {row.size_gb} GB")
+    if left:
+        return
+    for name in ended:
         say(f"ended: {name}")
     say(f"{spec.run}: nothing of it is running")
     for line in pages.kept(ledger, spec) + pages.unfinished(ledger, spec):
         say(line)
 
 
-def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[str]:
+def _end(home: Home, ledger: Ledger, spec: RunSpec, *, delete: list[str]) -> list[str]:
     """Ask whoever drives the run to stop, or end it from here; return what is left. StillRunning: nobody stops."""
     from orchestrator.world.clock import MIN_TIME_SCALE, SystemClock
     from orchestrator.world.signals import stopping_on_signals
@@ -82,7 +109,7 @@ def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[st
         with home.lock(spec.run) as mine:
             if mine:
                 with stopping_on_signals(lambda _kind, _why: False, lambda text: say(text, err=True)):
-                    return _end_here(open_world(home, ledger, spec), spec, volumes=volumes)
+                    return _end_here(open_world(home, ledger, spec), spec, delete=delete)
         if time.monotonic() > beside and not spec.world.ssh_host:
             beside = give_up
             _end_beside(home, ledger, spec)
@@ -93,8 +120,11 @@ def _end(home: Home, ledger: Ledger, spec: RunSpec, *, volumes: bool) -> list[st
     )
 
 
-def _end_here(world: World, spec: RunSpec, *, volumes: bool) -> list[str]:
-    """End what the run left, without the durable engine; its lock is held. Return what could not be ended."""
+def _end_here(world: World, spec: RunSpec, *, delete: list[str]) -> list[str]:
+    """End what the run left, without the durable engine; its lock is held. Return what could not be ended.
+
+    `delete`: volumes that go with it.
+    """
     from orchestrator.engine import accounting
     from orchestrator.engine.books import close_books
     from orchestrator.engine.durable import give_up
@@ -114,7 +144,7 @@ def _end_here(world: World, spec: RunSpec, *, volumes: bool) -> list[str]:
         left = ending.end_machines("gpuplan down")
         for row in accounting.living_volumes(context.ledger, spec):
             begun = row.state == VolumeState.DESTROYING  # what was begun is finished
-            if row.provider == spec.world.provider and (volumes or begun):
+            if row.provider == spec.world.provider and (row.name in delete or begun):
                 end = made.destroy(row.name)
                 left += [f"{row.name} ({end.why})"] if isinstance(end, NotGone) else []
         ending.settle()

@@ -19,7 +19,7 @@ PREFIX = "GPUPLAN_"
 NO_SETTINGS = frozenset(
     {"HOME", "REHEARSAL", "DATABASE_URL", "DEBUG", "RUNPOD_DEADLINE"}
     | {"RUN", "PHASE", "ROOT_IP", "PRIVATE_IP", "NODE_RANK", "NODES", "WORKERS", "CODE", "CODE_HASH", "TOKEN"}
-    | {"METRICS", "PROGRESS", "REHEARSAL_HOST", "BOOT_ID", "END_BILL", "AGENT_PYTHON"}
+    | {"METRICS", "PROGRESS", "REHEARSAL_HOST", "HUB_COMMIT", "BOOT_ID", "END_BILL", "AGENT_PYTHON"}
 )
 FLAGS = {"budget_usd": "--budget"}  # where a flag is not called as its setting
 STORE_SCHEMES = ("s3://", "gs://")

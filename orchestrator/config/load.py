@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping as Map
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +14,7 @@ from orchestrator.config.layers import read_settings
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_code, check_plan, in_order
 from orchestrator.config.problems import KeyPath, Place, Problems, nearest
-from orchestrator.config.sources import Sources, find, looks_like_phase, phase_files
+from orchestrator.config.sources import Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 from orchestrator.words.model import OF_THE_PLAN, Expected, Former, Note, Notes, Phase, Plan, Settings
@@ -26,7 +27,7 @@ def load_plan(
     environ: Map[str, str] = os.environ,
     overrides: Map[str, object] = {},
 ) -> Plan:
-    """Read the plan in `folder` (None: the one in this folder, else the shipped one) with its settings.
+    """Read the plan in `folder` (None: the one that comes with gpuplan) with its settings.
 
     `config` replaces the project's own files (gpuplan.yaml, and configs/default.yaml beside phases/). `overrides` are
     flags by setting name, where None means not given. ConfigErrors: everything that is wrong. UsageError: no plan.
@@ -53,6 +54,14 @@ def load_plan(
         notes=notes,
         formers=formers,
     )
+
+
+def read_budget(text: str) -> Decimal | None:
+    """What --budget says, in USD. ConfigErrors: it is no amount, or none that a budget may be."""
+    problems = Problems()
+    found = read_settings([], {}, {"budget_usd": text}, problems)
+    problems.raise_all()
+    return found.budget_usd
 
 
 def _layer(path: Path, sources: Sources, problems: Problems) -> Node:
@@ -84,7 +93,7 @@ def load_file(path: Path) -> Phase | Settings:
         settings = read_settings([node], {}, {}, problems)
         problems.raise_all()
         return settings
-    neighbours = [other for other in phase_files(path.parent) if other.name != path.name and looks_like_phase(other)]
+    neighbours = [other for other in phase_files(path.parent) if other.name != path.name and _has_steps(other)]
     others, broken = _read_phases(tuple(neighbours), Problems())
     own, _ = _read_phases((path,), problems)
     check_plan([*others, *own], broken)
@@ -129,6 +138,11 @@ def _check_formulas(item: Note | Expected, at: KeyPath, known: set[str], source:
                 source.wrong((*at, key), f"there is no figure {name}", nearest(name, known))
         except BadFormula as error:
             source.wrong((*at, key), str(error))
+
+
+def _has_steps(path: Path) -> bool:
+    node = read_file(path, Problems())
+    return isinstance(node, Mapping) and node.get("steps") is not None
 
 
 def _is_phase(node: Node) -> bool:

@@ -90,6 +90,8 @@ class _PhaseChecks:
                     self.wrong((*at, "env", name), f"{name} is a secret too", "env is shown and logged: leave it out")
             if step.hub:
                 self.one((*at, "hub", "dir"), step.hub.dir, words.below)
+                self.each((*at, "hub", "include"), step.hub.include, words.below)
+                self.each((*at, "hub", "exclude"), step.hub.exclude, words.below)
             if step.rate not in Rates.model_fields:
                 self.wrong((*at, "rate"), f"unknown rate {step.rate}", nearest(step.rate, Rates.model_fields))
             self.kind(at, step)

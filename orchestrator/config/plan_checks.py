@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
+from math import ceil
 
 from orchestrator.config.problems import KeyPath, nearest
 from orchestrator.config.validate import Source
@@ -32,6 +34,7 @@ def check_plan(documents: Sequence[Document], broken: frozenset[str] = frozenset
         _check_checkpoints(document, documents)
     _check_names(documents)
     _check_volumes(documents)
+    _check_room(documents)
     _check_cycles(documents)
 
 
@@ -146,6 +149,20 @@ def _check_volumes(documents: Sequence[Document]) -> None:
         if earlier.phase.volume != document.phase.volume:
             message = f"volume {document.phase.volume.name} has another size in {earlier.source.place('volume')}"
             document.wrong(("volume",), message, "give it one size")
+
+
+def _check_room(documents: Sequence[Document]) -> None:
+    """A volume that is smaller than what all steps on it say they write will be full when it has cost the most."""
+    sharers: dict[str, list[Document]] = {}
+    for document in documents:
+        if document.phase.volume:
+            sharers.setdefault(document.phase.volume.name, []).append(document)
+    for name, (first, *others) in sharers.items():
+        total = sum((step.writes_gb for d in (first, *others) for step in d.phase.steps), Decimal(0))
+        size = first.phase.volume.size_gb if first.phase.volume else 0
+        if total > size:
+            message = f"volume {name} has {size} GB, and the steps on it write {total} GB"
+            first.wrong(("volume", "size_gb"), message, f"write size_gb: {ceil(total)} or more, in each phase")
 
 
 def _check_cycles(documents: Sequence[Document]) -> None:

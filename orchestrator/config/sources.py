@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config.document import Mapping, read_file
-from orchestrator.config.problems import Problems
 from orchestrator.words import files
 from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Phase
 
+SHIPPED = "shipped"  # what the plan that comes with gpuplan is called
 PROJECT_FILE = "gpuplan.yaml"
+PHASES = "phases"  # the folder of a plan's phase files
 DEFAULT = "default.yaml"
 NOTES = "plan-notes.yaml"
+LEAST_KEYS = 2  # of a phase's, in a file that is taken for one
 FORMER = "former.json"
 _NOT_PHASES = {PROJECT_FILE, DEFAULT, NOTES}
 
@@ -33,18 +36,43 @@ class Sources:
 
 
 def find_plan(here: Path) -> Path | None:
-    """Return `here` when it holds a plan (phases/, or gpuplan.yaml and phase files); None: the shipped one is meant."""
-    phases = here / "phases"
-    if phases.is_dir() and phases.samefile(files.phases()):
-        return None  # gpuplan's own checkout
-    folder = phases if phases.is_dir() else here if (here / PROJECT_FILE).is_file() else None
-    return here if folder and any(looks_like_phase(path) for path in phase_files(folder)) else None
+    """The nearest folder from `here` upwards that is a plan's, whatever is wrong in it; None: there is none.
+
+    It has a gpuplan.yaml or a folder phases/; `here` itself also is one with a phase file in it. A folder `phases`
+    stands for the one around it. UsageError: the nearest one belongs to another user.
+    """
+    for folder in (here, *here.absolute().parents):
+        found = next((path for path in (folder / PROJECT_FILE, folder / PHASES) if path.exists()), None)
+        if found:
+            _require_ours(found)
+            return folder
+        if folder == here and folder.name != PHASES and any(_looks_like_phase(path) for path in phase_files(folder)):
+            return folder
+    return None
 
 
-def looks_like_phase(path: Path) -> bool:
-    """Whether it is YAML with steps in it."""
-    node = read_file(path, Problems())
-    return isinstance(node, Mapping) and node.get("steps") is not None
+def is_shipped(folder: Path) -> bool:
+    """Whether the plan in this folder is the one that comes with gpuplan: its own checkout."""
+    phases = folder / PHASES
+    return phases.is_dir() and phases.samefile(files.phases())
+
+
+def _require_ours(found: Path) -> None:
+    """What is above the folder that somebody stands in may be anybody's: nobody's plan is run by surprise."""
+    if found.stat().st_uid not in (os.getuid(), Path.cwd().stat().st_uid):
+        raise UsageError(
+            f"{found} would be the plan, and belongs to another user", remedy=f"--plan {found.parent} if it is meant"
+        )
+
+
+def _looks_like_phase(path: Path) -> bool:
+    """Whether most of its top-level keys are those of a phase: it may be broken as YAML, and is meant all the same."""
+    try:
+        keys = set(re.findall(r"^([A-Za-z_]+)[ \t]*:", path.read_text(errors="replace"), re.MULTILINE))
+    except OSError:
+        return False
+    ours = keys & Phase.model_fields.keys()
+    return len(ours) >= LEAST_KEYS and 2 * len(ours) > len(keys)
 
 
 def phase_files(folder: Path) -> tuple[Path, ...]:
@@ -54,33 +82,29 @@ def phase_files(folder: Path) -> tuple[Path, ...]:
 
 
 def find(folder: Path | None, config: Path | None) -> Sources:
-    """Return what `folder` consists of; None: the plan in this folder, else the shipped one. UsageError: none is there.
+    """Return what `folder` consists of; None: the plan that comes with gpuplan. UsageError: none is there.
 
     The project file of the folder where gpuplan is run comes last, and so wins.
     """
     shipped: tuple[Path, ...] = (files.configs() / DEFAULT,)
     here = Path(PROJECT_FILE) if Path(PROJECT_FILE).is_file() else None
-    folder = folder or find_plan(Path.cwd())
     project: tuple[Path, ...] = ()
     if folder is None:
-        name, top, phases, shipped = (
-            "shipped",
-            files.shipped(),
-            files.phases(),
-            (*shipped, files.shipped() / PROJECT_FILE),
-        )
+        name, top, phases = SHIPPED, files.shipped(), files.phases()
+        shipped = (*shipped, files.shipped() / PROJECT_FILE)
     else:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}", remedy="name a folder with phase files")
-        phases = folder / "phases" if (folder / "phases").is_dir() else folder
-        top = folder.parent if folder.name == "phases" else folder
+        phases = folder / PHASES if (folder / PHASES).is_dir() else folder
+        top = folder.parent if folder.name == PHASES else folder
         project = tuple(p for p in (top / "configs" / DEFAULT, top / PROJECT_FILE) if p.is_file())
         name = top.resolve().name
     found = phase_files(phases)
     if not found:
         raise UsageError(
-            f"there is no phase file in {phases}",
-            remedy="a phase file ends in .yaml; the shipped configs/example.yaml is an example of one",
+            f"there is no phase file in {phases}, which makes the plan",
+            remedy="a phase file ends in .yaml, as the shipped configs/example.yaml; "
+            "--plan shipped means the plan that comes with gpuplan",
         )
     is_own = here and any(here.samefile(p) for p in (*project, files.shipped() / PROJECT_FILE))
     elsewhere = None if is_own or config else here

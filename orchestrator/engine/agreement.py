@@ -8,14 +8,15 @@ from orchestrator.engine import records
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
-from orchestrator.plan import StepRun, makespan
+from orchestrator.plan import StepRun, makespan, serves
 from orchestrator.words.errors import OverBudget
 
 
 def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -> list[str]:
     """The steps that the preview took for done, that the volume says are not, and that somebody now agrees to.
 
-    `agreed`: those that somebody did agree to earlier. OverBudget: nobody does, or nobody is there to be asked.
+    `agreed`: those that somebody did agree to earlier. OverBudget: nobody does, nobody is there to be asked, or the
+    machine is not one for them: it was rented to look at what was done, or for less.
     """
     context.control.check()
     seen = set(context.spec.seen_done) - set(agreed)
@@ -37,9 +38,15 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
             context.ledger.records.remove(step=step.id, key=key)
     text = _said(context, missing, sum((row.price_hour for row in rows), Decimal(0)))
     context.event(text)
-    if not context.control.ask(f"{text}. Do it?"):
+    if _beyond(context, phase, missing) or not context.control.ask(f"{text}. Do it?"):
         raise OverBudget(text, remedy="run it again: its preview then shows them")
     return [s.id for s in missing]
+
+
+def _beyond(context: Context, phase: str, missing: list[StepRun]) -> bool:
+    """Whether the phase's machine is too small for one of these steps."""
+    machine, plan = context.need(phase), context.spec.plan
+    return context.provider.rented and not all(serves(machine, plan.phase(s.phase).machine, s) for s in missing)
 
 
 def _said(context: Context, missing: list[StepRun], price_hour: Decimal) -> str:

@@ -24,7 +24,7 @@ STALLS = 5  # tries without a single new byte before a download is given up
 
 def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
     """Every artifact once, by name. StepFailed: the machine names one that it may not."""
-    found = agent.files(workspace, list(patterns), sha256=True)
+    found = agent.files(workspace, list(patterns), sha256=True, strict=True)
     files = {f.path: ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found}
     alike: dict[str, str] = {}
     for name in files:
@@ -57,7 +57,7 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
     final, partial = target / name, target / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return
-    make_place(final, partial, file, context.folder.parent, force=context.spec.force)
+    make_place(final, partial, file, context.folder.parent, force=bool(context.spec.force))
     path, stalls = posixpath.join(workspace, str(name)), 0
     while stalls < STALLS:
         context.control.check()

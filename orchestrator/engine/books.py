@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.database import Connection
 from orchestrator.ledger.rows import ClaimRow, PhaseRow, RunRow, StepRow
 from orchestrator.plan import resolve
 from orchestrator.words.errors import UsageError
@@ -11,25 +14,42 @@ from orchestrator.words.spec import RunSpec
 
 
 def open_books(ledger: Ledger, spec: RunSpec, run: RunRow) -> None:
-    """Write the run, its phases and its steps down, all still to do, and claim its volumes: all of it or nothing.
+    """Write the run, its phases and its steps down, still to do, and claim its volumes: all of it or nothing.
 
+    Phases with nothing to do are done from the beginning.
     `run`: the run's own row, as the edge has made it.
     UsageError: another run that has not ended works on one of the volumes; then nothing is written.
     """
-    phases = resolve(spec.plan, spec.asked)
-    labels = {spec.label(p.phase.volume) for p in phases if p.phase.volume}
+    phases, positions = resolve(spec.plan, spec.asked), {name: n for n, name in enumerate(spec.wanted)}
+    labels = {spec.label(v) for name in spec.wanted if (v := spec.plan.phase(name).volume)}
     with ledger.transaction() as all_of_it:  # it has the write lock: nobody claims between the look and the claim
         for label in sorted(labels):
             _require_unclaimed(ledger, spec, label)
             ledger.claims.put_in(all_of_it, ClaimRow(world=spec.cloud_or_host, label=label, run=spec.run))
         ledger.runs.put_in(all_of_it, run)
-        for position, phase in enumerate(phases):
+        for name, finisher in spec.done_before.items():
+            _copy_finished(ledger, all_of_it, spec, name, finisher, positions[name])
+        for phase in phases:
             name = phase.phase.name
-            row = PhaseRow(run=spec.run, name=name, position=position, state=PhaseState.PLANNED)
+            row = PhaseRow(run=spec.run, name=name, position=positions[name], state=PhaseState.PLANNED)
             ledger.phases.put_in(all_of_it, row)
             for number, step in enumerate(phase.steps):
                 todo = StepRow(run=spec.run, phase=name, id=step.id, position=number, state=StepState.PENDING)
                 ledger.steps.put_in(all_of_it, todo)
+
+
+def _copy_finished(ledger: Ledger, into: Connection, spec: RunSpec, name: str, finisher: str, position: int) -> None:
+    """Write a phase down of which nothing is left to do, with what the run that finished it found."""
+    row = PhaseRow(
+        run=spec.run, name=name, position=position, state=PhaseState.DONE, outcome=Outcome.SUCCEEDED,
+        ended_at=ledger.phases.get(run=finisher, name=name).ended_at,
+    )  # fmt: skip
+    ledger.phases.put_in(into, row)
+    for number, step in enumerate(spec.plan.phase(name).steps):
+        done = StepRow(run=spec.run, phase=name, id=f"{name}/{step.name}", position=number, state=StepState.UP_TO_DATE)
+        ledger.steps.put_in(into, done)
+    for found in ledger.deliverables.all(run=finisher, phase=name):
+        ledger.deliverables.put_in(into, replace(found, run=spec.run, detail=f"{found.detail} (in run {finisher})"))
 
 
 def _require_unclaimed(ledger: Ledger, spec: RunSpec, label: str) -> None:
@@ -47,7 +67,7 @@ def _require_unclaimed(ledger: Ledger, spec: RunSpec, label: str) -> None:
 
 def strike(ledger: Ledger, run: str) -> None:
     """Take the books of a run that was given up before it began out again."""
-    for book in (ledger.steps, ledger.phases, ledger.claims):
+    for book in (ledger.deliverables, ledger.steps, ledger.phases, ledger.claims):
         book.remove(run=run)
     ledger.runs.remove(id=run)
 

@@ -11,10 +11,11 @@ from typing import Protocol
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import MachineRow
-from orchestrator.plan import PhaseRun, accepted_keys, done_keys, resolve
+from orchestrator.plan import PhaseRun, accepted_keys, bare, done_keys, resolve
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.model import MachineNeed
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
@@ -40,11 +41,19 @@ class Agents(Protocol):
         """Close the connection of a machine that is no more."""
         ...
 
+    def forget(self, machine: str) -> None:
+        """Close the connection of a machine that was restarted: at the next use it is a new one."""
+        ...
+
 
 class Hub(Protocol):
     """The model hub's own list of a repository's files."""
 
-    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+    def commit(self, repo: str, revision: str) -> str:
+        """The commit that this branch or tag means now."""
+        ...
+
+    def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """Path, bytes and sha256 (None: a small file, which the hub lists without one)."""
         ...
 
@@ -101,6 +110,11 @@ class Context:
     def phase(self, name: str) -> PhaseRun:
         """The phase of that name (KeyError: it was not asked for)."""
         return {p.phase.name: p for p in self.phases}[name]
+
+    def need(self, name: str) -> MachineNeed:
+        """The machine that the phase is to have: one without GPU where nothing of it is left to run."""
+        machine = self.phase(name).phase.machine
+        return bare(machine) if name in self.spec.looked_at else machine
 
     @cached_property
     def keys(self) -> dict[str, str]:

@@ -12,9 +12,10 @@ from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.step_log import StepLog
 from orchestrator.ledger.rows import DeliverableRow, StepRow
 from orchestrator.plan.globs import matches
+from orchestrator.plan.resolve import StepRun, all_steps
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
-from orchestrator.words.model import Deliverable, HubCheckout, Phase
+from orchestrator.words.model import Deliverable, Phase
 
 VERIFIED = "VERIFIED"
 
@@ -98,12 +99,12 @@ def _same(judge: Deliverables, wanted: Deliverable) -> str:
 
 def _checkpoint(judge: Deliverables, wanted: Deliverable) -> str:
     folder = wanted.checkpoint or ""
-    return hub_check.checkpoint(judge.context, judge.agent, judge.workspace, folder, _repo(judge, folder))
+    return hub_check.checkpoint(judge.context, judge.agent, judge.workspace, folder, _filler(judge, folder))
 
 
-def _repo(judge: Deliverables, folder: str) -> HubCheckout | None:
-    checkouts = [s.hub for p in judge.context.spec.plan.phases for s in p.steps if s.hub]
-    return next((c for c in checkouts if c.dir == folder), None)
+def _filler(judge: Deliverables, folder: str) -> StepRun | None:
+    steps = all_steps(judge.context.spec.plan).values()
+    return next((s for s in steps if s.step.hub and s.step.hub.dir.strip("/") == folder.strip("/")), None)
 
 
 def _metric(judge: Deliverables, wanted: Deliverable) -> str:

@@ -36,7 +36,7 @@ class Ending:
         left = []
         spec = self._context.spec
         done = outcome == Outcome.SUCCEEDED and spec.ends_volume  # what is to be saved is verified, or it had failed
-        needs = {p.phase.volume.name: p.phase.volume for p in self._context.phases if p.phase.volume}
+        needs = {v.name: v for name in spec.wanted if (v := spec.plan.phase(name).volume)}
         for need in needs.values():
             row = self._volumes.row(need)
             if row is None:

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator.engine import records
 from orchestrator.engine.context import Context
+from orchestrator.plan import StepRun
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import FileInfo
 from orchestrator.transport.shapes import Name, json_in, shaped
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import HubCheckout
 
-MIB = 1 << 20
 INDEX = "model.safetensors.index.json"
 LONGEST_INDEX = 8 << 20  # bytes: some 80,000 tensors
 SHOWN = 5  # wrong files that a message names
 
 
-def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout) -> int:
-    """Raise StepFailed unless every file that the hub lists is there with its size and sha256; return their number."""
-    listed = context.hub.listing(checkout.repo, checkout.revision)
+def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str) -> str:
+    """The commit whose wanted files all lie there, with their sizes and sha256. StepFailed: what is wrong.
+
+    `commit`: as the revision was when the download began. Where it has moved meanwhile, the new one will do as well.
+    """
     present = {f.path: f for f in agent.files(f"{workspace}/{checkout.dir}", ["**"], sha256=True)}
+    wrong = _wrong(context, present, checkout, commit)
+    if wrong and (now := context.hub.commit(checkout.repo, checkout.revision)) != commit:
+        context.event(f"{checkout.repo}: {checkout.revision} moved from {commit[:12]} to {now[:12]} meanwhile")
+        if not _wrong(context, present, checkout, now):
+            return now
+    if wrong:
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise StepFailed(
+            f"{checkout.dir} is not what {checkout.repo} holds at {commit[:12]}: {'; '.join(wrong[:SHOWN])}{more}",
+            remedy="run it again: files that are right are kept",
+        )
+    return commit
+
+
+def _wrong(context: Context, present: Mapping[str, FileInfo], checkout: HubCheckout, commit: str) -> list[str]:
+    """What of the commit's wanted files is missing or another one, in words."""
     wrong = []
-    for path, size, sha256 in listed:
+    for path, size, sha256 in wanted(context, checkout, commit):
         found = present.get(path)
         if found is None:
             wrong.append(f"{path} is missing")
@@ -29,43 +50,45 @@ def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout
             wrong.append(f"{path} has {found.bytes:,} bytes instead of {size:,}")
         elif sha256 and found.sha256 != sha256:
             wrong.append(f"{path} has another sha256 than the hub says")
-    if wrong:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return wrong
+
+
+def wanted(context: Context, checkout: HubCheckout, commit: str) -> list[tuple[str, int, str | None]]:
+    """The hub's list of the files that are downloaded. StepFailed: the patterns leave nothing of them."""
+    found = [row for row in context.hub.listing(checkout.repo, commit) if checkout.wants(row[0])]
+    if not found:
         raise StepFailed(
-            f"{checkout.dir} is not what {checkout.repo} holds: {'; '.join(wrong[:SHOWN])}{more}",
-            remedy="run it again: files that are right are kept",
+            f"{checkout.repo} has no file that hub: include and exclude leave", remedy="mend these patterns"
         )
-    return len(listed)
+    return found
 
 
-def room(context: Context, agent: Agent, workspace: str, checkout: HubCheckout) -> None:
-    """StepFailed when the disk has less room than the files that are still to come: before the first byte."""
+def to_come_gb(context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str) -> float:
+    """GB of the wanted files that are not there yet."""
     present = {f.path: f.bytes for f in agent.files(f"{workspace}/{checkout.dir}", ["**"])}
-    listed = context.hub.listing(checkout.repo, checkout.revision)
-    needed = sum(size for path, size, _ in listed if present.get(path) != size)
-    free = agent.hello().disk_free_mib * MIB
-    if needed > free:
-        raise StepFailed(
-            f"disk full: {checkout.repo} needs {needed / 1e9:,.1f} GB more, there are {free / 1e9:,.1f} GB free",
-            remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
-        )
+    return sum(size for path, size, _ in wanted(context, checkout, commit) if present.get(path) != size) / 1e9
 
 
-def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, repo: HubCheckout | None) -> str:
-    """Check every shard that the folder's index names; return a sentence on it. StepFailed: what is wrong."""
+def checkpoint(context: Context, agent: Agent, workspace: str, folder: str, filler: StepRun | None) -> str:
+    """Check every shard that the folder's index names; return a sentence on it. StepFailed: what is wrong.
+
+    `filler`: the step whose download it is, which says what it was downloaded from.
+    """
+    repo = filler.step.hub if filler else None
     shards = _shards(folder, _index(agent, workspace, folder))
     present = {f.path: f for f in agent.files(f"{workspace}/{folder}", ["*.safetensors"], sha256=repo is not None)}
     absent = [s for s in shards if s not in present]
     if absent:
         raise StepFailed(f"{folder}: {len(absent)} of {len(shards)} shards are missing, first {absent[0]}")
     total = sum(present[s].bytes for s in shards)
-    if repo is None:
+    if repo is None or filler is None:
         return f"{len(shards)} shards, {total:,} bytes"
-    listed = {path: (size, sha256) for path, size, sha256 in context.hub.listing(repo.repo, repo.revision)}
+    commit = records.commit_of(agent, filler) or context.hub.commit(repo.repo, repo.revision)
+    listed = {path: (size, sha256) for path, size, sha256 in context.hub.listing(repo.repo, commit)}
     for shard in shards:
         if listed.get(shard) != (present[shard].bytes, present[shard].sha256):
             raise StepFailed(f"{folder}/{shard} differs from the hub's in size or sha256")
-    return f"{len(shards)} shards, {total:,} bytes, sha256 as the hub's"
+    return f"{len(shards)} shards, {total:,} bytes, sha256 as the hub's at {commit[:12]}"
 
 
 @dataclass(frozen=True, slots=True)

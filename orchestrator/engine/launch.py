@@ -11,6 +11,7 @@ from orchestrator.words.secret import Secret
 from orchestrator.words.spec import plain
 
 WRITE_UP = ".gpuplan/write-up.md"
+HUB_COMMIT = "GPUPLAN_HUB_COMMIT"  # what a download's revision was when the step began
 TOKEN = "GPUPLAN_TOKEN"  # noqa: S105  the name of the variable by which ranks of one run know each other
 
 

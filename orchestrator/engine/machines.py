@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -91,6 +92,25 @@ class Machines:
             return f"{row.provider} says {view.detail}"
         address(self._context, row, view)
         return ""
+
+    def restarted(self, name: str) -> bool | None:
+        """Whether the provider says that the machine was started again since we first reached it; None: it is silent.
+
+        Then what shows another host key is the same machine: the key is forgotten, and the next one is pinned.
+        """
+        row = self._ledger.machines.get(name=name)
+        try:
+            view = self._provider.machine(row.provider_id)
+        except (ProviderUnavailable, AccountRefused):
+            return None
+        if view is None or view.started is None or view.started.timestamp() <= (row.reachable_at or math.inf):
+            return False
+        address(self._context, row, view)
+        self._ledger.machines.change({"name": name}, reachable_at=self._context.now())
+        self._ledger.host_keys.remove(address=name)
+        self._context.agents.forget(name)
+        self._context.event(f"{name}: {row.provider} has restarted it: it shows another host key, which is trusted now")
+        return True
 
     def reaching(self, name: str, body: Callable[[], T]) -> T:
         """Do what needs the machine, again after each cut (engine.reach)."""

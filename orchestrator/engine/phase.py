@@ -75,13 +75,9 @@ class PhaseWork:
         (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
         return files
 
-    def upload(self, name: str, store: ArtifactStore, file: ManifestFile) -> str:
-        """One file to one store."""
-
-        def send(agent: Agent) -> str:
-            return self._uploads.send(store, agent, agent.workspace, file)
-
-        return self._at_root(name, send)
+    def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
+        """Some files to one store."""
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
 
     def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """The manifest goes last: where it is, everything is."""
@@ -139,7 +135,7 @@ class PhaseWork:
         later = self._context.phases[names.index(name) + 1 :]
         if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
             return set()
-        need = later[0].phase.machine
+        need = self._context.need(later[0].phase.name)
         rows = self._context.machines(name)[: need.nodes]
         fitting = len(rows) == need.nodes and all(fits(need, offer_of(row)) for row in rows)
         return {row.name for row in rows} if fitting else set()

@@ -13,11 +13,11 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
-from orchestrator.plan import candidates, fits
+from orchestrator.plan import fits, kinds, ranked
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
-from orchestrator.words.model import MachineNeed, Phase
+from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
 
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
@@ -47,7 +47,7 @@ class Provisioning:
 
     def take_over(self, name: str) -> bool:
         """Go on with what the phase holds, or take over the machines of the phase that `reuse` names, if they fit."""
-        need = self._need(name)
+        need = self._context.need(name)
         if len(self._context.machines(name)) >= need.nodes:
             return True  # a crash came after the last of them was taken over
         reuse = need.reuse
@@ -65,13 +65,13 @@ class Provisioning:
         """The machines to try, best first; where the phase has one already, those at its place."""
         check = self._context.control.check
         check()
-        need, spec = self._need(name), self._context.spec
+        need, spec = self._context.need(name), self._context.spec
         places = {row.place for row in self._context.machines(name)}
-        found: list[Offer] = []
-        for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
-            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
-            on_sale = patiently(self._context.clock, ask, check=check)
-            found += candidates(need, on_sale, place=spec.place, spot=spot)
+        sold = []
+        for kind in kinds(need, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
+            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind)
+            sold.append((kind, patiently(self._context.clock, ask, check=check)))
+        found = ranked(need, sold, place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]
@@ -79,7 +79,7 @@ class Provisioning:
     def missing_nodes(self, name: str) -> list[int]:
         """Which nodes of the phase have no machine."""
         have = {row.node for row in self._context.machines(name)}
-        return [node for node in range(self._need(name).nodes) if node not in have]
+        return [node for node in range(self._context.need(name).nodes) if node not in have]
 
     def request(self, name: str, request: str, node: int, offer: Offer) -> str:
         """Choose a machine's name and write it down before anything is asked."""
@@ -88,7 +88,7 @@ class Provisioning:
     def create(self, name: str, machine: str, volume: str) -> Creation:
         """Create it, once."""
         row = self._ledger.volumes.get(name=volume) if volume else None
-        return self._machines.creations.create(machine, self._need(name), row)
+        return self._machines.creations.create(machine, self._context.need(name), row)
 
     def wait(self, machines: list[str]) -> list[Readiness]:
         """Wait for all of them at the same time."""
@@ -144,10 +144,12 @@ class Provisioning:
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the phase is provisioned anew."""
         self._ledger.phases.move({"run": self._context.run, "name": name}, PhaseState.PROVISIONING)
-        self._context.event(f"{name}: {why}: another machine takes over")
-        for row in self._context.machines(name):
-            if reason := self._machines.lost(row.name):
-                self._machines.destroy(row.name, reason)
+        rows = {row.name: self._machines.lost(row.name) for row in self._context.machines(name)}
+        how = "another machine takes over" if any(rows.values()) or not rows else "it is prepared anew"
+        self._context.event(f"{name}: {why}: {how}")
+        for machine, reason in rows.items():
+            if reason:
+                self._machines.destroy(machine, reason)
 
     def _lifetime(self, name: str) -> float:
         """Seconds after which a machine made now must be gone: after every phase that may still use it."""
@@ -161,9 +163,6 @@ class Provisioning:
 
     def _phase(self, name: str) -> Phase:
         return self._context.phase(name).phase
-
-    def _need(self, name: str) -> MachineNeed:
-        return self._phase(name).machine
 
 
 class Candidates:

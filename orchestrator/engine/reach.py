@@ -26,6 +26,10 @@ class Reached(Protocol):
         """Why the machine is gone; "": it is there as far as the provider knows."""
         ...
 
+    def restarted(self, name: str) -> bool | None:
+        """Whether its provider has started it again; None: the provider is silent."""
+        ...
+
     def distrust(self, name: str, reason: str) -> None:
         """From now on it counts as lost."""
         ...
@@ -42,16 +46,22 @@ def through_cuts(
     """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost).
 
     `on_cut` is told of each. `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
-    Raises as Control.check does when the run is asked to stop.
+    Raises as Control.check does when the run is asked to stop. A machine that was restarted is lost as it was, and is
+    prepared anew: what ran on it is gone.
     """
     pause, reached = FIRST_PAUSE_S, progress()
     while True:
         try:
             return body()
-        except (HostKeyChanged, DeadmanExpired) as error:  # not ours any more: nothing is sent there, ours is ended
+        except DeadmanExpired as error:
             machines.distrust(machine, error.message)
             raise MachineLost(f"{machine}: {error.message}") from error
         except ConnectionLost as error:
+            if isinstance(error, HostKeyChanged) and (again := machines.restarted(machine)) is not None:
+                if not again:  # not ours any more: nothing is sent there, ours is ended
+                    machines.distrust(machine, error.message)
+                why = "its provider has restarted it" if again else error.message
+                raise MachineLost(f"{machine}: {why}") from error
             on_cut(error)
             machines.control.check()  # a machine that is ended because the run stops is not lost
             if reason := machines.lost(machine):

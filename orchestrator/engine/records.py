@@ -43,15 +43,16 @@ class DoneRecord:
     log: LongText = ""
     metrics: Figures = field(default_factory=dict)
     measured_on: Text = ""
+    commit: Text = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
 
 
-def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
-    """The files that a step says it creates, as they are now."""
+def created(agent: Agent, workspace: str, run: StepRun, *, strict: bool = False) -> list[CreatedFile]:
+    """The files that a step says it creates, as they are now. `strict`: see Agent.files."""
     root = posixpath.normpath(posixpath.join(workspace, run.step.cwd))
     beside = [p for p in run.step.creates if p.startswith("../")]  # `creates` may name a sibling of cwd
     below = [p for p in run.step.creates if p not in beside]
-    files = agent.files(root, below) if below else []
-    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside]) if beside else []
+    files = agent.files(root, below, strict=strict) if below else []
+    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside], strict=strict) if beside else []
     found = [CreatedFile(f.path, f.bytes) for f in files] + [CreatedFile(f"../{f.path}", f.bytes) for f in siblings]
     return sorted(found, key=lambda f: f.path)
 
@@ -64,6 +65,12 @@ def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRe
         return None
     present = {f.path: f.bytes for f in created(agent, workspace, run)}
     return record if all(present.get(f.path) == f.bytes for f in record.files) else None
+
+
+def commit_of(agent: Agent, run: StepRun) -> str:
+    """The commit that the step's record on the volume says it downloaded; "": it says none."""
+    record = parse(agent.read(path(run)) or "")
+    return record.commit if record else ""
 
 
 def parse(text: str) -> DoneRecord | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, jobs, launch, records
+from orchestrator.engine import hub_check, jobs, launch, records, room
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
@@ -22,7 +22,7 @@ from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
-from orchestrator.words.model import Ready, RunsOn
+from orchestrator.words.model import Ready, RunsOn, VolumeNeed
 
 T = TypeVar("T")
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
@@ -37,11 +37,17 @@ class StepWork:
         self._context, self._machines, self._board = context, machines, board
         self._phase, self._attempt = phase, attempt
         self._key = {"run": context.run, "phase": phase, "id": step}
+        self.commit = ""  # of the hub's repository that the step downloads
 
     # -- waiting for others ----------------------------------------------------------------------------------------
 
     def await_needs(self) -> Go:
-        """Wait until every need in this phase has ended, or something failed: nothing new starts then."""
+        """Wait until every need in this phase has ended, or something failed: nothing new starts then.
+
+        A service of a phase of which nothing is left to run is not started: nobody will ask it anything.
+        """
+        if self.run.step.ready and self._phase in self._context.spec.looked_at:
+            return Go(go=False, state=StepState.UP_TO_DATE)
         return self._board.wait_for(self._may_begin)
 
     def _may_begin(self, states: Mapping[str, StepState]) -> Go | None:
@@ -74,7 +80,7 @@ class StepWork:
 
     def up_to_date(self) -> bool:
         """Whether the step's done-record holds; its figures and the end of its log are then this run's too."""
-        if self._context.spec.force:
+        if self.run.id in self._context.spec.force:
             return False
         self.mark(StepState.PENDING, detail="checking what is done")
         agent = self._root()
@@ -87,19 +93,21 @@ class StepWork:
         self._keep_metrics(record.metrics, record.measured_on)
         return True
 
-    def check_room(self) -> None:
-        """Refuse a download or a conversion that the disk has no room for, before it begins."""
-        agent = self._root()
-        if self.run.step.hub:
-            hub_check.room(self._context, agent, agent.workspace, self.run.step.hub)
-        elif self.run.step.writes_gb:
-            free = agent.hello().disk_free_mib * hub_check.MIB / 1e9 / self._context.provider.disk_share
-            if float(self.run.step.writes_gb) > free:
-                need = f"{self.run.id} writes {self.run.step.writes_gb} GB"
-                raise StepFailed(
-                    f"disk full: {need}, {agent.workspace} has {free:,.1f} GB free",
-                    remedy="make room on the volume, or take a larger one (volume: size_gb), and run it again",
-                )
+    def check_room(self) -> str:
+        """Refuse a download or a conversion that the disk has no room for, before it begins.
+
+        Return the commit that is downloaded: what the revision is now, and stays for this step.
+        """
+        agent, commit, needed = self._root(), "", float(self.run.step.writes_gb)
+        what = f"{self.run.id} writes {needed:g} GB"
+        if checkout := self.run.step.hub:
+            commit = self._context.hub.commit(checkout.repo, checkout.revision)
+            to_come = hub_check.to_come_gb(self._context, agent, agent.workspace, checkout, commit)
+            needed = to_come / self._context.provider.disk_share
+            what = f"{checkout.repo} needs {needed:,.1f} GB more"
+        if needed:
+            room.require(self._context, agent, self._need(), needed, what)
+        return commit
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -139,7 +147,8 @@ class StepWork:
             id=job,
             command=launch.shell_text(self._context, agent, self.run, command),
             cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
-            env=launch.environment(self._context, self._phase, self.run, machine),
+            env=launch.environment(self._context, self._phase, self.run, machine)
+            | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
             secrets=launch.secrets_of(self._context, self.run),
             timeout_s=self.run.step.timeout,
             service=self.run.step.ready is not None,
@@ -167,9 +176,8 @@ class StepWork:
     def verify(self) -> None:
         """Check what the step was to create, against the hub where it says so, and write its done-record."""
         agent, step = self._root(), self.run.step
-        if step.hub:
-            hub_check.verify(self._context, agent, agent.workspace, step.hub)
-        files = records.created(agent, agent.workspace, self.run)
+        commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
+        files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
         measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
@@ -182,6 +190,7 @@ class StepWork:
             log=self._log(0).end(LOG_KEPT),
             metrics={row.name: row.value for row in measured},
             measured_on=self._measured_on(self._targets()[0]),
+            commit=commit,
         )
         records.write(self._context, agent, record, self.run, self._volume())
 
@@ -266,6 +275,8 @@ class StepWork:
         if end.lost:
             how = "it was killed together with its supervisor"
         lines = (log or self._log(0)).last_lines()
+        if full := room.said_full(lines, self._need(), float(self.run.step.writes_gb)):
+            lines = f"{lines}\n{full}"
         return f"{self.run.id}: {how}\n{lines}" if lines else f"{self.run.id}: {how}, without any output"
 
     def _mark_running(self, targets: list[str]) -> None:
@@ -301,5 +312,8 @@ class StepWork:
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""
-        found = Volumes(self._context).row(self._context.phase(self._phase).phase.volume)
+        found = Volumes(self._context).row(self._need())
         return found.name if found else ""
+
+    def _need(self) -> VolumeNeed | None:
+        return self._context.phase(self._phase).phase.volume

@@ -40,7 +40,7 @@ class Steps:
                 return _end(recorder, work, StepState.READY)
             if recorder.record("up-to-date", partial(work.reaching, work.up_to_date), bool):
                 return _end(recorder, work, StepState.UP_TO_DATE)
-            recorder.record("room", partial(work.reaching, work.check_room), NoneType)
+            work.commit = recorder.record("room", partial(work.reaching, work.check_room), str)
             self._execute(recorder, work, tries)
             recorder.record("verify", partial(work.reaching, work.verify), NoneType)
             return _end(recorder, work, StepState.DONE, "", tries)

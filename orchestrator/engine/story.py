@@ -32,6 +32,7 @@ from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.provisioning import Candidates, Provisioning
 from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
+from orchestrator.engine.uploads import lots
 from orchestrator.engine.volumes import Volumes
 from orchestrator.words.errors import (
     ConnectionLost,
@@ -41,6 +42,7 @@ from orchestrator.words.errors import (
     NoMachine,
     OverBudget,
     ProviderUnavailable,
+    StoreUnavailable,
 )
 from orchestrator.words.lifecycle import Outcome, RunState, StepState, worst
 from orchestrator.words.ports import Offer
@@ -101,6 +103,8 @@ class Story:
             outcome, why = Outcome.INTERRUPTED, error.message
         except OverBudget as error:
             outcome, why = Outcome.OVER_BUDGET, str(error)
+        except StoreUnavailable as error:  # what is to be saved is on the volume, and no other machine would help
+            outcome, why = Outcome.FAILED, str(error)
         except (NoMachine, MachineLost, ConnectionLost, ProviderUnavailable) as error:
             outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:
@@ -202,9 +206,9 @@ class Story:
         files = [] if failed else recorder.record("manifest", partial(work.manifest, name), list[ManifestFile])
         if files:
             for store in self._context.stores:
-                for file in files:
-                    label = f"upload {store.url} {file.name}"
-                    recorder.record(label, partial(work.upload, name, store, file), str)
+                for lot in lots(files):
+                    label = f"upload {store.url} {lot[0].name}"
+                    recorder.record(label, partial(work.upload, name, store, lot), NoneType)
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
             recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])

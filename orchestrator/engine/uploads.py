@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +15,32 @@ from orchestrator.engine.effects import ManifestFile
 from orchestrator.ledger.rows import ArtifactRow
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Checksums, SentPart
-from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
+from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable
 from orchestrator.words.ports import ArtifactStore, Part, Upload
 
+SMALL_BYTES = 8 << 20  # a file up to this size is one part
+LOT = 100  # small files that are sent, and recorded, together
+AT_ONCE = 8  # of them under way at the same time
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RENEWALS = 3  # of signatures that had expired, without a stored part between
 EXPIRED = frozenset({400, 401, 403})  # what stores answer to a signature that is too old, with words that say so
+
+
+def lots(files: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
+    """The files as they are sent: small ones many at a time, each large one, whose parts go side by side, alone."""
+    lot: list[ManifestFile] = []
+    for file in files:
+        if file.bytes > SMALL_BYTES:
+            yield [file]
+            continue
+        lot.append(file)
+        if len(lot) == LOT:
+            yield lot
+            lot = []
+    if lot:
+        yield lot
 
 
 class Uploads:
@@ -32,11 +52,29 @@ class Uploads:
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
 
+    def send_all(self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile]) -> None:
+        """Bring files to one store, several at the same time; the first error ends it when what is under way has."""
+        waiting, failed = deque(files), list[Exception]()
+
+        def work() -> None:
+            while waiting and not failed:
+                try:
+                    self.send(store, agent, workspace, waiting.popleft())
+                except IndexError:
+                    return  # another one took the last
+                except Exception as error:
+                    failed.append(error)
+                    raise
+
+        self._context.clock.gather([work] * min(AT_ONCE, len(files)))
+        if len(files) > 1:
+            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}")
+
     def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
         """Bring one file to one store, verified; return "sent" or "already there".
 
         A store that fails is tried again until PATIENCE_S pass without a stored part, one that asks for patience (429,
-        503) until the phase's time-out stops the run. ProviderUnavailable: it was given up; what arrived is kept.
+        503) until the phase's time-out stops the run. StoreUnavailable: it was given up; what arrived is kept.
         """
         token = self._tokens / f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
         sending, patience = Sending(store, agent, workspace, file, token), Patience(self._context)
@@ -47,12 +85,19 @@ class Uploads:
                 break
             except FileNotFoundError as error:  # the store has forgotten the upload that an earlier try began
                 token.unlink(missing_ok=True)
-                patience.wait(ProviderUnavailable(f"{store.url}: {file.name}: {error}"))
-            except ProviderUnavailable as error:
-                patience.wait(error)
+                patience.wait(self._named(store, file, StoreUnavailable(str(error))))
+            except StoreUnavailable as error:
+                patience.wait(self._named(store, file, error))
         token.unlink(missing_ok=True)
         self._note(store, file, "VERIFIED")
         return how
+
+    def _named(self, store: ArtifactStore, file: ManifestFile, error: StoreUnavailable) -> StoreUnavailable:
+        """The error with the store's and the object's name in it."""
+        said = error.message if store.url in error.message else f"{store.url}: {error.message}"
+        said = said if file.name in said else f"{file.name}: {said}"
+        remedy = f"what has arrived is kept: gpuplan resume {self._context.run} sends the rest"
+        return type(error)(said, retry_after=error.retry_after, remedy=remedy)
 
     def _note(self, store: ArtifactStore, file: ManifestFile, state: str) -> None:
         self._context.ledger.artifacts.put(
@@ -75,7 +120,7 @@ class Patience:
         self._until = self._context.clock.monotonic() + self._context.clock.real(PATIENCE_S)
         self._pause = FIRST_PAUSE_S
 
-    def wait(self, error: ProviderUnavailable) -> None:
+    def wait(self, error: StoreUnavailable) -> None:
         """Pause before the next try. Raises the error when the patience is used up, or as control.check does."""
         self._context.control.check()  # the phase's time-out comes this way too
         if not isinstance(error, StoreBusy) and self._context.clock.monotonic() >= self._until:
@@ -105,7 +150,7 @@ class Sending:
         return bool(there.md5) and self._agent.checksums(self._path, 1 << 30, md5=True).md5 == there.md5
 
     def send(self, patience: Patience) -> str:
-        """Send what the store lacks, and have it joined and verified. ProviderUnavailable: not now."""
+        """Send what the store lacks, and have it joined and verified. StoreUnavailable: not now."""
         name, size, upload = self._file.name, self._file.bytes, self._begin()
         sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
             self._path, upload.part_bytes, md5=self._store.reports_md5
@@ -138,11 +183,11 @@ class Sending:
                 patience.wait(self._refusal(upload, sent))
             missing = left
 
-    def _refusal(self, upload: Upload, sent: list[SentPart]) -> ProviderUnavailable:
+    def _refusal(self, upload: Upload, sent: list[SentPart]) -> StoreUnavailable:
         """Why nothing of a batch arrived."""
         refused = next((part for part in sent if part.error), None)
         said = refused.error if refused else "the store says nothing"
-        kind = StoreBusy if refused and refused.status in StoreBusy.STATUSES else ProviderUnavailable
+        kind = StoreBusy if refused and refused.status in StoreBusy.STATUSES else StoreUnavailable
         return kind(f"{self._store.url}: {upload.key}: no part arrived: {said}")
 
     def _begin(self) -> Upload:

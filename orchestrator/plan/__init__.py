@@ -2,10 +2,21 @@
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
-from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
+from orchestrator.plan.machines import (
+    bare,
+    candidates,
+    choose_place,
+    described,
+    fits,
+    kinds,
+    memory_of,
+    misplaced,
+    ranked,
+    serves,
+)
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
-from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
+from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
 
 __all__ = [
     "ALL",
@@ -16,15 +27,21 @@ __all__ = [
     "StepPreview",
     "StepRun",
     "accepted_keys",
+    "bare",
     "candidates",
     "choose_place",
     "described",
     "done_keys",
     "estimate",
     "fits",
+    "forced",
+    "kinds",
     "makespan",
     "measured_rates",
     "memory_of",
+    "misplaced",
     "preview",
+    "ranked",
     "resolve",
+    "serves",
 ]

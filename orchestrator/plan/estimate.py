@@ -120,11 +120,12 @@ def _compared_gb(deliverable: Deliverable, phase: Phase) -> Decimal:
     """What a `same` reads: the sizes that the steps say they write."""
     total = Decimal(0)
     for path in deliverable.same:
-        total += next((step.writes_gb for step in phase.steps if _makes(step, path)), Decimal(0))
+        total += next((step.writes_gb for step in phase.steps if makes(step, path)), Decimal(0))
     return total
 
 
-def _makes(step: Step, path: str) -> bool:
+def makes(step: Step, path: str) -> bool:
+    """Whether a path below the workspace is one that the step says it creates."""
     folder = "" if step.cwd == "." else f"{step.cwd.strip('/')}/"
     return any(matches(path, folder + glob) for glob in step.creates)
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps, ordered
-from orchestrator.words.model import Former, Plan, Step
+from orchestrator.words.model import Former, HubCheckout, Plan, Step
 
 OVERLAY = "overlay"
 CODE = "GPUPLAN_CODE"  # what a command calls the code's folder on the machine
@@ -62,13 +62,19 @@ def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], co
         "cwd": str(PurePosixPath(step.cwd)),
         "env": run.env,
         "on": step.on,
-        "hub": step.hub.model_dump() if step.hub else None,
+        "hub": _hub(step.hub) if step.hub else None,
         "creates": sorted(step.creates),
         "needs": sorted(keys[need] for need in needs),
         "payload": {path: digest for path, digest in sorted(code.items()) if _uses(step, path)},
     }
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _hub(checkout: HubCheckout) -> dict[str, object]:
+    """What it says, without the patterns where there are none: keys of before there were any still hold."""
+    said = checkout.model_dump()
+    return {key: value for key, value in said.items() if value or key not in ("include", "exclude")}
 
 
 def _uses(step: Step, path: str) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 
+from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.words.errors import NoMachine
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Plan, RunsOn
 from orchestrator.words.ports import Offer
 
-MachineRequest = tuple[MachineNeed, Sequence[Offer]]
+MachineRequest = tuple[MachineNeed, Sequence[Offer]]  # what is needed, and what is `ranked` for it
 
 
 def memory_of(gpu: str) -> int:
@@ -21,8 +22,33 @@ def fits(need: MachineNeed, offer: Offer) -> bool:
     """Whether the machine has the GPUs and the memory that are needed: the least memory of the wanted types."""
     if not need.gpu:
         return True
-    least = min(memory_of(gpu) for gpu in need.gpu)
-    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= least
+    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= _least(need)
+
+
+def bare(need: MachineNeed) -> MachineNeed:
+    """What is needed to look at what was done: one machine without GPU, otherwise the same."""
+    return need.model_copy(update={"gpu": (), "nodes": 1})
+
+
+def serves(machine: MachineNeed, own: MachineNeed, run: StepRun) -> bool:
+    """Whether a step that is written for the machine `own` may run on one that was asked for as `machine`."""
+    if run.step.on is not RunsOn.ROOT and machine.nodes < own.nodes:
+        return False
+    if not run.step.gpu or not own.gpu:
+        return True
+    return bool(machine.gpu) and machine.count >= own.count and _least(machine) >= _least(own)
+
+
+def misplaced(plan: Plan, run: PhaseRun, done: Collection[str]) -> tuple[StepRun, ...]:
+    """The steps of other phases, still to do, that the machine of this phase is too small for."""
+    machine = run.phase.machine
+    pulled = [step for step in run.pulled_in if step.id not in done]
+    return tuple(step for step in pulled if not serves(machine, plan.phase(step.phase).machine, step))
+
+
+def _least(need: MachineNeed) -> int:
+    """GB of memory that each GPU has at least."""
+    return min(memory_of(gpu) for gpu in need.gpu)
 
 
 def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None, spot: bool) -> list[Offer]:
@@ -43,12 +69,25 @@ def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None,
     return sorted(found, key=order)
 
 
+def kinds(need: MachineNeed, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]:
+    """Which machines are taken, interruptible (True) or not, the first to try first. CPU machines are never such."""
+    if not need.gpu:
+        return (False,)
+    return (True, False) if spot_or_demand else (spot,)
+
+
+def ranked(need: MachineNeed, sold: Iterable[tuple[bool, Sequence[Offer]]], *, place: str | None) -> list[Offer]:
+    """Return the `candidates` of each kind after the other; what is called sold out last. `sold`: kind, its offers."""
+    found = [o for kind, offers in sold for o in candidates(need, offers, place=place, spot=kind)]
+    return sorted(found, key=lambda offer: not offer.available)
+
+
 def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:
     """Return the place that sells every phase's machine, where they cost the least an hour together.
 
     NoMachine: no place does; the message says for each phase where its machine is sold.
     """
-    best: list[dict[str, Decimal]] = [_prices(need, offers, spot=spot) for need, offers in requests]
+    best: list[dict[str, Decimal]] = [_prices(need, offers) for need, offers in requests]
     common = set(best[0]).intersection(*best[1:]) if best else set()
     if not common:
         sold = [f"{described(need)}: {_listed(prices)}" for (need, _), prices in zip(requests, best, strict=True)]
@@ -66,10 +105,10 @@ def described(need: MachineNeed) -> str:
     return f"{machine}, {need.nodes} nodes" if need.nodes > 1 else machine
 
 
-def _prices(need: MachineNeed, offers: Sequence[Offer], *, spot: bool) -> dict[str, Decimal]:
+def _prices(need: MachineNeed, offers: Sequence[Offer]) -> dict[str, Decimal]:
     """Place -> USD an hour of all nodes, for the machine that would be taken there."""
     prices: dict[str, Decimal] = {}
-    for offer in candidates(need, offers, place=None, spot=spot):
+    for offer in offers:
         if offer.available:
             prices.setdefault(offer.place, offer.price_hour * need.nodes)
     return prices

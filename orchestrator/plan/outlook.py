@@ -47,11 +47,7 @@ class PhasePreview:
     )  # when those steps ran in their own phases, on their machines; None: unknown
     dearest_hour: Decimal | None  # of all nodes, when the others are sold out; None: not known
     cpu_usd: Decimal | None  # with all that needs no GPU on a CPU machine; None: nothing to gain, or no price
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether nothing is left to do, as last seen."""
-        return all(step.done for step in self.steps)
+    up_to_date: bool = False  # nothing is left to do, as last seen: nothing is rented for it
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class Preview:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `gpuplan plan --json`; money as text."""
-        phases = [_plain(asdict(phase)) | {"up_to_date": phase.up_to_date} for phase in self.phases]
+        phases = [_plain(asdict(phase)) for phase in self.phases]
         totals = {
             "planned": self.planned,
             "estimated_hours": self.estimated_hours,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from orchestrator.plan.estimate import collecting_seconds, estimate, makespan, rates_in_use
-from orchestrator.plan.machines import described, fits
+from orchestrator.plan.machines import bare, described, fits
 from orchestrator.plan.notes import Measured, expectations, remarks
 from orchestrator.plan.outlook import Figures, PhasePreview, Preview, StepPreview
 from orchestrator.plan.resolve import PhaseRun, StepRun
-from orchestrator.words.model import Plan, Settings
+from orchestrator.words.model import MachineNeed, Plan, Settings
 from orchestrator.words.ports import Offer
 
 __all__ = ["Market", "PhasePreview", "Preview", "StepPreview", "preview"]
@@ -28,6 +28,8 @@ class Market:
     rates: Mapping[str, float] = field(default_factory=dict)  # rate name -> MB/s measured
     earlier: Mapping[str, Figures] = field(default_factory=dict)  # phase -> hours, USD of its last whole run
     done: frozenset[str] = frozenset()  # ids of the steps whose records held when the volume was last seen
+    idle: frozenset[str] = frozenset()  # phases of which nothing is left to do: nothing is rented for them
+    looked_at: frozenset[str] = frozenset()  # phases that a machine without GPU looks at: nothing is left to run
     stores: int = 0
     spent_usd: Decimal = Decimal(0)  # by the runs that this one goes on with: they share its budget
     metrics: Measured = field(default_factory=dict)  # what steps of earlier real runs measured
@@ -58,28 +60,30 @@ def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
 
 def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePreview]) -> PhasePreview:
     phase, settings = run.phase, plan.settings
-    takes_over = next((p for p in before if p.phase == phase.machine.reuse and _takes_over(p, run)), None)
+    need = bare(phase.machine) if phase.name in market.looked_at else phase.machine
+    idle = phase.name in market.idle
+    takes_over = next((p for p in before if p.phase == need.reuse and _takes_over(p, need)), None)
     offer = takes_over.offer if takes_over else market.offers.get(phase.name)
-    price = offer.price_hour * phase.machine.nodes if offer else None
+    price = offer.price_hour * need.nodes if offer else None
     dearest = market.dearest.get(phase.name)
     open_steps = [step for step in run.steps if step.id not in market.done]
     boot = 0.0 if takes_over else settings.boot_seconds
     clock = _Clock(settings, market)
-    seconds = boot + clock.steps(open_steps) + clock.collecting(run) if open_steps else 0.0
+    seconds = 0.0 if idle else boot + clock.steps(open_steps) + clock.collecting(run)
     pulled = [step for step in open_steps if step.pulled_in]
     added = clock.steps(open_steps) - clock.steps([step for step in open_steps if not step.pulled_in])
     return PhasePreview(
         phase=phase.name,
         title=phase.title,
-        needs=described(phase.machine),
-        offer=offer,
-        nodes=phase.machine.nodes,
+        needs=described(need),
+        offer=None if idle else offer,
+        nodes=need.nodes,
         takes_over=takes_over.phase if takes_over else None,
-        price_hour=price,
+        price_hour=None if idle else price,
         budget_usd=phase.budget_usd,
         planned=(phase.planned.hours, phase.planned.usd) if phase.planned else None,
         estimated_hours=_hours(seconds),
-        estimated_usd=_usd(seconds, price),
+        estimated_usd=Decimal(0) if idle else _usd(seconds, price),
         measured=market.earlier.get(phase.name),
         steps=tuple(
             StepPreview(s.id, estimate(s.step, settings, market.rates), s.pulled_in, s.id in market.done)
@@ -88,8 +92,9 @@ def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePrev
         pulled_in_hours=_hours(added),
         pulled_in_usd=_usd(added, price),
         earlier_first_saves_usd=_saving(pulled, added, price, market, clock) if pulled else None,
-        dearest_hour=dearest * phase.machine.nodes if dearest and not takes_over else None,
+        dearest_hour=dearest * need.nodes if dearest and not takes_over else None,
         cpu_usd=_on_cpu(run, open_steps, boot, price, market.cpu, clock) if open_steps else None,
+        up_to_date=idle,
     )
 
 
@@ -105,8 +110,7 @@ class _Clock:
         return collecting_seconds(run.phase, self.settings, self.market.rates, self.market.stores)
 
 
-def _takes_over(earlier: PhasePreview, run: PhaseRun) -> bool:
-    need = run.phase.machine
+def _takes_over(earlier: PhasePreview, need: MachineNeed) -> bool:
     return earlier.offer is not None and earlier.nodes >= need.nodes and fits(need, earlier.offer)
 
 

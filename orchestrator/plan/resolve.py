@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -66,7 +66,7 @@ def chosen(plan: Plan, asked: Sequence[str]) -> tuple[Phase, ...]:
         if name != ALL and name not in names:
             close = get_close_matches(name, names, n=1)
             remedy = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}, all"
-            raise UsageError(f"there is no phase {name}", remedy=remedy)
+            raise UsageError(f"there is no phase {name} in the {plan.called}", remedy=remedy)
     if not asked:
         raise UsageError("which phase?", remedy=f"there are: {', '.join(names)}, all")
     return plan.phases if ALL in asked else tuple(phase for phase in plan.phases if phase.name in asked)
@@ -94,14 +94,39 @@ def resolve(plan: Plan, asked: Sequence[str]) -> tuple[PhaseRun, ...]:
     return tuple(runs)
 
 
-def ordered(steps: dict[str, StepRun], wanted: Iterable[str]) -> list[str]:
+def forced(runs: Sequence[PhaseRun], names: Sequence[str]) -> tuple[str, ...]:
+    """The steps of these runs that are repeated when those of `names` are: they, and all that need them.
+
+    A name is PHASE/STEP, a STEP that only one phase has, or `all`. UsageError: there is no such step in the run.
+    """
+    steps = {step.id: step for run in runs for step in run.steps}
+    found = set(steps) if ALL in names else {_named(steps, name) for name in names}
+    for step in ordered(steps, steps):
+        if found & set(steps[step].needs):
+            found.add(step)
+    return tuple(step for step in steps if step in found)
+
+
+def _named(steps: Collection[str], name: str) -> str:
+    fitting = [step for step in steps if name in (step, step.rpartition("/")[2])]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UsageError(f"more than one phase has a step {name}", remedy=f"name one: {', '.join(fitting)}")
+    close = get_close_matches(name, [*steps, *(step.rpartition("/")[2] for step in steps)], n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"there are: {', '.join(steps)}, all"
+    raise UsageError(f"the run has no step {name}", remedy=remedy)
+
+
+def ordered(steps: Mapping[str, StepRun], wanted: Iterable[str]) -> list[str]:
     """Return the wanted steps and all that they need, needs first, otherwise in the order of the files."""
     order: dict[str, None] = {}
 
     def visit(step: str) -> None:
         if step not in order:
             for need in steps[step].needs:
-                visit(need)
+                if need in steps:
+                    visit(need)
             order[step] = None
 
     for step in wanted:

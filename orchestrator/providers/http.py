@@ -1,7 +1,8 @@
 """One HTTP client for every cloud's REST API: a status, a broken connection or half a body becomes an error of ours.
 
-Nothing is sent twice here. The methods differ in what a failure means:
-  read     nothing was to change: whatever is not an answer may pass (ProviderUnavailable) or is the account's fault
+The methods differ in what a failure means, and nothing that changes something is sent twice:
+  read     nothing was to change: it is sent up to three times within seconds; whatever is not an answer then may pass
+           (ProviderUnavailable) or is the account's fault
   create   a definite no is Refused, an answer that never came or makes no sense is Ambiguous; what could not be sent
            at all (a key that no header takes) is AccountRefused for all three
   destroy  gone is as good as ended; everything else may pass
@@ -14,12 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ParamSpec, TypeVar
 
 import httpx
 
+from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.outside import quoted
@@ -27,11 +29,15 @@ from orchestrator.words.secret import mask
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
 LONGEST_PAUSE_S = 3600.0  # that a vendor may ask for
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
+
+AGAIN_AFTER_S = (0.5, 2.0)  # pauses before a read is sent again, in the cloud's time
+AGAIN_WITHIN_S = 15.0  # real seconds after its first try: a vendor that does not even answer is not asked on and on
 
 REMEDIES = {
     401: "the API key is missing, wrong or expired: make a new one",
@@ -101,6 +107,24 @@ class RateLimited(ProviderUnavailable):
     """A 429: the request was turned away unread, whatever it was."""
 
 
+def persistently(access: ProviderAccess, ask: Callable[[], T]) -> T:
+    """Ask for something that changes nothing, again after what may pass: one hiccup in a bundle is not the end of it.
+
+    A 429 is raised at once: the pacer knows how long to wait.
+    """
+    give_up = access.now() + AGAIN_WITHIN_S
+    for pause in AGAIN_AFTER_S:
+        try:
+            return ask()
+        except RateLimited:
+            raise
+        except ProviderUnavailable as error:
+            if access.now() > give_up or (error.retry_after or 0.0) > pause:
+                raise
+        access.sleep(pause * access.time_scale)
+    return ask()
+
+
 class Api:
     """One vendor's REST API. `words` finds code and message in an error body; safe to use from several threads."""
 
@@ -112,20 +136,24 @@ class Api:
         words: Callable[[Any], str],
     ) -> None:
         self.vendor = vendor
+        self._access = access
         self._key = access.api_key
         self._now = access.now
         self._words = words
-        self._client = httpx.Client(
+        self._client = web.client(
+            base_url,
+            access.transport,
             base_url=base_url.rstrip("/") + "/",
             headers={"User-Agent": user_agent(), "Authorization": f"Bearer {access.api_key.reveal()}"},
             timeout=READ_TIMEOUT,
             follow_redirects=False,  # a redirect can drop the body or the key
-            transport=access.transport,
-            trust_env=access.transport is None,
         )
 
     def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """GET a JSON document; None: the vendor says that there is no such thing (404)."""
+        return persistently(self._access, partial(self._read, path, params))
+
+    def _read(self, path: str, params: Mapping[str, str] | None) -> Any:
         reply = self._send_safely("GET", path, params=params)
         if reply.status == 404:
             return None
@@ -202,7 +230,7 @@ class Api:
         return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, self._now()))
 
     def _say(self, reply: Reply) -> str:
-        words = self._words(reply.body) if reply.body is not None else reply.text.strip()
+        words = self._words(reply.body) if reply.body is not None else web.readable(reply.text)
         return quoted(mask(words, [self._key]), WORDS_SHOWN) or "(no words)"
 
     def _failure(self, reply: Reply, what: str) -> GpuplanError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class RunPod:
     """`ports.Provider` on RunPod's Secure Cloud."""
 
     name = "runpod"
-    capabilities = frozenset({Capability.SPOT, Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.BILLING})
+    capabilities = frozenset(Capability)
     rented = True
     keeps_data = False
     list_lag_s = 90.0  # a fresh pod can be missing from list and GET; no bound is documented
@@ -207,7 +208,16 @@ def view(pod: dict[str, Any]) -> MachineView:
         price_hour=None if cost is None else Decimal(cost),
         place=pod.get("dataCenterId") or "",
         detail=word,
+        started=_moment(pod.get("startedAt")),
     )
+
+
+def _moment(stamp: object) -> datetime | None:
+    """A time as the API writes it; None: there is none, or none that can be read."""
+    try:
+        return datetime.fromisoformat(str(stamp)) if stamp else None
+    except ValueError:
+        return None
 
 
 def _rows(document: Any, key: str) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 
-from orchestrator.providers.http import WORDS_SHOWN, sensible, speaks_of_capacity, user_agent
+from orchestrator.providers.http import WORDS_SHOWN, persistently, sensible, speaks_of_capacity, user_agent
+from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.outside import quoted
@@ -46,7 +47,7 @@ class RunPodGraphQL:
     """What `RunPod` composes for interruptible machines."""
 
     def __init__(self, access: ProviderAccess) -> None:
-        self._key, self._transport = access.api_key, access.transport
+        self._access, self._key, self._transport = access, access.api_key, access.transport
         url = access.graphql_url
         self._base = url.removesuffix("/").removesuffix("/graphql") if url else None
 
@@ -55,7 +56,8 @@ class RunPodGraphQL:
         """Lowest bid per GPU and hour on Secure Cloud by GPU id, for machines with `gpus`; {}: none is sold."""
         price = f"lowestPrice(input: {{gpuCount: {gpus}, secureCloud: true}}) {{ minimumBidPrice stockStatus }}"
         try:
-            data = self._ask(f"query {{ gpuTypes {{ id {price} }} }}")
+            query = f"query {{ gpuTypes {{ id {price} }} }}"
+            data = persistently(self._access, lambda: self._ask(query))
         except Refused:
             return {}
         except ProviderUnavailable:
@@ -89,7 +91,7 @@ class RunPodGraphQL:
     def _post(self, query: str) -> httpx.Response:
         """Send one document without the SDK, whose requests go over sockets only and come back without a status."""
         headers = {"Authorization": f"Bearer {self._key.reveal()}", "User-Agent": user_agent()}
-        with httpx.Client(transport=self._transport, trust_env=self._transport is None, timeout=30) as client:
+        with web.client(self._base, self._transport, timeout=30) as client:
             return client.post(f"{self._base or VENDOR_URL}/graphql", json={"query": query}, headers=headers)
 
     def _create(self, mutation: str, fields: dict[str, str]) -> str:

@@ -45,6 +45,7 @@ AT_ANY_CALL = {
     "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
 }
 AT_A_STORE = {
+    "hub-moved": "the next N questions (1) for a branch find it at another commit than those before",
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
     "hub-503": "the next N downloads (1) answer 503",
     "hub-cut": "the next N bodies (1) of the hub end half-way",
@@ -91,9 +92,7 @@ class Switchboard:
 
     def arm(self, name: str, arg: str | None = None) -> Fault:
         """Arm a fault, once more if it is armed already. ValueError: what is wrong with the name or the argument."""
-        if name not in KNOWN:
-            raise ValueError(f"there is no fault {name}; known are {', '.join(sorted(KNOWN))}")
-        where, count = _argument(name, arg or "")
+        _, where, count = parse(f"{name}@{arg or ''}")
         with self._lock:
             fault = self._faults.setdefault((name, where), Fault(name, where))
             fault.left += count
@@ -123,6 +122,14 @@ class Switchboard:
                 {"name": f.name, "arg": f.where or None, "left": f.left, "fired": f.fired}
                 for f in self._faults.values()
             ]
+
+
+def parse(fault: str) -> tuple[str, str, int]:
+    """Name, place ("": anywhere) and count of NAME@ARG. ValueError: what is wrong with it."""
+    name, _, arg = fault.partition("@")
+    if name not in KNOWN:
+        raise ValueError(f"there is no fault {name}; known are {', '.join(sorted(KNOWN))}")
+    return name, *_argument(name, arg)
 
 
 def _argument(name: str, text: str) -> tuple[str, int]:

@@ -66,25 +66,41 @@ class Entry:
         return facts
 
 
-class Repository:
-    """One folder of files, as the hub shows a repository with a single commit."""
+class Commit:
+    """One state of a repository."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        self.entries = {str(path.relative_to(folder)): Entry(str(path.relative_to(folder)), path) for path in files}
+    def __init__(self, entries: dict[str, Entry], number: int = 0) -> None:
+        self.entries, self._number = entries, number
 
     @cached_property
-    def commit(self) -> str:
+    def id(self) -> str:
         """A stable id of this content, in git's form."""
-        digest = hashlib.sha1(usedforsecurity=False)
+        digest = hashlib.sha1(b"%d" % self._number if self._number else b"", usedforsecurity=False)
         for entry in self.entries.values():
             digest.update(f"{entry.path}\0{entry.oid}\n".encode())
         return digest.hexdigest()
 
-    def has(self, revision: str) -> bool:
-        """Whether that is a name of the only commit."""
-        return revision in {"main", "refs/heads/main", self.commit}
+
+class Repository:
+    """One folder of files, as the hub shows a repository: one commit, and those that disasters add to it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        entries = {str(path.relative_to(folder)): Entry(str(path.relative_to(folder)), path) for path in files}
+        self._commits = [Commit(entries)]
+
+    def move(self) -> None:
+        """Somebody pushes to main: a small file more than before."""
+        entries = self._commits[0].entries
+        news = Entry("NEWS.md", entries["config.json"].file)
+        self._commits.append(Commit({**entries, news.path: news}, len(self._commits)))
+
+    def at(self, revision: str) -> Commit | None:
+        """The commit of that id, or the newest for a name of main; None: there is none."""
+        if revision in {"main", "refs/heads/main"}:
+            return self._commits[-1]
+        return next((commit for commit in self._commits if commit.id == revision), None)
 
 
 def repositories(models: Path) -> dict[str, Repository]:
@@ -120,17 +136,19 @@ class Hub:
             web.get(f"{repo}/resolve/{{revision}}/{{path:.+}}", self._resolve),  # HEAD comes with it
         ]
 
-    def _repository(self, request: web.Request) -> Repository:
-        """Return the one that the address names. Raises the hub's own refusals."""
+    def _repository(self, request: web.Request) -> tuple[Repository, Commit]:
+        """Return the one that the address names, and which state of it. Raises the hub's own refusals."""
         given = request.headers.get("Authorization")
         if given is not None and not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise refusal(401, None, "Invalid credentials in Authorization header")
         repository = self._repositories.get("{owner}/{name}".format(**request.match_info))
         if repository is None:
             raise refusal(404, "RepoNotFound", "Repository not found")
-        if not repository.has(request.match_info.get("revision", "main")):
-            raise refusal(404, "RevisionNotFound", f"Invalid rev id: {request.match_info['revision']}")
-        return repository
+        revision = request.match_info.get("revision", "main")
+        commit = repository.at(revision)
+        if commit is None:
+            raise refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return repository, commit
 
     async def _whoami(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != f"Bearer {self._token}":
@@ -143,46 +161,49 @@ class Hub:
 
     async def _revision(self, request: web.Request) -> web.Response:
         self._throttle()
-        repository = self._repository(request)
+        repository, _ = self._repository(request)
+        if self._switches.take("hub-moved"):
+            repository.move()
+        _, commit = self._repository(request)
         facts = {
-            "_id": repository.commit[:24],
+            "_id": commit.id[:24],
             "id": repository.name,
             "modelId": repository.name,
-            "sha": repository.commit,
+            "sha": commit.id,
             "private": False,
             "gated": "auto" if repository.name in self._gated else False,
-            "siblings": [{"rfilename": path} for path in repository.entries],
+            "siblings": [{"rfilename": path} for path in commit.entries],
         }
         return web.json_response(facts)
 
     async def _tree(self, request: web.Request) -> web.Response:
         self._throttle()
-        repository = self._repository(request)
+        _, commit = self._repository(request)
         folder = request.match_info["folder"].strip("/")
-        inside = [entry for path, entry in repository.entries.items() if not folder or path.startswith(folder + "/")]
+        inside = [entry for path, entry in commit.entries.items() if not folder or path.startswith(folder + "/")]
         if folder and not inside:
             raise refusal(404, "EntryNotFound", f"{folder} does not exist on main")
         return web.json_response(await asyncio.to_thread(lambda: [entry.facts() for entry in inside]))
 
     async def _paths(self, request: web.Request) -> web.Response:
-        repository = self._repository(request)
+        _, commit = self._repository(request)
         if request.content_type == "application/json":
             asked = list((await request.json())["paths"])
         else:
             asked = [str(path) for path in (await request.post()).getall("paths")]
-        return web.json_response([repository.entries[path].facts() for path in asked if path in repository.entries])
+        return web.json_response([commit.entries[path].facts() for path in asked if path in commit.entries])
 
     async def _resolve(self, request: web.Request) -> web.StreamResponse:
-        repository = self._repository(request)
+        repository, commit = self._repository(request)
         if repository.name in self._gated and "Authorization" not in request.headers:
             words = f"Access to model {repository.name} is restricted. You must have access to it and be authenticated."
             raise refusal(401, "GatedRepo", words)
-        entry = repository.entries.get(request.match_info["path"])
+        entry = commit.entries.get(request.match_info["path"])
         if entry is None:
             raise refusal(404, "EntryNotFound", "Entry not found")
         if request.method == "GET" and self._switches.take("hub-503"):
             raise refusal(503, None, "Service unavailable (rehearsed fault)")
-        headers = {"X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"}
+        headers = {"X-Repo-Commit": commit.id, "Accept-Ranges": "bytes"}
         headers["ETag"] = f'"{await asyncio.to_thread(lambda: entry.sha256 if entry.lfs else entry.oid)}"'
         if entry.lfs:
             headers |= {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(entry.size)}

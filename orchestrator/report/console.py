@@ -34,6 +34,12 @@ def say(text: str = "", *, err: bool = False, flush: bool = True) -> None:
         out.flush()
 
 
+def event_lines(text: str) -> list[str]:
+    """The lines of an event, escaped: what happened first, then what was said of it, below it."""
+    first, *more = [line for part in text.splitlines() if (line := one_line(part))] or [""]
+    return [first, *(f"  {line}" for line in more)]
+
+
 def is_live(stream: TextIO | None = None) -> bool:
     """Whether `stream` (None: standard output) is a terminal that a view may redraw."""
     import os

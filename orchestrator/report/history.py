@@ -20,7 +20,8 @@ def earlier(ledger: Ledger, plan: Plan) -> dict[str, tuple[Decimal, Decimal]]:
         if not {p.name for p in ledger.phases.all(run=run.id)} <= names:
             continue  # a run of another plan
         for phase in documents.bill(ledger, run.id, plan).phases:
-            found[phase.phase] = (phase.hours, phase.usd)
+            if phase.hours:  # one with nothing to do took nothing
+                found[phase.phase] = (phase.hours, phase.usd)
     return found
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.report.console import confirm
+from orchestrator.report.console import confirm, event_lines
 from orchestrator.report.frame import frame
 from orchestrator.report.snapshot import NewEvents, Snapshot
 from orchestrator.words.outside import escape
@@ -47,7 +47,8 @@ class LiveView:
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
         for text in self._events.of(snapshot):
-            self._console.print(Text(escape(text), style="dim"))
+            words = Text("\n".join(event_lines(text)), style="dim")
+            self._console.print(words, soft_wrap=True)  # a command in it stays whole
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}
@@ -65,7 +66,7 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Print above the picture."""
-        self._console.print(Text(escape(text)))  # rich itself would drop some of it without a word
+        self._console.print(Text(escape(text)), soft_wrap=True)
 
     def confirm(self, question: str, given_up: Callable[[], bool]) -> bool:
         """Ask below the picture, which stands still meanwhile."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
-from orchestrator.report import documents, rendering
-from orchestrator.report.console import indented, say
+from orchestrator.report import advice, documents, rendering
+from orchestrator.report.console import event_lines, indented, say
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
 from orchestrator.words.outside import LONG, quoted
@@ -29,15 +29,22 @@ EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
 
 
-def preview(found: Preview, spec: RunSpec, volume: str, code: Code, *, err: bool) -> None:
-    """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is."""
+def preview(
+    found: Preview, spec: RunSpec, volume: str, code: Code, passed_over: Sequence[str] = (), *, err: bool
+) -> None:
+    """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is.
+
+    `passed_over`: providers that would have been taken first, each with the reason.
+    """
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
         if spec.world.dry_run
         else f"{spec.world.provider}{f' in {spec.place}' if spec.place else ''}"
     )
-    rendering.show(f"run {spec.run}: {where}", f"plan {_plan_words(spec.plan)}", rendering.preview(found), out=out)
+    rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
+    for reason in passed_over:
+        say(f"passed over: {reason}", err=err)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     say(cap, err=err)
     for line in _sent(spec.plan, code.content, code.hash):
@@ -64,7 +71,7 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
 def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
     rendering.show(
-        f"plan {_plan_words(loaded)}",
+        _plan_words(loaded),
         f"prices: {source}",
         rendering.preview(found),
         rendering.claims(found),
@@ -76,14 +83,19 @@ def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) ->
 
 def _plan_words(plan: Plan) -> str:
     """Which plan it is, and which files of settings it was read with."""
-    where = f" in {plan.folder}" if plan.folder else ", which comes with gpuplan"
-    return f"{plan.name}{where}" + (f"; settings: {', '.join(plan.read)}" if plan.read else "")
+    return plan.called + (f"; settings: {', '.join(plan.read)}" if plan.read else "")
 
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
     shown = rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
     rendering.show(shown, out=sys.stdout)
+
+
+def driver(ledger: Ledger, spec: RunSpec) -> str:
+    """Who drives a run that has not ended, and what it costs meanwhile, in words."""
+    costs = money(documents.usd_hour(ledger, spec.run))
+    return f"driven by process {ledger.runs.get(id=spec.run).pid} of this computer; {costs}/h now"
 
 
 def undriven(ledger: Ledger, spec: RunSpec) -> str:
@@ -101,9 +113,10 @@ def undriven(ledger: Ledger, spec: RunSpec) -> str:
 
 def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
     """Where a run is, as text. `found`: documents.status."""
-    if found["state"] != RunState.DONE and not found["driven"]:
-        say(undriven(ledger, spec))
+    if found["state"] != RunState.DONE:
+        say((driver if found["driven"] else undriven)(ledger, spec))
     say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])))
+    say(spec.plan.called)
     uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
     for phase in found["phases"]:
         say(f"\n{phase['phase']}  {spoken(phase['state'])}")
@@ -124,7 +137,8 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
         say(line)
     say()
     for event in ledger.newest_events(spec.run, EVENTS):
-        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {quoted(event.text, LONG)}")
+        said = "\n".join(event_lines(event.text))
+        say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {said}")
 
 
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
@@ -157,7 +171,7 @@ def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
             ended = phase_row.outcome or phase_row.state
             lines.append(f"\n{phase_row.name} {spoken(ended)}: {indented(phase_row.error)}")
     if run.outcome not in (None, Outcome.SUCCEEDED):
-        lines += [f"\nlogs: {folder / 'logs'}", f"gpuplan resume {spec.run} goes on with what is missing"]
+        lines += [f"\nlogs: {folder / 'logs'}", *advice.after(ledger, spec)]
     lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")
     return lines
 

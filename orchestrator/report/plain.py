@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
-from orchestrator.report.console import confirm, indented, one_line
+from orchestrator.report.console import confirm, event_lines, indented, one_line
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, NewEvents, PhaseLine, Snapshot, StepLine
 from orchestrator.words.lifecycle import StepState
@@ -54,7 +54,10 @@ class PlainView:
         """Write what is new since the last update."""
         with self._lock:
             for text in self._events.of(snapshot):
-                self._write(one_line(text))
+                first, *more = event_lines(text)
+                self._write(first)
+                for line in more:
+                    self._out.write(f"         {line}\n")
             self._note(f"run {snapshot.run}", spoken(snapshot.state), money(snapshot.cost_usd))
             for phase in snapshot.phases:
                 self._phase(phase)

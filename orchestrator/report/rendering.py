@@ -86,7 +86,7 @@ def costs(
             table.add_section()
     table.add_row("volumes", "", money(report.volumes_usd), end_section=True)
     table.add_row("total", *_sums(report, catalogue_usd), style="bold")
-    notes = ["settled: nothing of it can change any more" if report.settled else "not settled: it may still change"]
+    notes = ["settled: the provider has billed the machines" if report.settled else "not settled: it may still change"]
     if rehearsed:
         notes.append("rehearsed: seconds and dollars are the rehearsal's, at catalogue prices; nothing was paid")
     return Group(table, *(Text(note, style="dim") for note in notes))

@@ -20,7 +20,8 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
-from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy, UsageError
+from orchestrator.words import web
+from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
@@ -46,7 +47,8 @@ class GcsStore:
         self._place = parse_place(url)
         self._access = access
         self._part_size(0)  # refused now or never
-        self._http = httpx.Client(timeout=httpx.Timeout(TIMEOUT_S, connect=10.0), headers={"User-Agent": "gpuplan"})
+        limits, headers = httpx.Timeout(TIMEOUT_S, connect=10.0), {"User-Agent": "gpuplan"}
+        self._http = web.client(access.endpoint, timeout=limits, headers=headers)
         self._bucket = self._do(lambda: _client(access).bucket(self._place.bucket))
 
     def check(self) -> None:
@@ -134,23 +136,23 @@ class GcsStore:
         if reply.status_code == GOING_ON:
             held = reply.headers.get("Range", "bytes=0--1")  # no header at all: nothing is stored yet
             if not (end := re.fullmatch(r"bytes=0-(-1|[0-9]{1,18})", held)):
-                raise ProviderUnavailable(f"{self.url}: {upload.key}: the session holds {quoted(held)!r}")
+                raise StoreUnavailable(f"{self.url}: {upload.key}: the session holds {quoted(held)!r}")
             return int(end[1]) + 1
         if reply.status_code in UNKNOWN or reply.status_code == CANCELLED:
             raise UploadGone(f"{self.url}: {upload.key}: the upload session is gone ({reply.status_code})")
-        kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else ProviderUnavailable
+        kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else StoreUnavailable
         raise kind(f"{self.url}: {upload.key}: the session answered {reply.status_code}")
 
     def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT") -> httpx.Response:
         try:
             return self._http.request(method, uri, headers=headers, content=b"")
         except httpx.RequestError as error:
-            raise ProviderUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
+            raise StoreUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
     def _cancel(self, uri: str) -> None:
         reply = self._put_session(uri, {}, "DELETE")
         if reply.status_code not in {*DONE, 204, CANCELLED, *UNKNOWN}:
-            raise ProviderUnavailable(f"{self.url}: giving up an upload was answered with {reply.status_code}")
+            raise StoreUnavailable(f"{self.url}: giving up an upload was answered with {reply.status_code}")
 
     def _verified(self, upload: Upload) -> StoredObject:
         blob = self._blob(upload.key)
@@ -209,9 +211,9 @@ class GcsStore:
         except (api_errors.TooManyRequests, api_errors.ServiceUnavailable) as error:
             raise StoreBusy(f"{self.url}: {_words(error)}") from error
         except (api_errors.ServerError, api_errors.RetryError) as error:
-            raise ProviderUnavailable(f"{self.url}: {_words(error)}") from error
+            raise StoreUnavailable(f"{self.url}: {_words(error)}") from error
         except (auth_errors.TransportError, OSError) as error:  # OSError: of the HTTP library below the SDK
-            raise ProviderUnavailable(f"{self.url} cannot be reached: {error}") from error
+            raise StoreUnavailable(f"{self.url} cannot be reached: {error}") from error
         except api_errors.GoogleAPICallError as error:
             raise StepFailed(f"{self.url}: {_words(error)}") from error
 

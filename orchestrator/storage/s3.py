@@ -20,7 +20,7 @@ from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
 from orchestrator.words.credentials import secret_from_env
-from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy, UsageError
+from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.secret import Secret
 
@@ -159,7 +159,7 @@ class S3Store:
         try:
             yield from answer["Body"].iter_chunks(READ_BYTES)
         except (boto_errors.BotoCoreError, OSError) as error:
-            raise ProviderUnavailable(f"{self.url}: reading {name} broke off: {error}") from error
+            raise StoreUnavailable(f"{self.url}: reading {name} broke off: {error}") from error
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
@@ -239,7 +239,7 @@ class S3Store:
         if isinstance(error, boto_errors.NoCredentialsError | boto_errors.PartialCredentialsError):
             return UsageError(f"{self.url}: no credentials", remedy="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if not isinstance(error, boto_errors.ClientError):
-            return ProviderUnavailable(f"{self.url} cannot be reached: {error}")
+            return StoreUnavailable(f"{self.url} cannot be reached: {error}")
         code, words = _code(error), error.response.get("Error", {}).get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         said = f"{self.url}: {code}: {words}"
@@ -248,7 +248,7 @@ class S3Store:
         if code in _BUSY or status in StoreBusy.STATUSES:
             return StoreBusy(said)
         if code in _PASSING or status >= 500:
-            return ProviderUnavailable(said)
+            return StoreUnavailable(said)
         if code in _ABSENT:
             return FileNotFoundError(said)
         about = f"{self.url}: {upload.key}: {code}: {words}" if upload else said

@@ -50,7 +50,9 @@ class World:
     watched: bool = False  # budgets and time-outs act: it costs a look a second
     place: str | None = "EU-RO-1"
     spot: bool = False
-    hub: Mapping[str, list[tuple[str, int, str | None]]] = field(default_factory=dict)  # repository -> its files
+    # Repository -> commit -> its files; main is the first commit, after `hub_moves` looks at it the last one.
+    hub: Mapping[str, Mapping[str, list[tuple[str, int, str | None]]]] = field(default_factory=dict)
+    hub_moves: int = 1000
 
 
 class Bench:
@@ -159,7 +161,7 @@ class Controller:
             clock=clock,
             agents=BenchAgents(bench, self.ledger, provider),
             code=NoCode(),
-            hub=BenchHub(bench.world.hub),
+            hub=BenchHub(bench.world.hub, bench.world.hub_moves),
             stores=list[ArtifactStore](bench.stores),
             public_key="ssh-ed25519 AAAA bench",
             secrets={},
@@ -226,6 +228,9 @@ class BenchAgents:
     def drop(self, machine: str) -> None:
         """See engine.context.Agents."""
 
+    def forget(self, machine: str) -> None:
+        """See engine.context.Agents."""
+
 
 class NoCode:
     """`engine.context.Code` with nothing in it."""
@@ -242,12 +247,21 @@ class NoCode:
 class BenchHub:
     """`engine.context.Hub`."""
 
-    repositories: Mapping[str, list[tuple[str, int, str | None]]]
+    repositories: Mapping[str, Mapping[str, list[tuple[str, int, str | None]]]]
+    moves: int  # after so many looks, its newest commit is the last one
 
-    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+    looks: list[str] = field(default_factory=list)
+
+    def commit(self, repo: str, revision: str) -> str:
+        """See engine.context.Hub. A revision that is a commit is that one; every other one is the newest."""
+        self.looks.append(repo)
+        commits = self.repositories[repo]
+        newest = list(commits)[-1 if len(self.looks) > self.moves else 0]
+        return revision if revision in commits else newest
+
+    def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """See engine.context.Hub."""
-        del revision
-        return self.repositories[repo]
+        return self.repositories[repo][commit]
 
 
 def _provider(bench: Bench) -> Provider:

@@ -73,6 +73,8 @@ class ScriptedMachine:
     `put(url, data)` takes a part of an upload, as the store's signed URL would; it returns an HTTP status.
     """
 
+    skew_s = 0.0  # by which its clock is ahead
+
     def __init__(
         self,
         clock: Clock,
@@ -184,7 +186,8 @@ class ScriptedMachine:
 
     def _op_hello(self, _request: Json) -> Json:
         gpus = [{"index": n, "name": name, "memory_mib": 81920} for n, name in enumerate(self._gpus)]
-        facts = {"agent": "bench", "python": "3.11", "boot_id": "b", "cores": 8, "user": "root"}
+        now = self._clock.wall().timestamp() + self.skew_s
+        facts: Json = {"agent": "bench", "python": "3.11", "boot_id": "b", "cores": 8, "user": "root", "time": now}
         return {**facts, "workspace": WORKSPACE, "memory_mib": 65536, "disk_free_mib": 4 << 20, "gpus": gpus}
 
     def _op_nothing(self, _request: Json) -> Json:
@@ -258,6 +261,9 @@ class ScriptedMachine:
                 entry: Json = {"path": name, "bytes": len(content), "mtime": 0.0}
                 found.append(entry | ({"sha256": hashlib.sha256(content).hexdigest()} if request["sha256"] else {}))
         return {"files": found}
+
+    def _op_used(self, _request: Json) -> Json:
+        return {"bytes": sum(map(len, self.disk.files.values()))}
 
     def _op_read(self, request: Json) -> Json:
         content = self.disk.files.get(posixpath.join(WORKSPACE, str(request["path"])))

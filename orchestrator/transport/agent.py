@@ -10,6 +10,7 @@ from orchestrator.transport.asking import Asking, Streamed
 from orchestrator.transport.job import Job
 from orchestrator.transport.limits import SHORT_ANSWER
 from orchestrator.transport.replies import (
+    AgentFailed,
     Checksums,
     CodeFolder,
     Done,
@@ -40,6 +41,7 @@ ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever com
 PROBE, BOOTSTRAP = Streamed("probe", Done, Working), Streamed("bootstrap", Done, Working)
 STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working)
 LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Checksums, Working)
+USED = Streamed("used", Freed, Working)
 PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
 
 
@@ -177,19 +179,28 @@ class Agent(Asking):
         patterns: Iterable[str],
         *,
         sha256: bool = False,
+        strict: bool = False,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> list[FileInfo]:
-        """Regular files below `root` that match a glob (** spans folders), without links. `on_bytes`: hashed so far.
+        """Regular files below `root` that match a glob (** spans folders). `on_bytes`: hashed so far.
 
+        A link to a file of the workspace is that file. `strict`: AgentFailed where one leads out; else it is left out.
         AgentFailed broken: the machine names one that was not asked for.
         """
         globs = list(patterns)
         request = {"root": root, "patterns": globs, "sha256": sha256}
-        last = self._stream(FILES, request, lambda line: on_bytes(line.hashed))
-        found = self._complete(last).files
-        if stray := next((f.path for f in found if not any(matches(f.path, glob) for glob in globs)), None):
+        found = self._complete(self._stream(FILES, request, lambda line: on_bytes(line.hashed)))
+        if stray := next((f.path for f in found.files if not any(matches(f.path, glob) for glob in globs)), None):
             raise senseless("files", f"{stray!r} was not asked for")
-        return list(found)
+        if strict and (outside := found.outside):
+            more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+            message = f"{outside[0]}{more}: a link that leads out of the workspace"
+            raise AgentFailed("outside", message, remedy="copy the file into the workspace, or link to one in it")
+        return list(found.files)
+
+    def used_bytes(self) -> int:
+        """What everything in the workspace takes on its disk."""
+        return self._complete(self._stream(USED, {})).bytes
 
     def read(self, path: str) -> str | None:
         """A small text file, relative to the workspace; None: there is none."""

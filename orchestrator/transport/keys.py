@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from orchestrator.words.errors import UsageError
 from orchestrator.words.secret import Secret
 
 NAME = "id_ed25519"
@@ -29,6 +31,30 @@ def ensure_key_pair(home: Path) -> str:
     if not public.exists():
         public.write_text(text + "\n")
     return text
+
+
+def require_private(file: Path) -> None:
+    """UsageError unless the file is a private key that can be used without a question."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        body = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the key {file} cannot be read: {error.strerror}", remedy="name a private key") from error
+    if re.match(rb"(ssh|ecdsa|sk)-|-----BEGIN [A-Z ]*PUBLIC", body.lstrip()):
+        raise UsageError(f"{file} is a public key", remedy=f"name the private one: {file.with_suffix('')}")
+    ssh = b"OPENSSH PRIVATE KEY" in body
+    read = serialization.load_ssh_private_key if ssh else serialization.load_pem_private_key
+    try:
+        read(body, password=None)
+    except TypeError as error:
+        raise UsageError(
+            f"the key {file} has a passphrase, and a run has nobody to ask for it",
+            remedy="name one without (ssh-keygen -p takes it off a copy), or leave --ssh-key out: gpuplan has its own",
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{file} is no private key", remedy="name a private key in OpenSSH's or PEM's form") from error
 
 
 def _make(private: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.words.errors import ConnectionLost, HostKeyChanged
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, KeyRefused
 from orchestrator.words.ports import Address
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _connect(address: Address, key_file: Path, known: HostKeyStore) -> Any:
             remedy="it is not the machine that was there, or was made anew: nothing was sent to it",
         ) from error
     except paramiko.AuthenticationException as error:
-        raise ConnectionLost(
+        raise KeyRefused(
             f"{address} does not accept the key {key_file}",
             remedy=f"add {key_file}.pub to its authorized_keys, or name another key with --ssh-key",
         ) from error

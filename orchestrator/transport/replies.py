@@ -151,6 +151,7 @@ class Hello:
     disk_free_mib: Count
     gpus: Annotated[tuple[Gpu, ...], MaxLen(64)]
     user: Text
+    time: Figure  # Unix seconds by its own clock
 
     def __post_init__(self) -> None:
         if not (self.workspace.startswith("/") and self.workspace.isprintable()):
@@ -315,9 +316,10 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files below a root."""
+    """Files below a root; `outside`: links among them that lead out of the workspace."""
 
     files: tuple[FileInfo, ...]
+    outside: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +338,7 @@ class SmallText:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """Bytes that were removed."""
+    """Bytes: that were removed, or that are in use."""
 
     bytes: Count
 

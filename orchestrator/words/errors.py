@@ -15,15 +15,24 @@ GpuplanError
   ConnectionLost              -  the machine cannot be reached just now: retried, then MachineLost
   MachineLost                 -  the machine is gone for good: replaced, or NoMachine
   ProviderUnavailable         -  a provider's API fails for now (429, 5xx, network): retried
-    StoreBusy                 -  ... a store that asks for patience (429, 503): waited for as long as the phase may take
+    StoreUnavailable          3  ... a store's: no machine is to blame
+      StoreBusy               3  ...... that asks for patience (429, 503): waited for as long as the phase may take
   DatabaseBusy                1  our own database is held by another process (7: while a machine may live)
 """
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from orchestrator.words.secret import hide
+
+_ADVICE = re.compile(r"\s*(\[SQL: .*|\(Background on this error at: \S+\))", re.DOTALL)
+
+
+def plainly(text: str) -> str:
+    """The text without what a library adds for those who program with it."""
+    return _ADVICE.sub("", text)
 
 
 class ExitCode(IntEnum):
@@ -45,7 +54,7 @@ class GpuplanError(Exception):
     exit_code = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message, self.remedy = hide(message), hide(remedy)
+        self.message, self.remedy = hide(plainly(message)), hide(remedy)
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -130,6 +139,10 @@ class HostKeyChanged(ConnectionLost):
     """Another machine answers at this address, or the machine was made anew: never trusted silently."""
 
 
+class KeyRefused(ConnectionLost):
+    """It answers over SSH, and does not take our key."""
+
+
 class MachineLost(GpuplanError):
     """The provider's word: this machine is gone, or will never be reachable."""
 
@@ -146,7 +159,13 @@ class ProviderUnavailable(GpuplanError):
         self.retry_after = retry_after
 
 
-class StoreBusy(ProviderUnavailable):
+class StoreUnavailable(ProviderUnavailable):
+    """A store fails for now."""
+
+    exit_code = ExitCode.FAILED
+
+
+class StoreBusy(StoreUnavailable):
     """A store takes nothing just now and asks for patience: 429, 503, SlowDown."""
 
     STATUSES = frozenset({429, 503})  # of HTTP

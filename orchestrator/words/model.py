@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -117,12 +118,23 @@ class Ready(Value):
     timeout: Seconds = 120.0
 
 
+def _any(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the hub's patterns names the path: `*` crosses folders there, and `folder/` means all in it."""
+    return any(fnmatchcase(path, f"{p}*" if p.endswith("/") else p) for p in patterns)
+
+
 class HubCheckout(Value):
     """The step fills `dir` with this hub repository: each file is checked against the hub's own list."""
 
     repo: str
     dir: str  # below the workspace
-    revision: str = "main"
+    revision: str = "main"  # a branch or a tag becomes a commit when the step begins
+    include: tuple[str, ...] = ()  # patterns as those of `hf download`; empty: every file
+    exclude: tuple[str, ...] = ()  # ... of files that are left out
+
+    def wants(self, path: str) -> bool:
+        """Whether that file of the repository is one of those that are downloaded."""
+        return (not self.include or _any(path, self.include)) and not _any(path, self.exclude)
 
 
 class Step(Value):
@@ -287,6 +299,11 @@ class Plan(Value):
     settings: Settings = Settings()
     notes: Notes = Notes()
     formers: tuple[Former, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """Which plan it is, and from where it was read, in words."""
+        return f"plan {self.name}" + (f" in {self.folder}" if self.folder else ", which comes with gpuplan")
 
     def phase(self, name: str) -> Phase:
         """Return the phase of that name (KeyError: there is none)."""

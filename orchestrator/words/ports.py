@@ -22,6 +22,7 @@ class Capability(StrEnum):
     PRIVATE_NETWORK = "private_network"
     BILLING = "billing"  # reports what it charged
     HOST_KEY = "host_key"  # gives a machine the host key that it is asked for
+    QUOTA = "quota"  # a volume holds what was asked for and no more, whatever the machine says of its disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class MachineView:
     price_hour: Decimal | None  # None: the provider does not say
     place: str
     detail: str  # the provider's own status word
+    started: datetime | None = None  # when it last started, by the provider's clock; None: it does not say
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import stamina
+import stamina.instrumentation
 
 from orchestrator.words.errors import ProviderUnavailable
 
 T = TypeVar("T")
+
+stamina.instrumentation.set_on_retry_hooks([])  # a retry is nobody's business: what comes of all of them is said
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
 LEAST_REAL_S = 5.0  # a fast rehearsal shortens waits, not what a busy computer needs to answer at all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan, Value, VolumeNeed
@@ -42,11 +42,13 @@ class RunSpec(Value):
     plan: Plan
     asked: tuple[str, ...]  # phases, in order
     whole_plan: bool  # every phase was asked for: then the volume ends with the run
+    done_before: dict[str, str] = Field(default_factory=dict)  # phase with nothing to do -> the run that finished it
+    looked_at: tuple[str, ...] = ()  # phases of which nothing is left to run: a machine without GPU will do
     world: WorldSpec
     place: str | None  # where volume and machines are; None: anywhere
     spot: bool = False
     spot_or_demand: bool = False
-    force: bool = False  # run steps whose done-record holds
+    force: tuple[str, ...] = ()  # ids of steps that run although their done-records hold
     seen_done: tuple[str, ...] = ()  # steps that the preview took for done: the volume must bear it out
     stores: tuple[str, ...] = ()
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
@@ -57,8 +59,11 @@ class RunSpec(Value):
     @model_validator(mode="before")
     @classmethod
     def _of_an_older_version(cls, found: Any) -> Any:
-        """Version 5 and older kept the world's keys among the others, and had another word for the code."""
+        """Earlier versions kept the world's keys among the others; `force` was all or nothing; code was renamed."""
         plan = found.get("plan") if isinstance(found, dict) else None
+        if isinstance(plan, dict) and isinstance(found.get("force"), bool):
+            steps = [f"{p['name']}/{s['name']}" for p in plan["phases"] for s in p["steps"]]
+            found = found | {"force": steps if found["force"] else []}
         if isinstance(plan, dict) and isinstance(plan.get("settings"), dict):
             kept = {key: value for key, value in plan["settings"].items() if key not in GONE}
             found = {**found, "plan": {**plan, "settings": kept}}
@@ -92,6 +97,11 @@ class RunSpec(Value):
     def label(self, need: VolumeNeed) -> str:
         """What a volume of this plan is known by: another plan's volume of the same name is another volume."""
         return plain(f"{self.plan.name}-{need.name}")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All phases that were asked for, in the plan's order, those with nothing to do too."""
+        return tuple(p.name for p in self.plan.phases if p.name in self.asked or p.name in self.done_before)
 
     @property
     def cloud(self) -> str:

@@ -99,9 +99,14 @@ class Connections:
 
     def drop(self, machine: str) -> None:
         """Close the connection of a machine that is no more, for good: whoever waits for it is woken. Idempotent."""
-        self._held.pop(machine, None)
         with self._lock:
             self._dropped.add(machine)
+        self.forget(machine)
+
+    def forget(self, machine: str) -> None:
+        """Close the connection of a machine, and hold no lease through it: the next use opens a new one. Idempotent."""
+        self._held.pop(machine, None)
+        with self._lock:
             self._agents.pop(machine, None)
             transport = self._transports.pop(machine, None)
         if transport:

@@ -33,11 +33,16 @@ class Home:
     @staticmethod
     def find(environ: Mapping[str, str] = os.environ) -> Home:
         """$GPUPLAN_HOME, or the platform's place for application data."""
-        if named := environ.get("GPUPLAN_HOME"):
-            return Home(Path(named).expanduser().absolute())
         import platformdirs
 
-        return Home(Path(platformdirs.user_data_dir("gpuplan")))
+        try:
+            named = environ.get("GPUPLAN_HOME")
+            found = Path(named).expanduser() if named else Path(platformdirs.user_data_dir("gpuplan"))
+        except RuntimeError:
+            found = Path("~")
+        if found.parts[:1] == ("~",):
+            raise UsageError("this user has no home folder (HOME is not set)", remedy="set GPUPLAN_HOME to a folder")
+        return Home(found.absolute())
 
     def make(self) -> None:
         """Make the folder, or say why it cannot be made."""

@@ -10,6 +10,7 @@ from urllib.parse import quote, urljoin
 import httpx
 
 from orchestrator.transport.shapes import Count, Path, Sum, json_in, shaped
+from orchestrator.words import web
 from orchestrator.words.errors import ProviderUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.secret import Secret, hide
@@ -60,15 +61,20 @@ class Hub:
         headers = {"User-Agent": "gpuplan"}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT, transport=transport, follow_redirects=True)
+        self._client = web.client(url, transport, headers=headers, timeout=TIMEOUT, follow_redirects=True)
 
-    def files(self, repo: str, revision: str = "main") -> list[HubFile]:
-        """Every file of the repository at that revision, all from one commit, by path."""
+    def commit(self, repo: str, revision: str = "main") -> str:
+        """The commit that this branch, tag or commit of the repository is now."""
         commit, _ = self._get(repo, f"{self._url}/api/models/{quote(repo)}/revision/{quote(revision, safe='')}")
         sha = str(commit.get("sha")) if isinstance(commit, dict) else ""
         if not re.fullmatch(r"[0-9a-f]{6,64}", sha):
             raise ProviderUnavailable(f"{self._url}: the answer for {repo} names no commit")
-        url: str | None = f"{self._url}/api/models/{quote(repo)}/tree/{sha}?recursive=true&expand=false"
+        return str(sha)
+
+    def files(self, repo: str, commit: str) -> list[HubFile]:
+        """Every file of the repository at that commit, by path."""
+        tree = f"{self._url}/api/models/{quote(repo)}/tree/{quote(commit, safe='')}"
+        url: str | None = f"{tree}?recursive=true&expand=false"
         found: list[HubFile] = []
         for _ in range(MAX_PAGES):
             if url is None:
@@ -118,7 +124,9 @@ class Hub:
 
     def _refusal(self, repo: str, reply: httpx.Response, text: bytes) -> UsageError | ProviderUnavailable:
         status = reply.status_code
-        words = quoted(hide(reply.headers.get("X-Error-Message") or text[:1000].decode("utf-8", "replace")))
+        words = quoted(
+            hide(reply.headers.get("X-Error-Message") or web.readable(text[:4000].decode("utf-8", "replace")))
+        )
         page = f"{self._url}/{repo}"
         if reply.headers.get("X-Error-Code") == "GatedRepo" or status == 403:
             if self._token:

@@ -42,20 +42,26 @@ class OpenRun:
 
 
 class HubListing:
-    """Implements engine.context.Hub; asked once for each repository."""
+    """Implements engine.context.Hub; what a commit holds is asked once."""
 
     def __init__(self, url: str, token: Secret | None) -> None:
         self._url, self._token = url, token
         self._seen: dict[tuple[str, str], list[tuple[str, int, str | None]]] = {}
 
-    def listing(self, repo: str, revision: str) -> list[tuple[str, int, str | None]]:
+    def commit(self, repo: str, revision: str) -> str:
+        """See engine.context.Hub: asked anew each time."""
+        from orchestrator.world.model_hub import Hub
+
+        return retrying(lambda: Hub(self._url, self._token).commit(repo, revision), within_s=300)
+
+    def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """Path, bytes, sha256 of each file."""
         from orchestrator.world.model_hub import Hub
 
-        if (repo, revision) not in self._seen:
-            found = retrying(lambda: Hub(self._url, self._token).files(repo, revision), within_s=300)
-            self._seen[repo, revision] = [(f.path, f.bytes, f.sha256) for f in found]
-        return self._seen[repo, revision]
+        if (repo, commit) not in self._seen:
+            found = retrying(lambda: Hub(self._url, self._token).files(repo, commit), within_s=300)
+            self._seen[repo, commit] = [(f.path, f.bytes, f.sha256) for f in found]
+        return self._seen[repo, commit]
 
 
 def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledger: Ledger | None = None) -> OpenRun:

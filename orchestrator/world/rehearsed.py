@@ -9,10 +9,11 @@ from orchestrator.ledger import Ledger
 from orchestrator.providers import open_provider, require_known
 from orchestrator.rehearsal import client
 from orchestrator.rehearsal.client import Facts, Rehearsal
+from orchestrator.rehearsal.faults import parse
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
-from orchestrator.words.errors import UsageError
+from orchestrator.words.errors import GpuplanError, UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import WorldSpec
@@ -30,6 +31,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
     _stay_on_this_computer()
     living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
     facts, public_key = living.facts, ensure_key_pair(home.path)
+    _arm_once(home.run_folder(run), living, spec)
 
     def provider(name: str) -> Provider:
         if spec.ssh_host:
@@ -50,6 +52,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
         hub_url=facts.hub,
         step_env=facts.machine_env if spec.ssh_host else {},  # emulated machines bring it themselves
         observer=Observer(announce=_announcer(living)),
+        unfired=lambda: _unfired(living, spec),
         leave=lambda left: None if spec.rehearsal else _leave(spec, living, left),
     )
 
@@ -63,13 +66,32 @@ def _stay_on_this_computer() -> None:
 def _ours(spec: WorldSpec, run: str) -> Rehearsal:
     """The cloud in the spec's folder. UsageError: it cannot be kept there."""
     try:
-        found = client.start(Path(spec.cloud), faults=list(spec.faults))
+        found = client.start(Path(spec.cloud))
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / run).touch()
     except OSError as error:
         message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
         raise UsageError(message, remedy="name another folder") from error
     return found
+
+
+def _arm_once(folder: Path, living: Rehearsal, spec: WorldSpec) -> None:
+    """Arm the run's disasters in the cloud, found alive or new, the first time that the run opens it."""
+    armed = folder / "armed"
+    if not spec.faults or not folder.is_dir() or armed.exists():
+        return
+    armed.write_text("\n".join(spec.faults))
+    for fault in spec.faults:
+        living.arm(fault)
+
+
+def _unfired(living: Rehearsal, spec: WorldSpec) -> tuple[str, ...]:
+    """Those of the run's disasters that never happened. A cloud that answers no more cannot say: none."""
+    try:
+        came = {(one["name"], one["arg"] or "") for one in living.faults() if one["fired"]}
+    except GpuplanError:
+        return ()
+    return tuple(fault for fault in spec.faults if parse(fault)[:2] not in came)
 
 
 def _leave(spec: WorldSpec, living: Rehearsal, run: str) -> None:

@@ -42,6 +42,7 @@ class World:
     step_env: Mapping[str, str] = field(default_factory=dict)  # what it adds to every step's environment
     observer: Observer = Observer()  # what of it looks on by itself
     leave: Callable[[str], None] = lambda _run: None  # that run has ended, or was never begun
+    unfired: Callable[[], tuple[str, ...]] = tuple  # disasters that were asked for and have not come
 
     def require_secrets(self, wanted: set[str]) -> None:
         """UsageError unless every one of these secrets is set, and can be one."""

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any, Iterator
 
-from gpuplan_agent.places import private, remove, resolve, write_atomic
+from gpuplan_agent.places import private, remove, resolve, workspace, write_atomic
 from gpuplan_agent.wire import AgentError, emit
 
 LARGEST_TEXT = 3 << 20  # as JSON it is one line, for which there is a bound
@@ -17,19 +17,21 @@ BEAT_S = 2.0
 def op_files(request: dict[str, Any]) -> dict[str, Any]:
     """Regular files below `root` that match one of the globs (** spans folders, and a folder means all in it).
 
-    Links are left out, and names that begin with a dot unless the glob says the dot.
+    A link to a file of the workspace is that file, under the link's name; `outside` names those that lead out of it.
+    Names that begin with a dot are left out unless the glob says the dot, and so is what linked folders hold.
     """
-    root = resolve(request, request["root"])
-    paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern)})
+    root, real = resolve(request, request["root"]), os.path.realpath(workspace(request))
+    outside: set[str] = set()
+    paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern, real, outside)})
     entries = {path: _entry(root, path) for path in paths}
     if request.get("sha256"):
         for path, digest in _digests(paths).items():
             entries[path]["sha256"] = digest
-    return {"files": list(entries.values())}
+    return {"files": list(entries.values()), "outside": sorted(outside)}
 
 
-def _matches(root: str, pattern: str) -> Iterator[str]:
-    """Absolute paths of the regular files that a glob names, without those that a link or `..` leads out of root."""
+def _matches(root: str, pattern: str, workspace: str, outside: set[str]) -> Iterator[str]:
+    """Absolute paths of the files that a glob names below root; what leads out of the workspace goes to `outside`."""
     import glob
 
     if not any(character in pattern for character in "*?[") and os.path.isdir(os.path.join(root, pattern)):
@@ -39,8 +41,14 @@ def _matches(root: str, pattern: str) -> Iterator[str]:
         if found.endswith("/"):
             continue  # a folder, or what some Pythons make of `file/**`
         path = os.path.normpath(found)
-        inside = os.path.realpath(path) == os.path.join(real_root, os.path.relpath(path, root))
-        if inside and path.startswith(os.path.join(root, "")) and os.path.isfile(path):
+        folder = os.path.dirname(path)
+        here = os.path.realpath(folder) == os.path.normpath(os.path.join(real_root, os.path.relpath(folder, root)))
+        if not here or not path.startswith(os.path.join(root, "")):
+            continue  # in a linked folder, or what `..` has led to
+        target = os.path.realpath(path)
+        if not os.path.join(target, "").startswith(os.path.join(workspace, "")):
+            outside.add(os.path.relpath(path, root))
+        elif os.path.isfile(path):
             yield path
 
 
@@ -85,6 +93,22 @@ def _wait(jobs: list[Any]) -> None:
     from concurrent.futures import wait
 
     wait(jobs, timeout=BEAT_S)
+
+
+def op_used(request: dict[str, Any]) -> dict[str, Any]:
+    """Bytes that everything in the workspace takes on its disk; a file under several names counts once."""
+    seen, total = set(), 0
+    for folder, _, names in os.walk(workspace(request)):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+            except FileNotFoundError:  # a step that runs meanwhile took it away
+                continue
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * 512
+        emit({})
+    return {"bytes": total}
 
 
 def op_read(request: dict[str, Any]) -> dict[str, Any]:

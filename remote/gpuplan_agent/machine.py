@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from gpuplan_agent import locks
@@ -36,6 +37,7 @@ def op_hello(request: dict[str, Any]) -> dict[str, Any]:
         "disk_free_mib": disk_free_mib(folder),
         "gpus": _gpus(),
         "user": getpass.getuser(),
+        "time": time.time(),
     }
 
 

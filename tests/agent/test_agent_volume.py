@@ -34,8 +34,33 @@ def test_files_are_found_by_glob(machine: Machine):
     assert listed(machine, ["nothing/*"]) == []
 
 
-def test_links_and_what_lies_outside_are_left_out(machine: Machine):
-    """Neither a link nor `..` leads a glob out of its root, and links inside are left out too."""
+def test_used_bytes(machine: Machine):
+    """Everything in the workspace, hidden files too; a file under two names counts once."""
+    (machine.workspace / ".hidden").mkdir()
+    (machine.workspace / ".hidden" / "a").write_bytes(b"x" * 1_000_000)
+    once = machine.ask("used")["bytes"]
+    assert 1_000_000 <= once < 1_500_000
+    os.link(machine.workspace / ".hidden" / "a", machine.workspace / "b")
+    assert machine.ask("used")["bytes"] == once
+
+
+def test_a_link_to_a_file_of_the_workspace_is_that_file(machine: Machine):
+    """Under its own name, with the file's size and sha256, also where the file is not below the root."""
+    (machine.workspace / "kept").mkdir()
+    (machine.workspace / "out").mkdir()
+    (machine.workspace / "kept" / "model-7.m").write_bytes(b"seven")
+    (machine.workspace / "out" / "latest.m").symlink_to("../kept/model-7.m")
+    (machine.workspace / "out" / "gone.m").symlink_to("nowhere")
+    (machine.workspace / "out" / "loop").symlink_to(".")
+    reply = machine.ask("files", root="out", patterns=["**"], sha256=True)
+    (found,) = reply["files"]
+    assert (found["path"], found["bytes"]) == ("latest.m", 5)
+    assert found["sha256"] == hashlib.sha256(b"seven").hexdigest()
+    assert reply["outside"] == []
+
+
+def test_what_lies_outside_is_left_out(machine: Machine):
+    """Neither a link nor `..` leads a glob out of the workspace; links that would are named."""
     put(machine, "in/real")
     outside = machine.workspace.parent / "outside"
     outside.mkdir()
@@ -43,7 +68,10 @@ def test_links_and_what_lies_outside_are_left_out(machine: Machine):
     (machine.workspace / "in" / "link").symlink_to(outside / "secret")
     (machine.workspace / "in" / "folder").symlink_to(outside)
     (machine.workspace / "in" / "inner").symlink_to("real")
-    assert listed(machine, ["**", "in/folder/*", "../outside/*", str(outside / "*")]) == ["in/real"]
+    patterns = ["**", "in/folder/*", "../outside/*", str(outside / "*")]
+    assert listed(machine, patterns) == ["in/inner", "in/real"]
+    reply = machine.ask("files", root=str(machine.workspace), patterns=patterns)
+    assert reply["outside"] == ["in/folder", "in/link"]
 
 
 def test_checksums_are_remembered_for_as_long_as_the_file_is_the_same(machine: Machine):

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_grou
 
 def test_the_whole_plan_is_rehearsed(tool: Tool):
     """`run all --dry-run --json`: every deliverable ok, nothing left, the files at home are those of the manifest."""
-    done = tool.run("run", "all", "--dry-run", "--yes", "--json", timeout=380)
+    done = tool.run("run", "all", "--plan", "shipped", "--dry-run", "--yes", "--json", timeout=380)
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads(done.stdout)
     assert (document["state"], document["outcome"]) == ("DONE", "succeeded")

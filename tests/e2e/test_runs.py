@@ -142,7 +142,7 @@ def test_a_done_phase_is_up_to_date(tool: Tool):
     assert again.returncode == 0
     assert "up to date as of" in again.stdout
     assert len(tool.creates()) == 1
-    assert tool.run(*one, "--force").returncode == 0
+    assert tool.run(*one, "--force", "all").returncode == 0
     assert len(tool.creates()) == 2
 
 

@@ -66,6 +66,18 @@ def test_a_plan_without_a_store_keeps_its_volume(tool: Tool, tmp_path: Path):
     assert volume(tool).exists()
 
 
+def test_a_volume_is_deleted_when_somebody_says_so(tool: Tool, tmp_path: Path):
+    """`down --volumes` shows it; with nobody to ask it is kept (exit code 2), with --yes it is deleted."""
+    assert run(tool, plan(tmp_path / "plan"))[0] == 0
+    unasked = tool.run("down", "--volumes")
+    assert (unasked.returncode, "--yes deletes them" in unasked.stderr) == (2, True), unasked.stderr
+    assert "on it: one/make" in unasked.stdout
+    assert volume(tool).exists()
+    done = tool.run("down", "--volumes", "--yes")
+    assert (done.returncode, "deleted: volume gpuplan-" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert not list(Path(tool.cloud.file).parent.glob("cloud/volumes/*"))
+
+
 def test_a_failed_deliverable_is_asked_again(tool: Tool, tmp_path: Path):
     """Steps that are done do not make a failed run up to date: the next one judges again, and resume too."""
     folder = plan(tmp_path / "plan", more="deliverables:\n  - {name: large, file: out.txt, min_bytes: 1000}\n")
@@ -106,7 +118,7 @@ def test_force_that_fails_leaves_no_record(tool: Tool, tmp_path: Path):
     folder = plan(tmp_path / "plan", command)
     assert run(tool, folder)[0] == 0
     (volume(tool) / "broken").touch()
-    assert run(tool, folder, "--force")[0] == 3
+    assert run(tool, folder, "--force", "make")[0] == 3
     (volume(tool) / "broken").unlink()
     assert run(tool, folder)[0] == 0
     assert (volume(tool) / "out.txt").read_text() == "good\n"
@@ -133,9 +145,9 @@ def test_the_plan_of_this_folder_is_meant_without_a_name(tool: Tool, tmp_path: P
     assert (above.returncode, "budget $0.0" in above.stderr) == (5, True), above.stderr
 
 
-@pytest.mark.parametrize(("said", "code"), [("n\n", 6), ("", 6)])
+@pytest.mark.parametrize(("said", "code"), [("n\n", 0), ("", 6)])
 def test_an_answer_that_is_not_yes_rents_nothing(tool: Tool, tmp_path: Path, said: str, code: int):
-    """`n`, or the end of input at the question: exit code 6 and the words for it."""
+    """`n` at the question is an answer (exit code 0), the end of input none (6); both say that nothing was rented."""
     import os
     import pty
     import subprocess
@@ -149,7 +161,7 @@ def test_an_answer_that_is_not_yes_rents_nothing(tool: Tool, tmp_path: Path, sai
     )
     os.close(slave)
     os.write(master, (said or "\x04").encode())
-    _, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=60)
     os.close(master)
-    assert (process.returncode, "nothing was rented" in errors) == (code, True), errors
+    assert (process.returncode, "nothing was rented" in out + errors) == (code, True), errors
     assert tool.creates() == []

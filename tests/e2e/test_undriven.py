@@ -14,7 +14,8 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool):
     until(lambda: tool.rows(LONG_RUNS), seconds=240)
     ((run,),) = tool.rows("select id from gpuplan_runs")
     assert tool.status()["driven"] is True
-    assert "nobody drives it" not in tool.run("status").stdout
+    driven = f"driven by process {process.pid} of this computer; $0.74/h now"
+    assert [tool.run(command).stdout.splitlines()[0] for command in ("status", "cost")] == [driven, driven]
     following = tool.start("logs", "-f")
     assert following.stdout
     assert following.stdout.readline().startswith("only/")

@@ -35,7 +35,9 @@ def test_the_wheel_stands_alone(tmp_path: Path):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout
 
-    assert gpuplan("validate") == "valid: day1, day2-3, day4-5, day6-7\n"
-    assert "220.9 GB" in gpuplan("plan").replace("\n", " ")
+    shipped = ("--plan", "shipped")
+    valid = "valid: plan shipped, which comes with gpuplan: day1, day2-3, day4-5, day6-7\n"
+    assert gpuplan("validate", *shipped) == valid
+    assert "220.9 GB" in gpuplan("plan", *shipped).replace("\n", " ")
     assert "5 of 5 deliverables hold" in gpuplan("run", "day1", "--dry-run", "--yes")
     assert list(outside.iterdir()) == [], "a rehearsal leaves no file outside its run folder"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.report.console import is_live, one_line
+from orchestrator.report.console import event_lines, is_live, one_line
 from orchestrator.words.outside import escape
 
 _SEEDS = ["\x1b", "\x1b[", "[31m", "\x1b[2J", "\x9b", "\x1b]0;title", "\x07", "\x1b\\", "\r", "\n", "\x1bP", "m"]
@@ -105,3 +105,10 @@ def test_only_a_terminal_is_redrawn(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_live(stream) is live
+
+
+def test_an_event_of_several_lines_is_shown_from_its_first_one_on():
+    """What happened comes first; what was said of it follows below, each line escaped, empty ones left out."""
+    text = "only: failed: make: exit code 1\nTraceback\n\n\x1b[31mdisk full\r50 %\n"
+    assert event_lines(text) == ["only: failed: make: exit code 1", "  Traceback", "  disk full", "  50 %"]
+    assert event_lines("") == [""]

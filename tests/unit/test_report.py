@@ -64,6 +64,8 @@ def test_cost_table_of_a_real_run_says_whether_it_is_settled() -> None:
     """A real run's table does not speak of a rehearsal, and a bill that can change says so."""
     text = _printed(rendering.costs(_report(settled=False), {}, rehearsed=False), width=80)
     assert "not settled" in text
+    settled = _printed(rendering.costs(_report(), {}, rehearsed=False), width=80)
+    assert "settled: the provider has billed the machines" in settled  # a volume that is kept goes on costing
     assert "rehears" not in text
 
 
@@ -126,7 +128,9 @@ def _preview() -> Preview:
         cpu_usd=Decimal("0.52"),
     )
     sold_out = replace(phase, phase="day6-7", offer=None, price_hour=None, estimated_usd=None)
-    done = replace(phase, phase="day1", steps=(StepPreview("day1/clone", 5.0, pulled_in=False, done=True),))
+    done = replace(
+        phase, phase="day1", steps=(StepPreview("day1/clone", 5.0, pulled_in=False, done=True),), up_to_date=True
+    )
     note = Remark("Size", "30 GB", "220.9 GB", "the hub")
     expected = Expectation("q40", "15 GB", "62.3 GB", None)
     return Preview((done, phase, sold_out), Decimal("0.10"), None, (note,), (expected,))

@@ -150,7 +150,7 @@ def test_project_with_a_phases_folder(tmp_path: Path):
         assert plan.name == tmp_path.name
         assert plan.settings.budget_usd == 4
     assert find_plan(tmp_path) == tmp_path
-    assert find_plan(tmp_path / "configs") is None
+    assert find_plan(tmp_path / "configs") == tmp_path
 
 
 def test_natural_order_and_needs_order(tmp_path: Path):

@@ -19,9 +19,13 @@ class Known:
         self.clock = SteppingClock()
         self.control = Control(self.clock)
         self.why, self.distrusted = why, ""
+        self.restarts: list[bool | None] = [False]
 
     def lost(self, _name: str) -> str:
         return self.why
+
+    def restarted(self, _name: str) -> bool | None:
+        return self.restarts.pop(0)
 
     def distrust(self, _name: str, reason: str) -> None:
         self.distrusted = reason
@@ -70,6 +74,20 @@ def test_another_machine_at_the_address_is_distrusted():
     with pytest.raises(MachineLost, match="another key"):
         through_cuts(machines, "m", body)
     assert machines.distrusted == "another key"
+
+
+def test_a_machine_that_its_provider_restarted_is_trusted_again():
+    """Its own word makes another host key the same machine's; while it is silent, nothing is decided."""
+    machines = Known()
+    machines.restarts = [None, None, True]
+
+    def body() -> None:
+        raise HostKeyChanged("another key")
+
+    with pytest.raises(MachineLost, match="m: its provider has restarted it"):
+        through_cuts(machines, "m", body)
+    assert machines.distrusted == ""
+    assert machines.clock.waits == [0.5, 1]
 
 
 def test_a_run_that_is_to_stop_waits_for_no_machine():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.engine.effects import ManifestFile
-from orchestrator.engine.uploads import PATIENCE_S, RENEWALS, Uploads
+from orchestrator.engine.uploads import AT_ONCE, PATIENCE_S, RENEWALS, SMALL_BYTES, Uploads, lots
 from orchestrator.transport.replies import Checksums, PartSum, SentPart
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
 from orchestrator.words.ports import SignedPart, StoredObject, Upload
@@ -130,3 +131,36 @@ def test_what_was_signed_too_long_ago_is_signed_again_at_once(tmp_path: Path):
     assert (context.clock.waited, store.signed) == (0.0, RENEWALS + 4)
     with pytest.raises(ProviderUnavailable, match="expired"):
         send(context_of(tmp_path / "always"), Store([EXPIRED] * 1000))
+
+
+def test_many_small_files_go_together(tmp_path: Path):
+    """1,500 of them are 15 effects; a large one is one of its own, and nothing is left out or sent twice."""
+    small = [ManifestFile(f"f{n:04}", 7, "h") for n in range(1500)]
+    large = ManifestFile("large", SMALL_BYTES + 1, "h")
+    found = list(lots([*small[:150], large, *small[150:]]))
+    assert [len(lot) for lot in found].count(1) == 1
+    assert len(found) == 16
+    assert sorted(f.name for lot in found for f in lot) == sorted(f.name for f in [*small, large])
+
+
+def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Eight at a time, each once; the first that fails ends the rest, and is what is said."""
+    context, seen, together = context_of(tmp_path), list[str](), threading.Barrier(AT_ONCE, timeout=60)
+    uploads = Uploads(context)
+
+    def send(_store: Any, _agent: Any, _workspace: str, file: ManifestFile) -> str:
+        together.wait()  # broken unless so many are here at the same time
+        seen.append(file.name)
+        return "sent"
+
+    monkeypatch.setattr(uploads, "send", send)
+    files = [ManifestFile(f"f{n}", 7, "h") for n in range(3 * AT_ONCE)]
+    uploads.send_all(Store([]), Any, "/workspace", files)
+    assert sorted(seen) == sorted(f.name for f in files)
+
+    def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile) -> str:
+        raise StepFailed(f"{file.name} changed")
+
+    monkeypatch.setattr(uploads, "send", fails)
+    with pytest.raises(StepFailed, match="changed"):
+        uploads.send_all(Store([]), Any, "/workspace", files)

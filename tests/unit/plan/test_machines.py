@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 from plan_samples import offer
 
-from orchestrator.plan import candidates, choose_place, fits, memory_of
+from orchestrator.plan import candidates, choose_place, fits, memory_of, ranked
 from orchestrator.words.errors import ExitCode, NoMachine
 from orchestrator.words.model import MachineNeed
+from orchestrator.words.ports import Offer
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
 SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))
 NONE = MachineNeed(count=0)
+
+
+def sold(need: MachineNeed, offers: list[Offer]) -> tuple[MachineNeed, list[Offer]]:
+    return need, ranked(need, [(False, offers)], place=None)
 
 
 def test_count_and_memory_decide():
@@ -89,9 +94,9 @@ def test_the_place_that_sells_everything_for_the_least():
     ]
     two_nodes = BIG.model_copy(update={"nodes": 2})
     small_c = [*small[:2], offer("RTX-4090", "1.5", memory=24, place="C")]
-    assert choose_place([(SMALL, small), (BIG, big)]) == "C"
-    assert choose_place([(SMALL, small_c), (BIG, big)]) == "B"
-    assert choose_place([(SMALL, small_c), (two_nodes, big)]) == "C"
+    assert choose_place([sold(SMALL, small), sold(BIG, big)]) == "C"
+    assert choose_place([sold(SMALL, small_c), sold(BIG, big)]) == "B"
+    assert choose_place([sold(SMALL, small_c), sold(two_nodes, big)]) == "C"
 
 
 def test_no_place_sells_everything():
@@ -99,8 +104,8 @@ def test_no_place_sells_everything():
     with pytest.raises(NoMachine) as caught:
         choose_place(
             [
-                (SMALL, [offer("RTX-4090", "1", memory=24)]),
-                (BIG, [offer("A100-80GB", "1", gpus=2, memory=80, place="B")]),
+                sold(SMALL, [offer("RTX-4090", "1", memory=24)]),
+                sold(BIG, [offer("A100-80GB", "1", gpus=2, memory=80, place="B")]),
             ]
         )
     assert caught.value.exit_code == ExitCode.NO_MACHINE
@@ -111,7 +116,7 @@ def test_no_place_sells_everything():
 def test_nothing_interruptible_is_said_plainly():
     """With --spot and nothing on sale the remedy names --spot-or-demand."""
     with pytest.raises(NoMachine, match="--spot-or-demand"):
-        choose_place([(SMALL, [offer("RTX-4090", "1", memory=24)])], spot=True)
+        choose_place([(SMALL, ranked(SMALL, [(True, [offer("RTX-4090", "1", memory=24)])], place=None))], spot=True)
 
 
 def test_memory_of_known_names():

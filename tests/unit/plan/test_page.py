@@ -23,7 +23,7 @@ PRICES = Market(
         "day4-5": offer(A100, "3.58", gpus=2, memory=80),
         "day6-7": offer(A100, "3.58", gpus=2, memory=80),
     },
-    cpu=offer("", "0.16", gpus=0),
+    cpu=offer("", "0.24", gpus=0),
     volume_price_hour=Decimal("0.0959"),  # 1000 GB at $0.07 a GB and month of 730 hours
     stores=1,
 )
@@ -45,7 +45,7 @@ def written(found: Preview) -> str:
         [
             "## Hours and dollars",
             "",
-            "An hour in autumn 2026: RTX 4090 $0.74, one A100 80GB $1.79, a CPU machine $0.16, the volume $0.0959.",
+            "An hour in autumn 2026: RTX 4090 $0.74, one A100 80GB $1.79, a CPU machine $0.24, the volume $0.0959.",
             "",
             "| phase | the plan | machine | estimated |",
             "|---|---|---|---|",

@@ -54,15 +54,19 @@ def test_pulled_in_steps_are_shown_with_their_cost(shipped: Plan):
 
 
 def test_what_is_done_is_not_counted(shipped: Plan):
-    """Steps whose records held when the volume was last seen cost nothing; with all of them done, nothing is left."""
+    """Steps whose records held cost nothing; with all done there is a boot to look at them; an idle phase is free."""
     runs = resolve(shipped, ["day4-5"])
     pulled = frozenset(step.id for step in runs[0].pulled_in)
     (rest,) = preview(shipped, runs, replace(MARKET, done=pulled)).phases
     assert rest.pulled_in_hours == 0
     assert rest.earlier_first_saves_usd is None
-    (nothing,) = preview(shipped, runs, replace(MARKET, done=frozenset(s.id for s in runs[0].steps))).phases
+    done = replace(MARKET, done=frozenset(s.id for s in runs[0].steps))
+    (looked,) = preview(shipped, runs, replace(done, looked_at=frozenset({"day4-5"}))).phases
+    assert (looked.up_to_date, looked.needs) == (False, "a machine without GPU")
+    assert looked.estimated_hours * 3600 > shipped.settings.boot_seconds
+    (nothing,) = preview(shipped, runs, replace(done, idle=frozenset({"day4-5"}))).phases
     assert nothing.up_to_date
-    assert (nothing.estimated_hours, nothing.estimated_usd) == (0, 0)
+    assert (nothing.estimated_hours, nothing.estimated_usd, nothing.offer) == (0, 0, None)
 
 
 def test_a_machine_is_taken_over_when_it_fits(shipped: Plan):

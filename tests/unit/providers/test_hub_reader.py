@@ -47,7 +47,7 @@ COMMIT = {f"/api/models/{REPO}/revision/main": httpx.Response(200, json={"sha": 
 def test_files_with_their_true_sizes():
     """A large file has the size and sha256 of its content, a small one its size; all come from one commit."""
     reader, requests = hub(COMMIT | {TREE: httpx.Response(200, json=ROWS)})
-    assert reader.files(REPO) == [
+    assert reader.files(REPO, reader.commit(REPO)) == [
         HubFile("config.json", 700, None),
         HubFile("model-00001-of-00002.safetensors", 5_000_000_000, "5" * 64),
     ]
@@ -60,7 +60,7 @@ def test_long_lists_come_in_pages():
     link = {"Link": f'<{URL}{TREE}?cursor=2>; rel="next"'}
     pages = [httpx.Response(200, json=ROWS[1:2], headers=link), httpx.Response(200, json=ROWS[2:])]
     reader, requests = hub(COMMIT | {TREE: pages})
-    assert len(reader.files(REPO)) == 2
+    assert len(reader.files(REPO, reader.commit(REPO))) == 2
     assert requests[2].url.params["cursor"] == "2"
 
 
@@ -81,7 +81,7 @@ def test_refusals_name_the_token_and_the_page(token: bool, reply: httpx.Response
     """A refusal says which token it is about and which page to open, and never shows the token."""
     reader, _ = hub({f"/api/models/{REPO}/revision/main": reply}, token=token)
     with pytest.raises(UsageError, match=words) as raised:
-        reader.files(REPO)
+        reader.files(REPO, reader.commit(REPO))
     assert TOKEN not in str(raised.value)
 
 
@@ -99,7 +99,7 @@ def test_what_may_pass_is_said_to(reply: Any, retry_after: float | None):
     """429, 5xx, a broken connection and nonsense are for now; the hub's own wait is handed on."""
     reader, _ = hub({f"/api/models/{REPO}/revision/main": reply})
     with pytest.raises(ProviderUnavailable) as raised:
-        reader.files(REPO)
+        reader.files(REPO, reader.commit(REPO))
     assert retry_after == raised.value.retry_after
 
 
