@@ -36,6 +36,7 @@ MODULES = {
     "heartbeat": "deadman",
     "checksums": "checksums",
     "put": "uploads",
+    "published": "published",
 }
 ROLES = {"cuda": "cuda", "follow": "viewing"}  # what the agent runs of itself: agent ROLE ARGUMENTS
 

@@ -152,12 +152,17 @@ class Agent(Asking):
         patterns: Iterable[str],
         *,
         sha256: bool = False,
+        samples: bool = False,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> list[FileInfo]:
         """Regular files below `root` that match a glob (** spans folders), without links. `on_bytes`: hashed so far."""
-        request = {"root": root, "patterns": list(patterns), "sha256": sha256}
+        request = {"root": root, "patterns": list(patterns), "sha256": sha256, "samples": samples}
         last = self._stream("files", request, lambda line: on_bytes(line.get("hashed", 0)))
         return [FileInfo.read(entry) for entry in self._complete(last)["files"]]
+
+    def published(self, job: str) -> dict[str, str]:
+        """Absolute path -> sha256 of the files whose checksums the job has said while it wrote them."""
+        return {str(path): str(digest) for path, digest in self._ask("published", job=job)["files"].items()}
 
     def read(self, path: str) -> str | None:
         """A small text file, relative to the workspace; None: there is none."""

@@ -244,17 +244,18 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file. `path` is relative to the root that was asked for; `sha256` is None unless it was."""
+    """One file. `path` is relative to the root that was asked for; its checksums are there if they were asked for."""
 
     path: str
     bytes: int
     mtime: float
     sha256: str | None = None
+    samples: str = ""
 
     @classmethod
     def read(cls, entry: dict[str, Any]) -> FileInfo:
         """Build it from the agent's reply."""
-        return cls(entry["path"], entry["bytes"], entry["mtime"], entry.get("sha256"))
+        return cls(entry["path"], entry["bytes"], entry["mtime"], entry.get("sha256"), entry.get("samples", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,15 @@ BEAT_S = 2.0
 def op_files(request: dict[str, Any]) -> dict[str, Any]:
     """Regular files below `root` that match one of the globs (** spans folders, and a folder means all in it).
 
-    Links are left out, and names that begin with a dot unless the glob says the dot.
+    Links are left out, and names that begin with a dot unless the glob says the dot. With `samples` each has a checksum
+    of pieces of it, with `sha256` one of all of it.
     """
     root = resolve(request, request["root"])
     paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern)})
     entries = {path: _entry(root, path) for path in paths}
+    if request.get("samples"):
+        for path, digest in _samples(paths):
+            entries[path]["samples"] = digest
     if request.get("sha256"):
         for path, digest in _digests(paths).items():
             entries[path]["sha256"] = digest
@@ -46,6 +50,15 @@ def _matches(root: str, pattern: str) -> Iterator[str]:
 def _entry(root: str, path: str) -> dict[str, Any]:
     status = os.stat(path)
     return {"path": os.path.relpath(path, root), "bytes": status.st_size, "mtime": status.st_mtime}
+
+
+def _samples(paths: list[str]) -> list[tuple[str, str]]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gpuplan_agent import hashing
+
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return list(zip(paths, pool.map(hashing.samples_of, paths)))
 
 
 def _digests(paths: list[str]) -> dict[str, str]:
