@@ -37,6 +37,7 @@ MODULES = {
     "heartbeat": "deadman",
     "checksums": "checksums",
     "put": "uploads",
+    "published": "published",
 }
 ROLES = {"cuda": "cuda", "follow": "viewing"}  # what the agent runs of itself: agent ROLE ARGUMENTS
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.engine import artifacts
+from orchestrator.engine import artifacts, records
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
@@ -72,6 +72,12 @@ class PhaseWork:
         files = self._at_root(name, lambda agent: artifacts.manifest(agent, agent.workspace, patterns))
         if not files:
             raise StepFailed(f"{name}: no file matches the artifacts {', '.join(patterns)}")
+        published = self._at_root(name, lambda agent: records.published(agent, self._context.phase(name).steps))
+        if changed := [f.name for f in files if published.get(f.name, f.sha256) != f.sha256]:
+            raise StepFailed(
+                f"{', '.join(changed)}: not what its step wrote (it published another sha256)",
+                remedy="run the step again (--force), or have the step that changes it publish what it wrote",
+            )
         (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
         return files
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from orchestrator.engine.context import Context
@@ -15,17 +15,28 @@ from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.shapes import Count, Figure, Figures, LongText, Text, json_in, shaped
+from orchestrator.transport.shapes import Count, Figure, Figures, LongText, Sum, Text, json_in, shaped
+from orchestrator.words.spec import plain
 
 FOLDER = ".gpuplan/done"
+LONGEST_NAME = 60  # characters that are shown of a name from a volume
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedFile:
-    """A file that a step made: its path below the step's cwd."""
+    """A file that a step made: its path below the step's cwd.
+
+    `sha256` is what the step itself said while it wrote it ("": nothing); `samples` the agent's checksum of pieces.
+    """
 
     path: Text
     bytes: Count
+    sha256: Sum = ""
+    samples: Sum = ""
+
+    def is_still(self, there: CreatedFile | None) -> bool:
+        """Whether what is there is this file, as far as a look at it tells. Older records say no more than the size."""
+        return there is not None and there.bytes == self.bytes and self.samples in ("", there.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +49,7 @@ class DoneRecord:
     step: Text = ""
     key: Text
     run: Text = ""
+    machine: Text = ""
     at: Figure = 0.0
     files: tuple[CreatedFile, ...]
     log: LongText = ""
@@ -51,20 +63,52 @@ def created(agent: Agent, workspace: str, run: StepRun, *, strict: bool = False)
     root = posixpath.normpath(posixpath.join(workspace, run.step.cwd))
     beside = [p for p in run.step.creates if p.startswith("../")]  # `creates` may name a sibling of cwd
     below = [p for p in run.step.creates if p not in beside]
-    files = agent.files(root, below, strict=strict) if below else []
-    siblings = agent.files(posixpath.dirname(root), [p[3:] for p in beside], strict=strict) if beside else []
-    found = [CreatedFile(f.path, f.bytes) for f in files] + [CreatedFile(f"../{f.path}", f.bytes) for f in siblings]
+    files = agent.files(root, below, samples=True, strict=strict) if below else []
+    siblings = (
+        agent.files(posixpath.dirname(root), [p[3:] for p in beside], samples=True, strict=strict) if beside else []
+    )
+    found = [CreatedFile(f.path, f.bytes, samples=f.samples) for f in files]
+    found += [CreatedFile(f"../{f.path}", f.bytes, samples=f.samples) for f in siblings]
     return sorted(found, key=lambda f: f.path)
 
 
+def with_checksums(files: Sequence[CreatedFile], said: Mapping[str, str], folder: str) -> list[CreatedFile]:
+    """The files with what their step said of them (`said`: absolute path -> sha256); it ran in `folder`."""
+    paths = [posixpath.normpath(posixpath.join(folder, file.path)) for file in files]
+    return [replace(file, sha256=said.get(path, "")) for file, path in zip(files, paths, strict=True)]
+
+
 def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRecord | None:
-    """The volume's record of this very step, if every file that it names still has the size it had; else None."""
+    """The volume's record of this very step, if every file that it names is still what it was; else None."""
     text = agent.read(path(run))
     record = None if text is None else parse(text)
     if record is None or record.key not in context.accepted[run.id]:
         return None
-    present = {f.path: f.bytes for f in created(agent, workspace, run)}
-    return record if all(present.get(f.path) == f.bytes for f in record.files) else None
+    present = {f.path: f for f in created(agent, workspace, run)}
+    return record if all(f.is_still(present.get(f.path)) for f in record.files) else None
+
+
+def is_known(context: Context, record: DoneRecord, step: str, volume: str) -> bool:
+    """Whether this ledger has a copy of that record; what is on no volume nobody else can have written."""
+    return not volume or context.ledger.records.maybe(volume=volume, step=step, key=record.key) is not None
+
+
+def whose(record: DoneRecord) -> str:
+    """Who wrote a record, in words. They are the volume's: no more than letters and digits of them is shown."""
+    machine = f" on {plain(record.machine)[:LONGEST_NAME]}" if record.machine else ""
+    return f"run {plain(record.run)[:LONGEST_NAME] or 'unknown'}{machine}"
+
+
+def published(agent: Agent, steps: Sequence[StepRun]) -> dict[str, str]:
+    """Path below the workspace -> the sha256 that its step published, by the volume's records; later steps win."""
+    found = {}
+    for step in steps:
+        text = agent.read(path(step)) if step.step.creates else None
+        record = parse(text) if text else None
+        for file in record.files if record else ():
+            if file.sha256:
+                found[posixpath.normpath(posixpath.join(step.step.cwd, file.path))] = file.sha256
+    return found
 
 
 def commit_of(agent: Agent, run: StepRun) -> str:

@@ -87,6 +87,11 @@ class StepWork:
         record = records.read(self._context, agent, agent.workspace, self.run)
         if record is None:
             return False
+        if not records.is_known(self._context, record, self.run.id, self._volume()):  # see agreement
+            self._context.event(
+                f"{self.run.id}: {records.whose(record)} recorded it, unknown to this ledger: run again"
+            )
+            return False
         log = self._log(0)
         if log.is_empty:
             log.add(record.log, 0)
@@ -173,18 +178,23 @@ class StepWork:
             agent = self._root()
             agent.clean_incomplete(posixpath.join(agent.workspace, self.run.step.hub.dir))
 
-    def verify(self) -> None:
-        """Check what the step was to create, against the hub where it says so, and write its done-record."""
+    def verify(self, number: int) -> None:
+        """Check what the step's try of that number created, against the hub where it says so; write its done-record."""
         agent, step = self._root(), self.run.step
         commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
+        if files:
+            job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
+            folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
+            files = records.with_checksums(files, agent.published(job), folder)
         measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
             step=self.run.id,
             key=self._context.keys[self.run.id],
             run=self._context.run,
+            machine=self._targets()[0],
             at=self._context.now(),
             files=tuple(files),
             log=self._log(0).end(LOG_KEPT),

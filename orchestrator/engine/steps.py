@@ -42,7 +42,7 @@ class Steps:
                 return _end(recorder, work, StepState.UP_TO_DATE)
             work.commit = recorder.record("room", partial(work.reaching, work.check_room), str)
             self._execute(recorder, work, tries)
-            recorder.record("verify", partial(work.reaching, work.verify), NoneType)
+            recorder.record("verify", partial(work.reaching, partial(work.verify, len(tries))), NoneType)
             return _end(recorder, work, StepState.DONE, "", tries)
         except MachineLost as error:
             return _end(recorder, work, StepState.LOST, error.message, tries)

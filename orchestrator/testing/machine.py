@@ -259,11 +259,19 @@ class ScriptedMachine:
             name = posixpath.relpath(path, root)
             if not name.startswith("..") and any(matches(name, pattern) for pattern in request["patterns"]):
                 entry: Json = {"path": name, "bytes": len(content), "mtime": 0.0}
-                found.append(entry | ({"sha256": hashlib.sha256(content).hexdigest()} if request["sha256"] else {}))
+                digest = hashlib.sha256(content).hexdigest()  # of pieces of it, too: nothing here is large
+                found.append(entry | {key: digest for key in ("sha256", "samples") if request[key]})
         return {"files": found}
 
     def _op_used(self, _request: Json) -> Json:
         return {"bytes": sum(map(len, self.disk.files.values()))}
+
+    def _op_published(self, _request: Json) -> Json:
+        return {"files": {}}
+
+    def _op_list(self, request: Json) -> Json:
+        place = posixpath.join(WORKSPACE, str(request["path"]))
+        return {"names": sorted({posixpath.relpath(p, place) for p in self.disk.files if p.startswith(f"{place}/")})}
 
     def _op_read(self, request: Json) -> Json:
         content = self.disk.files.get(posixpath.join(WORKSPACE, str(request["path"])))

@@ -24,6 +24,7 @@ from orchestrator.transport.replies import (
     Jobs,
     Lease,
     Names,
+    Published,
     Sample,
     SentPart,
     SmallText,
@@ -179,6 +180,7 @@ class Agent(Asking):
         patterns: Iterable[str],
         *,
         sha256: bool = False,
+        samples: bool = False,
         strict: bool = False,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> list[FileInfo]:
@@ -188,7 +190,7 @@ class Agent(Asking):
         AgentFailed broken: the machine names one that was not asked for.
         """
         globs = list(patterns)
-        request = {"root": root, "patterns": globs, "sha256": sha256}
+        request = {"root": root, "patterns": globs, "sha256": sha256, "samples": samples}
         found = self._complete(self._stream(FILES, request, lambda line: on_bytes(line.hashed)))
         if stray := next((f.path for f in found.files if not any(matches(f.path, glob) for glob in globs)), None):
             raise senseless("files", f"{stray!r} was not asked for")
@@ -201,6 +203,10 @@ class Agent(Asking):
     def used_bytes(self) -> int:
         """What everything in the workspace takes on its disk."""
         return self._complete(self._stream(USED, {})).bytes
+
+    def published(self, job: str) -> dict[str, str]:
+        """Absolute path -> sha256 of the files whose checksums the job has said while it wrote them."""
+        return self._ask("published", Published, job=job).files
 
     def read(self, path: str) -> str | None:
         """A small text file, relative to the workspace; None: there is none."""

@@ -306,12 +306,13 @@ class Jobs:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file. `path` is relative to the root that was asked for; `sha256` is None unless it was."""
+    """One file. `path` is relative to the root that was asked for; its checksums are there if they were asked for."""
 
     path: Path
     bytes: Count
     mtime: Figure
     sha256: Sum | None = None
+    samples: Sum = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +360,13 @@ class View:
     """Whether a session with the live logs stands: the command that attaches to it, which is not believed; "": no."""
 
     attach: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Absolute path -> sha256 of the files whose checksums a job has said while it wrote them."""
+
+    files: dict[Text, Sum]
 
 
 @dataclass(frozen=True, slots=True)

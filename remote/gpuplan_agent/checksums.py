@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 from gpuplan_agent.hashing import BLOCK, Cache, identity, sha256_of
-from gpuplan_agent.places import resolve
+from gpuplan_agent.places import open_regular, resolve
 from gpuplan_agent.wire import emit
 
 BEAT_S = 2.0
@@ -61,7 +61,7 @@ def _md5(path: str) -> str:
     import hashlib
 
     digest = hashlib.md5()  # noqa: S324 - what Google's store reports of an object; no protection hangs on it
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while True:
             block = file.read(BLOCK)
             if not block:
@@ -71,7 +71,7 @@ def _md5(path: str) -> str:
 
 def _crc32(path: str, offset: int, length: int) -> int:
     value, end = 0, offset + length
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while offset < end:
             block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
             if not block:

@@ -19,11 +19,15 @@ def op_files(request: dict[str, Any]) -> dict[str, Any]:
 
     A link to a file of the workspace is that file, under the link's name; `outside` names those that lead out of it.
     Names that begin with a dot are left out unless the glob says the dot, and so is what linked folders hold.
+    With `samples` each has a checksum of pieces of it, with `sha256` one of all of it.
     """
     root, real = resolve(request, request["root"]), os.path.realpath(workspace(request))
     outside: set[str] = set()
     paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern, real, outside)})
     entries = {path: _entry(root, path) for path in paths}
+    if request.get("samples"):
+        for path, digest in _samples(paths):
+            entries[path]["samples"] = digest
     if request.get("sha256"):
         for path, digest in _digests(paths).items():
             entries[path]["sha256"] = digest
@@ -55,6 +59,15 @@ def _matches(root: str, pattern: str, workspace: str, outside: set[str]) -> Iter
 def _entry(root: str, path: str) -> dict[str, Any]:
     status = os.stat(path)
     return {"path": os.path.relpath(path, root), "bytes": status.st_size, "mtime": status.st_mtime}
+
+
+def _samples(paths: list[str]) -> list[tuple[str, str]]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gpuplan_agent import hashing
+
+    with ThreadPoolExecutor(HASHERS) as pool:
+        return list(zip(paths, pool.map(hashing.samples_of, paths)))
 
 
 def _digests(paths: list[str]) -> dict[str, str]:

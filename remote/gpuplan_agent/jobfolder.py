@@ -2,8 +2,8 @@
 
 ~/.gpuplan/jobs/JOB/: request.json (without secrets), lock (held while it is being started), alive (held by its
 supervisor for as long as that lives), pid (leader of the job's session), supervisor, log and log.*, sample.json,
-metrics and progress (the job's own words), stop (somebody asks for its end), exit.json (how it ended; written once,
-whole).
+metrics, progress and checksums (the job's own words), stop (somebody asks for its end), exit.json (how it ended;
+written once, whole).
 """
 
 from __future__ import annotations

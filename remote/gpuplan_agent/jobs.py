@@ -70,6 +70,7 @@ def _launch(folder: JobFolder, request: dict[str, Any]) -> None:
         env["GPUPLAN_CODE"], env["GPUPLAN_CODE_HASH"] = codefolder.folder(request["code"]), request["code"]
     env["GPUPLAN_METRICS"] = folder.file("metrics")
     env["GPUPLAN_PROGRESS"] = folder.file("progress")
+    env["GPUPLAN_CHECKSUMS"] = folder.file("checksums")
     kept = {key: request.get(key) for key in ("job", "command", "cwd", "env", "timeout_s", "service")}
     holder = locks.take(folder.file("alive"))
     folder.write("request.json", {**kept, "secrets": sorted(secrets), "at": time.time()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 from typing import Any
 
 from gpuplan_agent.wire import AgentError
@@ -70,6 +72,15 @@ def write_atomic(path: str, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def open_regular(path: str) -> io.FileIO:
+    """Open a file to be read. AgentError no_file: it is a pipe, a device or a folder, which nobody waits for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise AgentError("no_file", f"{path} is no regular file")
+    return io.FileIO(handle)
 
 
 def remove(request: dict[str, Any], path: str) -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 
 from gpuplan_agent import logs, sampling
 from gpuplan_agent.jobfolder import JobFolder
+from gpuplan_agent.places import open_regular
 from gpuplan_agent.processes import adopt_orphans, descendants, send, send_session, spawn, started_at
+from gpuplan_agent.wire import AgentError
 
 READ_BYTES = 1 << 16
 TIMEOUT_GRACE_S = 5.0
@@ -208,9 +210,9 @@ class Supervisor:
         What else a line says of its figure (where it was measured) is not taken up here.
         """
         try:
-            with open(self.folder.file("metrics"), encoding="utf-8", errors="replace") as file:
-                lines = file.read(METRICS_BYTES).splitlines()
-        except FileNotFoundError:
+            with open_regular(self.folder.file("metrics")) as file:
+                lines = file.read(METRICS_BYTES).decode("utf-8", "replace").splitlines()
+        except (FileNotFoundError, AgentError):
             return {}
         found: dict[str, Any] = {}
         for line in lines:

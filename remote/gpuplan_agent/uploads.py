@@ -11,7 +11,7 @@ import time
 from typing import Any, Iterator
 from urllib.parse import urlsplit
 
-from gpuplan_agent.places import resolve
+from gpuplan_agent.places import open_regular, resolve
 from gpuplan_agent.wire import AgentError, alive, emit
 
 SENDERS = 4
@@ -111,7 +111,7 @@ def _connect(
 
 def _slice(path: str, offset: int, length: int) -> Iterator[bytes]:
     """The bytes of a part. ValueError: the file is shorter than it was."""
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         end = offset + length
         while offset < end:
             block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
