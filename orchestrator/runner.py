@@ -36,15 +36,17 @@ STILL_S = 3.0  # between two pictures of a run in which nothing moves but its co
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended. `left`: what may still cost money."""
+    """How a run ended. `left`: what may still cost money; `unshown`: deliverables that should have been shown."""
 
     outcome: Outcome
     left: tuple[str, ...]
+    unshown: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
         """7 > 6 > 5 > 4 > 3 > 0."""
-        return ExitCode.STILL_RUNNING if self.left else self.outcome.exit_code
+        least = ExitCode.FAILED if self.unshown else ExitCode.DONE
+        return ExitCode.STILL_RUNNING if self.left else max(self.outcome.exit_code, least)
 
 
 def first_row(spec: RunSpec) -> RunRow:
@@ -144,7 +146,8 @@ class _InThread:
 def _result(context: Context, end: RunEnd | Exception) -> Result:
     """How the story ended. StillRunning, GpuplanError: the engine itself failed (a full disk, say)."""
     if isinstance(end, RunEnd):
-        return Result(end.outcome, end.left)
+        unshown = 0 if context.spec.world.dry_run else len(context.ledger.deliverables.all(run=context.run, ok=None))
+        return Result(end.outcome, end.left, unshown)
     context.control.stop("interrupted", "the engine failed")
     living = _living(context.ledger, context.run)
     if not living:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from orchestrator.engine.context import Context
@@ -15,6 +15,7 @@ from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.replies import Figure
 
 FOLDER = ".gpuplan/done"
 
@@ -27,11 +28,23 @@ class CreatedFile:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StepFigure:
+    """A figure of one node of a step."""
+
+    node: int
+    name: str
+    value: float
+    measured_on: str = ""
+    device: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoneRecord:
     """What lies on the volume, as JSON of these very names. Versions to come read it: fields are added, never changed.
 
-    `at` is in Unix seconds; `log` is the end of what the step printed; `measured_on` is where its figures come from.
+    `at` is in Unix seconds; `log` and `stdout` are the ends of what the step printed, both outputs and the first alone.
+    Version 0.1.0 wrote `metrics`, without anybody's word on where they were measured, and no `stdout`.
     """
 
     step: str
@@ -41,7 +54,8 @@ class DoneRecord:
     files: tuple[CreatedFile, ...]
     log: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    measured_on: str = ""
+    stdout: str = ""
+    figures: tuple[StepFigure, ...] = ()
 
 
 def created(agent: Agent, workspace: str, run: StepRun) -> list[CreatedFile]:
@@ -77,10 +91,18 @@ def parse(text: str) -> DoneRecord | None:
             files=tuple(CreatedFile(str(f["path"]), int(f["bytes"])) for f in found["files"]),
             log=str(found.get("log", "")),
             metrics={str(name): float(value) for name, value in found.get("metrics", {}).items()},
-            measured_on=str(found.get("measured_on", "")),
+            stdout=str(found.get("stdout", found.get("log", ""))),
+            figures=tuple(_figure(said) for said in found.get("figures", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _figure(said: Mapping[str, object]) -> StepFigure:
+    figure = Figure.read(said)
+    if figure is None:
+        raise ValueError("no figure")
+    return StepFigure(int(str(said["node"])), str(said["name"]), figure.value, figure.measured_on, figure.device)
 
 
 def missing(agent: Agent, workspace: str, run: StepRun, files: Sequence[CreatedFile]) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
-from orchestrator.report import documents, rendering
+from orchestrator.report import documents, rendering, verdicts
 from orchestrator.report.console import escape, one_line
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
+VERDICTS = {True: "ok", False: "NO", None: "? "}
 
 
 def preview(found: Preview, spec: RunSpec, volume: str, code: Code, *, err: bool) -> None:
@@ -113,7 +115,7 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
             using = uses.get((phase["phase"], step["name"]), "")
             say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip() + "\n")
         for answer in phase["deliverables"]:
-            say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {one_line(answer['detail'])}\n")
+            say(f"  {VERDICTS[answer['ok']]}  {answer['name']}: {one_line(answer['detail'])}\n")
     say("\n")
     for machine in found["machines"]:
         say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}\n")
@@ -130,13 +132,8 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
     out = sys.stderr if err else sys.stdout
-    rows = [
-        rendering.DeliverableLine(d.phase, d.name, d.ok, one_line(d.detail))
-        for phase in ledger.phases.all(run=spec.run)
-        for d in ledger.deliverables.all(run=spec.run, phase=phase.name)
-    ]
-    if rows:
-        rendering.show(rendering.deliverables(rows), out=out)
+    if found := [replace(one, detail=one_line(one.detail)) for one in verdicts.of_run(ledger, spec)]:
+        rendering.show(rendering.deliverables(found, spec.asked), out=out)
     report = documents.bill(ledger, spec.run, spec.plan)
     rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from orchestrator.words.errors import StepFailed
 
 LARGEST = 1e18  # of what a job may say of its progress
+LONGEST_TEXT = 200  # characters of a text beside a figure
 
 
 class AgentFailed(StepFailed):
@@ -118,7 +120,31 @@ class Peaks:
     gpu_memory_percent: float | None = None
     gpu_memory_mib: float | None = None
     gpu_utilisation: float | None = None
+    gpus_at_work: float | None = None  # how many cards computed, in one sample or another
     disk_free_mib_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure with where it was measured, as the program says that measured it; "": it does not say.
+
+    `device`: `cpu`, or the name of a card.
+    """
+
+    value: float
+    measured_on: str = ""
+    device: str = ""
+
+    @classmethod
+    def read(cls, said: Any) -> Figure | None:
+        """Build it from what a job reported, which may be anything; None: that is no figure."""
+        found = said if isinstance(said, dict) else {}
+        value = found.get("value")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            return None
+        texts = [found.get(key, "") for key in ("measured_on", "device")]
+        measured_on, device = (text[:LONGEST_TEXT] if isinstance(text, str) else "" for text in texts)
+        return cls(float(value), measured_on, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +161,8 @@ class JobEnd:
     ended: datetime
     log_bytes: int
     peaks: Peaks
-    metrics: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    cards: tuple[str, ...] = ()  # the kinds of card that were seen at work
 
     @property
     def seconds(self) -> float:
@@ -156,7 +183,8 @@ class JobEnd:
             ended=datetime.fromtimestamp(end["ended"], UTC),
             log_bytes=end["log_bytes"],
             peaks=Peaks(**end["peaks"]),
-            metrics=end["metrics"],
+            figures={str(name): figure for name, said in end["metrics"].items() if (figure := Figure.read(said))},
+            cards=tuple(map(str, end["cards"])),
         )
 
 

@@ -160,10 +160,12 @@ class Deliverable(Value):
     same: tuple[str, ...] = ()  # files with one sha256
     checkpoint: str | None = None  # folder: every shard its index names, with the size and sha256 of the hub
     step: str | None = None  # that step succeeded
-    stdout: str | None = None  # ... and its output holds this text
+    stdout: str | None = None  # ... and a line of its standard output holds this text
+    matches: str | None = None  # ... or matches this regular expression
     metric: str | None = None  # ... and this figure of it is within bounds
     min: Decimal | None = None
     max: Decimal | None = None
+    device: Literal["cpu", "gpu"] | None = None  # ... and was measured there
     pulled: str | None = None  # glob below pull_to, fetched home and verified
     uploaded: str | None = None  # glob below the workspace, verified in every store
 

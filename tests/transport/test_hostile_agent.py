@@ -58,6 +58,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "heartbeat": lambda agent: agent.heartbeat(60, ""),
     "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),
     "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=0.4),
+    "stdout": lambda agent: agent.stdout("j", lambda _text: None, timeout_s=0.4),
     "stop": lambda agent: agent.stop("j", grace_s=0),
     "jobs": Agent.jobs,
     "files": lambda agent: agent.files("/", ["*"]),
