@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from orchestrator.plan import PhaseRun, candidates, choose_place
+from orchestrator.plan import PhaseRun, choose_place, kinds, wanted
 from orchestrator.plan.machines import described
 from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
+from orchestrator.words.model import Phase
 from orchestrator.words.ports import Capability, Offer, Provider
 
 
@@ -30,35 +31,42 @@ def choose(
     `place`: where the plan's volume already is; None: free to choose.
     """
     reasons = []
+    buys = {p.phase.name: kinds(p.phase, spot=spot, spot_or_demand=spot_or_demand) for p in phases}
     for provider in providers:
-        for interruptible in (True, False) if spot_or_demand else (spot,):
-            try:
-                return _choose(phases, provider, interruptible, place)
-            except AccountRefused as error:
-                reasons.append(f"{provider.name}: {error.message}")
-                break
-            except (NoMachine, ProviderUnavailable) as error:
-                reasons.append(f"{provider.name}: {error.message}")
+        try:
+            return _choose([p.phase for p in phases], provider, buys, place)
+        except (AccountRefused, NoMachine, ProviderUnavailable) as error:
+            reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
 
 
-def _choose(phases: Sequence[PhaseRun], provider: Provider, spot: bool, place: str | None) -> Choice:
-    if spot and Capability.SPOT not in provider.capabilities:
+def _choose(
+    phases: Sequence[Phase], provider: Provider, buys: Mapping[str, Sequence[bool]], place: str | None
+) -> Choice:
+    """`buys`: phase -> the kinds of machine that may be rented for it (`plan.kinds`)."""
+    only_spot = any(False not in kind for kind in buys.values())
+    if only_spot and Capability.SPOT not in provider.capabilities:
         raise NoMachine("it does not sell interruptible machines")
-    needs = [p.phase.machine for p in phases]
-    if any(n.nodes > 1 for n in needs) and Capability.PRIVATE_NETWORK not in provider.capabilities:
+    if any(p.machine.nodes > 1 for p in phases) and Capability.PRIVATE_NETWORK not in provider.capabilities:
         raise NoMachine("several nodes need a private network, which it does not have")
-    on_sale = {n: provider.offers(gpus=n.count if n.gpu else 0, spot=spot) for n in set(needs)}
-    if place is None and any(p.phase.volume for p in phases) and Capability.VOLUMES in provider.capabilities:
-        place = choose_place([(n, on_sale[n]) for n in needs], spot=spot)
+    asked = {(p.machine.count if p.machine.gpu else 0, spot) for p in phases for spot in buys[p.name]}
+    on_sale = {one: provider.offers(gpus=one[0], spot=one[1]) for one in sorted(asked)}
+    sold = {
+        p.name: [o for spot in buys[p.name] for o in on_sale[p.machine.count if p.machine.gpu else 0, spot]]
+        for p in phases
+    }
+    if place is None and any(p.volume for p in phases) and Capability.VOLUMES in provider.capabilities:
+        found_anywhere = [(p.machine, wanted(p, sold[p.name], buys[p.name], place=None)) for p in phases]
+        place = choose_place(found_anywhere, spot=only_spot)
     offers, dearest = {}, {}
     for phase in phases:
-        need = phase.phase.machine
-        found = candidates(need, on_sale[need], place=place, spot=spot)
+        found = wanted(phase, sold[phase.name], buys[phase.name], place=place)
         if not found:
-            raise NoMachine(f"{phase.phase.name} needs {described(need)}: not sold{f' in {place}' if place else ''}")
-        offers[phase.phase.name] = found[0]
-        dearest[phase.phase.name] = max(offer.price_hour for offer in found)
+            where = f" in {place}" if place else ""
+            bound = f" for ${phase.max_usd_hour} an hour" if phase.max_usd_hour else ""
+            raise NoMachine(f"{phase.name} needs {described(phase.machine)}: not sold{where}{bound}")
+        offers[phase.name] = found[0]
+        dearest[phase.name] = max(offer.price_hour for offer in found)
     return Choice(provider, place, offers, dearest)
 
 

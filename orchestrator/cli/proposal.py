@@ -11,7 +11,7 @@ from orchestrator.config.prices import load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, accepted_keys, candidates, resolve
+from orchestrator.plan import PhaseRun, accepted_keys, kinds, resolve, wanted
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
@@ -251,11 +251,11 @@ def estimate(
         return Estimate(preview(plan, phases, _market(ledger, plan, phases, choice, frozenset(), 1)), f"{name}, now")
     prices = load_prices()
     sizes = [p.phase.volume.size_gb for p in phases if p.phase.volume]
-    offers = {
-        p.name: fitting[0]
-        for p in plan.phases
-        if (fitting := candidates(p.machine, prices.offers(p.machine, spot=spot), place=None, spot=spot))
-    }
+    offers = {}
+    for p in plan.phases:
+        for kind in kinds(p, spot=spot, spot_or_demand=False):
+            if fitting := wanted(p, prices.offers(p.machine, spot=kind), [kind], place=None):
+                offers[p.name] = fitting[0]
     market = Market(
         offers=offers,
         cpu=prices.cpu_offer(),

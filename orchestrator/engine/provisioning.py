@@ -13,7 +13,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
-from orchestrator.plan import candidates, fits
+from orchestrator.plan import fits, kinds, wanted
 from orchestrator.transport.replies import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
@@ -65,13 +65,14 @@ class Provisioning:
         """The machines to try, best first; where the phase has one already, those at its place."""
         check = self._context.control.check
         check()
-        need, spec = self._need(name), self._context.spec
+        phase, spec = self._phase(name), self._context.spec
         places = {row.place for row in self._context.machines(name)}
         found: list[Offer] = []
-        for spot in (True, False) if spec.spot_or_demand else (spec.spot,):
-            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=spot)
+        for spot in kinds(phase, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
+            gpus = phase.machine.count if phase.machine.gpu else 0
+            ask = partial(self._context.provider.offers, gpus=gpus, spot=spot)
             on_sale = patiently(self._context.clock, ask, check=check)
-            found += candidates(need, on_sale, place=spec.place, spot=spot)
+            found += wanted(phase, on_sale, [spot], place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]

@@ -2,7 +2,7 @@
 
 from orchestrator.plan.estimate import estimate, makespan, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
-from orchestrator.plan.machines import candidates, choose_place, described, fits, memory_of
+from orchestrator.plan.machines import candidates, choose_place, described, fits, kinds, memory_of, wanted
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, resolve
@@ -22,9 +22,11 @@ __all__ = [
     "done_keys",
     "estimate",
     "fits",
+    "kinds",
     "makespan",
     "measured_rates",
     "memory_of",
     "preview",
     "resolve",
+    "wanted",
 ]

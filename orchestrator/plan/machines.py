@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from orchestrator.words.errors import NoMachine
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Phase
 from orchestrator.words.ports import Offer
 
-MachineRequest = tuple[MachineNeed, Sequence[Offer]]
+MachineRequest = tuple[MachineNeed, Sequence[Offer]]  # the offers that serve the need, the one to try first in front
 
 
 def memory_of(gpu: str) -> int:
@@ -43,12 +43,33 @@ def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None,
     return sorted(found, key=order)
 
 
+def kinds(phase: Phase, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]:
+    """Return what may be rented for a phase, best first: True interruptible machines, False others.
+
+    `spot`, `spot_or_demand`: what was asked of the run; the phase's own word goes before it. CPU machines are never
+    interruptible ones.
+    """
+    if not phase.machine.gpu:
+        return (False,)
+    if phase.spot is not None:
+        return (phase.spot,)
+    return (True, False) if spot_or_demand else (spot,)
+
+
+def wanted(phase: Phase, offers: Sequence[Offer], spot: Sequence[bool], *, place: str | None) -> list[Offer]:
+    """Return the offers of these kinds that serve the phase and are not too dear for it, as `candidates` does."""
+    found = [o for kind in spot for o in candidates(phase.machine, offers, place=place, spot=kind)]
+    most = phase.max_usd_hour
+    return [o for o in found if most is None or o.price_hour * phase.machine.nodes <= most]
+
+
 def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:
     """Return the place that sells every phase's machine, where they cost the least an hour together.
 
-    NoMachine: no place does; the message says for each phase where its machine is sold.
+    `spot`: whether only interruptible machines were looked for. NoMachine: no place does; the message says for each
+    phase where its machine is sold.
     """
-    best: list[dict[str, Decimal]] = [_prices(need, offers, spot=spot) for need, offers in requests]
+    best: list[dict[str, Decimal]] = [_prices(need, offers) for need, offers in requests]
     common = set(best[0]).intersection(*best[1:]) if best else set()
     if not common:
         sold = [f"{described(need)}: {_listed(prices)}" for (need, _), prices in zip(requests, best, strict=True)]
@@ -66,10 +87,10 @@ def described(need: MachineNeed) -> str:
     return f"{machine}, {need.nodes} nodes" if need.nodes > 1 else machine
 
 
-def _prices(need: MachineNeed, offers: Sequence[Offer], *, spot: bool) -> dict[str, Decimal]:
+def _prices(need: MachineNeed, offers: Sequence[Offer]) -> dict[str, Decimal]:
     """Place -> USD an hour of all nodes, for the machine that would be taken there."""
     prices: dict[str, Decimal] = {}
-    for offer in candidates(need, offers, place=None, spot=spot):
+    for offer in offers:
         if offer.available:
             prices.setdefault(offer.place, offer.price_hour * need.nodes)
     return prices

@@ -179,6 +179,8 @@ class Phase(Value):
     volume: VolumeNeed | None = None
     planned: Planned | None = None
     budget_usd: Usd | None = Field(default=None, gt=0)
+    spot: bool | None = None  # interruptible GPU machines, or never; None: as the run's flags say
+    max_usd_hour: Usd | None = Field(default=None, gt=0)  # of all its machines together: dearer ones are not rented
     timeout: Seconds = 24 * 3600.0
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from plan_samples import offer
 
-from orchestrator.plan import candidates, choose_place, fits, memory_of
+from orchestrator.plan import candidates, choose_place, fits, kinds, memory_of, wanted
 from orchestrator.words.errors import ExitCode, NoMachine
-from orchestrator.words.model import MachineNeed
+from orchestrator.words.model import MachineNeed, Phase, Step
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
 SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))
@@ -87,6 +89,7 @@ def test_the_place_that_sells_everything_for_the_least():
         offer("A100-80GB", "3", gpus=2, memory=80, place="C"),
         offer("A100-80GB", "1", gpus=2, memory=80, place="A", available=False),
     ]
+    big = candidates(BIG, big, place=None, spot=False)
     two_nodes = BIG.model_copy(update={"nodes": 2})
     small_c = [*small[:2], offer("RTX-4090", "1.5", memory=24, place="C")]
     assert choose_place([(SMALL, small), (BIG, big)]) == "C"
@@ -111,7 +114,27 @@ def test_no_place_sells_everything():
 def test_nothing_interruptible_is_said_plainly():
     """With --spot and nothing on sale the remedy names --spot-or-demand."""
     with pytest.raises(NoMachine, match="--spot-or-demand"):
-        choose_place([(SMALL, [offer("RTX-4090", "1", memory=24)])], spot=True)
+        choose_place([(SMALL, [])], spot=True)
+
+
+def test_what_a_phase_says_of_interruptible_machines_goes_before_the_flags():
+    """Its own word, then the run's; where no GPU is needed the flags do not matter."""
+    phase = Phase(name="p", machine=SMALL, steps=(Step(name="s", run="true"),))
+    flags = [{"spot": s, "spot_or_demand": d} for s, d in ((False, False), (True, False), (False, True))]
+    assert [kinds(phase, **flag) for flag in flags] == [(False,), (True,), (True, False)]
+    for own in (True, False):
+        assert {kinds(phase.model_copy(update={"spot": own}), **flag) for flag in flags} == {(own,)}
+    assert {kinds(phase.model_copy(update={"machine": NONE}), **flag) for flag in flags} == {(False,)}
+
+
+def test_machines_that_are_too_dear_are_not_wanted():
+    """`max_usd_hour` bounds all nodes together; interruptible ones come first where both will do."""
+    sold = [offer("RTX-4090", "1", memory=24), offer("RTX-4090", "0.4", memory=24, spot=True)]
+    phase = Phase(name="p", machine=SMALL, steps=(Step(name="s", run="true"),))
+    assert [o.price_hour for o in wanted(phase, sold, (True, False), place=None)] == [Decimal("0.4"), Decimal(1)]
+    two = SMALL.model_copy(update={"nodes": 2})
+    bound = phase.model_copy(update={"machine": two, "max_usd_hour": Decimal("1.5")})
+    assert [o.price_hour for o in wanted(bound, sold, (True, False), place=None)] == [Decimal("0.4")]
 
 
 def test_memory_of_known_names():
