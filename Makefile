@@ -7,7 +7,7 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants faults fuzz bench clean
+.PHONY: install demo check warm test coverage mutants liars faults fuzz bench clean
 N ?= 300
 SEED ?= 1
 MINUTES ?= 10
@@ -35,16 +35,19 @@ warm: install  ## the kernels, compiled once for the tests and the demo
 	@$(BIN)/python remote/distributed-llama/dllama warm
 
 test: check warm  ## everything that must hold, in under 15 minutes on 2 cores
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not liars"
 
 coverage: check warm  ## the same tests, traced; the floors that must hold
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults" --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
 	$(BIN)/coverage json -q -o .coverage.json
 	$(BIN)/python tools/floors.py .coverage.json
 
 mutants: install  ## whether the tests notice when a line is another one: N=300 SEED=1, at most 30 minutes
 	$(BIN)/python tools/mutants.py -n $(N) --seed $(SEED)
+
+liars: install warm  ## payloads and plans that do not do the work: each loses what the honest one gets (docs/evidence.md)
+	$(BIN)/pytest tests/liars
 
 faults: install  ## disasters and kill points, exhaustively: long
 	$(BIN)/pytest -n 2 --dist loadgroup -m faults

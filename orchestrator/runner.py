@@ -37,18 +37,21 @@ STILL_S = 3.0  # between two pictures of a run in which nothing moves but its co
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended. `left`: what may still cost money; `unfired`: disasters that were asked for and never came."""
+    """How a run ended. `left`: what may still cost money; `unfired`: disasters that were asked for and never came.
+
+    `unshown`: deliverables that should have been shown.
+    """
 
     outcome: Outcome
     left: tuple[str, ...]
     unfired: tuple[str, ...] = ()
+    unshown: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
         """7 > 6 > 5 > 4 > 3 > 0. A rehearsal of a disaster that never came has not shown what it was to show."""
-        if self.left:
-            return ExitCode.STILL_RUNNING
-        return max(self.outcome.exit_code, ExitCode.FAILED) if self.unfired else self.outcome.exit_code
+        least = ExitCode.FAILED if self.unshown or self.unfired else ExitCode.DONE
+        return ExitCode.STILL_RUNNING if self.left else max(self.outcome.exit_code, least)
 
 
 def first_row(spec: RunSpec) -> RunRow:
@@ -148,7 +151,8 @@ class _InThread:
 def _result(context: Context, end: RunEnd | Exception) -> Result:
     """How the story ended. StillRunning, GpuplanError: the engine itself failed (a full disk, say)."""
     if isinstance(end, RunEnd):
-        return Result(end.outcome, end.left)
+        unshown = 0 if context.spec.world.dry_run else len(context.ledger.deliverables.all(run=context.run, ok=None))
+        return Result(end.outcome, end.left, unshown=unshown)
     context.control.stop("interrupted", "the engine failed")
     living = _living(context.ledger, context.run)
     if not living and (why := disk.trouble(end)):

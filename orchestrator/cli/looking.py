@@ -25,7 +25,7 @@ def status(run: RunName = None, *, json: Json = False) -> None:
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
     driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
-    found = documents.status(ledger, spec.run, driven=driven)
+    found = documents.status(ledger, spec, driven=driven)
     if json:
         print_json(found)
     else:

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, ranked
 from orchestrator.plan.machines import described
-from orchestrator.words.errors import NoMachine, ProviderUnavailable
-from orchestrator.words.model import MachineNeed
+from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
+from orchestrator.words.model import Phase
 from orchestrator.words.ports import Capability, Offer, Provider
 
 
@@ -44,7 +44,7 @@ def choose(
         try:
             asked = _Asked(phases, provider, place, spot=spot, spot_or_demand=spot_or_demand)
             return replace(asked.choice(ran), passed_over=tuple(reasons))
-        except (NoMachine, ProviderUnavailable) as error:
+        except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
 
@@ -57,22 +57,24 @@ class _Asked:
     ) -> None:
         self._phases, self._provider, self._place = phases, provider, place
         self._spot, self._spot_or_demand = spot, spot_or_demand
+        self._answers: dict[tuple[int, bool], list[Offer]] = {}  # by GPUs and kind
 
     def choice(self, ran: frozenset[str]) -> Choice:
         """What it has for them. NoMachine: it does not serve one; ProviderUnavailable: it does not answer."""
         provider, place = self._provider, self._place
         looking = _lookers(self._phases, provider, place, ran)
-        phases = [p for p in self._phases if p.phase.name not in looking]
-        needs = [p.phase.machine for p in phases]
-        self._require_sold(needs)
-        on_sale = {need: self._on_sale(need) for need in set(needs)}
-        if place is None and needs and any(p.phase.volume for p in phases) and _has(provider, Capability.VOLUMES):
-            place = choose_place([(n, ranked(n, on_sale[n], place=None)) for n in needs], spot=self._spot)
-        found = {p.phase.name: ranked(p.phase.machine, on_sale[p.phase.machine], place=place) for p in phases}
+        phases = [p.phase for p in self._phases if p.phase.name not in looking]
+        self._require_sold(phases)
+        on_sale = {p.name: self._on_sale(p) for p in phases}
+        if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
+            anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
+            place = choose_place(anywhere, spot=self._only_spot(phases))
+        found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
         for phase in phases:
-            if not found[phase.phase.name]:
+            if not found[phase.name]:
                 where = f" in {place}" if place else ""
-                raise NoMachine(f"{phase.phase.name} needs {described(phase.phase.machine)}: not sold{where}")
+                bound = f" for ${phase.max_usd_hour} an hour" if phase.max_usd_hour else ""
+                raise NoMachine(f"{phase.name} needs {described(phase.machine)}: not sold{where}{bound}")
         found |= looking
         return Choice(
             provider=provider,
@@ -82,17 +84,26 @@ class _Asked:
             looked_at=frozenset(looking),
         )
 
-    def _require_sold(self, needs: Sequence[MachineNeed]) -> None:
-        if self._spot and any(n.gpu for n in needs) and not _has(self._provider, Capability.SPOT):
+    def _kinds(self, phase: Phase) -> tuple[bool, ...]:
+        return kinds(phase, spot=self._spot, spot_or_demand=self._spot_or_demand)
+
+    def _only_spot(self, phases: Sequence[Phase]) -> bool:
+        """Whether one of them takes nothing but interruptible machines."""
+        return any(False not in self._kinds(p) for p in phases)
+
+    def _require_sold(self, phases: Sequence[Phase]) -> None:
+        if self._only_spot(phases) and not _has(self._provider, Capability.SPOT):
             raise NoMachine("it does not sell interruptible machines")
-        if any(n.nodes > 1 for n in needs) and not _has(self._provider, Capability.PRIVATE_NETWORK):
+        if any(p.machine.nodes > 1 for p in phases) and not _has(self._provider, Capability.PRIVATE_NETWORK):
             raise NoMachine("several nodes need a private network, which it does not have")
 
-    def _on_sale(self, need: MachineNeed) -> list[tuple[bool, list[Offer]]]:
-        """What is sold with as many GPUs as are needed, by kind."""
-        wanted = kinds(need, spot=self._spot, spot_or_demand=self._spot_or_demand)
-        gpus = need.count if need.gpu else 0
-        return [(kind, self._provider.offers(gpus=gpus, spot=kind)) for kind in wanted]
+    def _on_sale(self, phase: Phase) -> list[tuple[bool, list[Offer]]]:
+        """What is sold with as many GPUs as are needed, by kind; each question is asked once."""
+        gpus = phase.machine.count if phase.machine.gpu else 0
+        for kind in self._kinds(phase):
+            if (gpus, kind) not in self._answers:
+                self._answers[gpus, kind] = self._provider.offers(gpus=gpus, spot=kind)
+        return [(kind, self._answers[gpus, kind]) for kind in self._kinds(phase)]
 
 
 def _has(provider: Provider, capability: Capability) -> bool:

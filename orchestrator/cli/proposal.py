@@ -17,7 +17,7 @@ from orchestrator.report import history
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
-from orchestrator.words.model import MachineNeed, Plan
+from orchestrator.words.model import Plan
 from orchestrator.words.ports import Capability, Offer, Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home
@@ -227,8 +227,8 @@ def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
     return next((o for o in offers if o.available and place in (None, o.place)), None)
 
 
-def _listed(prices: PriceList, need: MachineNeed, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
-    return [(kind, prices.offers(need, spot=kind)) for kind in kinds(need, spot=spot, spot_or_demand=False)]
+def _listed(prices: PriceList, phase: Phase, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
+    return [(kind, prices.offers(phase.machine, spot=kind)) for kind in kinds(phase, spot=spot, spot_or_demand=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +259,7 @@ def estimate(
     prices = load_prices()
     sizes = [p.phase.volume.size_gb for p in phases if p.phase.volume]
     offers = {
-        p.name: fitting[0]
-        for p in plan.phases
-        if (fitting := ranked(p.machine, _listed(prices, p.machine, spot=spot), place=None))
+        p.name: fitting[0] for p in plan.phases if (fitting := ranked(p, _listed(prices, p, spot=spot), place=None))
     }
     market = Market(
         offers=offers,

@@ -316,4 +316,4 @@ def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
 
     pages.end(ledger, spec, home.run_folder(spec.run), err=json)
     if json:
-        print_json(documents.status(ledger, spec.run, driven=False))
+        print_json(documents.status(ledger, spec, driven=False))

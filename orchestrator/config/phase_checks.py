@@ -144,14 +144,22 @@ class _PhaseChecks:
     def companions(self, at: KeyPath, deliverable: Deliverable) -> None:
         """Keys that only make sense beside another."""
         given = deliverable.model_dump(exclude_none=True)
-        pairs = (("stdout", "step"), ("metric", "step"), ("min", "metric"), ("max", "metric"), ("min_bytes", "file"))
+        pairs = (
+            ("stdout", "step"), ("matches", "step"), ("metric", "step"), ("min", "metric"), ("max", "metric"),
+            ("device", "metric"), ("min_bytes", "file"),
+        )  # fmt: skip
         for key, other in pairs:
             if key in given and other not in given:
                 self.wrong((*at, key), f"{key} goes with {other}, which is missing")
         if deliverable.metric and deliverable.min is None and deliverable.max is None:
             self.wrong((*at, "metric"), "a metric needs min or max")
-        if deliverable.metric and deliverable.stdout:
-            self.wrong(at, "a deliverable asks for a metric or for a text of the output, not for both")
+        asked = [key for key in ("metric", "stdout", "matches") if key in given]
+        if len(asked) > 1:
+            self.wrong(
+                at, f"a deliverable asks for one of metric, stdout and matches, this one for {' and '.join(asked)}"
+            )
+        if deliverable.matches is not None:
+            self.one((*at, "matches"), deliverable.matches, words.expression)
         if len(deliverable.same) == 1:
             self.wrong((*at, "same"), "same compares two files or more")
 

@@ -71,6 +71,15 @@ def port(text: str) -> str:
     return f"{text!r} is no port: write 22/tcp or 8888/http"
 
 
+def expression(text: str) -> str:
+    """Return what is wrong with a regular expression; "" when nothing is."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"{text!r} is no regular expression: {error}"
+    return ""
+
+
 def below(text: str) -> str:
     """Return what is wrong with a path or glob that must stay below its folder; "" when nothing is."""
     if not text or "\0" in text or "\n" in text:

@@ -1,20 +1,28 @@
-"""The deliverables of a phase: each a question to the machine, the stores or the files that were pulled home."""
+"""The deliverables of a phase: each a question to the machine, the stores or the files that were pulled home.
+
+An answer is yes, no, or that it cannot be shown here. Every question asks first whether the steps that it is about have
+succeeded, in this state of the volume.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from orchestrator.engine import hub_check
+from orchestrator.engine import hub_check, provenance
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Answer, ManifestFile
+from orchestrator.engine.evidence import STANDS_IN, Evidence, NotShown
+from orchestrator.engine.reach import patiently
 from orchestrator.engine.step_log import StepLog
-from orchestrator.ledger.rows import DeliverableRow, StepRow
+from orchestrator.ledger.rows import DeliverableRow, MachineRow, StepRow
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps
 from orchestrator.transport.agent import Agent
-from orchestrator.words.errors import GpuplanError, Interrupted, OverBudget, StepFailed
+from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.words.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.model import Deliverable, Phase
 
 VERIFIED = "VERIFIED"
@@ -42,20 +50,31 @@ class Deliverables:
         return answers
 
     def _answer(self, wanted: Deliverable) -> Answer:
+        """The answer to one question. Whatever says that the root machine is not there is raised: it is asked again."""
+        clock, check = self.context.clock, self.context.control.check
         try:
-            return Answer(wanted.name, ok=True, detail=KINDS[kind_of(wanted)](self, wanted))
-        except (Interrupted, OverBudget):
+            said = patiently(clock, lambda: KINDS[kind_of(wanted)](self, wanted), check=check)
+            return Answer(wanted.name, ok=True, detail=said)
+        except (Interrupted, OverBudget, ConnectionLost, MachineLost, DeadmanExpired):
             raise
+        except NotShown as error:
+            return Answer(wanted.name, ok=None, detail=str(error))
         except GpuplanError as error:
             return Answer(wanted.name, ok=False, detail=error.message)
 
-    def step_row(self, step: str) -> StepRow:
-        """The row of a step of this phase, named with or without a phase. StepFailed: it did not run in this one."""
+    def done(self, step: str) -> StepRow:
+        """The row of a step of this phase, named with or without a phase. StepFailed: it has not succeeded in it."""
         name = step if "/" in step else f"{self.phase.name}/{step}"
         found = self.context.ledger.steps.maybe(run=self.context.run, phase=self.phase.name, id=name)
         if found is None:
             raise StepFailed(f"{name} did not run in this phase")
+        if not found.state.is_done:
+            raise StepFailed(f"{name} is {found.state.lower()}")
         return found
+
+    def made(self, *patterns: str) -> None:
+        """StepFailed: a step that says that it creates what these globs mean has not succeeded."""
+        provenance.require(self.context, self.agent, self.workspace, patterns)
 
     def logs(self, step: str) -> list[StepLog]:
         """The step's logs, one for each of its nodes; what its failed attempts said proves nothing."""
@@ -70,15 +89,37 @@ class Deliverables:
         return wanted
 
 
-# One function a kind of question: what holds, in words; StepFailed: what does not.
+# One function a kind of question: what holds, in words; StepFailed: what does not; NotShown: why nobody can say.
 
 
 def _machine(judge: Deliverables, _wanted: Deliverable) -> str:
-    return f"agent answers in {judge.workspace}"
+    rows = judge.context.machines(judge.phase.name)
+    for node, row in enumerate(rows):
+        _require_answer(judge, row, root=node == 0)
+    if len(rows) < judge.phase.machine.nodes:
+        raise StepFailed(f"{len(rows)} of {judge.phase.machine.nodes} machines are there")
+    gpus = sum(row.gpus for row in rows)
+    stands_in = f" ({STANDS_IN})" if not judge.context.provider.shows_gpu else ""
+    return f"{_count(rows, 'machine')} answering" + (
+        f", {_count(range(gpus), 'GPU')} listed{stands_in}" if gpus else ""
+    )
+
+
+def _require_answer(judge: Deliverables, row: MachineRow, *, root: bool) -> None:
+    """StepFailed: the machine does not answer, or lists fewer GPUs than were rented with it."""
+    try:
+        listed = len(judge.context.agents(row.name).hello().gpus)
+    except ConnectionLost as error:
+        if root:
+            raise
+        raise StepFailed(f"{row.name} does not answer: {error.message}") from error
+    if judge.context.provider.rented and listed < row.gpus:
+        raise StepFailed(f"{row.name} lists {listed} of its {row.gpus} GPUs")
 
 
 def _file(judge: Deliverables, wanted: Deliverable) -> str:
     pattern, least = wanted.file or "", wanted.min_bytes or 0
+    judge.made(pattern)
     found = judge.agent.files(judge.workspace, [pattern], sha256=False)
     if not found:
         raise StepFailed(f"no file matches {pattern}")
@@ -89,6 +130,7 @@ def _file(judge: Deliverables, wanted: Deliverable) -> str:
 
 def _same(judge: Deliverables, wanted: Deliverable) -> str:
     paths = wanted.same
+    judge.made(*paths)
     found = {f.path: str(f.sha256) for f in judge.agent.files(judge.workspace, list(paths), sha256=True)}
     if absent := next((path for path in paths if path not in found), ""):
         raise StepFailed(f"{absent} is not there")
@@ -99,6 +141,7 @@ def _same(judge: Deliverables, wanted: Deliverable) -> str:
 
 def _checkpoint(judge: Deliverables, wanted: Deliverable) -> str:
     folder = wanted.checkpoint or ""
+    judge.made(f"{folder}/model.safetensors.index.json")
     return hub_check.checkpoint(judge.context, judge.agent, judge.workspace, folder, _filler(judge, folder))
 
 
@@ -108,31 +151,31 @@ def _filler(judge: Deliverables, folder: str) -> StepRun | None:
 
 
 def _metric(judge: Deliverables, wanted: Deliverable) -> str:
-    row = judge.step_row(wanted.step or "")
-    metric = judge.context.ledger.metrics.maybe(run=judge.context.run, step=row.id, name=wanted.metric or "")
-    if metric is None:
-        raise StepFailed(f"{row.id} measured no {wanted.metric}")
-    value = Decimal(str(metric.value))
-    said = f"{wanted.metric} = {value:.4g} on {metric.measured_on}"
-    if wanted.min is not None and value < wanted.min:
-        raise StepFailed(f"{said}: at least {wanted.min} is wanted")
-    if wanted.max is not None and value > wanted.max:
-        raise StepFailed(f"{said}: at most {wanted.max} is wanted")
-    return said
+    row = judge.done(wanted.step or "")
+    found = Evidence(judge.context, judge.phase.name, row).shown(wanted.metric or "", wanted.device)
+    for shown in found:
+        value = Decimal(str(shown.value))
+        if wanted.min is not None and value < wanted.min:
+            raise StepFailed(f"{shown}: at least {wanted.min} is wanted")
+        if wanted.max is not None and value > wanted.max:
+            raise StepFailed(f"{shown}: at most {wanted.max} is wanted")
+    return "; ".join(map(str, found))
 
 
 def _step(judge: Deliverables, wanted: Deliverable) -> str:
-    row = judge.step_row(wanted.step or "")
-    if not row.state.serves:
-        raise StepFailed(f"{row.id} is {row.state.lower()}")
-    if wanted.stdout is None:
+    row = judge.done(wanted.step or "")
+    if wanted.stdout is None and wanted.matches is None:
         return f"{row.id} {row.state.lower().replace('_', ' ')}"
-    logs = judge.logs(row.id)
-    line = next((line for line in _lines(logs) if wanted.stdout in line), None)
-    if line is None:
-        last = logs[-1].last_lines(1).strip()[-120:] if logs else ""
-        raise StepFailed(f"the output of {row.id} does not hold {wanted.stdout!r}; its last line: {last!r}")
-    return line.strip()[:160]
+    pattern = re.compile(re.escape(wanted.stdout) if wanted.stdout is not None else wanted.matches or "")
+    found: str | None = None
+    last = ""
+    for line in _lines(judge.logs(row.id)):
+        last = line if line.strip() else last
+        found = line if pattern.search(line) else found
+    if found is None:
+        asked = f"hold {wanted.stdout!r}" if wanted.stdout is not None else f"match {wanted.matches!r}"
+        raise StepFailed(f"no line of {row.id}'s standard output does {asked}; its last: {last.strip()[-120:]!r}")
+    return found.strip()[:160]
 
 
 def _lines(logs: Sequence[StepLog]) -> Iterator[str]:
@@ -141,6 +184,7 @@ def _lines(logs: Sequence[StepLog]) -> Iterator[str]:
 
 
 def _uploaded(judge: Deliverables, wanted: Deliverable) -> str:
+    judge.made(wanted.uploaded or "")
     files, stores = judge.artifacts(wanted.uploaded or ""), judge.context.stores
     if not stores:
         raise StepFailed("no store is configured (stores: in the configuration, or --store)")
@@ -154,6 +198,7 @@ def _uploaded(judge: Deliverables, wanted: Deliverable) -> str:
 
 
 def _pulled(judge: Deliverables, wanted: Deliverable) -> str:
+    judge.made(wanted.pulled or "")
     files = judge.artifacts(wanted.pulled or "")
     for file in files:
         path = judge.home / file.name
@@ -162,8 +207,8 @@ def _pulled(judge: Deliverables, wanted: Deliverable) -> str:
     return f"{_count(files)} in {judge.home}"
 
 
-def _count(found: Sequence[ManifestFile]) -> str:
-    return "1 file" if len(found) == 1 else f"{len(found)} files"
+def _count(found: Sequence[object], what: str = "file") -> str:
+    return f"1 {what}" if len(found) == 1 else f"{len(found)} {what}s"
 
 
 # By the key of the question; `metric` comes before `step`, which it names too.

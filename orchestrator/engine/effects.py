@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.transport.replies import Measured
 from orchestrator.words.lifecycle import Outcome, StepState
 
 
@@ -92,7 +93,8 @@ class Attempt:
     lost: bool = False  # its supervisor died
     seconds: float = 0.0
     peaks: dict[str, float] = field(default_factory=dict)  # what the agent sampled beside it
-    metrics: dict[str, float] = field(default_factory=dict)  # what it published itself
+    figures: dict[str, Measured] = field(default_factory=dict)  # what it published itself
+    cards: tuple[str, ...] = ()  # the kinds of GPU that the agent saw at work meanwhile
 
     @property
     def succeeded(self) -> bool:
@@ -121,10 +123,10 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one deliverable was found."""
+    """How one deliverable was found. `ok` None: these machines cannot show it."""
 
     name: str
-    ok: bool
+    ok: bool | None
     detail: str
 
 

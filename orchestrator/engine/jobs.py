@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -79,6 +78,8 @@ def follow(
     if end is None and context.control.stopping:
         stop(context.agents, machine, name, log)
         context.control.check()
+    if end and end.exit == 0:  # what a failed job printed proves nothing
+        through_cuts(machines, machine, lambda: log.fetch_stdout(context.agents(machine), name, LATE_S))
     return attempt_of(end) if end else None
 
 
@@ -87,16 +88,18 @@ def stop(agents: Callable[[str], Agent], machine: str, job: str, log: StepLog) -
 
     None: nobody knows, for the machine does not answer, answers nonsense, or has no such job. It is not waited for.
     """
+    end = None
     with contextlib.suppress(Exception):  # whatever the machine says: why the job is stopped is what counts
         agent = agents(machine)
-        end = agent.stop(job, GRACE_S)
+        end = attempt_of(agent.stop(job, GRACE_S))
         agent.follow(job, log.offset, on_log=log.add, stop=lambda: False, timeout_s=LAST_LINES_S)
-        return attempt_of(end)
-    return None
+        log.fetch_stdout(agent, job, LAST_LINES_S)
+    return end
 
 
 def attempt_of(end: JobEnd) -> Attempt:
-    """How a try ended, from what the agent says; figures that are none are left out."""
+    """How a try ended, from what the agent says. What the agent samples is taken from nobody else."""
+    peaks = asdict(end.peaks)
     return Attempt(
         exit=end.exit,
         oom=end.oom,
@@ -104,10 +107,7 @@ def attempt_of(end: JobEnd) -> Attempt:
         stopped=end.stopped,
         lost=end.lost,
         seconds=end.seconds,
-        peaks={name: value for name, value in asdict(end.peaks).items() if value is not None},
-        metrics={name: float(value) for name, value in end.metrics.items() if _finite(value)},
+        peaks={name: value for name, value in peaks.items() if value is not None},
+        figures={name: figure for name, figure in end.figures.items() if name not in peaks},
+        cards=end.cards,
     )
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max

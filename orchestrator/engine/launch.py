@@ -25,8 +25,10 @@ def shell_text(context: Context, agent: Agent, run: StepRun, command: str) -> st
     if run.step.builtin == "overlay":
         return commands.lay_code().text
     if run.step.builtin == "report":
-        agent.write(WRITE_UP, write_up.render(context, run.step))
-        return commands.copy(f"{agent.workspace}/{WRITE_UP}", run.step.creates[0]).text
+        page = write_up.render(context, run.step)
+        agent.write(WRITE_UP, page.text)
+        said = f"{page.figures} measured figures"
+        return commands.copy(f"{agent.workspace}/{WRITE_UP}", run.step.creates[0], said).text
     return command
 
 

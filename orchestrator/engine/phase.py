@@ -103,7 +103,7 @@ class PhaseWork:
 
         def ask(agent: Agent) -> list[Answer]:
             judge = Deliverables(self._context, self._phase(name), agent, agent.workspace)
-            return self._patiently(lambda: judge.judge(files, self._home(name)))
+            return judge.judge(files, self._home(name))
 
         return self._at_root(name, ask)
 

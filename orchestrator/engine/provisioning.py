@@ -66,12 +66,13 @@ class Provisioning:
         check = self._context.control.check
         check()
         need, spec = self._context.need(name), self._context.spec
+        phase = self._phase(name).model_copy(update={"machine": need})
         places = {row.place for row in self._context.machines(name)}
         sold = []
-        for kind in kinds(need, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
+        for kind in kinds(phase, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
             ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind)
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
-        found = ranked(need, sold, place=spec.place)
+        found = ranked(phase, sold, place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]

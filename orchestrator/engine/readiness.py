@@ -81,8 +81,7 @@ def _first_contact(context: Context, row: MachineRow) -> None:
         agent.probe(row.gpus)
     names = sorted({g.name for g in hello.gpus})
     where = f"{len(hello.gpus)}x {', '.join(names)}" if names else f"a CPU with {hello.cores} cores"
-    if not context.provider.shows_gpu:  # no figure of a stand-in may pass for a GPU's
+    if not context.provider.shows_gpu:
         where = f"a CPU with {hello.cores} cores, standing in"
-    key, now = {"name": row.name}, context.now()
-    context.ledger.machines.move(key, MachineState.REACHABLE, reachable_at=now, measured_on=where)
+    context.ledger.machines.move({"name": row.name}, MachineState.REACHABLE, reachable_at=context.now())
     context.event(f"{row.name}: reachable, {where}")

@@ -39,11 +39,23 @@ class CreatedFile:
         return there is not None and there.bytes == self.bytes and self.samples in ("", there.samples)
 
 
+@dataclass(frozen=True, slots=True)
+class StepFigure:
+    """A figure of one node of a step."""
+
+    node: Count
+    name: Text
+    value: Figure
+    measured_on: Text = ""
+    device: Text = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoneRecord:
     """What lies on the volume, as JSON of these very names. Versions to come read it: fields are added, never changed.
 
-    `at` is in Unix seconds; `log` is the end of what the step printed; `measured_on` is where its figures come from.
+    `at` is in Unix seconds; `log` and `stdout` are the ends of what the step printed, both outputs and the first alone.
+    Version 0.1.0 wrote `metrics`, without anybody's word on where they were measured, and no `stdout`.
     """
 
     step: Text = ""
@@ -54,8 +66,9 @@ class DoneRecord:
     files: tuple[CreatedFile, ...]
     log: LongText = ""
     metrics: Figures = field(default_factory=dict)
-    measured_on: Text = ""
     commit: Text = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
+    stdout: LongText = ""
+    figures: tuple[StepFigure, ...] = ()
 
 
 def created(agent: Agent, workspace: str, run: StepRun, *, strict: bool = False) -> list[CreatedFile]:
@@ -120,7 +133,9 @@ def commit_of(agent: Agent, run: StepRun) -> str:
 def parse(text: str) -> DoneRecord | None:
     """A record from its JSON. None: a half-written or foreign file, which proves nothing: the step runs."""
     try:
-        return shaped(DoneRecord, json_in(text.encode("utf-8", "replace")))
+        found = json_in(text.encode("utf-8", "replace"))
+        older = {"stdout": found["log"]} if isinstance(found, dict) and "log" in found else {}
+        return shaped(DoneRecord, {**older, **found} if isinstance(found, dict) else found)
     except ValueError:
         return None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from orchestrator.engine.context import Context
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Sample
 from orchestrator.words.lifecycle import StepState
 
@@ -23,6 +25,7 @@ class StepLog:
         folder.mkdir(parents=True, exist_ok=True)
         name = step.removeprefix(f"{phase}/").replace("/", ".")
         self.path = folder / f"{name}{f'.{node}' if node else ''}.log"
+        self._stdout = self.path.with_suffix(".stdout")
         self._offset_file, self._job_file = self.path.with_suffix(".offset"), self.path.with_suffix(".job")
         self._context, self._phase, self._step = context, phase, step
         self._searched = 0  # no text that `prints` was asked for ends before this byte
@@ -42,6 +45,7 @@ class StepLog:
     def restart(self, job: str) -> None:
         """A job of another name begins: its log starts at 0, below what earlier attempts left."""
         if self._began()[0] != job:
+            self._stdout.unlink(missing_ok=True)
             self._offset_file.write_text("0")
             self._job_file.write_text(f"{job}\n{self._bytes()}")
 
@@ -62,14 +66,34 @@ class StepLog:
         if sample.progress:
             self._context.progress(self._step, sample.progress)
 
+    def fetch_stdout(self, agent: Agent, job: str, timeout_s: float) -> None:
+        """Copy what the job, which has ended, printed on standard output; what an earlier one did is forgotten."""
+        with self._stdout.open("w", encoding="utf-8") as file:
+
+            def add(text: str) -> None:
+                if file.tell() < LONGEST_LOG:
+                    file.write(text)
+
+            agent.stdout(job, add, timeout_s)
+
+    def restore(self, log: str, stdout: str) -> None:
+        """Take what a done-record has kept of both for this step's, unless there is something already."""
+        if self.is_empty:
+            self.add(log, 0)
+        if not self._stdout.exists():
+            self._stdout.write_text(stdout, encoding="utf-8")
+
     def lines(self) -> Iterator[str]:
-        """Each line that the newest job has printed; a line that redraws itself is one for each of its states."""
-        if not self.path.exists():
+        """Each line of the newest job's standard output; one that redraws itself is one for each of its states."""
+        if not self._stdout.exists():
             return
-        with self.path.open("rb") as log:
-            log.seek(self._began()[1])
-            for line in log:
+        with self._stdout.open("rb") as file:
+            for line in file:
                 yield from line.decode("utf-8", "replace").splitlines()
+
+    def end_of_stdout(self, most: int) -> str:
+        """The last bytes of it, as text."""
+        return _end_of(self._stdout, most) if self._stdout.exists() else ""
 
     def prints(self, text: str) -> bool:
         """Whether the newest job has printed that text. Asked again, only what came since is read."""
@@ -89,9 +113,7 @@ class StepLog:
         """The last bytes of all that was copied, as text."""
         if self.is_empty:
             return ""
-        with self.path.open("rb") as log:
-            log.seek(max(self._bytes() - most, 0))
-            return log.read(most).decode("utf-8", "replace")
+        return _end_of(self.path, most)
 
     def last_lines(self, count: int = 15) -> str:
         """Its last lines, for the message that says why a step failed."""
@@ -108,3 +130,9 @@ class StepLog:
             job, begins = self._job_file.read_text().split("\n")
             return job, int(begins)
         return "", 0
+
+
+def _end_of(path: Path, most: int) -> str:
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - most, 0))
+        return file.read(most).decode("utf-8", "replace")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger.rows import MetricRow, StepRow
+from orchestrator.ledger.rows import FigureRow, StepRow
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
@@ -92,10 +92,9 @@ class StepWork:
                 f"{self.run.id}: {records.whose(record)} recorded it, unknown to this ledger: run again"
             )
             return False
-        log = self._log(0)
-        if log.is_empty:
-            log.add(record.log, 0)
-        self._keep_metrics(record.metrics, record.measured_on)
+        self._log(0).restore(record.log, record.stdout)
+        old = [records.StepFigure(0, name, value) for name, value in record.metrics.items()]
+        self._keep(record.figures or old)
         return True
 
     def check_room(self) -> str:
@@ -121,7 +120,7 @@ class StepWork:
         self._context.control.check()  # what was stopped before a crash does not begin again
         targets = self._targets()
         self._mark_running(targets)
-        self._context.ledger.metrics.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
+        self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
         records.forget(self._context, self.run)
         job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
         clears = records.path(self.run)
@@ -131,7 +130,8 @@ class StepWork:
         on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
         ends = self._context.clock.gather(on_each)
         decisive = next((end for end in ends if not end.succeeded), ends[0])
-        self._keep_metrics(decisive.metrics | decisive.peaks, self._measured_on(targets[0]))
+        for end, machine in zip(ends, targets, strict=True):
+            self._keep(self._figures_of(end, machine))
         return replace(decisive, seconds=max(end.seconds for end in ends))
 
     def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
@@ -189,7 +189,7 @@ class StepWork:
             job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
             files = records.with_checksums(files, agent.published(job), folder)
-        measured = self._context.ledger.metrics.all(run=self._context.run, step=self.run.id)
+        measured = self._context.ledger.figures.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
             step=self.run.id,
             key=self._context.keys[self.run.id],
@@ -198,8 +198,8 @@ class StepWork:
             at=self._context.now(),
             files=tuple(files),
             log=self._log(0).end(LOG_KEPT),
-            metrics={row.name: row.value for row in measured},
-            measured_on=self._measured_on(self._targets()[0]),
+            stdout=self._log(0).end_of_stdout(LOG_KEPT),
+            figures=tuple(records.StepFigure(f.node, f.name, f.value, f.measured_on, f.device) for f in measured),
             commit=commit,
         )
         records.write(self._context, agent, record, self.run, self._volume())
@@ -211,6 +211,7 @@ class StepWork:
         targets, ready = self._targets(), self.run.step.ready
         assert ready
         self._mark_running(targets)
+        self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)
         for node, machine in enumerate(targets):
             job, log = self._service_job(node), self._log(node)
             self._start(self.run.step.run, job, machine, log)
@@ -246,6 +247,8 @@ class StepWork:
         for node, machine in enumerate(targets):
             log = self._log(node)
             end = jobs.stop(self._context.agents, machine, self._service_job(node), log)
+            if end:
+                self._keep(self._figures_of(end, machine))
             if end and not end.stopped and not end.succeeded:
                 detail = detail or self.why(end, log)
         if state == StepState.READY:
@@ -305,20 +308,22 @@ class StepWork:
     def _log(self, node: int) -> StepLog:
         return StepLog(self._context, self._phase, self.run.id, node)
 
-    def _keep_metrics(self, values: Mapping[str, float], measured_on: str) -> None:
-        for name, value in values.items():
-            row = MetricRow(
-                run=self._context.run,
-                step=self.run.id,
-                name=name,
-                value=value,
-                measured_on=measured_on,
-                at=self._context.now(),
-            )
-            self._context.ledger.metrics.put(row)
+    def _figures_of(self, end: Attempt, machine: str) -> list[records.StepFigure]:
+        """What was measured on that machine: by the step's program, with its own word on where, and by the agent.
 
-    def _measured_on(self, machine: str) -> str:
-        return self._context.ledger.machines.get(name=machine).measured_on
+        What the agent samples of a card that a CPU stands in for is no card's.
+        """
+        node = self._context.ledger.machines.get(name=machine).node
+        figures = [records.StepFigure(node, n, f.value, f.measured_on, f.device) for n, f in end.figures.items()]
+        cards = ", ".join(end.cards) if self._context.provider.shows_gpu else ""
+        seen = f"sampled on {cards}" if cards else "sampled, no GPU at work"
+        return figures + [records.StepFigure(node, name, value, seen, cards) for name, value in end.peaks.items()]
+
+    def _keep(self, figures: Iterable[records.StepFigure]) -> None:
+        at = self._context.now()
+        for figure in figures:
+            row = FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure))
+            self._context.ledger.figures.put(row)
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""

@@ -212,7 +212,7 @@ class Story:
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
             recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])
-        wrong = [f"{answer.name}: {answer.detail}" for answer in answers if not answer.ok]
+        wrong = [f"{answer.name}: {answer.detail}" for answer in answers if answer.ok is False]
         if failed or wrong:
             return Outcome.FAILED, _why(results) or "\n".join(wrong)
         return Outcome.SUCCEEDED, ""

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from orchestrator.engine.context import Context
-from orchestrator.ledger.rows import MetricRow
+from orchestrator.engine.evidence import OF_GPUS, SAMPLED
+from orchestrator.ledger.rows import FigureRow
 from orchestrator.words.model import Step
 
-SAMPLED = frozenset({"gpu_memory_percent", "gpu_memory_mib", "gpu_utilisation", "disk_free_mib_min"})
 TOLD = frozenset({"gpu_memory_percent", "gpu_memory_mib"})  # of what was only sampled beside it
 
 
-def render(context: Context, step: Step) -> str:
-    """The step's text, then a table of every measured figure. No figure that was not measured is in it."""
-    found = context.ledger.metrics.all(run=context.run)
+@dataclass(frozen=True, slots=True)
+class WriteUp:
+    """A page, and how many measured figures are in it."""
+
+    text: str
+    figures: int
+
+
+def render(context: Context, step: Step) -> WriteUp:
+    """The step's text, then a table of every measured figure. No figure that was not measured is in it.
+
+    Nor is what was sampled of a card that a CPU stands in for.
+    """
+    hidden = frozenset() if context.provider.shows_gpu else OF_GPUS
+    found = context.ledger.figures.all(run=context.run)
     measured = {row.step for row in found if row.name not in SAMPLED}  # steps that measure something on purpose
-    rows = sorted((row for row in found if _shown(row, measured)), key=lambda row: (row.step, row.name))
+    told = [row for row in found if _shown(row, measured) and row.name not in hidden]
+    rows = sorted(told, key=lambda row: (row.step, row.node, row.name))
     lines = [step.text.rstrip(), "", "### Measured", ""]
     if not rows:
         lines.append("Nothing was measured.")
@@ -23,8 +38,8 @@ def render(context: Context, step: Step) -> str:
         lines += [f"| {row.step} | {row.name} | {row.value:,.4g} | {row.measured_on} |" for row in rows]
     if not context.provider.shows_gpu:
         lines += ["", "These are figures of tiny stand-in models on a CPU, not of a GPU."]
-    return "\n".join(lines) + "\n"
+    return WriteUp("\n".join(lines) + "\n", len(rows))
 
 
-def _shown(row: MetricRow, measured: set[str]) -> bool:
+def _shown(row: FigureRow, measured: set[str]) -> bool:
     return row.step in measured and (row.name not in SAMPLED or row.name in TOLD)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from orchestrator.ledger.tables import Table
+
 
 class DatabaseFailed(Exception):
     """What the database said: a full disk, a damaged file, a server that does not answer."""
@@ -46,8 +48,11 @@ class Database(Protocol):
     def begin(self) -> AbstractContextManager[Connection]:
         """One transaction that holds the write lock from its beginning; undone where the block raises."""
 
-    def columns(self, table: str) -> set[str]:
-        """The names of a table's columns; empty: there is no such table."""
+    def columns(self, table: str) -> Mapping[str, bool]:
+        """A table's columns, and whether each must have a value; empty: there is no such table."""
+
+    def relax(self, table: Table, columns: Sequence[str]) -> Sequence[str]:
+        """The statements after which these columns of it may have none."""
 
     def version(self) -> int | None:
         """What `note_version` wrote last; None: it cannot be kept here."""

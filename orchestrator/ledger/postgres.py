@@ -8,7 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestrator.ledger import sql
 from orchestrator.ledger.database import Connection, DatabaseFailed
+from orchestrator.ledger.tables import Table
 
 _WRITE_LOCK = 0x67707570  # "gpup": one writer at a time, as with a file
 
@@ -35,12 +37,14 @@ class Server:
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"))
             yield _Translated(connection)
 
-    def columns(self, table: str) -> set[str]:
+    def columns(self, table: str) -> Mapping[str, bool]:
         """See database.Database."""
-        found = self.read(
-            "SELECT column_name FROM information_schema.columns WHERE table_name = :name", {"name": table}
-        )
-        return {str(row[0]) for row in found}
+        asked = "SELECT column_name, is_nullable FROM information_schema.columns WHERE table_name = :name"
+        return {str(name): nullable == "NO" for name, nullable in self.read(asked, {"name": table})}
+
+    def relax(self, table: Table, columns: Sequence[str]) -> Sequence[str]:
+        """See database.Database."""
+        return sql.relax(table, columns)
 
     def version(self) -> int | None:
         """See database.Database."""

@@ -57,13 +57,13 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverableRow:
-    """How one question at the end of a phase was answered."""
+    """How one question at the end of a phase was answered. `ok` None: its machines could not show it."""
 
     run: str
     phase: str
     name: str
     position: int = 0
-    ok: bool
+    ok: bool | None
     detail: str = ""
 
 
@@ -90,7 +90,6 @@ class MachineRow:
     port: int = 0
     user: str = ""
     private_ip: str = ""
-    measured_on: str = ""
     requested_at: float | None = None
     sent_at: float | None = None  # when the create was sent: from then on it may exist
     accepted_at: float | None = None
@@ -172,14 +171,19 @@ class RecordRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricRow:
-    """A figure that a step measured."""
+class FigureRow:
+    """A figure of a step on one of its nodes, with where its program, or the agent, says that it was measured.
+
+    `device`: `cpu`, or the name of a card; "": it was not said.
+    """
 
     run: str
     step: str
+    node: int
     name: str
     value: float
     measured_on: str = ""
+    device: str = ""
     at: float | None = None
 
 

@@ -7,6 +7,7 @@ be written as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from orchestrator.ledger.tables import Column, Table
@@ -74,6 +75,22 @@ def add(table: Table, column: Column) -> str:
     """Add a column that came later than the table, with its default."""
     default = "" if column.default is None else f" DEFAULT {column.default!r}"
     return f"ALTER TABLE {table.name} ADD COLUMN {table.column(column.name)} {column.kind}{default}"
+
+
+def relax(table: Table, columns: Sequence[str]) -> list[str]:
+    """Let these columns hold nothing."""
+    return [f"ALTER TABLE {table.name} ALTER COLUMN {table.column(name)} DROP NOT NULL" for name in columns]
+
+
+def remake(table: Table, numbered: str) -> list[str]:
+    """Make a table anew that has all its columns, with its rows."""
+    old, names = f"{table.name}_old", ", ".join(table.column(c.name) for c in table.columns)
+    return [
+        f"ALTER TABLE {table.name} RENAME TO {old}",
+        *create(table, numbered),
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {old}",
+        f"DROP TABLE {old}",
+    ]
 
 
 def _kind(column: Column) -> str:

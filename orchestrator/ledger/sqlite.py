@@ -7,7 +7,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from orchestrator.ledger import sql
 from orchestrator.ledger.database import Busy, Connection, DatabaseFailed, is_busy
+from orchestrator.ledger.tables import Table
 
 
 class SqliteFile:
@@ -38,9 +40,14 @@ class SqliteFile:
                     connection.execute("ROLLBACK", {})
                 raise
 
-    def columns(self, table: str) -> set[str]:
+    def columns(self, table: str) -> Mapping[str, bool]:
         """See database.Database."""
-        return {str(row[1]) for row in self.read(f'PRAGMA table_info("{table}")', {})}
+        return {str(row[1]): bool(row[3]) for row in self.read(f'PRAGMA table_info("{table}")', {})}
+
+    def relax(self, table: Table, columns: Sequence[str]) -> Sequence[str]:
+        """See database.Database. SQLite takes no NOT NULL back: the table is made anew, with its rows."""
+        del columns
+        return sql.remake(table, self.numbered)
 
     def version(self) -> int | None:
         """See database.Database."""

@@ -74,7 +74,7 @@ class Ledger:
         self.claims = Book(access, tables.claims, kinds.ClaimRow)
         self.artifacts = Book(access, tables.artifacts, kinds.ArtifactRow)
         self.records = Book(access, tables.records, kinds.RecordRow)
-        self.metrics = Book(access, tables.metrics, kinds.MetricRow)
+        self.figures = Book(access, tables.figures, kinds.FigureRow)
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
 
@@ -86,8 +86,8 @@ class Ledger:
     def _make_tables(self) -> None:
         """Make what is missing; where nothing is, as nearly always, no write lock is needed.
 
-        A ledger that an older version made gets the columns that came later, with their defaults. A file that was
-        found complete before says so by its version (SQLite only).
+        A ledger that an older version made gets the columns that came later, with their defaults, and room for nothing
+        where there had to be something. A file that was found complete before says so by its version (SQLite only).
         """
         database = self._database
         if database.version() == tables.VERSION:
@@ -95,8 +95,11 @@ class Ledger:
         with database.begin() as connection:  # nobody else makes them meanwhile
             for table in tables.TABLES:
                 there = database.columns(table.name)
+                strict = [c.name for c in table.columns if c.is_nullable and there.get(c.name)]
                 missing = [c for c in table.columns if there and c.name not in there]
                 for statement in [*sql.create(table, database.numbered), *(sql.add(table, c) for c in missing)]:
+                    connection.execute(statement, {})
+                for statement in database.relax(table, strict) if strict else ():
                     connection.execute(statement, {})
         database.note_version(tables.VERSION)
 

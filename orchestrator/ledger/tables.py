@@ -115,7 +115,13 @@ steps = _table(
 )
 
 deliverables = _table(
-    "deliverables", _key("run"), _key("phase"), _key("name"), _int("position"), _int("ok"), _text("detail")
+    "deliverables",
+    _key("run"),
+    _key("phase"),
+    _key("name"),
+    _int("position"),
+    Column("ok", "INTEGER", is_nullable=True),  # 1 it holds, 0 it does not, NULL it cannot be shown there
+    _text("detail"),
 )
 
 machines = _table(
@@ -139,7 +145,7 @@ machines = _table(
     _int("port"),
     _text("user"),
     _text("private_ip"),
-    _text("measured_on"),
+    _text("measured_on"),  # nobody reads it; ledgers of older versions have it, and take no row without it
     _time("requested_at"),
     _time("sent_at"),  # when the create was sent: from then on it may exist
     _time("accepted_at"),
@@ -188,7 +194,12 @@ artifacts = _table(
 # The ledger's copy of the done-records on volumes: what the preview shows "as last seen".
 records = _table("records", _key("volume"), _key("step"), _text("key"), _time("at"))
 
-metrics = _table("metrics", _key("run"), _key("step"), _key("name"), _float("value"), _text("measured_on"), _time("at"))
+# Ledgers of version 0.1.0 have a table gpuplan_metrics instead. What it says of where figures were measured is what the
+# controller knew of the machine: it is read no more.
+figures = _table(
+    "figures", _key("run"), _key("step"), _key("node", "INTEGER"), _key("name"), _float("value"), _text("measured_on"),
+    _text("device"), _time("at"),
+)  # fmt: skip
 
 host_keys = _table("host_keys", _key("address"), _text("key"))
 
@@ -196,5 +207,5 @@ events = _table(
     "events", _key("id", "INTEGER"), _text("run"), _float("at"), _text("text"), numbered=True, indexed="run"
 )
 
-_COLUMNS = "\n".join(sorted(f"{t.name}.{c.name} {c.kind}" for t in TABLES for c in t.columns))
+_COLUMNS = "\n".join(sorted(f"{t.name}.{c.name} {c.kind} {c.is_nullable}" for t in TABLES for c in t.columns))
 VERSION = zlib.crc32(_COLUMNS.encode()) & 0x7FFFFFFF  # of all tables and their columns: SQLite keeps it in the file

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.words.errors import NoMachine
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Plan, RunsOn
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Phase, Plan, RunsOn
 from orchestrator.words.ports import Offer
 
 MachineRequest = tuple[MachineNeed, Sequence[Offer]]  # what is needed, and what is `ranked` for it
@@ -69,23 +69,35 @@ def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None,
     return sorted(found, key=order)
 
 
-def kinds(need: MachineNeed, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]:
-    """Which machines are taken, interruptible (True) or not, the first to try first. CPU machines are never such."""
-    if not need.gpu:
+def kinds(phase: Phase, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]:
+    """Return what may be rented for a phase, best first: True interruptible machines, False others.
+
+    `spot`, `spot_or_demand`: what was asked of the run; the phase's own word goes before it. CPU machines are never
+    interruptible ones.
+    """
+    if not phase.machine.gpu:
         return (False,)
+    if phase.spot is not None:
+        return (phase.spot,)
     return (True, False) if spot_or_demand else (spot,)
 
 
-def ranked(need: MachineNeed, sold: Iterable[tuple[bool, Sequence[Offer]]], *, place: str | None) -> list[Offer]:
-    """Return the `candidates` of each kind after the other; what is called sold out last. `sold`: kind, its offers."""
+def ranked(phase: Phase, sold: Iterable[tuple[bool, Sequence[Offer]]], *, place: str | None) -> list[Offer]:
+    """Return the `candidates` of each kind after the other, without those that are too dear for the phase.
+
+    `sold`: kind, its offers. What is called sold out comes last.
+    """
+    need, most = phase.machine, phase.max_usd_hour
     found = [o for kind, offers in sold for o in candidates(need, offers, place=place, spot=kind)]
-    return sorted(found, key=lambda offer: not offer.available)
+    cheap = [o for o in found if most is None or o.price_hour * need.nodes <= most]
+    return sorted(cheap, key=lambda offer: not offer.available)
 
 
 def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:
     """Return the place that sells every phase's machine, where they cost the least an hour together.
 
-    NoMachine: no place does; the message says for each phase where its machine is sold.
+    `spot`: whether only interruptible machines were looked for. NoMachine: no place does; the message says for each
+    phase where its machine is sold.
     """
     best: list[dict[str, Decimal]] = [_prices(need, offers) for need, offers in requests]
     common = set(best[0]).intersection(*best[1:]) if best else set()

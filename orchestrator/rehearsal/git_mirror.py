@@ -2,7 +2,8 @@
 
 It holds our own words and the folders that the payload is laid over; nothing of upstream. Its commit id is the same
 everywhere, because author, date and content are. A tag is named like the abbreviated id of upstream's commit that the
-plan checks out, so that the plan's own command finds it. (A whole id cannot be a name: git reads it as an object.)
+plan checks out, so that the plan's own command finds it (a whole id cannot be a name: git reads it as an object), and
+the branch has gone on since, as upstream's has: whoever checks nothing out has the wrong commit.
 """
 
 from __future__ import annotations
@@ -40,13 +41,18 @@ def make(folder: Path) -> Path:
         return done.stdout.strip()
 
     git("init", "-q", "--bare", "--template=", "--initial-branch=main")
-    marks = [f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}\n" for path, text in CONTENT.items()]
-    message = "Stand in for distributed-llama\n"
-    who = "gpuplan <gpuplan@localhost> 1767225600 +0000"
-    commit = f"commit refs/heads/main\nauthor {who}\ncommitter {who}\ndata {len(message)}\n{message}"
-    tag = f"\nreset refs/tags/{PINNED}\nfrom refs/heads/main\n"
-    git("fast-import", "--quiet", text=commit + "".join(marks) + tag)
+    pinned = _commit("Stand in for distributed-llama\n", CONTENT)
+    tag = f"reset refs/tags/{PINNED}\nfrom refs/heads/main\n\n"
+    git("fast-import", "--quiet", text=pinned + tag + _commit("Go on after what plans pin\n", {"LATER.md": "Later.\n"}))
     return bare
+
+
+def _commit(message: str, files: dict[str, str]) -> str:
+    """A commit on the branch in git's words for an import; the first one begins it."""
+    who = "gpuplan <gpuplan@localhost> 1767225600 +0000"
+    head = f"commit refs/heads/main\nauthor {who}\ncommitter {who}\ndata {len(message)}\n{message}"
+    marks = [f"M 100644 inline {path}\ndata {len(text.encode())}\n{text}\n" for path, text in files.items()]
+    return head + "".join(marks) + "\n"
 
 
 def redirect(bare: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypedDict
 
@@ -9,6 +10,8 @@ from orchestrator import cost
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import PhaseRow, StepRow
+from orchestrator.report import verdicts
+from orchestrator.report.verdicts import Verdict
 from orchestrator.words.model import Plan
 from orchestrator.words.spec import RunSpec
 
@@ -22,10 +25,10 @@ class StepDocument(TypedDict):
 
 
 class DeliverableDocument(TypedDict):
-    """One deliverable of the status."""
+    """One deliverable of the status. ok None: not shown, or not asked; `detail` says why."""
 
     name: str
-    ok: bool
+    ok: bool | None
     detail: str
 
 
@@ -75,9 +78,10 @@ class KeptDocument(TypedDict):
     due: str | None
 
 
-def status(ledger: Ledger, run: str, *, driven: bool) -> StatusDocument:
+def status(ledger: Ledger, spec: RunSpec, *, driven: bool) -> StatusDocument:
     """Where a run is: the document of DESIGN section 8. `driven`: whether a process holds the run's lock."""
-    row = ledger.runs.get(id=run)
+    run = spec.run
+    row, answers = ledger.runs.get(id=run), verdicts.of_run(ledger, spec)
     return {
         "run": run,
         "state": row.state,
@@ -85,7 +89,7 @@ def status(ledger: Ledger, run: str, *, driven: bool) -> StatusDocument:
         "driven": driven,
         "usd_hour": f"{usd_hour(ledger, run):.5f}",
         "dry_run": row.dry_run,
-        "phases": [_phase(ledger, p) for p in ledger.phases.all(run=run)],
+        "phases": [_phase(ledger, p, answers) for p in ledger.phases.all(run=run)],
         "machines": [{"name": m.name, "provider": m.provider, "state": m.state} for m in ledger.machines.all(run=run)],
         "volumes": [{"name": v.name, "state": v.state} for v in accounting.volumes_of(ledger, run)],
     }
@@ -112,7 +116,7 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[KeptDocument]:
     ]
 
 
-def _phase(ledger: Ledger, phase: PhaseRow) -> PhaseDocument:
+def _phase(ledger: Ledger, phase: PhaseRow, answers: Sequence[Verdict]) -> PhaseDocument:
     of_phase = {"run": phase.run, "phase": phase.name}
     return {
         "phase": phase.name,
@@ -121,7 +125,7 @@ def _phase(ledger: Ledger, phase: PhaseRow) -> PhaseDocument:
             {"name": shown(s), "state": s.state, "seconds": round(_seconds(s, ledger.now()), 3)}
             for s in ledger.steps.all(**of_phase)
         ],
-        "deliverables": [{"name": d.name, "ok": d.ok, "detail": d.detail} for d in ledger.deliverables.all(**of_phase)],
+        "deliverables": [{"name": a.name, "ok": a.ok, "detail": a.detail} for a in answers if a.phase == phase.name],
     }
 
 

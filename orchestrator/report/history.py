@@ -37,11 +37,11 @@ def rates(ledger: Ledger, plan: Plan) -> dict[str, float]:
 
 
 def metrics(ledger: Ledger) -> dict[tuple[str, str], tuple[float, str]]:
-    """(step id, figure) -> value and machine, as the last real run measured it."""
+    """(step id, figure) -> value and place, as the last real run measured it on the first of its nodes."""
     return {
-        (m.step, m.name): (m.value, m.measured_on)
+        (f.step, f.name): (f.value, f.measured_on)
         for run in ledger.runs.all(dry_run=False)
-        for m in ledger.metrics.all(run=run.id)
+        for f in sorted(ledger.figures.all(run=run.id), key=lambda f: -f.node)
     }
 
 

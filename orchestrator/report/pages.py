@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.ledger import Ledger
-from orchestrator.report import advice, documents, rendering
+from orchestrator.report import advice, documents, rendering, verdicts
 from orchestrator.report.console import event_lines, indented, say
 from orchestrator.report.figures import duration, money, spoken
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 EVENTS = 20  # the newest ones that the status shows
 MARKS = {StepState.DONE: "ok", StepState.UP_TO_DATE: "ok", StepState.READY: "ok", StepState.FAILED: "NO"}
+VERDICTS = {True: "ok", False: "NO", None: "? "}
 
 
 def preview(
@@ -126,7 +128,7 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
             using = uses.get((phase["phase"], step["name"]), "")
             say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip())
         for answer in phase["deliverables"]:
-            say(f"  {'ok' if answer['ok'] else 'NO'}  {answer['name']}: {quoted(answer['detail'], LONG)}")
+            say(f"  {VERDICTS[answer['ok']]}  {answer['name']}: {quoted(answer['detail'], LONG)}")
     say()
     for machine in found["machines"]:
         say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}")
@@ -144,13 +146,8 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
 def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
     """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
     out = sys.stderr if err else sys.stdout
-    rows = [
-        rendering.DeliverableLine(d.phase, d.name, d.ok, quoted(d.detail, LONG))
-        for phase in ledger.phases.all(run=spec.run)
-        for d in ledger.deliverables.all(run=spec.run, phase=phase.name)
-    ]
-    if rows:
-        rendering.show(rendering.deliverables(rows), out=out)
+    if found := [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]:
+        rendering.show(rendering.deliverables(found, spec.asked), out=out)
     report = documents.bill(ledger, spec.run, spec.plan)
     rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
     for line in _last_words(ledger, spec, folder):

@@ -5,8 +5,7 @@ At 60 columns every figure is still whole: names and sentences are folded instea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,21 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.figures import duration, hours, money
+from orchestrator.report.verdicts import Verdict, summary
 from orchestrator.words.outside import escape
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan import PhasePreview, Preview
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverableLine:
-    """One deliverable. ok None: it was not checked. `detail` may quote a machine."""
-
-    phase: str
-    name: str
-    ok: bool | None
-    detail: str = ""
 
 
 class StrictConsole(Console):
@@ -52,8 +42,9 @@ def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
     StrictConsole(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
 
 
-def deliverables(rows: Sequence[DeliverableLine]) -> RenderableType:
-    """Every deliverable with its mark, and how many hold."""
+def deliverables(found: Sequence[Verdict], asked: Container[str]) -> RenderableType:
+    """Every deliverable of the phases that were `asked` for with its mark, and how many of the plan's hold."""
+    rows = [one for one in found if one.phase in asked]
     table = _table("deliverables")
     table.add_column("", no_wrap=True)
     table.add_column("phase", no_wrap=True)
@@ -61,8 +52,8 @@ def deliverables(rows: Sequence[DeliverableLine]) -> RenderableType:
     table.add_column("detail", overflow="fold", ratio=3, style="dim")
     for row in rows:
         table.add_row(_mark(row.ok), Text(row.phase), Text(row.name), Text(row.detail))
-    held = sum(row.ok is True for row in rows)
-    return Group(table, Text(f"{held} of {len(rows)} deliverables hold", style="green" if held == len(rows) else "red"))
+    good = all(row.ok or (row.ok is None and row.answered) for row in rows)
+    return Group(table, Text(f"deliverables: {summary(found)}", style="green" if good else "red"))
 
 
 def costs(

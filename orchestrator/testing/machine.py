@@ -28,10 +28,12 @@ class Script:
 
     seconds: float = 1.0
     exit: int = 0
-    output: str = ""
+    output: str = ""  # standard output
+    errors: str = ""  # standard error, after it
     creates: Mapping[str, str] = field(default_factory=dict)  # path below the workspace -> content
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | Json] = field(default_factory=dict)  # a figure, or all that a line says of it
     peaks: Mapping[str, float] = field(default_factory=dict)
+    cards: tuple[str, ...] = ()  # that the agent sees at work
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
 
 
@@ -215,6 +217,8 @@ class ScriptedMachine:
     def _watch(self, request: Json, say: Callable[[bytes], None], stop: Callable[[], bool]) -> Json | None:
         job = self._job(request)
         text, offset = job.script.output, int(request.get("offset", 0))
+        if not request.get("stdout"):
+            text += job.script.errors
         if offset < len(text):
             say(json.dumps({"log": text[offset:], "offset": len(text)}).encode())
         while not job.done:
@@ -231,8 +235,15 @@ class ScriptedMachine:
         code = 143 if job.stopped or job.timed_out else job.exit
         ended = start + min(job.ends, self._clock.monotonic()) - job.began
         facts = {"exit": code, "signal": None, "oom": False, "timed_out": job.timed_out, "stopped": job.stopped}
-        sizes = {"lost": False, "started": start, "ended": ended, "log_bytes": len(job.script.output)}
-        return {**facts, **sizes, "peaks": dict(job.script.peaks), "metrics": dict(job.script.metrics)}
+        sizes = {
+            "lost": False,
+            "started": start,
+            "ended": ended,
+            "log_bytes": len(job.script.output + job.script.errors),
+        }
+        said = {name: f if isinstance(f, Mapping) else {"value": f} for name, f in job.script.metrics.items()}
+        seen = {"peaks": dict(job.script.peaks), "cards": list(job.script.cards), "metrics": said}
+        return {**facts, **sizes, **seen}
 
     def _op_stop(self, request: Json) -> Json:
         job = self._job(request)

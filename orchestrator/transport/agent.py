@@ -139,14 +139,20 @@ class Agent(Asking):
         """
         return self._watch("watch", {"job": job, "offset": offset}, on_log, on_sample, stop, timeout_s)
 
+    def stdout(self, job: str, on_text: Callable[[str], None], timeout_s: float) -> None:
+        """What a job that has ended printed on standard output, as far as the machine has kept it."""
+        self._watch(
+            "watch", {"job": job, "stdout": True}, lambda text, _: on_text(text), lambda _: None, timeout_s=timeout_s
+        )
+
     def _watch(
         self,
         op: str,
         facts: dict[str, Any],
         on_log: Callable[[str, int], None],
         on_sample: Callable[[Sample], None],
-        stop: Callable[[], bool],
-        timeout_s: float,
+        stop: Callable[[], bool] = lambda: False,
+        timeout_s: float = float("inf"),
         on_start: Callable[[], None] = lambda: None,
     ) -> JobEnd | None:
         def take(line: Watched) -> None:

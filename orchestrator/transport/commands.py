@@ -121,9 +121,9 @@ def lay_code() -> Command:
     return command(Shell(f'{copied.text} && echo "code $GPUPLAN_CODE_HASH laid over $PWD"'))
 
 
-def copy(source: str, target: str) -> Command:
-    """Copy one file."""
-    return command("cp", "--", source, target)
+def copy(source: str, target: str, said: str) -> Command:
+    """Copy one file, and say that."""
+    return command(Shell(f"{command('cp', '--', source, target).text} && {command('echo', said).text}"))
 
 
 def listens(port: int) -> Command:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import MaxLen
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainValidator
 
 from orchestrator.transport.shapes import (
     Amount,
     Code,
     Count,
     Figure,
-    Figures,
     LongText,
     Moment,
     Name,
@@ -32,6 +32,7 @@ T = TypeVar("T")
 LARGEST = 1e18  # of what a job may say of its progress
 EPOCH = datetime.fromtimestamp(0, UTC)
 NOISE = 1000  # bytes that are kept of what is no answer
+LONGEST_TEXT = 200  # characters of a text beside a figure
 
 
 class AgentFailed(StepFailed):
@@ -165,7 +166,38 @@ class Peaks:
     gpu_memory_percent: Figure | None = None
     gpu_memory_mib: Figure | None = None
     gpu_utilisation: Figure | None = None
+    gpus_at_work: Figure | None = None  # how many cards computed, in one sample or another
     disk_free_mib_min: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure with where it was measured, as the program says that measured it; "": it does not say.
+
+    `device`: `cpu`, or the name of a card.
+    """
+
+    value: float
+    measured_on: str = ""
+    device: str = ""
+
+    @classmethod
+    def read(cls, said: Any) -> Measured | None:
+        """Build it from what a job reported, which may be anything; None: that is no figure."""
+        found = said if isinstance(said, dict) else {}
+        value = found.get("value")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            return None
+        texts = [found.get(key, "") for key in ("measured_on", "device")]
+        measured_on, device = (text[:LONGEST_TEXT] if isinstance(text, str) else "" for text in texts)
+        return cls(float(value), measured_on, device)
+
+
+def _measured(said: object) -> dict[str, Measured]:
+    """Figures by name, without what is none."""
+    if not isinstance(said, dict):
+        raise ValueError("no figures by name")  # noqa: TRY004  pydantic knows this one
+    return {str(name)[:LONGEST_TEXT]: figure for name, one in said.items() if (figure := Measured.read(one))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +214,10 @@ class JobEnd:
     ended: Moment
     log_bytes: Count
     peaks: Peaks
-    metrics: Figures = field(default_factory=dict)
+    figures: Annotated[dict[str, Measured], PlainValidator(_measured), Field(alias="metrics")] = field(
+        default_factory=dict
+    )
+    cards: Annotated[tuple[Text, ...], MaxLen(64)] = ()  # the kinds of card that were seen at work
 
     @property
     def seconds(self) -> float:

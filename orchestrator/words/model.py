@@ -173,10 +173,12 @@ class Deliverable(Value):
     same: tuple[str, ...] = ()  # files with one sha256
     checkpoint: str | None = None  # folder: every shard its index names, with the size and sha256 of the hub
     step: str | None = None  # that step succeeded
-    stdout: str | None = None  # ... and its output holds this text
+    stdout: str | None = None  # ... and a line of its standard output holds this text
+    matches: str | None = None  # ... or matches this regular expression
     metric: str | None = None  # ... and this figure of it is within bounds
     min: Decimal | None = None
     max: Decimal | None = None
+    device: Literal["cpu", "gpu"] | None = None  # ... and was measured there
     pulled: str | None = None  # glob below pull_to, fetched home and verified
     uploaded: str | None = None  # glob below the workspace, verified in every store
 
@@ -190,6 +192,8 @@ class Phase(Value):
     volume: VolumeNeed | None = None
     planned: Planned | None = None
     budget_usd: Usd | None = Field(default=None, gt=0)
+    spot: bool | None = None  # interruptible GPU machines, or never; None: as the run's flags say
+    max_usd_hour: Usd | None = Field(default=None, gt=0)  # of all its machines together: dearer ones are not rented
     timeout: Seconds = 24 * 3600.0
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()

@@ -2,8 +2,8 @@
 
 ~/.gpuplan/jobs/JOB/: request.json (without secrets), lock (held while it is being started), alive (held by its
 supervisor for as long as that lives), pid (leader of the job's session), supervisor, log and log.*, sample.json,
-metrics, progress and checksums (the job's own words), stop (somebody asks for its end), exit.json (how it ended;
-written once, whole).
+metrics, progress and checksums (the job's own words), stdout/ (of its log what came on standard output), stop (somebody
+asks for its end), exit.json (how it ended; written once, whole).
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class JobFolder:
         return [
             cls(os.path.join(root, name)) for name in names if os.path.exists(os.path.join(root, name, "request.json"))
         ]
+
+    @property
+    def stdout(self) -> str:
+        """The folder that standard output is kept in, in the form of a log."""
+        return os.path.join(self.path, "stdout")
 
     def file(self, name: str) -> str:
         """Path of one of the job's files."""
@@ -106,4 +111,4 @@ class JobFolder:
         }
         log_bytes = os.stat(self.file("log")).st_size if os.path.exists(self.file("log")) else 0
         times = {"started": began, "ended": time.time(), "log_bytes": log_bytes}
-        self.write("exit.json", {**lost, **times, "peaks": {}, "metrics": {}})
+        self.write("exit.json", {**lost, **times, "peaks": {}, "cards": [], "metrics": {}})

@@ -154,7 +154,8 @@ def _create(path: str) -> int:
 
 def read(folder: str, offset: int, limit: int, *, head: int = HEAD) -> tuple[bytes, int, int]:
     """Bytes of the log from `offset` on, at most `limit`: (bytes, how many before them are gone, where they end)."""
-    starts = sorted([0] + [int(name[4:]) for name in os.listdir(folder) if name[:4] == "log." and name[4:].isdigit()])
+    names = os.listdir(folder) if os.path.isdir(folder) else []  # a supervisor that died at once has made none
+    starts = sorted([0] + [int(name[4:]) for name in names if name[:4] == "log." and name[4:].isdigit()])
     for start, following in zip(starts, [*starts[1:], None]):
         try:
             with open(os.path.join(folder, f"log.{start}" if start else "log"), "rb") as file:

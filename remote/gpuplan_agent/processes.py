@@ -48,8 +48,11 @@ def detach(body: Callable[[], None], errors: str) -> int:
         os._exit(status)
 
 
-def spawn(argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
-    """Start a program in a session of its own with both its outputs on `output`; exit 127 says that it is not there."""
+def spawn(argv: list[str], env: dict[str, str], cwd: str, output: int, errors: int | None = None) -> int:
+    """Start a program in a session of its own; exit 127 says that it is not there.
+
+    `output` gets its standard output, and its errors too unless they have a pipe of their own.
+    """
     pid = os.fork()
     if pid:
         return pid
@@ -57,7 +60,7 @@ def spawn(argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(output if errors is None else errors, 2)
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, and an ignored signal survives exec
         os.chdir(cwd)

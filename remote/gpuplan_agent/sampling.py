@@ -7,22 +7,31 @@ from typing import Any
 
 GPU_QUERY = [
     "nvidia-smi",
-    "--query-gpu=index,memory.used,memory.total,utilization.gpu",
+    "--query-gpu=index,name,memory.used,memory.total,utilization.gpu",
     "--format=csv,noheader,nounits",
 ]
 EVERY_S = 5.0
+IDLE_MIB = 1024  # memory that a driver may hold for itself: more of it is somebody's
 LONGEST_QUERY_S = 10.0
 
 
-def parse_gpus(text: str) -> list[dict[str, float]]:
+def parse_gpus(text: str) -> list[dict[str, Any]]:
     """The GPUs that nvidia-smi reports; what it cannot tell ([N/A]) is left out."""
     found = []
     for line in text.splitlines():
-        numbers = [_number(cell) for cell in line.split(",")]
-        if len(numbers) == 4 and numbers[0] is not None:
-            names = ("index", "memory_used_mib", "memory_total_mib", "utilisation")
-            found.append({name: number for name, number in zip(names, numbers) if number is not None})
+        cells = line.split(",")
+        if len(cells) == 5 and _number(cells[0]) is not None:
+            gpu: dict[str, Any] = {"index": _number(cells[0]), "name": cells[1].strip()}
+            numbers = zip(("memory_used_mib", "memory_total_mib", "utilisation"), map(_number, cells[2:]))
+            found.append({**gpu, **{name: number for name, number in numbers if number is not None}})
     return found
+
+
+def at_work(gpu: dict[str, Any]) -> bool:
+    """Whether a GPU computes, or, where the driver does not tell that, holds what somebody put there."""
+    if "utilisation" in gpu:
+        return bool(gpu["utilisation"] > 0)
+    return bool(gpu.get("memory_used_mib", 0) > IDLE_MIB)
 
 
 def _number(cell: str) -> float | None:
@@ -44,10 +53,14 @@ def next_at(age_s: float) -> float:
 
 
 class Peaks:
-    """The extremes of all samples so far. A key is missing as long as nothing was seen of it."""
+    """The extremes of all samples so far, and the GPUs that were seen at work in one of them.
+
+    A key is missing as long as nothing was seen of it.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
+        self._at_work: dict[float, str] = {}  # index -> name
 
     def add(self, sample: dict[str, Any]) -> None:
         """Take a sample into account."""
@@ -57,8 +70,16 @@ class Peaks:
                 self._highest("gpu_memory_mib", gpu["memory_used_mib"])
             if "utilisation" in gpu:
                 self._highest("gpu_utilisation", gpu["utilisation"])
+            if at_work(gpu):
+                self._at_work[gpu["index"]] = str(gpu.get("name", ""))
+            self.values["gpus_at_work"] = float(len(self._at_work))
         free = sample["disk_free_mib"]
         self.values["disk_free_mib_min"] = min(self.values.get("disk_free_mib_min", free), free)
+
+    @property
+    def cards(self) -> list[str]:
+        """The kinds of GPU that were seen at work."""
+        return sorted(set(self._at_work.values()))
 
     def _highest(self, name: str, value: float) -> None:
         self.values[name] = round(max(self.values.get(name, value), value), 2)

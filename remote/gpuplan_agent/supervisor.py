@@ -9,18 +9,19 @@ import signal
 import time
 from typing import Any
 
-from gpuplan_agent import logs, sampling
+from gpuplan_agent import sampling
 from gpuplan_agent.jobfolder import JobFolder
+from gpuplan_agent.outputs import READ_BYTES, Outputs
 from gpuplan_agent.places import open_regular
 from gpuplan_agent.processes import adopt_orphans, descendants, send, send_session, spawn, started_at
 from gpuplan_agent.wire import AgentError
 
-READ_BYTES = 1 << 16
 TIMEOUT_GRACE_S = 5.0
 RESERVE_BYTES = 1 << 16
 DRAIN_S = 2.0  # for what the dead have left in the pipe
 METRICS_BYTES = 1 << 20
 NAME_CHARACTERS = 100  # of a figure
+TEXT_CHARACTERS = 200  # of what is said beside it
 SHELL = ["bash", "-eo", "pipefail", "-c", "--"]
 
 
@@ -37,7 +38,7 @@ class Supervisor:
         secrets: list[str],
     ) -> None:
         self.folder, self.command, self.cwd, self.env, self.timeout_s = folder, command, cwd, env, timeout_s
-        self.filter = logs.Filter(secrets)
+        self.secrets = secrets
         self.status: int | None = None  # of the shell, as wait(2) gives it
         self.stopped = self.timed_out = False
         self.kill_at: float | None = None  # monotonic; set once the job has been asked to end
@@ -56,19 +57,20 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake_write)
         self.started, self.began, self.oom_before = time.time(), time.monotonic(), sampling.oom_kills()
-        self.log = logs.Writer(self.folder.path)
+        self.outputs = Outputs(self.folder, self.secrets)
         self._reserve()
         _write_number(self.folder.file("supervisor"), os.getpid())
-        self.pipe, output = os.pipe()
-        self.shell = spawn([*SHELL, self.command], self.env, self.cwd, output)
+        output, errors = self.outputs.pipes()
+        self.shell = spawn([*SHELL, self.command], self.env, self.cwd, output, errors)
         os.close(output)
+        os.close(errors)
         _write_number(self.folder.file("leader_started"), started_at(self.shell))
         _write_number(self.folder.file("pid"), self.shell)
         while self.status is None:
             self._turn(wake)
         self._await_first_sample()
         self._kill_all()
-        self._drain()
+        self.outputs.drain(DRAIN_S)
         self._write_end()
 
     def _reserve(self) -> None:
@@ -78,31 +80,21 @@ class Supervisor:
 
     def _turn(self, wake: int) -> None:
         """Wait for whatever comes next (output, a child's end, a signal, the next sample) and deal with it."""
-        watched = [fd for fd in (self.pipe, wake, self.query[1] if self.query else -1) if fd >= 0]
+        watched = [*self.outputs.open, wake, *([self.query[1]] if self.query else [])]
         poller = select.poll()  # not select(): a handle may be above 1023
         for fd in watched:
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(250):
-            if fd == self.pipe:
-                self._read_output()
+            if fd in self.outputs.open:
+                self.outputs.read(fd)
             elif fd == wake:
                 os.read(wake, READ_BYTES)
             else:
                 self._read_query()
-        self.log.write(self.filter.tick(time.monotonic()))
+        self.outputs.tick()
         self._reap()
         self._look_at_the_clock()
         self._sample()
-
-    def _read_output(self) -> bool:
-        """Log what the job has written; False when there is nothing more to come."""
-        data = os.read(self.pipe, READ_BYTES)
-        if not data:
-            os.close(self.pipe)
-            self.pipe = -1
-            return False
-        self.log.write(self.filter.feed(data, time.monotonic()))
-        return True
 
     def _reap(self) -> None:
         while True:
@@ -146,14 +138,6 @@ class Supervisor:
             self._reap()
             left = descendants(os.getpid())
         self._reap()
-
-    def _drain(self) -> None:
-        """Log what is still in the pipe. Whoever holds its other end is dead, or will not be waited for."""
-        limit = time.monotonic() + DRAIN_S
-        while self.pipe >= 0 and time.monotonic() < limit and select.select([self.pipe], [], [], 0)[0]:
-            self._read_output()
-        self.log.write(self.filter.finish())
-        self.log.close()
 
     def _sample(self) -> None:
         """Begin a sample when it is time for one; nvidia-smi is never waited for."""
@@ -199,15 +183,15 @@ class Supervisor:
         ours = self.stopped or self.timed_out
         killed = code == 128 + signal.SIGKILL or (code != 0 and sampling.oom_kills() > self.oom_before)
         end = {"exit": code, "signal": number, "oom": killed and not ours, "timed_out": self.timed_out}
-        times = {"started": self.started, "ended": time.time(), "log_bytes": self.log.offset}
-        facts = {"stopped": self.stopped, "lost": False, "peaks": self.peaks.values, "metrics": self._metrics()}
+        times = {"started": self.started, "ended": time.time(), "log_bytes": self.outputs.log.offset}
+        seen = {"peaks": self.peaks.values, "cards": self.peaks.cards, "metrics": self._metrics()}
         os.unlink(self.folder.file("reserve"))
-        self.folder.write("exit.json", {**end, **times, **facts})
+        self.folder.write("exit.json", {**end, **times, "stopped": self.stopped, "lost": False, **seen})
 
     def _metrics(self) -> dict[str, Any]:
-        """The figures that the job reported, the last of each name; lines that are none are left out.
+        """The figures that the job reported, the last of each name, with where it says that each was measured.
 
-        What else a line says of its figure (where it was measured) is not taken up here.
+        Lines that are none are left out.
         """
         try:
             with open_regular(self.folder.file("metrics")) as file:
@@ -220,7 +204,9 @@ class Supervisor:
                 entry = json.loads(line)
                 name, value = entry["name"], entry["value"]
                 if _is_name(name) and isinstance(value, (int, float)):
-                    found[name] = value
+                    said = {key: entry.get(key) for key in ("measured_on", "device")}
+                    texts = {key: text[:TEXT_CHARACTERS] for key, text in said.items() if isinstance(text, str)}
+                    found[name] = {"value": value, **texts}
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return found

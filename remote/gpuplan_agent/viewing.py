@@ -41,11 +41,11 @@ def main(_arguments: list[str]) -> int:
     followers: dict[str, Follower] = {}
     for folder in JobFolder.all():
         if folder.state() != RUNNING:
-            followers[folder.path] = Follower(folder, sys.maxsize)
+            followers[folder.path] = Follower(folder.path, sys.maxsize)
     shown, heard = "", time.monotonic()
     while time.monotonic() - heard < LONGEST_SILENCE_S:
         for folder in JobFolder.all():
-            follower = followers.setdefault(folder.path, Follower(folder, 0))
+            follower = followers.setdefault(folder.path, Follower(folder.path, 0))
             text, _ = follower.more()
             heard = time.monotonic() if text or folder.state() == RUNNING else heard
             if text and shown != folder.path:

@@ -22,15 +22,15 @@ PROGRESS_BYTES = 1 << 12
 
 
 class Follower:
-    """Reads a job's log on from an offset; characters are never cut in two."""
+    """Reads the log in a folder on from an offset; characters are never cut in two."""
 
-    def __init__(self, folder: JobFolder, offset: int) -> None:
+    def __init__(self, folder: str, offset: int) -> None:
         self.folder, self.offset = folder, offset
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def more(self, *, final: bool = False) -> tuple[str, int]:
         """The next piece of text and the offset to go on from; "" when there is none now."""
-        data, dropped, self.offset = logs.read(self.folder.path, self.offset, CHUNK)
+        data, dropped, self.offset = logs.read(self.folder, self.offset, CHUNK)
         note = ""
         if dropped:
             note = self._decoder.decode(b"", final=True) + f"\n[{dropped} bytes of the log were dropped]\n"
@@ -63,11 +63,15 @@ class Newest:
 
 
 def op_watch(request: dict[str, Any]) -> dict[str, Any]:
-    """Stream the log from `offset` on and the samples, until the job has ended; then say how."""
+    """Stream the log from `offset` on and the samples, until the job has ended; then say how.
+
+    With `stdout` it is what the job printed on standard output that is streamed.
+    """
     folder = JobFolder.of(request["job"])
     if folder.state() == NEW:
         raise AgentError("no_job", f"there is no job {request['job']}")
-    follower = Follower(folder, int(request.get("offset", 0)))
+    source = folder.stdout if request.get("stdout") else folder.path
+    follower = Follower(source, int(request.get("offset", 0)))
     newest = Newest(folder)
     said, wait = time.monotonic(), SHORTEST_WAIT_S
     while True:

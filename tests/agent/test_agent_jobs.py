@@ -37,10 +37,12 @@ def test_exit_codes(machine: Machine, command: str, code: int, number: int | Non
     assert (end["timed_out"], end["stopped"], end["lost"]) == (False, False, False)
 
 
-def test_both_outputs_are_logged_in_order(machine: Machine):
-    """Standard output and standard error are one log, in the order in which they were written."""
-    log, end = machine.run("job", "echo one; echo two >&2; echo three; printf 'no newline'")
-    assert log == "one\ntwo\nthree\nno newline"
+def test_both_outputs_are_logged(machine: Machine):
+    """Standard output and standard error are one log, line by line, each in the order in which it was written."""
+    log, end = machine.run("job", "echo one; echo two >&2; echo three; printf 'no newline'; echo four >&2")
+    lines = log.splitlines()
+    assert [line for line in lines if line in ("two", "four")] == ["two", "four"]
+    assert [line for line in lines if line not in ("two", "four")] == ["one", "three", "no newline"]
     assert end["log_bytes"] == len(log)
 
 
@@ -204,9 +206,9 @@ def test_the_environment_of_a_job(machine: Machine):
 
 
 def test_metrics(machine: Machine):
-    """Figures that a job reports come with its end, the last of each name; a line that is none does no harm.
+    """Figures that a job reports come with its end, the last of each name, and where it says that it measured each.
 
-    What else a line says beside its figure does none either; names have a bound, and figures are numbers.
+    A line that is none does no harm, nor does what else it says; names have a bound, and figures are numbers.
     """
     lines = [
         '{"name": "speed", "value": 1}',
@@ -217,11 +219,30 @@ def test_metrics(machine: Machine):
         '{"name": "' + "n" * 101 + '", "value": 3}',
         '{"name": ["list"], "value": 3}',
         "[]",
+        '{"name": "size", "value": 3, "measured_on": 7, "device": "' + "d" * 300 + '"}',
         '{"na',
     ]
     command = "\n".join(f"echo '{line}' >> \"$GPUPLAN_METRICS\"" for line in lines)
     _, end = machine.run("job", command)
-    assert end["metrics"] == {"speed": 12.5}
+    assert end["metrics"] == {
+        "speed": {"value": 12.5, "measured_on": "CPU (x), 2 thread(s)", "device": "cpu"},
+        "size": {"value": 3, "device": "d" * 200},
+    }
+
+
+def test_standard_output_is_kept_by_itself(machine: Machine):
+    """The log has both outputs; what came on standard output can be had alone, whole characters, secrets masked."""
+    log, _ = machine.run("job", 'echo "é $S"; echo "no" >&2; printf rest', secrets={"S": "hidden-text"})
+    assert sorted(log.splitlines()) == ["no", "rest", "é ***"]
+    lines = machine.lines("watch", job="job", offset=0, stdout=True)
+    assert "".join(line.get("log", "") for line in lines) == "é ***\nrest"
+
+
+@pytest.mark.parametrize("closes", ["exec >&-; echo on >&2", "exec 2>&-; echo on", "exec >&- 2>&-; true"])
+def test_a_job_may_close_its_outputs(machine: Machine, closes: str):
+    """A job that gives up one of its outputs, or both, goes on and ends well."""
+    log, end = machine.run("job", f"{closes}; sleep 0.3")
+    assert (log, end["exit"]) == ("on\n" if "echo" in closes else "", 0)
 
 
 def _progress(machine: Machine, command: str) -> list[Any]:
@@ -259,11 +280,23 @@ def test_progress_that_is_none_does_no_harm(machine: Machine, writes: str):
 
 def test_peaks_come_from_the_gpus(machine: Machine):
     """Peaks are the highest of what nvidia-smi reported, also for a job that is over at once; [N/A] is left out."""
-    machine.tool("nvidia-smi", "echo '0, 1000, 80000, 10'; echo '1, 60000, 80000, 97'; echo '2, [N/A], [N/A], 5'")
+    smi = "echo '0, A100, 1000, 80000, 10'; echo '1, A100, 60000, 80000, 97'; echo '2, L4, [N/A], [N/A], 5'"
+    machine.tool("nvidia-smi", smi)
     _, end = machine.run("job", "true")
     peaks = end["peaks"]
     assert (peaks["gpu_memory_percent"], peaks["gpu_memory_mib"], peaks["gpu_utilisation"]) == (75.0, 60000.0, 97.0)
     assert peaks["disk_free_mib_min"] > 0
+
+
+def test_the_agent_says_which_cards_it_saw_at_work(machine: Machine):
+    """One that computed counts, or one that holds memory where the driver tells no utilisation; an idle one not."""
+    idle, busy, untold = "0, A100, 3, 80000, 0", "1, A100, 60000, 80000, 1", "2, L4, 5000, 24000, [N/A]"
+    machine.tool("nvidia-smi", f"echo '{idle}'; echo '{busy}'; echo '{untold}'; echo '3, T4, 9, 16000, [N/A]'")
+    _, end = machine.run("job", "true")
+    assert (end["cards"], end["peaks"]["gpus_at_work"]) == (["A100", "L4"], 2)
+    machine.tool("nvidia-smi", f"echo '{idle}'")
+    _, end = machine.run("again", "true")
+    assert (end["cards"], end["peaks"]["gpus_at_work"]) == ([], 0)
 
 
 def test_a_hanging_nvidia_smi_holds_nothing_up(machine: Machine):

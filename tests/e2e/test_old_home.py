@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tool import GPUPLAN, PROJECT
 
+from orchestrator.rehearsal import git_mirror
+
 ARCHIVE = PROJECT / "tests" / "old" / "e31c1e2.tar.xz"
 THERE = "/tmp/gpuplan-e31c1e2"  # where it was made
 PENDING, ENDED = "1128-kud6", "1128-try9"
@@ -29,8 +31,11 @@ def old(tmp_path: Path) -> Path:
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT / "tests" / "models" / model, here / name)
     (head,) = here.glob("cloud/cloud/volumes/*/distributed-llama")  # an archive holds no repository of another project
-    (head / ".git").mkdir()
-    (head / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    mirror = git_mirror.make(tmp_path / "mirror")
+    git = ["git", "-C", str(tmp_path / "clone")]
+    subprocess.run(["git", "clone", "-q", str(mirror), git[-1]], check=True, timeout=30)
+    subprocess.run([*git, "reset", "-q", "--hard", git_mirror.PINNED], check=True, timeout=30)  # HEAD: the branch
+    (tmp_path / "clone" / ".git").rename(head / ".git")
     for file in [*here.glob("home/runs/*/run.json"), here / "cloud" / "cloud" / "clouds.json"]:
         file.write_text(file.read_text().replace(THERE, str(here)))
     with sqlite3.connect(here / "home" / "gpuplan.db") as ledger:

@@ -14,15 +14,28 @@ from tool import PROJECT, Tool
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("the shipped plan")]
 
 
+CARD = "Ran on the card that was rented"
+NEED_A_GPU = [
+    "PyTorch computed on the card that was rented", "Multi-GPU inference validated",
+    *(f"{CARD} ({phase})" for phase in ("day2-3", "day4-5", "day6-7")),
+    *(f"{name} {what}" for name in ("GLM-4.5-Air", "INTELLECT-3")
+      for what in ("generates at 10 tokens/s or more", "uses less than 80 % of the GPU memory")),
+]  # fmt: skip
+
+
 def test_the_whole_plan_is_rehearsed(tool: Tool):
-    """`run all --dry-run --json`: every deliverable ok, nothing left, the files at home are those of the manifest."""
+    """`run all --dry-run --json`: what a CPU can show holds, what needs a GPU is left open, and nothing is left."""
     done = tool.run("run", "all", "--plan", "shipped", "--dry-run", "--yes", "--json", timeout=380)
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads(done.stdout)
     assert (document["state"], document["outcome"]) == ("DONE", "succeeded")
-    answers = {d["name"]: d for p in document["phases"] for d in p["deliverables"]}
-    assert len(answers) >= 28
-    assert [n for n, d in answers.items() if not d["ok"]] == []
+    answers = {d["name"] if d["name"] != CARD else f"{CARD} ({p['phase']})": d
+               for p in document["phases"] for d in p["deliverables"]}  # fmt: skip
+    assert len(answers) >= 45
+    assert {n: d["detail"] for n, d in answers.items() if d["ok"] is False} == {}
+    assert sorted(n for n, d in answers.items() if d["ok"] is None) == sorted(NEED_A_GPU)
+    assert all("a CPU stands in for the GPU here" in answers[n]["detail"] for n in NEED_A_GPU)
+    assert f"{len(answers) - len(NEED_A_GPU)} hold, {len(NEED_A_GPU)} need a real GPU" in " ".join(done.stderr.split())
     assert "Paris" in answers["Basic inference test passes"]["detail"]
     assert {m["state"] for m in document["machines"]} == {"DESTROYED"}
     assert len(document["machines"]) == 5
@@ -55,7 +68,7 @@ def test_lambda_brings_a_phase_through(tool: Tool):
     done = tool.run("run", "day1", "--provider", "lambda", "--dry-run", "--yes", timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert tool.cloud.alive()["machines"] == []
-    assert all(d["ok"] for d in tool.status()["phases"][0]["deliverables"])
+    assert all(d["ok"] is not False for d in tool.status()["phases"][0]["deliverables"])
 
 
 def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
@@ -70,6 +83,6 @@ def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
             "run", "day2-3", "--ssh-host", host, "--ssh-key", str(server.key_file), "--dry-run", "--yes", timeout=380
         )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    assert all(d["ok"] for d in tool.status()["phases"][0]["deliverables"])
+    assert all(d["ok"] is not False for d in tool.status()["phases"][0]["deliverables"])
     assert Decimal(tool.cost()["total_usd"]) == 0
     assert tool.creates() == []

@@ -19,7 +19,10 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "heartbeat": lambda agent: agent.heartbeat(60, ""),
     "start": lambda agent: agent.start(Job(id="j", command="true", cwd="/", timeout_s=1)),
     "follow": lambda agent: agent.follow("j", 0, lambda _text, _offset: None, timeout_s=0.4),
+    "stdout": lambda agent: agent.stdout("j", lambda _text: None, timeout_s=0.4),
     "stop": lambda agent: agent.stop("j", grace_s=0),
+    "published": lambda agent: agent.published("j"),
+    "used": Agent.used_bytes,
     "jobs": Agent.jobs,
     "files": lambda agent: agent.files("/", ["*"]),
     "read": lambda agent: agent.read("x"),
@@ -33,7 +36,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
 }
 _END = {
     "exit": 0, "signal": None, "oom": False, "timed_out": False, "stopped": False, "lost": False, "started": 1.5,
-    "ended": 2, "log_bytes": 3, "peaks": {"gpu_memory_mib": 1.5}, "metrics": {"tokens_per_second": 2.5},
+    "ended": 2, "log_bytes": 3, "peaks": {"gpu_memory_mib": 1.5}, "metrics": {"rate": {"value": 2.5}}, "cards": [],
 }  # fmt: skip
 _SAMPLE = {
     "at": 1.5, "disk_free_mib": 7, "progress": {"done": 1, "total": 2},
@@ -41,7 +44,7 @@ _SAMPLE = {
 }  # fmt: skip
 _HELLO = {
     "agent": "a", "workspace": "/w", "python": "3.11", "boot_id": "", "cores": 1, "memory_mib": 1, "disk_free_mib": 1,
-    "gpus": [{"index": 0, "name": "H100", "memory_mib": 81920}], "user": "root",
+    "gpus": [{"index": 0, "name": "H100", "memory_mib": 81920}], "user": "root", "time": 1.5,
 }  # fmt: skip
 _PARTS = [{"number": 1, "offset": 0, "length": 1, "crc32": "AAAAAA=="}]
 HONEST: dict[str, list[dict[str, Any]]] = {
@@ -53,7 +56,10 @@ HONEST: dict[str, list[dict[str, Any]]] = {
     "heartbeat": [{}],
     "start": [{"state": "running"}],
     "follow": [{"log": "text", "offset": 4}, {"sample": _SAMPLE}, {"end": _END}],
+    "stdout": [{"log": "text", "offset": 4}, {"end": _END}],
     "stop": [{"end": _END}],
+    "published": [{"files": {"/w/a": "00"}}],
+    "used": [{}, {"bytes": 1}],
     "jobs": [{"jobs": [{"job": "j", "state": "ended", "service": False, "end": _END}]}],
     "files": [{"hashed": 7}, {"files": [{"path": "a", "bytes": 1, "mtime": 1.5, "sha256": "00"}]}],
     "read": [{"text": "x"}],

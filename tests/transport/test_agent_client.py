@@ -15,7 +15,7 @@ import pytest
 from orchestrator.transport import bundle
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.transport.replies import AgentFailed, DeadmanExpired, GpuFailed, JobEnd, LeaseHeld, Sample
+from orchestrator.transport.replies import AgentFailed, DeadmanExpired, GpuFailed, JobEnd, LeaseHeld, Measured, Sample
 from orchestrator.words.errors import ConnectionLost, StepFailed
 from orchestrator.words.ports import Part, SignedPart
 from orchestrator.words.secret import Secret
@@ -41,7 +41,7 @@ class Log:
 def test_a_job_from_start_to_end(reached: Reached):
     """A job is started, followed, and its end comes with exit code, figures and peaks; samples come meanwhile."""
     log, samples = Log(), list[Sample]()
-    figure = 'echo \'{"name": "x", "value": 2.5}\' >> "$GPUPLAN_METRICS"'
+    figure = 'echo \'{"name": "x", "value": 2.5, "device": "cpu"}\' >> "$GPUPLAN_METRICS"'
     given: dict[str, Any] = {"env": {"A": "it's $HOME"}, "secrets": {"S": Secret("hidden-text")}}
     assert begin(reached, f'echo "$A" "$S"; {figure}; sleep 1.3; exit 3', **given) == "running"
     end = reached.agent.follow("job", 0, log.add, samples.append)
@@ -55,7 +55,7 @@ def test_a_job_from_start_to_end(reached: Reached):
         False,
         False,
     )
-    assert end.metrics == {"x": 2.5}
+    assert end.figures == {"x": Measured(2.5, "", "cpu")}
     assert end.peaks.disk_free_mib_min
     assert 1.0 < end.seconds < 10
     assert samples[0].disk_free_mib > 0

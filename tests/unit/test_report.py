@@ -17,6 +17,7 @@ from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
 from orchestrator.report import figures, rendering
+from orchestrator.report.verdicts import Verdict
 from orchestrator.words.ports import Offer
 
 ROOT = Path(__file__).parents[2]
@@ -84,22 +85,24 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
 def test_deliverables_table_counts_and_escapes(width: int) -> None:
     """Each deliverable has its mark; what a machine said is escaped and never taken as markup."""
     rows = [
-        rendering.DeliverableLine("day1", "clone", True, "[bold]fine[/bold]"),
-        rendering.DeliverableLine("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
-        rendering.DeliverableLine("day6-7", "uploaded", None),
+        Verdict("day1", "clone", True, "[bold]fine[/bold]"),
+        Verdict("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
+        Verdict("day6-7", "uploaded", None),
+        Verdict("day8", "never", None, answered=False),
     ]
-    text = _printed(rendering.deliverables(rows), width=width)
+    text = _printed(rendering.deliverables(rows, ("day1", "day2-3", "day6-7")), width=width)
     marks = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["day1"], ["day2-3"], ["day6-7"])]
     assert marks == [["ok", "day1"], ["NO", "day2-3"], ["?", "day6-7"]]
-    assert "1 of 3 deliverables hold" in text
+    assert "deliverables: 1 holds, 1 does not hold, 1 needs a real GPU, 1 was not asked" in " ".join(text.split())
+    assert "never" not in text
     assert "[bold]fine[/bold]" in text
     assert "\x1b" not in text
 
 
 def test_names_are_never_taken_as_markup() -> None:
     """A plain text and a phase's name with brackets or colons are printed as they are."""
-    row = rendering.DeliverableLine("[red]d1", ":warning:", True)
-    text = _printed("run [bold]r1[/bold] :smile:", rendering.deliverables([row]), width=80)
+    row = Verdict("[red]d1", ":warning:", True)
+    text = _printed("run [bold]r1[/bold] :smile:", rendering.deliverables([row], ("[red]d1",)), width=80)
     assert "run [bold]r1[/bold] :smile:" in text
     assert "[red]d1" in text
     assert ":warning:" in text

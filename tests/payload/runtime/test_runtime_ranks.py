@@ -35,10 +35,10 @@ def test_ranks_write_what_one_process_writes(ranks: int, converted: Path, start:
     expected = answer("Describe the future of AI")
     assert document["token_ids"] == expected["answer_ids"][:-1]
     assert (document["ranks"], document["stop"]["id"]) == (ranks, expected["answer_ids"][-1])
+    figures = [metrics_of(path) for path in metrics]  # the root has waited for them
     for process in processes:
         assert process.wait(BOUND) == 0
         assert f"of {ranks}\nthe root has ended" in process.stdout.read()
-    figures = [metrics_of(path) for path in metrics]
     counts = {name: figures[0][name]["value"] for name in ("ranks", "hosts", "gpus_used")}
     assert counts == {"ranks": ranks, "hosts": 1, "gpus_used": 0}
     read = document["prompt_tokens"] + document["tokens"]
@@ -54,14 +54,15 @@ def test_two_ranks_meet_where_the_root_waits(converted: Path, start: Start):
     """The plan's form over nodes: $GPUPLAN_NODES - 1 workers dial the root, and may do so before it listens."""
     port = str(free_port())
     model = ["--model", str(converted / "intellect3.m")]
-    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
+    env = {"GPUPLAN_NODES": "2", "GPUPLAN_TOKEN": "t"}
+    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", **env, GPUPLAN_NODE_RANK="1")
     assert worker.stdout.readline() == f"dialling 127.0.0.1:{port}\n"
     words = [*files(converted, "intellect3"), "--port", port, "--prompt", "Explain machine learning", "--json"]
     done = try_script("dllama", "inference", *words, GPUPLAN_NODES="2", GPUPLAN_TOKEN="t")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["token_ids"] == answer("Explain machine learning")["answer_ids"][:-1]
-    assert document["ranks"] == 2
+    assert (document["ranks"], document["hosts"]) == (2, 2), "two nodes of a plan are two hosts, whatever they share"
     assert worker.wait(BOUND) == 0
 
 
@@ -138,7 +139,8 @@ def test_no_line_of_a_stranger_ends_a_waiting_root(converted: Path, start: Start
     port = int(said.split()[-1])
     _pester(port, "worker")
     model = ["--model", str(converted / "base.m")]
-    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", GPUPLAN_TOKEN="t")
+    env = {"GPUPLAN_NODES": "2", "GPUPLAN_TOKEN": "t"}
+    worker = start("dllama-worker", *model, "--root-hostname", f"127.0.0.1:{port}", **env, GPUPLAN_NODE_RANK="1")
     assert root.wait(BOUND) == 0
     assert root.stdout.read() == " Paris.\n"
     assert "Traceback" not in root.stderr.read()

@@ -12,7 +12,7 @@ import yaml
 from orchestrator.rehearsal import git_mirror
 from orchestrator.words import files
 
-COMMIT = "cd83070fba03cda75e6016829ba9b1621b12573f"
+COMMIT = "cd83070fba03cda75e6016829ba9b1621b12573f"  # that plans pin; the branch has gone on since
 
 
 def clone(bare: Path, to: Path) -> str:
@@ -34,15 +34,14 @@ def test_the_plans_clone_works_offline(tmp_path: Path):
 
 
 def test_the_plans_own_command_checks_out_its_commit(tmp_path: Path):
-    """The step `clone` of day 1 ends at the commit that it names, without the way out for where that is missing."""
+    """The step `clone` of day 1 ends at the commit that it names, which is not the branch's newest; again, too."""
     day1 = yaml.safe_load((files.phases() / "day1.yaml").read_text())
     (command,) = [step["run"] for step in day1["steps"] if step["name"] == "clone"]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **git_mirror.redirect(git_mirror.make(tmp_path / "git"))}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, check=True, timeout=30, capture_output=True
-    )
-    assert b"is not in this clone" not in done.stdout
-    assert (tmp_path / "distributed-llama/.git/HEAD").read_text() == f"{COMMIT}\n"
+    for _ in range(2):
+        subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, check=True, timeout=30)
+        assert (tmp_path / "distributed-llama/.git/HEAD").read_text() == f"{COMMIT}\n"
+    assert clone(tmp_path / "git" / "distributed-llama.git", tmp_path / "newest") != COMMIT
 
 
 @pytest.mark.parametrize("name", ["one", "with a space and an ü"])
@@ -51,4 +50,4 @@ def test_the_commit_is_the_same_everywhere(tmp_path: Path, name: str):
     commits = {
         clone(git_mirror.make(tmp_path / folder), tmp_path / f"clone-{i}") for i, folder in enumerate((name, name, "x"))
     }
-    assert commits == {COMMIT}
+    assert len(commits) == 1

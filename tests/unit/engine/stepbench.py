@@ -118,8 +118,8 @@ class Bench:
         agent = Agent(Here(self.home), workspace=str(self.workspace))
         self.context = Context(
             spec=spec, folder=folder / "home" / "runs" / RUN, ledger=self.ledger, clock=clock, control=Control(clock),
-            provider=SimpleNamespace(name="none", shows_gpu=False, disk_share=1.0), agents=lambda _machine: agent,
-            code=SimpleNamespace(hash="", files={}),
+            provider=SimpleNamespace(name="none", shows_gpu=False, rented=True, disk_share=1.0),
+            agents=lambda _machine: agent, code=SimpleNamespace(hash="", files={}),
             hub=SimpleNamespace(listing=lambda repo, revision: []), stores=[], public_key="", secrets={},
         )  # fmt: skip
         for number, step in enumerate(steps):
@@ -128,7 +128,7 @@ class Bench:
         self.ledger.machines.put(
             MachineRow(
                 name=MACHINE, run=RUN, phase=PHASE, request="1.0.0", node=0, provider="none", type_id="t", gpu="",
-                gpus=0, place="", price_hour=1, state=MachineState.REACHABLE, measured_on="this computer",
+                gpus=0, place="", price_hour=1, state=MachineState.REACHABLE,
             )
         )  # fmt: skip
         self.ledger.charges.put(ChargeRow(machine=MACHINE, run=RUN, phase=PHASE, since=1.0))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,18 +18,31 @@ def log_of(folder: Path) -> StepLog:
     return StepLog(Bench(folder).context, PHASE, f"{PHASE}/talk")
 
 
+def _printed(*pieces: str) -> Any:
+    """As much of an agent as is asked for what a job printed on standard output."""
+
+    def stdout(_job: str, on_text: Callable[[str], None], _timeout_s: float) -> None:
+        for piece in pieces:
+            on_text(piece)
+
+    return SimpleNamespace(stdout=stdout)
+
+
 def test_what_earlier_jobs_printed_is_not_the_newest_ones(tmp_path: Path):
-    """A search and the list of lines begin where the newest job began; the end of the file is everybody's."""
+    """A search begins where the newest job began, and its lines are those of its standard output alone."""
     log = log_of(tmp_path)
     assert (log.is_empty, log.end(), list(log.lines()), log.prints("x")) == (True, "", [], False)
     log.restart("job.1")
     log.add("listening\n", 10)
     log.restart("job.1")
     assert (log.prints("listening"), log.offset) == (True, 10)
+    log.fetch_stdout(_printed("listening\n"), "job.1", 1.0)
+    assert list(log.lines()) == ["listening"]
     log.restart("job.2")
     assert (log.prints("listening"), log.offset, list(log.lines())) == (False, 0, [])
     log.add("10 %\r20 %\nlistening\n", 21)
-    assert list(log.lines()) == ["10 %", "20 %", "listening"]
+    log.fetch_stdout(_printed("10 %\r20 %", "\nready\n"), "job.2", 1.0)
+    assert list(log.lines()) == ["10 %", "20 %", "ready"]
     assert log.prints("listening")
     assert log.end(10) == "listening\n"
     assert log.last_lines(2) == "20 %\nlistening"

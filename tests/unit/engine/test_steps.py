@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from orchestrator.engine import records
 from orchestrator.engine.board import Board
 from orchestrator.engine.effects import Attempt
+from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.step_work import StepWork
 from orchestrator.transport.job import Job
 from orchestrator.words.lifecycle import StepState
@@ -62,6 +64,35 @@ def test_a_service_that_ended_by_itself_has_failed(tmp_path: Path):
     assert "exit code 7\nlistening\nbroken pipe" in end.detail
 
 
+SAYS = """echo '{"name": "speed", "value": 2.5, "measured_on": "CPU (x)", "device": "cpu"}' >> $GPUPLAN_METRICS"""
+LIES = """echo '{"name": "gpu_utilisation", "value": 99, "device": "A100"}' >> $GPUPLAN_METRICS"""
+
+
+def test_figures_carry_their_programs_word_on_where_they_were_measured(tmp_path: Path):
+    """They come to the ledger with it, and back from the done-record; what the agent samples nobody else may say."""
+    bench = Bench(tmp_path, Step(name="make", run=f"{SAYS}; {LIES}; echo out; echo err >&2"))
+    assert bench.run("make").state == StepState.DONE
+    for _ in range(2):
+        (row,) = [row for row in bench.ledger.figures.all(run=RUN) if row.name != "disk_free_mib_min"]
+        assert (row.step, row.node, row.name, row.value) == ("only/make", 0, "speed", 2.5)
+        assert (row.measured_on, row.device) == ("CPU (x)", "cpu")
+        log = StepLog(bench.context, PHASE, "only/make")
+        assert list(log.lines()) == ["out"]
+        bench.ledger.figures.remove(run=RUN)
+        log.path.with_suffix(".stdout").unlink()
+        bench = Bench(tmp_path, bench.context.phase(PHASE).steps[0].step)
+        assert bench.run("make").state == StepState.UP_TO_DATE
+
+
+def test_a_services_figures_are_kept_when_it_is_stopped(tmp_path: Path):
+    """What a service publishes counts, whether it was stopped or ended by itself."""
+    ready = Ready(log="listening", timeout=60)
+    bench = Bench(tmp_path, Step(name="serves", run=f"{SAYS}; echo listening; sleep 600", ready=ready))
+    bench.run("serves")
+    assert bench.stop_service("serves").state == StepState.DONE
+    assert bench.ledger.figures.get(run=RUN, step="only/serves", node=0, name="speed").device == "cpu"
+
+
 def test_a_step_is_booked_for_what_it_ran_however_late_that_is_seen(tmp_path: Path):
     """Its end is its start and the agent's seconds: not the moment when a controller came back and looked."""
     bench = Bench(tmp_path, MAKE)
@@ -73,12 +104,17 @@ def test_a_step_is_booked_for_what_it_ran_however_late_that_is_seen(tmp_path: Pa
 
 
 def test_done_records_of_earlier_versions_hold():
-    """A record as it was written before is read; a damaged or foreign one proves nothing."""
+    """A record as it was written before is read; a damaged or foreign one proves nothing.
+
+    Where its figures come from was the controller's word, and is left out.
+    """
     old = {"step": "a/b", "key": "k", "run": "r", "at": 1.5, "files": [{"path": "x", "bytes": 3}], "log": "said"}
     found = records.parse(json.dumps(old | {"metrics": {"speed": 2}, "measured_on": "A100"}))
     assert found == records.DoneRecord(
         step="a/b", key="k", run="r", at=1.5, files=(records.CreatedFile("x", 3),), log="said",
-        metrics={"speed": 2.0}, measured_on="A100",
+        metrics={"speed": 2.0}, stdout="said",
     )  # fmt: skip
-    for text in ("", "{", "[]", "7", '{"key": "k"}', '{"key": "k", "files": [1]}', json.dumps(old | {"metrics": [1]})):
+    assert records.parse(json.dumps(asdict(found))) == found
+    for text in ("", "{", "[]", "7", '{"key": "k"}', '{"key": "k", "files": [1]}', json.dumps(old | {"metrics": [1]}),
+                 json.dumps(old | {"figures": [{"name": "n", "value": "x", "node": 0}]})):  # fmt: skip
         assert records.parse(text) is None, text

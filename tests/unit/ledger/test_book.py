@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.ledger.rows import ChargeRow, EventRow, MachineRow, MetricRow, RunRow
+from orchestrator.ledger.rows import ChargeRow, EventRow, FigureRow, MachineRow, RunRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState, Outcome, RunState
 
@@ -73,8 +73,8 @@ def test_events_are_numbered_by_the_database(ledger: Ledger):
 
 def test_a_metric_keeps_its_figure(ledger: Ledger):
     """Floats come back to the last digit."""
-    ledger.metrics.put(MetricRow(run="r", step="p/s", name="tokens", value=11.300000000000001, at=1.0))
-    assert ledger.metrics.get(name="tokens").value == 11.300000000000001
+    ledger.figures.put(FigureRow(run="r", step="p/s", node=0, name="tokens", value=11.300000000000001, at=1.0))
+    assert ledger.figures.get(name="tokens").value == 11.300000000000001
 
 
 def test_a_column_that_came_later_has_its_types_default(tmp_path: Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from plan_samples import offer
 
-from orchestrator.plan import candidates, choose_place, fits, memory_of, ranked
+from orchestrator.plan import candidates, choose_place, fits, kinds, memory_of, ranked
 from orchestrator.words.errors import ExitCode, NoMachine
-from orchestrator.words.model import MachineNeed
+from orchestrator.words.model import MachineNeed, Phase, Step
 from orchestrator.words.ports import Offer
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
@@ -15,8 +17,16 @@ SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))
 NONE = MachineNeed(count=0)
 
 
+def phase_of(need: MachineNeed) -> Phase:
+    return Phase(name="p", machine=need, steps=(Step(name="s", run="true"),))
+
+
 def sold(need: MachineNeed, offers: list[Offer]) -> tuple[MachineNeed, list[Offer]]:
-    return need, ranked(need, [(False, offers)], place=None)
+    return need, ranked(phase_of(need), [(False, offers)], place=None)
+
+
+def both(offers: list[Offer]) -> list[tuple[bool, list[Offer]]]:
+    return [(kind, offers) for kind in (True, False)]
 
 
 def test_count_and_memory_decide():
@@ -92,6 +102,7 @@ def test_the_place_that_sells_everything_for_the_least():
         offer("A100-80GB", "3", gpus=2, memory=80, place="C"),
         offer("A100-80GB", "1", gpus=2, memory=80, place="A", available=False),
     ]
+    big = candidates(BIG, big, place=None, spot=False)
     two_nodes = BIG.model_copy(update={"nodes": 2})
     small_c = [*small[:2], offer("RTX-4090", "1.5", memory=24, place="C")]
     assert choose_place([sold(SMALL, small), sold(BIG, big)]) == "C"
@@ -116,7 +127,27 @@ def test_no_place_sells_everything():
 def test_nothing_interruptible_is_said_plainly():
     """With --spot and nothing on sale the remedy names --spot-or-demand."""
     with pytest.raises(NoMachine, match="--spot-or-demand"):
-        choose_place([(SMALL, ranked(SMALL, [(True, [offer("RTX-4090", "1", memory=24)])], place=None))], spot=True)
+        choose_place([(SMALL, [])], spot=True)
+
+
+def test_what_a_phase_says_of_interruptible_machines_goes_before_the_flags():
+    """Its own word, then the run's; where no GPU is needed the flags do not matter."""
+    phase = Phase(name="p", machine=SMALL, steps=(Step(name="s", run="true"),))
+    flags = [{"spot": s, "spot_or_demand": d} for s, d in ((False, False), (True, False), (False, True))]
+    assert [kinds(phase, **flag) for flag in flags] == [(False,), (True,), (True, False)]
+    for own in (True, False):
+        assert {kinds(phase.model_copy(update={"spot": own}), **flag) for flag in flags} == {(own,)}
+    assert {kinds(phase.model_copy(update={"machine": NONE}), **flag) for flag in flags} == {(False,)}
+
+
+def test_machines_that_are_too_dear_are_not_wanted():
+    """`max_usd_hour` bounds all nodes together; interruptible ones come first where both will do."""
+    sold = [offer("RTX-4090", "1", memory=24), offer("RTX-4090", "0.4", memory=24, spot=True)]
+    phase = Phase(name="p", machine=SMALL, steps=(Step(name="s", run="true"),))
+    assert [o.price_hour for o in ranked(phase, both(sold), place=None)] == [Decimal("0.4"), Decimal(1)]
+    two = SMALL.model_copy(update={"nodes": 2})
+    bound = phase.model_copy(update={"machine": two, "max_usd_hour": Decimal("1.5")})
+    assert [o.price_hour for o in ranked(bound, both(sold), place=None)] == [Decimal("0.4")]
 
 
 def test_memory_of_known_names():

@@ -8,7 +8,7 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.machine import Disk, Script, ScriptedMachine
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.transport.replies import LeaseHeld
+from orchestrator.transport.replies import LeaseHeld, Measured
 from orchestrator.words.errors import ConnectionLost
 
 MAKE = Script(seconds=60, output="making\n", creates={"out/a.txt": "hello"}, metrics={"speed": 3.5})
@@ -33,7 +33,7 @@ def test_a_job_takes_its_time_and_leaves_its_files():
     assert agent.files("/workspace", ["out/*"]) == []
     end = agent.follow("j", 0, lambda text, _offset: lines.append(text))
     assert end is not None
-    assert (end.exit, end.metrics, lines, clock.monotonic()) == (0, {"speed": 3.5}, ["making\n"], 60)
+    assert (end.exit, end.figures, lines, clock.monotonic()) == (0, {"speed": Measured(3.5)}, ["making\n"], 60)
     assert [f.path for f in agent.files("/workspace", ["out/*"])] == ["out/a.txt"]
 
 

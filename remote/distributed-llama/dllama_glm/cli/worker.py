@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> None:
         ending.now(str(error))
     served = serve(channel, path, part, options.nthreads, ending, resident=False if options.low_memory else None)
     _publish(served)
+    channel.tell({"served": served.tokens})
     print("the root has ended", flush=True)
     ending.begin_anew()
 

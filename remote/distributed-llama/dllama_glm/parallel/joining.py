@@ -14,7 +14,7 @@ from dllama_glm.parallel.group import import_torch
 from dllama_glm.parallel.meeting import nodes_of_plan
 from dllama_glm.parallel.shard import check_rank_count
 from dllama_glm.runtime.errors import DllamaError
-from dllama_glm.runtime.machine import host_id
+from dllama_glm.runtime.machine import host_id, host_name
 from dllama_glm.runtime.source import read_architecture
 
 
@@ -65,7 +65,7 @@ def negotiate(channel: Channel, model: Path | None) -> tuple[Path, Part]:
     except DllamaError as error:
         channel.tell({"refuse": str(error)})
         raise
-    channel.tell({"ready": {"model": fingerprint(path), "host": host_id(), "name": socket.gethostname()}})
+    channel.tell({"ready": {"model": fingerprint(path), "host": host_id(), "name": host_name()}})
     join = channel.expect("join")
     part = Part(
         rank=int(join["rank"]),

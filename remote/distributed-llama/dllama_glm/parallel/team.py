@@ -17,7 +17,7 @@ from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, ho
 from dllama_glm.parallel.meeting import Worker
 from dllama_glm.parallel.shard import vocabulary_parts
 from dllama_glm.runtime.architecture import Architecture
-from dllama_glm.runtime.machine import host_id
+from dllama_glm.runtime.machine import host_id, host_name
 from dllama_glm.runtime.model import Model
 
 
@@ -33,15 +33,22 @@ class Team:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Watch the workers; they end when the block ends, with the block's error if it had one."""
-        for rank in range(1, self.ranks):
-            threading.Thread(target=self._watch, args=[rank], daemon=True).start()
+        """Watch the workers; they end when the block ends, with the block's error if it had one.
+
+        After a good end it waits for each worker's word that it has published what it did.
+        """
+        watches = [threading.Thread(target=self._watch, args=[rank], daemon=True) for rank in range(1, self.ranks)]
+        for watch in watches:
+            watch.start()
         try:
             yield
         except BaseException as error:
             self._end(str(error) or type(error).__name__)
             raise
         self._end(None)
+        latest = time.monotonic() + patience.VERDICT
+        for watch in watches:
+            watch.join(max(0.0, latest - time.monotonic()))
 
     def form(self, architecture: Architecture, max_seq_len: int, *, exact: bool) -> GlooGroup:
         """Give every worker its rank and form the group of all ranks, on the network that the workers came over.
@@ -77,7 +84,7 @@ class Team:
     @property
     def hosts(self) -> int:
         """How many hosts take part: processes of one host have its name and share its cores."""
-        return len({(host_id(), socket.gethostname()), *((worker.host, worker.name) for worker in self._workers)})
+        return len({(host_id(), host_name()), *((worker.host, worker.name) for worker in self._workers)})
 
     def ranks_on(self, host: str) -> int:
         """How many ranks share a host's cores, this one included."""

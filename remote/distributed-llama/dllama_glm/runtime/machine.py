@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import resource
+import socket
 import sys
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def host_id() -> str:
     """Return what tells this host from others: processes with the same value share its cores."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text(encoding="ascii").strip() if boot.exists() else platform.node()
+
+
+def host_name() -> str:
+    """Return what this host is called, with its number among the plan's nodes: two of those may share all else."""
+    node = os.environ.get("GPUPLAN_NODE_RANK", "")
+    return f"{socket.gethostname()}, node {node}" if node else socket.gethostname()
 
 
 def peak_memory_mib() -> int:
