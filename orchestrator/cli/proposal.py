@@ -17,7 +17,7 @@ from orchestrator.report import history
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
-from orchestrator.words.model import Plan
+from orchestrator.words.model import Phase, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home

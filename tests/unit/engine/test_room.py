@@ -40,7 +40,7 @@ def test_a_volume_ends_at_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str, place: str, used: float, outcome: Outcome
 ):
     """The machine's disk has terabytes; of 10 GB 2.1 are used, 8 are needed: refused where nothing grows."""
-    monkeypatch.setattr(ScriptedMachine, "_op_used", lambda *_: {"bytes": used})
+    monkeypatch.setattr(ScriptedMachine, "_op_used", lambda *_: {"bytes": int(used)})
     made = bench(tmp_path, provider, place)
     assert made.controller().run().outcome == outcome
     (phase,) = made.ledger().phases.all()

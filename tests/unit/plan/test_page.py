@@ -1,4 +1,4 @@
-"""docs/plan-vs-reality.md says what `gpuplan plan` computes. GPUPLAN_WRITE_DOCS=1 writes its second half anew."""
+"""docs/plan-vs-reality.md says what `gpuplan plan` computes. WRITE_DOCS=1 writes its second half anew."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def test_the_page_says_what_is_computed(shipped: Plan):
     hand_written, mark, rest = PAGE.read_text().partition(MARK)
     assert mark
     expected = "\n" + written(preview(shipped, resolve(shipped, ["all"]), PRICES))
-    if os.environ.get("GPUPLAN_WRITE_DOCS"):
+    if os.environ.get("WRITE_DOCS"):
         PAGE.write_text(hand_written + MARK + expected)
         return
-    assert rest == expected, "write it anew with GPUPLAN_WRITE_DOCS=1"
+    assert rest == expected, "write it anew with WRITE_DOCS=1"
 
 
 def test_every_deliverable_of_the_plan_is_in_the_table(shipped: Plan):

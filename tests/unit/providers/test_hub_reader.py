@@ -113,7 +113,7 @@ def test_the_token_goes_to_no_other_host(there: str):
         COMMIT | {TREE: httpx.Response(200, json=ROWS, headers=link), "/x": httpx.Response(200, json=[])}
     )
     with pytest.raises(ProviderUnavailable, match="nothing is sent there"):
-        reader.files(REPO)
+        reader.files(REPO, reader.commit(REPO))
     assert {request.url.host for request in requests} == {"hub.test"}
     assert len(requests) == 2
 
@@ -125,7 +125,7 @@ def test_a_list_that_makes_no_sense_is_refused(rows: object):
     """Whatever JSON comes in place of a list of files: an error of ours."""
     reader, _ = hub(COMMIT | {TREE: httpx.Response(200, json=rows)})
     with pytest.raises(ProviderUnavailable):
-        reader.files(REPO)
+        reader.files(REPO, reader.commit(REPO))
 
 
 def test_half_a_body_is_no_answer():
@@ -137,4 +137,4 @@ def test_half_a_body_is_no_answer():
         }
     )
     with pytest.raises(ProviderUnavailable, match="no answer"):
-        reader.files(REPO)
+        reader.files(REPO, reader.commit(REPO))
