@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
 
 import hostile
 import pytest
-from tool import INT, Tool, ended, until
+from tool import INT, PLANS, Tool, ended, until
 
 THEN = "touch turned; sleep 280"
 
@@ -64,3 +65,40 @@ def test_a_budget_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
     code, output = ended(begin(tool, tmp_path, budget="0.001"), seconds=120)
     assert code == 5, output
     assert outcome(tool) == ([], "DONE", "over_budget")
+
+
+GREEDY = """\
+import itertools, json, sys
+SIZE, standing = (4 << 20) - 100, len(sys.argv) > 1
+LETTERS = '"' + chr(92) + 'ud83d' + chr(92) + 'ude00' + 'x' * SIZE + '"'
+VALUES = itertools.cycle([LETTERS, '[' + '{"":0},' * (SIZE // 7) + '0]'])
+for asked in map(json.loads, sys.stdin):
+    if standing and 'request' not in asked:
+        continue
+    for before, after in [('{"log": ', ', "offset": 1}'), ('{"ok": true, "x": ', '}')]:
+        if standing:
+            before, after = '{"id": %d, "line": ' % asked['id'] + before, after + '}'
+        print(before + next(VALUES) + after, flush=True)
+    if not standing:
+        break
+    print('{"id": %d, "exit": 0}' % asked['id'], flush=True)
+"""
+
+
+def peak_mib(tool: Tool, plan: Path) -> float:
+    """The largest resident memory of a whole run's process."""
+    process = tool.start("run", "all", "--plan", str(plan), "--dry-run", "--yes")
+    output = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 3, output
+    return used.ru_maxrss / 1024
+
+
+@pytest.mark.slow
+def test_a_machine_takes_no_memory_of_the_controllers(tool: Tool, tmp_path: Path):
+    """Answers as long and as costly to read as the bounds let through: at most 64 MiB over an honest run, and 256."""
+    honest = peak_mib(tool, PLANS / "failing")
+    greedy = peak_mib(tool, hostile.plan(tmp_path / "plan", GREEDY, "true"))
+    assert greedy <= 256, (honest, greedy)
+    assert greedy - honest <= 64, (honest, greedy)

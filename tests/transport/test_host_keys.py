@@ -13,13 +13,15 @@ import pytest
 
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.ledger.rows import HostKeyRow, MachineRow
-from orchestrator.providers.lambdalabs import launch_body
+from orchestrator.providers.existing_host import ExistingHost
+from orchestrator.providers.lambdalabs import Lambda, launch_body
+from orchestrator.providers.runpod import RunPod
 from orchestrator.rehearsal.clouds.instances import _host_key
 from orchestrator.transport.keys import make_host_key
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import HostKeyChanged
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import Address, MachineSpec, Offer
+from orchestrator.words.ports import Address, Capability, MachineSpec, Offer
 from orchestrator.world.host_keys import HostKeys, fingerprint
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known, Sshd
@@ -123,3 +125,8 @@ def test_a_lambda_machine_has_the_host_key_that_it_was_given(tmp_path: Path):
         finally:
             transport.close()
     cloud.close()
+
+
+def test_only_a_provider_that_takes_a_host_key_is_given_one():
+    """Whoever else says so would have every machine of its refused: the key that was pinned is not the one it shows."""
+    assert {kind for kind in (RunPod, Lambda, ExistingHost) if Capability.HOST_KEY in kind.capabilities} == {Lambda}
