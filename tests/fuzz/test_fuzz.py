@@ -404,7 +404,7 @@ def hub(_folder: Path) -> Attempt:
 
     def attempt(chance: random.Random) -> None:
         reader = Hub("https://hub.test", Secret("hf_token"), answering(chance, good))
-        passing(GpuplanError, lambda: reader.files("a/b"))
+        passing(GpuplanError, lambda: reader.files("a/b", reader.commit("a/b")))
 
     return attempt
 
