@@ -77,21 +77,23 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone: nothing more to say
         sys.exit(int(ExitCode.DONE))
     except Exception as error:  # noqa: BLE001  the last word on any error is here
-        if hasattr(error, "show") and hasattr(
-            error, "format_message"
-        ):  # a usage error: typer's own click gives its classes no public name
+        if hasattr(error, "show") and hasattr(error, "format_message"):  # typer's own usage errors have no public class
             error.show()
             document(error.format_message(), "gpuplan COMMAND --help", ExitCode.USAGE)
             sys.exit(int(ExitCode.USAGE))
         _trace(debug=debug)
-        if why := disk.trouble(error):
-            say(hide(f"gpuplan: {why}\n  {ON_DISK}"), err=True)
-            document(hide(why), ON_DISK, ExitCode.USAGE)
-            sys.exit(int(ExitCode.USAGE))
-        said = hide(plainly(f"gpuplan: internal error: {type(error).__name__}: {error}"))
-        say(f"{said}\n  --debug shows where", err=True)
-        document(said.removeprefix("gpuplan: "), "--debug shows where", ExitCode.INTERNAL)
-        sys.exit(int(ExitCode.INTERNAL))
+        said, remedy, code = _unexpected(error)
+        say(f"gpuplan: {said}\n  {remedy}", err=True)
+        document(said, remedy, code)
+        sys.exit(int(code))
+
+
+def _unexpected(error: Exception) -> tuple[str, str, ExitCode]:
+    """What to say of an error that is none of ours: the disk's, or else a bug."""
+    if why := disk.trouble(error):
+        return hide(why), ON_DISK, ExitCode.USAGE
+    said = plainly(f"internal error: {type(error).__name__}: {error}")
+    return hide(said), "--debug shows where", ExitCode.INTERNAL
 
 
 def _nothing(_error: str, _remedy: str, _code: int) -> None:

@@ -74,19 +74,24 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         idle=frozenset(spec.done_before),
         looked_at=choice.looked_at,
     )
-    chosen = spec.model_copy(
+    chosen = _settled(spec, choice, done)
+    return Proposal(
+        chosen,
+        preview(spec.plan, _shown(spec, phases), market),
+        volume.name if volume else "",
+        passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
+    )
+
+
+def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> RunSpec:
+    """The run with all that was chosen for it."""
+    return spec.model_copy(
         update={
             "world": spec.world.model_copy(update={"provider": choice.provider.name}),
             "place": choice.place,
             "seen_done": tuple(sorted(done)),
             "looked_at": tuple(sorted(choice.looked_at)),
         }
-    )
-    return Proposal(
-        chosen,
-        preview(spec.plan, _shown(spec, phases), market),
-        volume.name if volume else "",
-        passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
     )
 
 

@@ -29,7 +29,10 @@ from orchestrator.words.errors import OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.ledger import Ledger
+    from orchestrator.plan import PhaseRun
     from orchestrator.transport.code import Code
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
@@ -169,16 +172,20 @@ def _check_flags(options: RunOptions) -> None:
         )
 
 
+def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:
+    if options.faults:
+        from orchestrator.cli.disasters import require_real
+
+        require_real(options.faults, resolved)
+
+
 def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
     from orchestrator.plan import forced, resolve
     from orchestrator.words.spec import RunSpec, WorldSpec
 
     resolved = resolve(plan, asked)
-    if options.faults:
-        from orchestrator.cli.disasters import require_real
-
-        require_real(options.faults, resolved)
+    _check_faults(options, resolved)
     name = home.new_run()
     folder = home.run_folder(name)
     kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""

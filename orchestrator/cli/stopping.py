@@ -34,8 +34,6 @@ def down(
     json: Json = False,
 ) -> None:
     """End what a run left: its machines, with --volumes its volumes; beside a living process or after a dead one."""
-    from orchestrator.cli import deleting
-    from orchestrator.cli.proposal import require_free
     from orchestrator.ledger import DatabaseFailed
 
     try:
@@ -45,11 +43,7 @@ def down(
             f"{error.message}; {_end_unread(run)}", remedy="free it, then gpuplan down RUN writes it down"
         ) from error
     spec = find_run(home, ledger, run)
-    doomed, wanted = [], None
-    if volumes:
-        require_free(home, ledger, spec)
-        doomed = deleting.doomed(ledger, spec)
-        wanted = deleting.agreed(ledger, spec, doomed, yes=yes, json=json)
+    doomed, wanted = _doomed(home, ledger, spec, yes=yes, json=json) if volumes else ([], None)
     living = [m.name for m in ledger.machines.all(run=spec.run) if not m.state.is_final]
     try:
         left = _end(home, ledger, spec, delete=wanted or [])
@@ -70,6 +64,18 @@ def down(
         raise UsageError(
             "nobody is there to confirm that volumes are deleted: they are kept", remedy="--yes deletes them"
         )
+
+
+def _doomed(
+    home: Home, ledger: Ledger, spec: RunSpec, *, yes: bool, json: bool
+) -> tuple[list[VolumeRow], list[str] | None]:
+    """The volumes that may go, and the names of those that somebody wants deleted (None: nobody is there to ask)."""
+    from orchestrator.cli import deleting
+    from orchestrator.cli.proposal import require_free
+
+    require_free(home, ledger, spec)
+    rows = deleting.doomed(ledger, spec)
+    return rows, deleting.agreed(ledger, spec, rows, yes=yes, json=json)
 
 
 def _is_there(ledger: Ledger, volume: str) -> bool:
