@@ -7,7 +7,7 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants liars faults fuzz bench clean
+.PHONY: install demo check warm test coverage mutants liars faults fuzz bench lock clean
 N ?= 300
 SEED ?= 1
 MINUTES ?= 10
@@ -60,6 +60,9 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
+
+lock:  ## names, versions and hashes of what machines install, renewed (needs Python 3.10)
+	$(PYTHON) tools/lock.py --work build/lock
 
 clean:
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

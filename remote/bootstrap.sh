@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bootstrap.sh [REQUIREMENTS]...: makes ~/.gpuplan/venv, the Python environment of every step. The image's own packages
-# are visible in it, what is installed later goes into it, and the image itself, its numpy and its torch stay as they
-# are. What the files of requirements name is installed on every machine: a step's done-record is on the volume, the
+# are visible in it, what is installed later goes into it, and the image itself stays as it is, its numpy and its torch
+# wherever the requirements allow them. What the files of requirements name is installed on every machine: a step's done-record is on the volume, the
 # venv is not. Run again, it does nothing unless the image's Python or the requirements have changed.
 set -euo pipefail
 
@@ -35,23 +35,6 @@ with open(os.path.join(sysconfig.get_path("purelib"), "gpuplan-image.pth"), "w")
     file.write("".join(line + "\n" for line in hidden))'
 }
 
-# pip, run by the venv, installs into the venv; these versions are pinned for it.
-pin_image_packages() {
-    "$venv/bin/python" -c '
-import pathlib, sys
-from importlib.metadata import PackageNotFoundError, version
-pins = []
-for name in ("numpy", "torch", "torchvision", "torchaudio"):
-    try:
-        pins.append(name + "==" + version(name))
-    except PackageNotFoundError:
-        pass
-folder = pathlib.Path(sys.prefix)
-(folder / "constraints.txt").write_text("".join(pin + "\n" for pin in pins))
-(folder / "pip.conf").write_text("[install]\nconstraint = " + (folder / "constraints.txt").as_uri() + "\n")
-print("the venv sees Python", sys.version.split()[0], *pins)'
-}
-
 # `pip` of the steps: the image's, brought in by ensurepip where it has none.
 write_pip() {
     local name
@@ -70,15 +53,9 @@ SCRIPT
     done
 }
 
-# What each file asks for, once for each content of it.
+# What the files ask for, and pins for what the image brings (gpuplan_agent/requirements.py).
 install_requirements() {
-    local file sum
-    for file in "$@"; do
-        sum="$(cksum <"$file")"
-        grep -qxF "$sum" "$venv/requirements" 2>/dev/null && continue
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$file"
-        echo "$sum" >>"$venv/requirements"
-    done
+    "$venv/bin/python" "$(dirname "$0")/gpuplan_agent/requirements.py" "$@"
 }
 
 python="$(choose_python)"
@@ -97,7 +74,6 @@ fi
     exit 1
 }
 show_image_packages
-pin_image_packages
 write_pip
 echo "$made_from" >"$venv/made-from"
 install_requirements "$@"

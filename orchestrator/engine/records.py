@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -19,6 +20,7 @@ from orchestrator.transport.shapes import Count, Figure, Figures, LongText, Sum,
 from orchestrator.words.spec import plain
 
 FOLDER = ".gpuplan/done"
+REF, COMMIT = re.compile(r"refs(/[\w.-]*\w[\w.-]*)+"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # as git writes them
 LONGEST_NAME = 60  # characters that are shown of a name from a volume
 
 
@@ -66,6 +68,7 @@ class DoneRecord:
     files: tuple[CreatedFile, ...]
     log: LongText = ""
     metrics: Figures = field(default_factory=dict)
+    clones: dict[Text, Text] = field(default_factory=dict)  # folder below cwd -> the commit that a clone of it is at
     commit: Text = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
     stdout: LongText = ""
     figures: tuple[StepFigure, ...] = ()
@@ -89,6 +92,22 @@ def with_checksums(files: Sequence[CreatedFile], said: Mapping[str, str], folder
     """The files with what their step said of them (`said`: absolute path -> sha256); it ran in `folder`."""
     paths = [posixpath.normpath(posixpath.join(folder, file.path)) for file in files]
     return [replace(file, sha256=said.get(path, "")) for file, path in zip(files, paths, strict=True)]
+
+
+def clones(agent: Agent, folder: str, files: Sequence[CreatedFile]) -> dict[str, str]:
+    """Folder -> commit of every clone of git's among the files, which lie below `folder`. It asks git for nothing."""
+    found = {}
+    for file in files:
+        if posixpath.basename(posixpath.dirname(file.path)) == ".git" and file.path.endswith("/HEAD"):
+            git = posixpath.dirname(posixpath.join(folder, file.path))
+            head = (agent.read(f"{git}/HEAD") or "").strip()
+            ref = head.removeprefix("ref: ")
+            packed = agent.read(f"{git}/packed-refs") or "" if ref != head else ""
+            loose = (agent.read(posixpath.join(git, ref)) or "").strip() if REF.fullmatch(ref) else head
+            listed = next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
+            commit = next((text for text in (loose, listed) if COMMIT.fullmatch(text)), "")
+            found[posixpath.dirname(posixpath.dirname(file.path)) or "."] = commit or "unknown"
+    return found
 
 
 def read(context: Context, agent: Agent, workspace: str, run: StepRun) -> DoneRecord | None:

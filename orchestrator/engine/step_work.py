@@ -185,10 +185,14 @@ class StepWork:
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
+        clones: dict[str, str] = {}
         if files:
             job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
             files = records.with_checksums(files, agent.published(job), folder)
+            clones = records.clones(agent, folder, files)
+            for name, commit in clones.items():
+                self._context.event(f"{self.run.id}: {name} is a clone at commit {commit}")
         measured = self._context.ledger.figures.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
             step=self.run.id,
@@ -197,6 +201,7 @@ class StepWork:
             machine=self._targets()[0],
             at=self._context.now(),
             files=tuple(files),
+            clones=clones,
             log=self._log(0).end(LOG_KEPT),
             stdout=self._log(0).end_of_stdout(LOG_KEPT),
             figures=tuple(records.StepFigure(f.node, f.name, f.value, f.measured_on, f.device) for f in measured),

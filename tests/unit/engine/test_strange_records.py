@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -123,3 +124,16 @@ def test_an_artifact_that_is_not_what_its_step_wrote_is_not_sent(tmp_path: Path)
     (bench.workspace / "out").write_text("DATA")
     with pytest.raises(StepFailed, match="out: not what its step wrote"):
         work.manifest(PHASE)
+
+
+@pytest.mark.parametrize("state", ["branch", "detached", "packed"])
+def test_a_clone_is_recorded_with_its_commit(tmp_path: Path, state: str):
+    """Record and events name the commit that was cloned, all of it, wherever git keeps it."""
+    then = {"branch": "true", "detached": "git checkout -q --detach", "packed": "git pack-refs --all"}[state]
+    make = "git init -q up; cd up; git -c user.name=n -c user.email=e commit -q --allow-empty -m x; " + then
+    bench = Bench(tmp_path, Step(name="make", run=make, creates=("up/.git/HEAD",)), volume=NEED)
+    assert bench.run("make").state == StepState.DONE
+    words = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(words, cwd=bench.workspace / "up", capture_output=True, check=True).stdout.decode().strip()
+    assert _record(bench)["clones"] == {"up": commit}
+    assert f"{ID}: up is a clone at commit {commit}" in bench.said()

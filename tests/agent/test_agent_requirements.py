@@ -1,0 +1,110 @@
+"""What the plan's requirements do to a machine's environment: locks to the letter, the image's own left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.agent.conftest import Machine
+
+Wheel = Callable[..., str]
+
+
+@pytest.fixture
+def wheel(machine: Machine) -> Wheel:
+    """Make a wheel that pip finds, and nothing else does it find; return its hash as a lock has it."""
+    shelf = machine.workspace / "shelf"
+    shelf.mkdir()
+    machine.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": shelf.as_uri()}
+
+    def make(name: str, version: str, needs: str = "") -> str:
+        path = shelf / f"{name}-{version}-py3-none-any.whl"
+        info = f"{name}-{version}.dist-info"
+        needed = f"Requires-Dist: {needs}\n" if needs else ""
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(f"{name}/__init__.py", f"version = {version!r}\n")
+            file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+            file.writestr(
+                f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            file.writestr(f"{info}/RECORD", "")
+        return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+    return make
+
+
+def _asked(machine: Machine, **files: str) -> list[str]:
+    for name, text in files.items():
+        (machine.workspace / f"{name}.txt").write_text(text)
+    return [str(machine.workspace / f"{name}.txt") for name in files if name != "versions"]
+
+
+def _bootstrap(machine: Machine, files: list[str]) -> tuple[dict[str, Any], str]:
+    *lines, end = machine.lines("bootstrap", requirements=files)
+    return end, "".join(line.get("log", "") for line in lines)
+
+
+def _seen(machine: Machine, code: str) -> str:
+    python = machine.home / ".gpuplan" / "venv" / "bin" / "python"
+    done = subprocess.run([python, "-c", code], capture_output=True, env=machine.env, check=True)
+    return done.stdout.decode().strip()
+
+
+def test_a_lock_is_installed_to_the_letter(machine: Machine, wheel: Wheel):
+    """Exactly what it lists, whatever that says it needs; a second time nothing happens."""
+    digest = wheel("gpuplan_probe", "1.0", needs="gpuplan_elsewhere")
+    files = _asked(machine, lock=f"# a lock\ngpuplan_probe==1.0 \\\n    {digest}\n")
+    end, said = _bootstrap(machine, files)
+    assert end["ok"], said
+    assert _seen(machine, "import gpuplan_probe as p; print(p.__file__)").startswith(f"{machine.home}/.gpuplan/venv")
+    (machine.workspace / "shelf").rename(machine.workspace / "gone")
+    assert _bootstrap(machine, files)[0]["ok"]
+
+
+def test_another_file_than_the_locks_is_refused(machine: Machine, wheel: Wheel):
+    """What an index serves under a locked version is not installed unless it is the very file."""
+    wheel("gpuplan_probe", "1.0")
+    end, said = _bootstrap(machine, _asked(machine, lock=f"gpuplan_probe==1.0 --hash=sha256:{'0' * 64}\n"))
+    assert end["code"] == "bootstrap"
+    assert "HASHES" in said
+    assert _seen(machine, "from importlib.util import find_spec; print(find_spec('gpuplan_probe'))") == "None"
+
+
+def test_what_the_image_has_in_range_stays(machine: Machine, wheel: Wheel):
+    """A newer version within reach, and another one among the versions to install, change nothing."""
+    wheel("numpy", "99.0")
+    image = _asked(machine, image="-c versions.txt\nnumpy>=1.22\n", versions="numpy==99.0\n")
+    end, said = _bootstrap(machine, image)
+    assert end["ok"], said
+    assert f"numpy=={np.__version__}" in said
+    assert _seen(machine, "import numpy; print(numpy.__file__)") == np.__file__
+
+
+def test_what_the_image_has_too_old_is_installed_beside_it_by_version(machine: Machine, wheel: Wheel):
+    """The version that is named comes into the venv, not the newest one; it is pinned there; the image's stays."""
+    wheel("numpy", "99.0")
+    wheel("numpy", "100.0")
+    image = _asked(machine, image="# image\n-c versions.txt\nnumpy>=50\npytest>=1\n", versions="numpy==99.0\n")
+    end, said = _bootstrap(machine, image)
+    assert end["ok"], said
+    assert "not of the image: numpy>=50" in said
+    assert _seen(machine, "import numpy; print(numpy.version)") == "99.0"
+    assert "numpy==99.0" in (machine.home / ".gpuplan" / "venv" / "constraints.txt").read_text()
+    assert Path(np.__file__).exists()
+
+
+def test_plain_requirements_leave_the_images_numpy_alone(machine: Machine, wheel: Wheel):
+    """A file without hashes is pip's matter, but it cannot change what the image has compiled for its driver."""
+    wheel("numpy", "99.0")
+    wheel("gpuplan_probe", "1.0", needs="numpy>=99")
+    end, said = _bootstrap(machine, _asked(machine, plain="gpuplan_probe\n"))
+    assert end["code"] == "bootstrap"
+    assert "conflicting dependencies" in said
+    assert _seen(machine, "import numpy; print(numpy.__file__)") == np.__file__
