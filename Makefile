@@ -7,7 +7,7 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants liars faults fuzz bench clean
+.PHONY: install demo check warm test coverage mutants liars faults fuzz bench gpu clean
 N ?= 300
 SEED ?= 1
 MINUTES ?= 10
@@ -60,6 +60,9 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
+
+gpu: install  ## tests and a benchmark on the NVIDIA card that is here, and docs/gpu-report.md; TUNE=1 finds tile sizes
+	$(BIN)/python tools/gpu_report.py $(if $(TUNE),--tune)
 
 clean:
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
