@@ -162,10 +162,11 @@ def test_the_best_token_is_the_first_of_equals_on_any_rank():
     rows.best[(1,)](tops, places, places, token, position, own, 3, MOST=4, STRIDE=1, RANKS=False, LAST=False)
     assert own.view(torch.float32)[0] == 5.0
     assert own[1] == 1700
-    found = here(np.array([[np.float32(5).view(np.int32), 9], [np.float32(5).view(np.int32), 1]], np.int32))
-    firsts = here(np.array([0, 10], np.int32))
+    pairs = [(4.0, 9), (5.0, 3), (5.0, 1)]
+    found = here(np.array([[np.float32(value).view(np.int32), place] for value, place in pairs], np.int32))
+    firsts = here(np.array([0, 10, 20], np.int32))
     rows.best[(1,)](
-        found.view(torch.float32), found.view(-1)[1:], firsts, token, position, own, 2, MOST=2, STRIDE=2, RANKS=True,
+        found.view(torch.float32), found.view(-1)[1:], firsts, token, position, own, 3, MOST=4, STRIDE=2, RANKS=True,
         LAST=True,
     )  # fmt: skip
-    assert (int(token[0]), int(position[0])) == (9, 1)
+    assert (int(token[0]), int(position[0])) == (13, 1)
