@@ -58,7 +58,7 @@ def attend_inputs(
     a, b = tl.split(tl.reshape(y, [PAIRS, 2]))
     place = tl.load(position)
     pair = tl.program_id(1) * PAIRS + tl.arange(0, PAIRS)
-    turned = (pair < TURNED) & (head < HEADS + KV_HEADS)
+    turned = pair < tl.where(head < HEADS + KV_HEADS, TURNED, 0)
     c = tl.load(cos + place * TURNED + pair, mask=turned, other=1.0)
     s = tl.load(sin + place * TURNED + pair, mask=turned, other=0.0)
     left, right = 2 * pair, 2 * pair + 1
