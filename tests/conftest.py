@@ -13,6 +13,9 @@ import pytest
 OURS = ("GPUPLAN_", "RUNPOD_", "LAMBDA_", "AWS_", "GOOGLE_", "HF_", "HUGGING_FACE_", "GIT_", "SSH_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
+if os.environ.get("DLLAMA_TEST_DEVICE") != "cuda":  # what `make gpu` sets
+    os.environ["TRITON_INTERPRET"] = "1"  # known before anything imports triton: see tests/payload/gpu
+
 _connect = socket.socket.connect
 
 

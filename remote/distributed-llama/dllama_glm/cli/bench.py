@@ -15,7 +15,7 @@ from dllama_glm.cli.options import existing
 from dllama_glm.cli.ranks import gathered
 from dllama_glm.formats.model_header import Header
 from dllama_glm.formats.model_layout import EMBEDDING, layout
-from dllama_glm.runtime.bandwidth import read_gb_per_s
+from dllama_glm.runtime.bandwidth import plain_read
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import PREFILL, Forward
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         formation.publish({"tokens_per_second": decode, "prefill_tokens_per_second": prefill})
         document = {"model": path.name, **figures, "load": round(os.getloadavg()[0], 2), **formation.as_dict()}
         # Only now: the memory that it takes is not the model's.
-        read = read_gb_per_s(size.read_bytes, formation.computed_by["threads"])
+        read = plain_read(size.read_bytes, formation.computed_by)
         wide = options.buffer_float_type == "f32"
         token_bytes = bytes_per_token(header, context + size.decode // 2, 4 if wide else 2)
         document["bandwidth"] = share_of_bandwidth(token_bytes, decode, read)

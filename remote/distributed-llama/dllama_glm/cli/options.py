@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from dllama_glm.devices.choice import DEVICES
 from dllama_glm.runtime.errors import UsageError
 
 MODES = ("inference", "chat", "api", "perplexity", "bench", "worker", "warm", "verify", "compare")
@@ -90,6 +91,7 @@ def _add_ranks(parser: argparse.ArgumentParser, *, waits: bool = True) -> None:
         default="q80",
         help="f32: all arithmetic in float32, exact and slow; others, upstream's spellings, all mean the fast way",
     )
+    _add_device(parser)
     _add_low_memory(parser)
 
 
@@ -168,7 +170,17 @@ def _add_worker(parser: argparse.ArgumentParser) -> None:
     meeting.add_argument("--root-hostname", metavar="HOST:PORT", help="dial the root")
     parser.add_argument("--keep", action="store_true", help="with --port: listen again when the root has ended")
     parser.add_argument("--nthreads", type=_positive, help="threads (default: a fair share of the cores)")
+    _add_device(parser)
     _add_low_memory(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="cuda: a GPU, or an error; auto (the default): a GPU where there is one, and an error if it fails",
+    )
 
 
 def _add_low_memory(parser: argparse.ArgumentParser) -> None:

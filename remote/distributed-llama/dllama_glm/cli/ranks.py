@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dllama_glm.devices.choice import card_of, cards_for
 from dllama_glm.parallel.addresses import parse_endpoints
+from dllama_glm.parallel.cards import seated
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.evidence import Place, gpus_used, publish, where
 from dllama_glm.runtime.generate import Forward
-from dllama_glm.runtime.machine import has_nvidia_gpu, host_id, note, peak_memory_mib, threads_from
+from dllama_glm.runtime.machine import host_id, peak_memory_mib, threads_from
 
 if TYPE_CHECKING:
+    from dllama_glm.devices.card import Card
     from dllama_glm.parallel.team import Team
     from dllama_glm.runtime.device import Group
     from dllama_glm.runtime.model import Model
@@ -59,27 +62,42 @@ class Ranks:
     """The ranks of one model, met and not yet at work; `team` is None where this process is the only one."""
 
     def __init__(
-        self, options: argparse.Namespace, path: Path, architecture: Architecture, team: "Team | None"
+        self, options: argparse.Namespace, path: Path, architecture: Architecture, team: "Team | None", cards: int
     ) -> None:
         self._options, self._path, self._architecture, self._team = options, path, architecture, team
         self._exact = options.buffer_float_type == "f32"
-        self._capacity = min(options.max_seq_len or architecture.max_seq_len, architecture.max_seq_len)
+        self._cards = cards
 
     def load(self) -> tuple[Forward, Formation]:
         """Have every rank load its part of the model."""
         if self._team is None:
             from dllama_glm.parallel.group import SingleGroup
 
-            model = self._model(SingleGroup(), threads_from(self._options.nthreads))
-            return model, self._formation(model, gpus_used(model.computed_by))
+            card = card_of(seated([(host_id(), self._cards)]).seats[0])
+            model = self._model(SingleGroup(), threads_from(self._options.nthreads), card, self._capacity(card))
+            return model, self._formation(model, round(gpus_used(model.computed_by)))
         from dllama_glm.parallel.team import Leader
 
-        group = self._team.form(self._architecture, self._capacity, exact=self._exact)
-        model = self._model(group, threads_from(self._options.nthreads, self._team.ranks_on(host_id())))
+        seating = self._team.seating(self._cards)
+        card = card_of(seating.seats[0])
+        capacity = self._capacity(card)
+        group = self._team.form(self._architecture, capacity, seating, exact=self._exact)
+        threads = threads_from(self._options.nthreads, self._team.ranks_on(host_id()))
+        model = self._model(group, threads, card, capacity)
         gpus = self._team.loaded(group, gpus_used(model.computed_by))
         return Leader(model, self._team), self._formation(model, gpus)
 
-    def _model(self, group: "Group", threads: int) -> "Model":
+    def _capacity(self, card: "Card | None") -> int:
+        """Positions of the cache: as asked for; else the model's, on a card as many as fit beside the weights."""
+        asked = self._options.max_seq_len
+        if card is None or asked is not None:
+            return min(asked or self._architecture.max_seq_len, self._architecture.max_seq_len)
+        from dllama_glm.runtime.loader import positions_on
+
+        ranks = self._team.ranks if self._team else 1
+        return positions_on(card, self._path, self._architecture, 0, ranks, exact=self._exact)
+
+    def _model(self, group: "Group", threads: int, card: "Card | None", capacity: int) -> "Model":
         from dllama_glm.runtime.loader import load_model
 
         return load_model(
@@ -87,9 +105,10 @@ class Ranks:
             self._architecture,
             group,
             threads,
-            max_seq_len=self._capacity,
+            max_seq_len=capacity,
             exact=self._exact,
             resident=False if self._options.low_memory else None,
+            card=card,
         )
 
     def _formation(self, model: "Model", gpus: int) -> Formation:
@@ -100,8 +119,7 @@ class Ranks:
 @contextmanager
 def gathered(options: argparse.Namespace, path: Path, architecture: Architecture) -> Iterator[Ranks]:
     """Meet the workers that the options ask for; they end with the block, and with its error if it has one."""
-    if has_nvidia_gpu():
-        note("a GPU is here, but this version computes on the CPU")
+    cards = cards_for(options.device)
     endpoints = parse_endpoints(options.workers)
     workers = []
     if endpoints or options.port is not None:
@@ -109,12 +127,12 @@ def gathered(options: argparse.Namespace, path: Path, architecture: Architecture
 
         workers = assemble(path, architecture, endpoints, options.port)
     if not workers:
-        yield Ranks(options, path, architecture, None)
+        yield Ranks(options, path, architecture, None, cards)
         return
     from dllama_glm.parallel.team import Team
 
     team = Team(workers)
-    ranks = Ranks(options, path, architecture, team)
+    ranks = Ranks(options, path, architecture, team, cards)
     with team.at_work():
         yield ranks
     team.close()

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     model = existing(options.model, "model") if options.model else None
     channel, ending = _meet(options, model)
     try:
-        path, part = negotiate(channel, model)
+        path, part = negotiate(channel, model, options.device)
     except DllamaError as error:
         ending.now(str(error))
     served = serve(channel, path, part, options.nthreads, ending, resident=False if options.low_memory else None)

@@ -1,5 +1,6 @@
 """The CPU: half-layer operations as compiled kernels, over weights where they lie."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -66,6 +67,9 @@ class CpuDevice:
         """Compute with so many threads from the next pass on, at most those that it was made with."""
         self.threads = min(threads, self.described["threads"])
         self._model["threads"] = self.threads
+
+    def steps(self, layers: Callable[[list[int], int], Any]) -> None:
+        """One token is computed as many are."""
 
     def embed(self, ids: list[int]) -> Room:
         """Begin a pass: return its room, whose x holds the tokens' rows."""

@@ -1,5 +1,6 @@
 """A device in plain numpy: exact, slow, and the oracle of the others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -39,6 +40,9 @@ class ReferenceDevice:
 
     def use_threads(self, threads: int) -> None:
         """Numpy sees to its threads itself."""
+
+    def steps(self, layers: Callable[[list[int], int], Any]) -> None:
+        """One token is computed as many are."""
 
     def embed(self, ids: list[int]) -> Floats:
         """Return the table's rows of these tokens."""

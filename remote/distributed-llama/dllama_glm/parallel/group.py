@@ -47,19 +47,20 @@ class SingleGroup:
         """Return where the largest of the columns [1, width] stands; the first of them has the number `first`."""
         return first + int(np.argmax(columns[0]))
 
-    def total(self, value: int) -> int:
+    def total(self, value: float) -> int:
         """Return the value."""
-        return value
+        return round(value)
 
 
 class GlooGroup:
     """One of several ranks. `widths` are the columns that each rank gives to `join_columns`, in rank order.
 
     All ranks come to a sum within `patience.STEP`, or RankLate is raised; until a first pass is through, within
-    `patience.FIRST_PASS`. `entered` counts what this rank has come to.
+    `patience.FIRST_PASS`. `entered` counts what this rank has come to. `card`: every rank has one of its own, this
+    rank that one; what lies on cards is then summed there, by NCCL, in a graph too.
     """
 
-    def __init__(self, store: Any, rank: int, widths: list[int]) -> None:
+    def __init__(self, store: Any, rank: int, widths: list[int], card: int | None = None) -> None:
         import torch
         import torch.distributed as dist
 
@@ -70,8 +71,14 @@ class GlooGroup:
         self._widths = widths
         self._settled = False
         self._torch, self._dist = torch, dist
+        self._found = self._firsts = None
+        self.on_card = card is not None
+        backend = "cpu:gloo,cuda:nccl" if self.on_card else "gloo"
+        device = torch.device("cuda", card) if self.on_card else None
         with _losing_peers():
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=self.ranks, timeout=_LONGEST)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=self.ranks, timeout=_LONGEST, device_id=device
+            )
 
     def sum(self, x: FloatArray) -> FloatArray:
         """Return the sum over all ranks, in x's place."""
@@ -100,9 +107,24 @@ class GlooGroup:
         self._settled = True
         return -int(max(tuple(pair.tolist()) for pair in found)[1])
 
-    def total(self, value: int) -> int:
-        """Return the sum of all ranks' values."""
-        return int(self.sum(np.array([value], np.float32))[0])
+    def total(self, value: float) -> int:
+        """Return the sum of all ranks' values, which is a whole number."""
+        return round(float(self.sum(np.array([value], np.float32))[0]))
+
+    def sum_on_card(self, x: Any) -> Any:
+        """Add up the ranks' tensors, each on its card, in x's place; nothing is waited for."""
+        self.entered += 1
+        self._dist.all_reduce(x)
+        return x
+
+    def best_on_card(self, own: Any) -> tuple[Any, Any]:
+        """Return what each rank gives [ranks, 2], and the ranks' first rows of the vocabulary, on this rank's card."""
+        if self._found is None:
+            starts = [sum(self._widths[:rank]) for rank in range(self.ranks)]
+            self._firsts = self._torch.tensor(starts, dtype=self._torch.int32, device=own.device)
+            self._found = self._torch.zeros((self.ranks, 2), dtype=self._torch.int32, device=own.device)
+        self._dist.all_gather_into_tensor(self._found, own)
+        return self._found, self._firsts
 
     def close(self) -> None:
         """Leave the group."""

@@ -4,9 +4,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllama_glm.devices.choice import cards_for
 from dllama_glm.formats.fingerprint import fingerprint
 from dllama_glm.parallel import patience
 from dllama_glm.parallel.addresses import Endpoint
+from dllama_glm.parallel.cards import Seat
 from dllama_glm.parallel.channel import Channel
 from dllama_glm.parallel.dialling import dial
 from dllama_glm.parallel.door import Door
@@ -22,7 +24,7 @@ from dllama_glm.runtime.source import read_architecture
 class Part:
     """What the root hands out: rank of ranks, where the ranks meet, the address to bind to (None: the one in use).
 
-    `max_seq_len` and `exact` are the root's; see `runtime.loader.load_model`.
+    `max_seq_len` and `exact` are the root's; see `runtime.loader.load_model`. `seat` is the rank's card, if it has one.
     """
 
     rank: int
@@ -32,6 +34,8 @@ class Part:
     ranks_on_host: int
     max_seq_len: int
     exact: bool
+    seat: Seat | None
+    sums_on_cards: bool
 
 
 def dial_root(root: Endpoint, model: Path | None) -> Channel:
@@ -54,18 +58,23 @@ def root_at(door: Door) -> Channel:
     return channel
 
 
-def negotiate(channel: Channel, model: Path | None) -> tuple[Path, Part]:
-    """Show the root that this worker fits, and be handed its part; the model is the root's path if None is given."""
+def negotiate(channel: Channel, model: Path | None, device: str) -> tuple[Path, Part]:
+    """Show the root that this worker fits, and be handed its part; the model is the root's path if None is given.
+
+    `device` is what `--device` says.
+    """
     asked = channel.expect("ask")
     path = model or Path(asked["model"])
     try:
         import_torch()
+        cards = cards_for(device)
         if not path.is_file():
             raise DllamaError(f"A worker on {socket.gethostname()} has no file {path}: start it with --model.")
     except DllamaError as error:
         channel.tell({"refuse": str(error)})
         raise
-    channel.tell({"ready": {"model": fingerprint(path), "host": host_id(), "name": host_name()}})
+    about = {"host": host_id(), "name": host_name(), "cards": cards}
+    channel.tell({"ready": {"model": fingerprint(path)} | about})
     join = channel.expect("join")
     part = Part(
         rank=int(join["rank"]),
@@ -75,6 +84,8 @@ def negotiate(channel: Channel, model: Path | None) -> tuple[Path, Part]:
         ranks_on_host=int(join["ranks_on_host"]),
         max_seq_len=int(join["max_seq_len"]),
         exact=bool(join["exact"]),
+        seat=None if join["seat"] is None else Seat(**join["seat"]),
+        sums_on_cards=bool(join["sums_on_cards"]),
     )
     print(f"connected to the root at {channel.peer} as rank {part.rank} of {part.ranks}", flush=True)
     return path, part

@@ -21,11 +21,15 @@ from dllama_glm.runtime.machine import note
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker that has proven itself: its connection, what tells its host's cores from others, and the host's name."""
+    """A worker that has proven itself: its connection, what tells its host's cores from others, and the host's name.
+
+    `cards` is how many of its host's cards it may compute on.
+    """
 
     channel: Channel
     host: str
     name: str
+    cards: int
 
 
 def nodes_of_plan() -> int | None:
@@ -106,5 +110,5 @@ def _check(channels: list[Channel], model: Path) -> list[Worker]:
                 f"The worker at {channel.peer} has another model file than the root: {ready['model']['bytes']} bytes "
                 f"there, {ours['bytes']} here, or other contents. Copy the root's {model.name} to it."
             )
-        found.append(Worker(channel, str(ready["host"]), str(ready["name"])))
+        found.append(Worker(channel, str(ready["host"]), str(ready["name"]), int(ready.get("cards", 0))))
     return found

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dllama_glm.parallel import patience
 from dllama_glm.parallel.addresses import LOOPBACK, check_reach, is_loopback
+from dllama_glm.parallel.cards import Seating, seated
 from dllama_glm.parallel.channel import Message
 from dllama_glm.parallel.ending import Ending
 from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, host_store
@@ -50,7 +51,11 @@ class Team:
         for watch in watches:
             watch.join(max(0.0, latest - time.monotonic()))
 
-    def form(self, architecture: Architecture, max_seq_len: int, *, exact: bool) -> GlooGroup:
+    def seating(self, cards: int) -> Seating:
+        """Return which card each rank computes on, where this host has so many."""
+        return seated([(host_id(), cards), *((worker.host, worker.cards) for worker in self._workers)])
+
+    def form(self, architecture: Architecture, max_seq_len: int, seating: Seating, *, exact: bool) -> GlooGroup:
         """Give every worker its rank and form the group of all ranks, on the network that the workers came over.
 
         `max_seq_len` and `exact` are how every rank is to load the model.
@@ -66,15 +71,19 @@ class Team:
         for rank, worker in enumerate(self._workers, start=1):
             beside = is_loopback(worker.channel.local)  # on this host: it must be reachable from the others too
             part = {"rank": rank, "ranks": self.ranks, "store": place, "bind": address if beside else None}
-            settings = {"max_seq_len": max_seq_len, "exact": exact}
-            worker.channel.tell({"join": part | settings | {"ranks_on_host": self.ranks_on(worker.host)}})
+            seat = seating.seats[rank]
+            settings = {"max_seq_len": max_seq_len, "exact": exact, "sums_on_cards": seating.on_cards}
+            taken = {"seat": None if seat is None else seat.as_message()}
+            worker.channel.tell({"join": part | settings | taken | {"ranks_on_host": self.ranks_on(worker.host)}})
         widths = [len(part) for part in vocabulary_parts(architecture, self.ranks)]
         with self.blaming():
-            self._group = GlooGroup(host_store(listener, self.ranks), 0, widths)
+            own = seating.seats[0]
+            card = own.card if own is not None and seating.on_cards else None
+            self._group = GlooGroup(host_store(listener, self.ranks), 0, widths, card)
         return self._group
 
-    def loaded(self, group: GlooGroup, gpus: int) -> int:
-        """Wait until every rank has loaded its part; return how many GPUs all of them use, of which `gpus` here."""
+    def loaded(self, group: GlooGroup, gpus: float) -> int:
+        """Wait until every rank has loaded its part; return how many GPUs all use, `gpus` being this rank's share."""
         with self.blaming():
             total = group.total(gpus)
         for worker in self._workers:

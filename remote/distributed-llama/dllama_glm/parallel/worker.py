@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dllama_glm.devices.choice import card_of
 from dllama_glm.parallel import patience
 from dllama_glm.parallel.channel import Channel, Message
 from dllama_glm.parallel.ending import Ending
@@ -64,7 +65,9 @@ def _load(
     bind_to(part.bind)
     architecture = read_architecture(path)
     widths = [len(rows) for rows in vocabulary_parts(architecture, part.ranks)]
-    group = GlooGroup(join_store(*part.store, part.ranks), part.rank, widths)
+    card = card_of(part.seat)
+    own = card.index if card is not None and part.sums_on_cards else None
+    group = GlooGroup(join_store(*part.store, part.ranks), part.rank, widths, own)
     channel.progress = lambda: group.entered
     model = load_model(
         path,
@@ -74,6 +77,7 @@ def _load(
         max_seq_len=part.max_seq_len,
         exact=part.exact,
         resident=resident,
+        card=card,
     )
     group.total(gpus_used(model.computed_by))
     channel.silence = patience.SILENCE

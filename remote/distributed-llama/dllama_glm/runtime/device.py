@@ -4,6 +4,7 @@
 returns holds until the next pass, and may be the room that it was given.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -40,6 +41,16 @@ class Group(Protocol):
         """
 
 
+class Steps(Protocol):
+    """Passes over single tokens, for a device that makes them faster than by operations one by one."""
+
+    def token(self, token: int, position: int) -> int:
+        """Read a token at its position; return the best one to follow, of all ranks' rows."""
+
+    def columns(self, token: int, position: int) -> npt.NDArray[np.float32]:
+        """Read a token at its position; return this rank's logits [1, its rows]."""
+
+
 class Device(Protocol):
     """One rank's part of a model, ready on its device, with the cache of the tokens seen.
 
@@ -51,6 +62,9 @@ class Device(Protocol):
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads from the next pass on, at most those that it was made with."""
+
+    def steps(self, layers: Callable[[list[int], int], Tensor]) -> Steps | None:
+        """Return what makes passes over single tokens, given the pass through all layers; None: nothing is faster."""
 
     def embed(self, ids: list[int]) -> Tensor:
         """Return the residual stream of these tokens: float32 [tokens, dim]."""

@@ -28,13 +28,18 @@ def on_cpu(details: str) -> Place:
 def where(computed_by: Mapping[str, Any]) -> Place:
     """Where a model computes that describes itself so (`model.Model.computed_by`)."""
     how = computed_by
+    if "card" in how:
+        versions = f"torch {how['torch']}, triton {how['triton']}"
+        shared = f", shared by {how['sharers']} ranks" if how["sharers"] > 1 else ""
+        graph = "one graph a token" if how["graph"] else "no graph"
+        return Place(how["device"], f"{how['device']}{shared}, {how['arithmetic']}, {graph}, {versions}")
     details = f"{how['threads']} thread(s) a rank, {how['simd']}, {how['threading']}, weights {how['weights']}"
-    return on_cpu(details) if how["device"] == "cpu" else Place(how["device"], f"{how['device']}, {details}")
+    return on_cpu(details)
 
 
-def gpus_used(computed_by: Mapping[str, Any]) -> int:
-    """How many GPUs this rank computes on."""
-    return int(computed_by["device"] != "cpu")
+def gpus_used(computed_by: Mapping[str, Any]) -> float:
+    """This rank's share of the cards in use: ranks on one card count as one card together."""
+    return 1 / computed_by["sharers"] if "card" in computed_by else 0.0
 
 
 def publish(values: Mapping[str, float], place: Place) -> None:

@@ -24,6 +24,7 @@ class Model:
         self._device = device
         self._group = group
         self._first = first
+        self._steps = device.steps(self._layers)
 
     @property
     def computed_by(self) -> dict[str, Any]:
@@ -50,11 +51,16 @@ class Model:
 
         Only the ranks' best are compared, so the vocabulary is not gathered; every rank gets the token.
         """
+        if self._steps is not None and len(ids) == 1:
+            self._check(ids, position)
+            return self._steps.token(ids[0], position)
         return self._group.best(self._columns(ids, position, every=False), self._first)
 
     def _columns(self, ids: list[int], position: int, *, every: bool) -> npt.NDArray[np.float32]:
         """Run the layers over the tokens, chunk by chunk; return this rank's columns of the logits."""
-        assert 0 <= position <= position + len(ids) <= self.capacity, "the cache was made for fewer positions"
+        self._check(ids, position)
+        if self._steps is not None and len(ids) == 1:
+            return self._steps.columns(ids[0], position)
         found = []
         for start in range(0, len(ids), CHUNK):
             part = ids[start : start + CHUNK]
@@ -62,6 +68,9 @@ class Model:
             if every or start + CHUNK >= len(ids):
                 found.append(self._device.head(x, every=every))
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _check(self, ids: list[int], position: int) -> None:
+        assert 0 <= position <= position + len(ids) <= self.capacity, "the cache was made for fewer positions"
 
     def _layers(self, ids: list[int], position: int) -> object:
         device, at = self._device, At(position, len(ids))

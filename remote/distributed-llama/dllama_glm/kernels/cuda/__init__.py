@@ -1,0 +1,1 @@
+"""Triton kernels: the half-layer operations on a card, and under triton's interpreter."""
