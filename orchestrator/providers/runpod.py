@@ -46,7 +46,7 @@ class RunPod:
     """`ports.Provider` on RunPod's Secure Cloud."""
 
     name = "runpod"
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - {Capability.HOST_KEY}
     rented = True
     keeps_data = False
     list_lag_s = 90.0  # a fresh pod can be missing from list and GET; no bound is documented
