@@ -7,11 +7,7 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-<<<<<<< HEAD
-.PHONY: install demo check warm test coverage mutants liars faults fuzz bench lock clean
-=======
-.PHONY: install demo check warm test coverage mutants liars faults fuzz bench gpu clean
->>>>>>> cuda
+.PHONY: install demo check warm test coverage mutants liars faults fuzz gpu lock bench clean
 N ?= 300
 SEED ?= 1
 MINUTES ?= 10
@@ -65,13 +61,11 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
 
-<<<<<<< HEAD
 lock:  ## names, versions and hashes of what machines install, renewed (needs Python 3.10)
 	$(PYTHON) tools/lock.py --work build/lock
-=======
+
 gpu: install  ## tests and a benchmark on the NVIDIA card that is here, and docs/gpu-report.md; TUNE=1 finds tile sizes
 	$(BIN)/python tools/gpu_report.py $(if $(TUNE),--tune)
->>>>>>> cuda
 
 clean:
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -69,4 +69,5 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("liar", _cases())
 def test_a_liar_is_caught_in_a_rehearsal(honest: Any, tmp_path: Path, liar: Liar):
     """What the honest payload gets in the same kind of run, the liar does not; and the liar's run is exit 3."""
-    assert uncaught(liar, honest(liar.run), _answers(tmp_path, liar.run, liar)) == []
+    asked = tuple(dict.fromkeys(("day1", *liar.run)))  # the first phase's machine settles where all of them are
+    assert uncaught(liar, honest(asked), _answers(tmp_path, asked, liar)) == []
