@@ -21,7 +21,7 @@ from orchestrator.ledger.rows import DeliverableRow, MachineRow, StepRow
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun, all_steps
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.transport.refusals import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.model import Deliverable, Phase
 

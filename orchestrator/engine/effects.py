@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator.transport.replies import Measured
+from orchestrator.transport.measured import Measured
 from orchestrator.words.lifecycle import Outcome, StepState
 
 

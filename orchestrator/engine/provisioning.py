@@ -14,7 +14,7 @@ from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
 from orchestrator.plan import fits, kinds, ranked
-from orchestrator.transport.replies import LeaseHeld
+from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase

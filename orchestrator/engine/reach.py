@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from orchestrator.engine.control import Control
-from orchestrator.transport.replies import DeadmanExpired
+from orchestrator.transport.refusals import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, MachineLost, ProviderUnavailable
 from orchestrator.words.waiting import Clock
 

@@ -9,8 +9,8 @@ from orchestrator.plan.globs import matches
 from orchestrator.transport.asking import Asking, Streamed
 from orchestrator.transport.job import Job
 from orchestrator.transport.limits import SHORT_ANSWER
+from orchestrator.transport.refusals import AgentFailed, senseless
 from orchestrator.transport.replies import (
-    AgentFailed,
     Checksums,
     CodeFolder,
     Done,
@@ -32,7 +32,6 @@ from orchestrator.transport.replies import (
     View,
     Watched,
     Working,
-    senseless,
 )
 from orchestrator.words.ports import SignedPart
 

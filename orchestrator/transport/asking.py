@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from orchestrator.transport import bundle, commands
 from orchestrator.transport.calls import Calls
 from orchestrator.transport.limits import LONGEST_REPLY, Limits
-from orchestrator.transport.replies import NOISE, accept, broken, object_in, read
+from orchestrator.transport.refusals import NOISE, accept, broken, object_in, read
 from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import CommandResult, Transport

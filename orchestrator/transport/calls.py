@@ -9,7 +9,7 @@ from collections.abc import Callable
 from orchestrator.transport import commands
 from orchestrator.transport.conversation import Converses
 from orchestrator.transport.limits import LONGEST_LINE
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.standing import NeverAnswered, Standing
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import CommandResult, Transport

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from orchestrator.transport.limits import LONGEST_LINE
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 if TYPE_CHECKING:

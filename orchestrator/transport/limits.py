@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 TALKS_S = 5.0  # what was heard of so recently is not lost: it does not come to its end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from annotated_types import MaxLen
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from orchestrator.transport.measured import Measured, by_name
 from orchestrator.transport.shapes import (
     Amount,
     Code,
@@ -22,107 +22,12 @@ from orchestrator.transport.shapes import (
     Sum,
     Text,
     Truth,
-    json_in,
-    shaped,
 )
-from orchestrator.words.errors import StepFailed
-from orchestrator.words.outside import quoted
 
 T = TypeVar("T")
 LARGEST = 1e18  # of what a job may say of its progress
 EPOCH = datetime.fromtimestamp(0, UTC)
 NOISE = 1000  # bytes that are kept of what is no answer
-LONGEST_TEXT = 200  # characters of a text beside a figure
-
-
-class AgentFailed(StepFailed):
-    """The agent was reached and did not do it. `code` is one of its words."""
-
-    def __init__(self, code: str, message: str, *, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
-        self.code = code
-
-
-class GpuFailed(AgentFailed):
-    """A GPU is missing (no_gpu) or fails a CUDA call (gpu_fault)."""
-
-
-class DeadmanExpired(AgentFailed):
-    """No heartbeat came for too long: the machine starts nothing more and ends its bill."""
-
-
-class LeaseHeld(AgentFailed):
-    """Somebody else has the lease: `holder`, until `expires` by the machine's clock."""
-
-    holder = ""
-    expires = EPOCH
-
-
-CLASSES: dict[str, type[AgentFailed]] = {
-    "no_gpu": GpuFailed,
-    "gpu_fault": GpuFailed,
-    "deadman": DeadmanExpired,
-    "held": LeaseHeld,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The last line of an answer that is a no."""
-
-    code: Text = "broken"
-    message: Text = ""
-    holder: Text = ""  # of a lease
-    expires: Moment = EPOCH
-
-
-def failure(op: str, reply: object) -> AgentFailed:
-    """The error that a refusal stands for."""
-    try:
-        said = shaped(Refusal, reply)
-    except ValueError as error:
-        return senseless(op, str(error))
-    code = quoted(said.code, 40)
-    found = CLASSES.get(code, AgentFailed)(code, f"{op}: {quoted(said.message, NOISE) or code}")
-    if isinstance(found, LeaseHeld):
-        found.holder, found.expires = quoted(said.holder), said.expires
-    return found
-
-
-def senseless(op: str, why: str) -> AgentFailed:
-    """The error for an answer that is not of its type."""
-    return AgentFailed("broken", f"{op}: what the machine answers makes no sense: {quoted(why)}")
-
-
-def object_in(line: bytes) -> dict[str, Any] | None:
-    """The JSON object in a line; None: it is none."""
-    try:
-        found = json_in(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def accept(op: str, kind: type[T], reply: dict[str, Any]) -> T:
-    """The last line of an answer. AgentFailed: it is a refusal, or not of its type."""
-    if reply.get("ok") is not True:
-        raise failure(op, reply)
-    return read(op, kind, reply)
-
-
-def read(op: str, kind: type[T], found: object) -> T:
-    """One line as the type that it is to have. AgentFailed: it has another."""
-    try:
-        return shaped(kind, found)
-    except ValueError as error:
-        raise senseless(op, str(error)) from error
-
-
-def broken(op: str, code: int, said: bytes) -> AgentFailed:
-    """The error for an agent that ended with `code` and said that instead of an answer."""
-    text = said[-NOISE:].decode("utf-8", "replace").strip().splitlines()
-    last = quoted(text[-1]) if text else "it said nothing"
-    return AgentFailed("broken", f"the agent ended with {code} in {op}: {last}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,36 +76,6 @@ class Peaks:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A figure with where it was measured, as the program says that measured it; "": it does not say.
-
-    `device`: `cpu`, or the name of a card.
-    """
-
-    value: float
-    measured_on: str = ""
-    device: str = ""
-
-    @classmethod
-    def read(cls, said: Any) -> Measured | None:
-        """Build it from what a job reported, which may be anything; None: that is no figure."""
-        found = said if isinstance(said, dict) else {}
-        value = found.get("value")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-            return None
-        texts = [found.get(key, "") for key in ("measured_on", "device")]
-        measured_on, device = (text[:LONGEST_TEXT] if isinstance(text, str) else "" for text in texts)
-        return cls(float(value), measured_on, device)
-
-
-def _measured(said: object) -> dict[str, Measured]:
-    """Figures by name, without what is none."""
-    if not isinstance(said, dict):
-        raise ValueError("no figures by name")  # noqa: TRY004  pydantic knows this one
-    return {str(name)[:LONGEST_TEXT]: figure for name, one in said.items() if (figure := Measured.read(one))}
-
-
-@dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended. `exit` is 128 + `signal` where a signal ended its shell."""
 
@@ -214,7 +89,7 @@ class JobEnd:
     ended: Moment
     log_bytes: Count
     peaks: Peaks
-    figures: Annotated[dict[str, Measured], PlainValidator(_measured), Field(alias="metrics")] = field(
+    figures: Annotated[dict[str, Measured], PlainValidator(by_name), Field(alias="metrics")] = field(
         default_factory=dict
     )
     cards: Annotated[tuple[Text, ...], MaxLen(64)] = ()  # the kinds of card that were seen at work

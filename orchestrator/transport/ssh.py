@@ -15,7 +15,7 @@ from orchestrator.transport import commands
 from orchestrator.transport.conversation import ChannelConversation, Conversation, Lines, lost
 from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY, require
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import Address, CommandResult
 

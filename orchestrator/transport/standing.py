@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from orchestrator.transport.conversation import Conversation
 from orchestrator.transport.limits import LONGEST_LINE, require
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost
 
 WINDOW = 1 << 18  # bytes that the agent says to a request before it waits for us

@@ -177,7 +177,7 @@ class CommandResult:
 class Transport(Protocol):
     """One machine over SSH. Everything raises ConnectionLost when the machine cannot be reached or goes silent.
 
-    StepFailed (transport.replies.AgentFailed): it says more than makes sense, or streams beyond `timeout_s`.
+    StepFailed (transport.refusals.AgentFailed): it says more than makes sense, or streams beyond `timeout_s`.
     Safe to use from several threads; reconnects by itself at the next call. Commands are shell text already quoted.
     """
 

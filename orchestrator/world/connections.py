@@ -10,7 +10,7 @@ from orchestrator.engine.control import Control
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.ledger import Ledger
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.replies import LeaseHeld
+from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.lifecycle import MachineState

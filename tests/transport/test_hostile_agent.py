@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.limits import LONGEST_LINE, Limits
-from orchestrator.transport.replies import AgentFailed
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import Transport

@@ -8,7 +8,8 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.machine import Disk, Script, ScriptedMachine
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.transport.replies import LeaseHeld, Measured
+from orchestrator.transport.measured import Measured
+from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.words.errors import ConnectionLost
 
 MAKE = Script(seconds=60, output="making\n", creates={"out/a.txt": "hello"}, metrics={"speed": 3.5})
