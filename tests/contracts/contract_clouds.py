@@ -148,8 +148,11 @@ class Inside:
     clouds: InProcessClouds
 
     def arm(self, fault: str) -> None:
-        name, _, step = fault.partition("@")
-        self.clouds.fault(name, step=step)
+        name, _, where = fault.partition("@")
+        if where.isdigit():
+            self.clouds.fault(name, count=int(where))
+        else:
+            self.clouds.fault(name, step=where)
 
     def alive(self) -> dict[str, Any]:
         return {"machines": self.clouds.machines_left(), "volumes": self.clouds.volumes_left()}
