@@ -57,7 +57,7 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
     final, partial = target / name, target / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return
-    make_place(final, partial, file, context.folder.parent, force=bool(context.spec.force))
+    make_place(final, partial, file, context.folder.parent, force=False)
     path, stalls = posixpath.join(workspace, str(name)), 0
     while stalls < STALLS:
         context.control.check()
@@ -123,7 +123,7 @@ def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, fo
     foreign = final.exists() and not final.is_dir() and not force and not _was_fetched(final, file.name, runs)
     if foreign or final.is_symlink() or final.is_dir():
         raise StepFailed(
-            f"{final} is there and is not what gpuplan fetched", remedy="move it away, or replace it with --force"
+            f"{final} is there and is not what gpuplan fetched", remedy="move it away; gpuplan pull --force replaces it"
         )
     final.parent.mkdir(parents=True, exist_ok=True)
     missing, free = file.bytes - _bytes(partial), shutil.disk_usage(final.parent).free
