@@ -37,7 +37,7 @@ def requirements(file: Path) -> Iterator[str]:
         if words and words[0] in {"-r", "--requirement"}:
             yield from requirements(file.parent / words[1])
         elif words and not words[0].startswith("-"):
-            yield LOCKED.sub("", wanted) if "--hash=" in line else wanted
+            yield LOCKED.sub("", wanted, count=1) if "--hash=" in line else wanted
 
 
 def check(text: str) -> tuple[bool, str]:

@@ -7,10 +7,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from ssh_machines import Cloud
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
+
+PROJECT = Path(__file__).parents[3]
 
 
 def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:
@@ -158,3 +161,10 @@ def test_a_requirement_keeps_its_marker_and_loses_its_comment(tmp_path: Path):
     file = tmp_path / "requirements.txt"
     file.write_text('# why\nnumpy>=1 # here\ntbb; platform_machine == "none"\nyaml --hash=sha256:00\n--no-index\n')
     assert list(pip.requirements(file)) == ["numpy>=1", 'tbb; platform_machine == "none"', "yaml"]
+
+
+def test_every_line_of_the_shipped_lock_is_understood():
+    """A locked version gives way to what is installed; a marker that compares as well stays whole."""
+    locked = [Requirement(line) for line in pip.requirements(PROJECT / "remote/distributed-llama/requirements.txt")]
+    assert {str(one.specifier) for one in locked} == {""}
+    assert any(one.marker and "platform_machine ==" in str(one.marker) for one in locked)
