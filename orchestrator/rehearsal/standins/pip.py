@@ -76,15 +76,12 @@ def install(arguments: list[str]) -> int:
     wanted = [*options.wanted, *(line for file in options.requirement for line in requirements(file))]
     if not wanted:
         sys.exit("ERROR: You must give at least one requirement to install")
-    failed = False
-    for text in dict.fromkeys(wanted):
-        holds, words = check(text)
-        failed |= not holds
-        if holds:
-            print(words)  # noqa: T201 - a command line
-        else:
-            print(words, file=sys.stderr)  # noqa: T201 - a command line
-    return int(failed)
+    answers = [check(text) for text in dict.fromkeys(wanted)]
+    print(*(words for holds, words in answers if holds), sep="\n", flush=True)  # noqa: T201 - a command line
+    failed = [words for holds, words in answers if not holds]
+    if failed:
+        print(*failed, sep="\n", file=sys.stderr)  # noqa: T201 - what went wrong is the last that is said
+    return int(bool(failed))
 
 
 def installed(arguments: list[str]) -> int:
