@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+from orchestrator.transport.shapes import LONGEST_NAME, MOST_FIGURES
 
 LONGEST_TEXT = 200  # characters of a text beside a figure
 
@@ -33,7 +36,9 @@ class Measured:
 
 
 def by_name(said: object) -> dict[str, Measured]:
-    """Figures by name, without what is none."""
+    """Figures by their names, which are short and printable, and a bounded many; what is none is left out."""
     if not isinstance(said, dict):
         raise ValueError("no figures by name")  # noqa: TRY004  pydantic knows this one
-    return {str(name)[:LONGEST_TEXT]: figure for name, one in said.items() if (figure := Measured.read(one))}
+    named = ((name, one) for name, one in said.items() if len(name) <= LONGEST_NAME and name.isprintable())
+    read = ((name, figure) for name, one in named if (figure := Measured.read(one)))
+    return dict(islice(read, MOST_FIGURES))

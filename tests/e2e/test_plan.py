@@ -47,6 +47,7 @@ def test_the_whole_plan_is_rehearsed(tool: Tool):
     assert "A100" not in report.split("### Measured")[1], "a rehearsed figure must not pass for a GPU's"
 
 
+@pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_one_phase_alone_pulls_in_what_it_needs_on_interruptible_machines(tool: Tool):
     """`run day4-5 --spot --dry-run` works on its own; its cost shows the interruptible price and fits the invoice."""
     done = tool.run("run", "day4-5", "--spot", "--dry-run", "--yes", timeout=300)
@@ -63,6 +64,7 @@ def test_one_phase_alone_pulls_in_what_it_needs_on_interruptible_machines(tool: 
     assert Decimal(phase["usd"]) <= billed + Decimal(price) / 3600
 
 
+@pytest.mark.faults  # tests/contracts and tests/unit/engine/stories have it too, in seconds
 def test_lambda_brings_a_phase_through(tool: Tool):
     """`run day1 --provider lambda --dry-run` passes, and ends its machine."""
     done = tool.run("run", "day1", "--provider", "lambda", "--dry-run", "--yes", timeout=300)

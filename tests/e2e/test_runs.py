@@ -83,7 +83,11 @@ def test_ctrl_c_again_and_again_changes_nothing(tool: Tool):
     assert tool.cloud.alive()["machines"] == []
 
 
-@pytest.mark.parametrize("signals", [(INT,), (TERM,), (INT, INT)], ids=["ctrl-c", "sigterm", "ctrl-c twice"])
+@pytest.mark.parametrize(
+    "signals",
+    [(INT, INT), *(pytest.param(one, marks=pytest.mark.faults) for one in ((INT,), (TERM,)))],
+    ids=["ctrl-c twice", "ctrl-c", "sigterm"],
+)
 def test_a_signal_in_the_middle_of_a_step_ends_the_machine(tool: Tool, signals: tuple[int, ...]):
     """Exit code 6 and no machine, also when Ctrl-C comes twice."""
     process = tool.start(*SLOW)
@@ -106,7 +110,14 @@ def test_ctrl_c_while_a_machine_is_being_created_ends_it(tool: Tool):
 
 @pytest.mark.parametrize(
     "fault",
-    ["create-reply-lost", "create-refused-capacity", "preempt@make-file", "ssh-cut@make-file", "delete-still-listed"],
+    [
+        "preempt@make-file",
+        "ssh-cut@make-file",
+        *(
+            pytest.param(one, marks=pytest.mark.faults)
+            for one in ("create-reply-lost", "create-refused-capacity", "delete-still-listed")
+        ),
+    ],
 )
 def test_a_disaster_is_survived(tool: Tool, fault: str):
     """Each rehearsed disaster ends in a finished run, and never in a machine that is left."""

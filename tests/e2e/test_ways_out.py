@@ -73,6 +73,7 @@ def test_a_signal_before_the_run_began_leaves_nothing(tool: Tool, number: int):
     assert str(tool.home / "runs") not in listed
 
 
+@pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_a_used_up_budget_ends_the_machine(tool: Tool):
     """What accrues passes the phase's cap: the step is stopped, the machine ended, exit code 5."""
     done = tool.run("run", "all", "--plan", str(PLANS / "costly"), "--dry-run", "--yes")
@@ -91,6 +92,7 @@ def one_phase(folder: Path, limits: str) -> str:
     return str(folder)
 
 
+@pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_a_phase_that_takes_too_long_is_stopped(tool: Tool, tmp_path: Path):
     """Its time-out ends the step and the machine: exit code 3, with the words for it."""
     done = tool.run("run", "all", "--plan", one_phase(tmp_path / "plan", "timeout: 5s"), "--dry-run", "--yes")
@@ -99,6 +101,7 @@ def test_a_phase_that_takes_too_long_is_stopped(tool: Tool, tmp_path: Path):
     assert tool.cloud.alive()["machines"] == []
 
 
+@pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_a_phases_budget_is_watched_while_its_machine_boots(tool: Tool, tmp_path: Path):
     """A machine that boots for ever costs: exit code 5 as soon as the budget is used up, and it is ended."""
     tool.cloud.arm("boot-never")

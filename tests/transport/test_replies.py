@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.replies import JobEnd
-from orchestrator.transport.shapes import MOST_VALUES, json_in
+from orchestrator.transport.shapes import MOST_FIGURES, MOST_VALUES, json_in
 from tests.transport.agent_operations import HONEST, OPERATIONS, agent_that_says
 
 ODD: tuple[Any, ...] = (
@@ -130,10 +130,16 @@ def test_the_machine_names_no_command():
 def test_figures_that_are_none_are_left_out():
     """Of what a job has published, numbers under printable names are kept, and a bounded many."""
     odd = {"a": 1, "b": "2", "c": None, "d": True, "e\x1b": 1, "f": float("nan"), "g": 1.5}
-    end = changed(honest("stop"), (0, "end", "metrics"), odd)
-    found = ask("stop", end)
+    said = (
+        {name: {"value": value} for name, value in odd.items()}
+        | {"h": 1.5}
+        | {f"n{n}": {"value": n} for n in range(9999)}
+    )
+    found = ask("stop", changed(honest("stop"), (0, "end", "metrics"), said))
     assert isinstance(found, JobEnd)
-    assert found.metrics == {"a": 1.0, "g": 1.5}
+    values = {name: figure.value for name, figure in found.figures.items()}
+    assert {name: value for name, value in values.items() if name in {*odd, "h"}} == {"a": 1.0, "g": 1.5}
+    assert len(values) == MOST_FIGURES
 
 
 def test_more_values_than_memory_has_room_for_are_none():
