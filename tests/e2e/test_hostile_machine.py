@@ -7,9 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import hostile
 import pytest
-from tool import INT, PLANS, Tool, ended, until
+
+from tests.e2e import hostile
+from tests.e2e.tool import INT, PLANS, Tool, ended, until
 
 THEN = "touch turned; sleep 280"
 

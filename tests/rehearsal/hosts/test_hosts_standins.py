@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from ssh_machines import Cloud
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
+from tests.rehearsal.hosts.ssh_machines import Cloud
 
 
 def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:

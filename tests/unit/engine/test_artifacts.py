@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import stepbench
 
 from orchestrator.engine import artifacts
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.testing.store import MemoryStore
 from orchestrator.words.errors import StepFailed
 from tests.transport.agent_operations import agent_that_says
+from tests.unit.engine import stepbench
 
 
 def listing(*names: str, globs: tuple[str, ...] = ("**", "out/.env*")) -> list[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from stepping import START, Cloud, SteppingClock
-
 from orchestrator.engine import gone
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import ProviderUnavailable
+from tests.unit.engine.stepping import START, Cloud, SteppingClock
 
 
 def test_what_was_seen_and_is_not_listed_any_more_is_gone_at_once():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from stepping import SteppingClock
 
 from orchestrator.engine.control import Control
 from orchestrator.engine.reach import LONGEST_PAUSE_S, patiently, through_cuts
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, Interrupted, MachineLost, ProviderUnavailable
+from tests.unit.engine.stepping import SteppingClock
 
 
 class Known:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from plan_samples import phase, step
 
 from orchestrator.plan import estimate, makespan, measured_rates, resolve
 from orchestrator.plan.estimate import collecting_seconds
 from orchestrator.words.model import Plan, Rates, Settings, Step
+from tests.unit.plan.plan_samples import phase, step
 
 SETTINGS = Settings(step_seconds=10, rates=Rates(hub=100, volume=200, converter=400, upload=50))
 

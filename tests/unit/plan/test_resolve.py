@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_samples import phase as a_phase
-from plan_samples import step as a_step
 
 from orchestrator.plan import PhaseRun, resolve
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan
+from tests.unit.plan.plan_samples import phase as a_phase
+from tests.unit.plan.plan_samples import step as a_step
 
 
 def held(runs: tuple[PhaseRun, ...]) -> dict[str, list[str]]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from vendor_replay import ACCESS, KEY, Vendor
 
 from orchestrator.providers.http import Api, RateLimited
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from tests.unit.providers.vendor_replay import ACCESS, KEY, Vendor
 
 
 def api(vendor: Vendor) -> Api:

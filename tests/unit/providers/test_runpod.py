@@ -12,12 +12,12 @@ from decimal import Decimal
 from typing import ClassVar
 
 import pytest
-from vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_end_bill import end_bill_script
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable
 from orchestrator.words.ports import Address, MachineStatus
+from tests.unit.providers.vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 POD = example("/v2/pods", "get")["pods"][0]
 OURS = POD | {"name": "gpuplan-abcd1234-r1-day1-1-t1796126400"}
