@@ -42,7 +42,7 @@ def test_what_stays_listed_is_not_gone_when_the_time_is_over():
 def test_an_error_of_the_provider_counts_as_not_yet():
     """503 is neither proof nor the end; the moment of the end is that of the request before the proof."""
     clock, cloud = SteppingClock(), Cloud({"m": "n"}, refusals=3)
-    proof = gone.machine(cloud, clock, "m")  # type: ignore[arg-type]  as much of a provider as it asks
+    proof = gone.machine(cloud, clock, "m")  # type: ignore[arg-type]  # as much of a provider as it asks
     assert proof == gone.Proven(START + timedelta(seconds=1 + 2 + 4))
     assert cloud.asked == ["destroy"] * 4 + ["list", "get"]
 

@@ -84,7 +84,7 @@ def test_day4_5_alone_pulls_in_the_download_only(shipped: Plan):
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Up to four phases of up to four steps, each needing some steps that stand before it."""
-    phases, before = [], []
+    phases, before = [], list[str]()
     for number in range(draw(st.integers(1, 4))):
         steps = []
         for index in range(draw(st.integers(1, 4))):
