@@ -29,7 +29,7 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(OURS) or name.lower() in PROXIES:
             del os.environ[name]
-    socket.socket.connect = _only_to_loopback  # type: ignore[method-assign]  # for this process and what it imports
+    socket.socket.connect = _only_to_loopback  # type: ignore[assignment, method-assign]  # for this process and what it imports
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

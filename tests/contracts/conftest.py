@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from contract_clouds import Clock, Cloud, in_process, over_http
-from contract_stores import MIB, Served
 
 from orchestrator.rehearsal import client
 from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
@@ -20,6 +18,8 @@ from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.secret import Secret
+from tests.contracts.contract_clouds import Clock, Cloud, in_process, over_http
+from tests.contracts.contract_stores import MIB, Served
 
 
 @pytest.fixture(scope="session")

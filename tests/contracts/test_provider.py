@@ -9,11 +9,11 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from contract_clouds import Cloud
 
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
+from tests.contracts.contract_clouds import Cloud
 
 
 @pytest.fixture(autouse=True)

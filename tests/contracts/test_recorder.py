@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from recorder_story import DIED, RUN, Story
 
 from orchestrator.engine.effects import RunEnd
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.recorder import MemoryRecorder, Records
 from orchestrator.words.lifecycle import Outcome
+from tests.contracts.recorder_story import DIED, RUN, Story
 
 SEEN = [
     "[Answer(name='a', ok=True, detail='b')]",

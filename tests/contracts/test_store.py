@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from contract_stores import Served, begin, cut, payload, put, send, upload
 
 from orchestrator.storage.layout import UploadGone
 from orchestrator.words.errors import StepFailed, UsageError
+from tests.contracts.contract_stores import Served, begin, cut, payload, put, send, upload
 
 
 def test_parts_become_the_object(served: Served):

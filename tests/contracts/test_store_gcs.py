@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from contract_stores import MIB, Served, begin, cut, payload, put, send
 from google.api_core import exceptions as api_errors
 
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
 from orchestrator.words.ports import SignedPart
+from tests.contracts.contract_stores import MIB, Served, begin, cut, payload, put, send
 
 
 def send_some(signed: SignedPart, data: bytes, count: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tool import PROJECT, Tool
 
 from orchestrator.rehearsal import client
+from tests.e2e.tool import PROJECT, Tool
 
 
 @pytest.fixture(autouse=True)

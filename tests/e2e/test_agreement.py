@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN, INT, PLANS, Tool, until
+
+from tests.e2e.tool import GPUPLAN, INT, PLANS, Tool, until
 
 RUN = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run")
 FIRST = ("run", "one", "--plan", str(PLANS / "small"), "--dry-run", "--yes")

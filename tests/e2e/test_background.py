@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tool import KILL, PLANS, Tool, until
+
+from tests.e2e.tool import KILL, PLANS, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tool import PLANS, Tool
+from tests.e2e.tool import PLANS, Tool
 
 CODED = ("run", "all", "--dry-run", "--yes")
 

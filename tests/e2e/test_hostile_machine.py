@@ -9,9 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import hostile
 import pytest
-from tool import INT, PLANS, Tool, ended, until
+
+from tests.e2e import hostile
+from tests.e2e.tool import INT, PLANS, Tool, ended, until
 
 THEN = "touch turned; sleep 280"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tool import INT, KILL, PLANS, Tool, until
+
+from tests.e2e.tool import INT, KILL, PLANS, Tool, until
 
 SAVING = ("run", "all", "--plan", str(PLANS / "saving"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")

@@ -11,9 +11,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN, PROJECT
 
 from orchestrator.rehearsal import git_mirror
+from tests.e2e.tool import GPUPLAN, PROJECT
 
 ARCHIVE = PROJECT / "tests" / "old" / "e31c1e2.tar.xz"
 THERE = "/tmp/gpuplan-e31c1e2"  # where it was made

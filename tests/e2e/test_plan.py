@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tool import PROJECT, Tool
+
+from tests.e2e.tool import PROJECT, Tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("the shipped plan")]
 
@@ -76,7 +77,7 @@ def test_lambda_brings_a_phase_through(tool: Tool):
 def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
     """`run day2-3 --ssh-host` passes against a private OpenSSH sshd: price 0, nothing created, work in ~/gpuplan."""
     sys.path.insert(0, str(PROJECT / "tests" / "transport"))
-    from sshd import private_sshd
+    from tests.transport.sshd import private_sshd
 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with private_sshd(tmp_path, env={"PATH": path}) as server:

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tool import GPUPLAN, Tool
+from tests.e2e.tool import GPUPLAN, Tool
 
 PLAN = """name: only
 title: Say how far it is

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN, KILL, PLANS, Tool, until
 
 from orchestrator.ledger import open_ledger
 from orchestrator.words.ports import MachineSpec, Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.home import Home
 from orchestrator.world.rehearsed import rehearsed
+from tests.e2e.tool import GPUPLAN, KILL, PLANS, Tool, until
 
 OWNER = "abcdefgh"
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
-from tool import INT, PLANS, TERM, Tool, ended, until
+
+from tests.e2e.tool import INT, PLANS, TERM, Tool, ended, until
 
 SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tool import Tool
+
+from tests.e2e.tool import Tool
 
 PHASE = """
 name: one
@@ -152,7 +153,7 @@ def test_an_answer_that_is_not_yes_rents_nothing(tool: Tool, tmp_path: Path, sai
     import pty
     import subprocess
 
-    from tool import GPUPLAN
+    from tests.e2e.tool import GPUPLAN
 
     master, slave = pty.openpty()
     words = [*GPUPLAN, "run", "all", "--plan", plan(tmp_path / "plan"), "--dry-run"]

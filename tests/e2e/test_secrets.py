@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import hostile
 import pytest
-from tool import Tool, ended
+
+from tests.e2e import hostile
+from tests.e2e.tool import Tool, ended
 
 AGENT = """\
 import json, os, time

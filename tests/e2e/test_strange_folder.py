@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tool import PLANS, until
 
 from orchestrator.cli.app import COMMANDS
+from tests.e2e.tool import PLANS, until
 
 GPUPLAN = str(Path(sys.executable).with_name("gpuplan"))  # as it is installed: a -c would itself look there
 OURS = ["orchestrator/__init__", "orchestrator/rehearsal/__init__", "orchestrator/rehearsal/guard"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tool import KILL, PLANS, Tool, until
+from tests.e2e.tool import KILL, PLANS, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 LONG_RUNS = "select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN
+
+from tests.e2e.tool import GPUPLAN
 
 ONE = 'name: a\nstepz: []\nsteps:\n  - {name: x, run: "true", needs: [y]}\n'
 TWO = 'name: b\ntimeout: 4 hours\nsteps:\n  - {name: x, run: "true"}\n'

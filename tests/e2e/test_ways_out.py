@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tool import GPUPLAN, INT, PLANS, TERM, Tool, until
+
+from tests.e2e.tool import GPUPLAN, INT, PLANS, TERM, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tool import PROJECT
+
+from tests.e2e.tool import PROJECT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

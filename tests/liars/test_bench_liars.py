@@ -6,9 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import honest
 import pytest
-from judged import BENCH, Liar, uncaught
 
 from orchestrator.config import load_plan
 from orchestrator.report import verdicts
@@ -16,6 +14,8 @@ from orchestrator.testing.bench import Bench, World
 from orchestrator.testing.machine import Script
 from orchestrator.words import files
 from orchestrator.words.model import Plan
+from tests.liars import honest
+from tests.liars.judged import BENCH, Liar, uncaught
 
 Answers = dict[tuple[str, str], Any]
 

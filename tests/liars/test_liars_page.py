@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from judged import BENCH, REHEARSED, Liar
 
 from orchestrator.config import load_plan
 from orchestrator.words import files
+from tests.liars.judged import BENCH, REHEARSED, Liar
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
 MARK = "<!-- from here on written by tests/liars/test_liars_page.py -->\n"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import REHEARSED, Liar, uncaught
 
 from orchestrator.rehearsal import client
 from tests.e2e.tool import PROJECT, Tool
+from tests.liars.judged import REHEARSED, Liar, uncaught
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("liars")]
 PROGRAM = """

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_ledger_keeps_no_secret(tmp_path: Path):
     """Words that quote a secret are masked on every way into the tables."""
     held, ledger = Secret(QUOTED), open_ledger(tmp_path)
     said = f"no: {QUOTED}"
-    key = {"run": "r", "name": "p"}
+    key: dict[str, Any] = {"run": "r", "name": "p"}
     ledger.phases.put(PhaseRow(**key, state=PhaseState.PLANNED, error=said))
     ledger.phases.move(key, PhaseState.TEARING_DOWN, outcome=Outcome.FAILED, error=said)
     ledger.machines.put(MACHINE)

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+from pydantic import BaseModel
+from typer.core import TyperGroup
 
 from orchestrator.words import model
 from orchestrator.words.errors import ExitCode
@@ -15,7 +18,7 @@ README = (PROJECT / "README.md").read_text()
 PHASE_FILES = (PROJECT / "docs/phase-files.md").read_text()
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
-KEYS = {
+KEYS: dict[str, type[BaseModel]] = {
     "Phase": model.Phase,
     "`machine`": model.MachineNeed,
     "`volume`": model.VolumeNeed,
@@ -58,30 +61,31 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_commands_are_those_of_the_tool():
-    """The README lists every command of the application with the first line of its help, and no other."""
-    import typer
-
+def tool() -> TyperGroup:
+    """The application with its commands."""
     from orchestrator.cli.app import application
 
-    group = typer.main.get_command(application())
+    command = typer.main.get_command(application())
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def test_the_commands_are_those_of_the_tool():
+    """The README lists every command of the application with the first line of its help, and no other."""
+    group = tool()
     commands = {name: (command.help or "").split("\n\n")[0].strip() for name, command in group.commands.items()}
     listed = {row[0].strip("`"): row[1] for row in rows(section(README, "Commands"))}
     assert commands == listed
-    assert list(listed) == group.list_commands(None), "in the order of the help"
+    assert list(listed) == group.list_commands(typer.Context(group)), "in the order of the help"
 
 
 def test_what_is_said_to_be_missing_is_missing():
     """A command that has come is no longer listed among those that are not there yet."""
-    import typer
-
-    from orchestrator.cli.app import application
-
     line = re.search(r"\*\*Commands:\*\*(.*)", section(README, "What is not there yet"))
     assert line
     absent = set(re.findall(r"`([a-z]+)`", line[1]))
     assert absent
-    assert absent & set(typer.main.get_command(application()).commands) == set()
+    assert absent & set(tool().commands) == set()
 
 
 def test_every_exit_code_is_named():

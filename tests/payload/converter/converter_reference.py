@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from converter_files import Config, Tensors
+
+from tests.payload.converter.converter_files import Config, Tensors
 
 Floats = npt.NDArray[np.float32]
 _TYPES = {"f32": 0, "f16": 1, "q40": 2, "q80": 3}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_files import GOLDEN, MODELS, PAYLOAD, convert
 from dllama_glm.cli.main import run as dllama
 from dllama_glm.verify.compare import main
 from dllama_glm.verify.compare.figures import Tally, Text
+
+from tests.payload.converter.converter_files import GOLDEN, MODELS, PAYLOAD, convert
 
 BASE = MODELS / "zai-org" / "GLM-4.5-Air-Base"
 OTHER = MODELS / "PrimeIntellect" / "INTELLECT-3"

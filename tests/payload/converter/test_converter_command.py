@@ -13,10 +13,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from converter_files import GLM, GOLDEN, MODELS, PAYLOAD, command, glm_tensors, run_converter, write_checkpoint
 from dllama_glm.convert.progress import Progress, State
 from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.quantise import cache
+
+from tests.payload.converter.converter_files import (
+    GLM,
+    GOLDEN,
+    MODELS,
+    PAYLOAD,
+    command,
+    glm_tensors,
+    run_converter,
+    write_checkpoint,
+)
 
 
 class Terminal(io.StringIO):

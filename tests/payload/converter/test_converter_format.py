@@ -6,10 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_files import GLM_MOE, GOLDEN, MODELS, TESTS, bf16, convert, glm_tensors, write_checkpoint
-from converter_reference import encode, floats
 from dllama_glm.formats.model_file import Arch, Key, MappedModel, ModelFileError, RopeType, layout, read_header
 from dllama_glm.formats.model_keys import encode_pairs
+
+from tests.payload.converter.converter_files import (
+    GLM_MOE,
+    GOLDEN,
+    MODELS,
+    TESTS,
+    bf16,
+    convert,
+    glm_tensors,
+    write_checkpoint,
+)
+from tests.payload.converter.converter_reference import encode, floats
 
 DOCUMENT = (TESTS.parent / "docs" / "format.md").read_text()
 

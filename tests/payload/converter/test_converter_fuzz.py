@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converter_files import GLM_MOE, Config, Tensors, glm_tensors, write_checkpoint
-from converter_reference import glm_file
 from dllama_glm.convert import main
 from dllama_glm.formats.model_file import MappedModel, ModelFileError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.payload.converter.converter_files import GLM_MOE, Config, Tensors, glm_tensors, write_checkpoint
+from tests.payload.converter.converter_reference import glm_file
 
 SMALL: Config = GLM_MOE | {
     "hidden_size": 32, "intermediate_size": 32, "vocab_size": 32, "num_hidden_layers": 2, "n_routed_experts": 2,

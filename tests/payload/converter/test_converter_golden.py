@@ -8,8 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converter_files import GLM, GLM_MOE, GOLDEN, MODELS, Config, Tensors, convert, glm_tensors, write_checkpoint
-from converter_reference import glm_file
+
+from tests.payload.converter.converter_files import (
+    GLM,
+    GLM_MOE,
+    GOLDEN,
+    MODELS,
+    Config,
+    Tensors,
+    convert,
+    glm_tensors,
+    write_checkpoint,
+)
+from tests.payload.converter.converter_reference import glm_file
 
 KINDS = ("q40", "q80", "f16", "f32")
 LAYERS = re.compile(r"^model\.layers\.(\d+)\.")

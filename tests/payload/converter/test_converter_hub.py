@@ -13,14 +13,25 @@ from threading import Event, Semaphore, Thread
 from typing import Any
 
 import pytest
-from converter_files import GLM, GLM_MOE, MODELS, Config, Tensors, command, convert, glm_tensors, write_checkpoint
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert import main
 from dllama_glm.convert.hub import client as client_module
 from dllama_glm.convert.hub.client import Client
 from dllama_glm.convert.hub.supply import AT_ONCE, HubSupply
 from dllama_glm.convert.plan import check_output
-from hub_emulator import TOKEN, Emulated, hub_of
+
+from tests.payload.converter.converter_files import (
+    GLM,
+    GLM_MOE,
+    MODELS,
+    Config,
+    Tensors,
+    command,
+    convert,
+    glm_tensors,
+    write_checkpoint,
+)
+from tests.payload.converter.hub_emulator import TOKEN, Emulated, hub_of
 
 BASE = "zai-org/GLM-4.5-Air-Base"
 GATED = "PrimeIntellect/INTELLECT-3"

@@ -3,9 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from converter_reference import encode, floats
 from dllama_glm.formats.float_types import FloatType, decode
 from dllama_glm.quantise.encode import Encoder, ErrorMeter, NotStorable
+
+from tests.payload.converter.converter_reference import encode, floats
 
 KINDS = ("q40", "q80", "f16", "f32")
 DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}

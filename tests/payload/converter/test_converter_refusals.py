@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converter_files import (
+from dllama_glm.checkpoint.config import read_config
+from dllama_glm.checkpoint.errors import CheckpointError
+from dllama_glm.convert import main
+from dllama_glm.convert.plan import check_output, make_plan
+from dllama_glm.formats.float_types import FloatType
+from dllama_glm.formats.model_header import header_from_pairs
+from dllama_glm.formats.model_keys import ModelFileError
+
+from tests.payload.converter.converter_files import (
     GLM,
     GLM_MOE,
     GOLDEN,
@@ -22,13 +30,6 @@ from converter_files import (
     shard_bytes,
     write_checkpoint,
 )
-from dllama_glm.checkpoint.config import read_config
-from dllama_glm.checkpoint.errors import CheckpointError
-from dllama_glm.convert import main
-from dllama_glm.convert.plan import check_output, make_plan
-from dllama_glm.formats.float_types import FloatType
-from dllama_glm.formats.model_header import header_from_pairs
-from dllama_glm.formats.model_keys import ModelFileError
 
 INDEX = "model.safetensors.index.json"
 

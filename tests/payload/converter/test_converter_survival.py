@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_files import (
+from dllama_glm.convert import main
+
+from tests.payload.converter.converter_files import (
     GLM_MOE,
     Tensors,
     bf16,
@@ -23,7 +25,6 @@ from converter_files import (
     run_converter,
     write_checkpoint,
 )
-from dllama_glm.convert import main
 
 CONFIG = GLM_MOE | {"hidden_size": 512, "moe_intermediate_size": 512, "intermediate_size": 512, "num_hidden_layers": 16}
 

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_files import GLM_MOE, GOLDEN, MODELS, Tensors, convert, glm_tensors, shard_bytes, write_checkpoint
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert.plan import make_plan
 from dllama_glm.formats.float_types import FloatType
 from safetensors import deserialize
+
+from tests.payload.converter.converter_files import (
+    GLM_MOE,
+    GOLDEN,
+    MODELS,
+    Tensors,
+    convert,
+    glm_tensors,
+    shard_bytes,
+    write_checkpoint,
+)
 
 RENAMED = {
     "mlp.gate.weight": "mlp.router.gate.weight",

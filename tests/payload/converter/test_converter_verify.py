@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_files import GLM, GLM_MOE, GOLDEN, convert, glm_tensors, write_checkpoint
-from converter_reference import floats
 from dllama_glm.formats.model_file import MappedModel
 from dllama_glm.verify import main, verify
+
+from tests.payload.converter.converter_files import GLM, GLM_MOE, GOLDEN, convert, glm_tensors, write_checkpoint
+from tests.payload.converter.converter_reference import floats
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from converter_files import (
+from dllama_glm.checkpoint.errors import CheckpointError
+from dllama_glm.convert.output import explain
+from dllama_glm.convert.plan import make_plan
+from dllama_glm.formats.float_types import FloatType
+from dllama_glm.verify import main as verify
+
+from tests.payload.converter.converter_files import (
     GLM,
     GLM_MOE,
     GOLDEN,
@@ -19,11 +25,6 @@ from converter_files import (
     shard_bytes,
     write_checkpoint,
 )
-from dllama_glm.checkpoint.errors import CheckpointError
-from dllama_glm.convert.output import explain
-from dllama_glm.convert.plan import make_plan
-from dllama_glm.formats.float_types import FloatType
-from dllama_glm.verify import main as verify
 
 BASE = MODELS / "zai-org" / "GLM-4.5-Air-Base"
 

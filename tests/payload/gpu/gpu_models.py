@@ -16,7 +16,8 @@ from dllama_glm.runtime.architecture import Architecture, Rotary, Routing
 from dllama_glm.runtime.device import Device, Group
 from dllama_glm.runtime.matrix import F32, Q40, Matrix
 from dllama_glm.runtime.model import Model
-from stored_blocks import encode, row_bytes
+
+from tests.payload.runtime.stored_blocks import encode, row_bytes
 
 torch.set_num_threads(1)
 

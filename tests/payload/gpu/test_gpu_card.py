@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from dllama_glm.runtime.machine import has_nvidia_gpu
-from gpu_models import ON_CARD
+
+from tests.payload.gpu.gpu_models import ON_CARD
 
 
 @pytest.mark.gpu

@@ -13,8 +13,9 @@ from dllama_glm.parallel.shard import shard
 from dllama_glm.runtime import weights
 from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.matrix import Q80
-from gpu_models import CARD, ON_CARD, TINY, RandomTensors, device
-from runtime_scripts import try_script
+
+from tests.payload.gpu.gpu_models import CARD, ON_CARD, TINY, RandomTensors, device
+from tests.payload.runtime.runtime_scripts import try_script
 
 WAY_OUT = r"\(--device cpu computes on the processor\.\)"
 GB = 10**9

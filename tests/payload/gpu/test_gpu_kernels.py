@@ -12,7 +12,8 @@ from dllama_glm.kernels.cuda import attention, panels, routing, rows
 from dllama_glm.runtime.architecture import Routing
 from dllama_glm.runtime.matrix import Q40
 from dllama_glm.runtime.routing import choose
-from gpu_models import PLACE, difference, stored
+
+from tests.payload.gpu.gpu_models import PLACE, difference, stored
 
 RANDOM = np.random.default_rng(4)
 

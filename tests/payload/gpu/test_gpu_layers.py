@@ -6,7 +6,8 @@ import torch
 from dllama_glm.devices.one_token import OneToken
 from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.device import At
-from gpu_models import DENSE, MOE, PLACE, SOFTMAX, device, difference, reference
+
+from tests.payload.gpu.gpu_models import DENSE, MOE, PLACE, SOFTMAX, device, difference, reference
 
 BOUNDS = {True: 2e-5, False: 0.03}
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from dllama_glm.parallel.cards import Seat, seated
 from dllama_glm.runtime.evidence import gpus_used
-from gpu_models import MOE, RandomTensors, device, model_of, reference
+
+from tests.payload.gpu.gpu_models import MOE, RandomTensors, device, model_of, reference
 
 
 def test_the_plan_s_three_ranks_take_two_cards_in_turns():

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dllama_glm.devices.steps import Repeated, Steps
-from gpu_models import TINY, device, model_of, reference
+
+from tests.payload.gpu.gpu_models import TINY, device, model_of, reference
 
 
 class Book:

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "remote" / "distrib
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from runtime_ranks import Processes
-from runtime_scripts import MODELS, REPOS, run_script
+from tests.payload.runtime.runtime_ranks import Processes
+from tests.payload.runtime.runtime_scripts import MODELS, REPOS, run_script
 
 
 @pytest.fixture(scope="session")

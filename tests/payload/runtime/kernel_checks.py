@@ -31,7 +31,8 @@ from dllama_glm.runtime import weights
 from dllama_glm.runtime.architecture import Architecture, Rotary, Routing
 from dllama_glm.runtime.device import At
 from dllama_glm.runtime.matrix import F32, Q40, Q80, Matrix
-from stored_blocks import encode, row_bytes
+
+from tests.payload.runtime.stored_blocks import encode, row_bytes
 
 Check = tuple[str, float, float]
 RANDOM = np.random.default_rng(11)

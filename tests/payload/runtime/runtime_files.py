@@ -15,7 +15,8 @@ from dllama_glm.formats.model_file import Arch, FloatType, Key, MappedModel, Rop
 from dllama_glm.formats.model_header import header_from_pairs
 from dllama_glm.formats.model_keys import float_bits
 from dllama_glm.formats.model_layout import layout
-from stored_blocks import encode
+
+from tests.payload.runtime.stored_blocks import encode
 
 torch.set_num_threads(1)
 

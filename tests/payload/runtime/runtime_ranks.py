@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from runtime_scripts import command_of, environment_of
+from tests.payload.runtime.runtime_scripts import command_of, environment_of
 
 BOUND = 100.0  # seconds that any process may take to end, on a busy machine
 

@@ -16,8 +16,9 @@ from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.sampler import Sampler
 from dllama_glm.runtime.source import read_architecture
-from runtime_files import logits_of
-from runtime_scripts import MODELS, REPOS, run_script
+
+from tests.payload.runtime.runtime_files import logits_of
+from tests.payload.runtime.runtime_scripts import MODELS, REPOS, run_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 

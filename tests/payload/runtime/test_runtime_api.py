@@ -21,8 +21,9 @@ from dllama_glm.api.asks import Asks
 from dllama_glm.api.engine import Engine
 from dllama_glm.cli.options import parse
 from dllama_glm.cli.session import open_session
-from runtime_scripts import MODELS, REPOS, command_of, environment_of, try_script
 from uvicorn import Config, Server
+
+from tests.payload.runtime.runtime_scripts import MODELS, REPOS, command_of, environment_of, try_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))[REPOS["intellect3"]]
 CHAT = [answer for answer in ANSWERS if answer["mode"] == "chat"]

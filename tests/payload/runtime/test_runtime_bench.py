@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from runtime_files import write_case
-from runtime_scripts import try_script
+
+from tests.payload.runtime.runtime_files import write_case
+from tests.payload.runtime.runtime_scripts import try_script
 
 
 def test_the_shape_of_bench(converted: Path, tmp_path: Path):

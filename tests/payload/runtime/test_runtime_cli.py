@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runtime_scripts import MODELS, PAYLOAD, REPOS, command_of, environment_of, run_script, try_script
+
+from tests.payload.runtime.runtime_scripts import (
+    MODELS,
+    PAYLOAD,
+    REPOS,
+    command_of,
+    environment_of,
+    run_script,
+    try_script,
+)
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 

@@ -11,8 +11,9 @@ from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.runtime.generate import log_probabilities
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.source import read_architecture
-from runtime_files import logits_of
-from runtime_scripts import GOLDEN, run_script
+
+from tests.payload.runtime.runtime_files import logits_of
+from tests.payload.runtime.runtime_scripts import GOLDEN, run_script
 
 SCORED = ["llama", "qwen3", "qwen3_moe"]
 

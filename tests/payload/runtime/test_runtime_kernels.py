@@ -10,7 +10,8 @@ import llvmlite.binding as llvm
 import pytest
 from dllama_glm.kernels import dot, level
 from llvmlite import ir
-from runtime_scripts import PAYLOAD, environment_of, try_script
+
+from tests.payload.runtime.runtime_scripts import PAYLOAD, environment_of, try_script
 
 CHECKS = Path(__file__).with_name("kernel_checks.py")
 

@@ -12,7 +12,8 @@ from dllama_glm.runtime import weights
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.source import FileTensors, read_architecture
-from runtime_files import CASES, logits_of, write_case
+
+from tests.payload.runtime.runtime_files import CASES, logits_of, write_case
 
 IDS = np.random.default_rng(3).integers(0, 160, 80).tolist()
 

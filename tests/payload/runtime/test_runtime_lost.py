@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from runtime_ranks import (
+
+from tests.payload.runtime.runtime_ranks import (
     BOUND,
     Processes,
     Start,
@@ -20,7 +21,7 @@ from runtime_ranks import (
     patched,
     wait_for_output,
 )
-from runtime_scripts import try_script
+from tests.payload.runtime.runtime_scripts import try_script
 
 SHORT = {"DLLAMA_PATIENCE": "0.4"}  # 6 s without a sign of life, 7 s for a sum
 PARIS = ["--prompt", "The capital of France is"]

@@ -12,8 +12,9 @@ from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.runtime import memory
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.source import read_architecture
-from runtime_files import write_case
-from runtime_scripts import PAYLOAD, environment_of
+
+from tests.payload.runtime.runtime_files import write_case
+from tests.payload.runtime.runtime_scripts import PAYLOAD, environment_of
 
 PEAK = """
 import json, re, sys

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_ranks import BOUND, Start, files, free_port, listening, long_text, metrics_of, wait_for_output
-from runtime_scripts import MODELS, REPOS, try_script
+
+from tests.payload.runtime.runtime_ranks import (
+    BOUND,
+    Start,
+    files,
+    free_port,
+    listening,
+    long_text,
+    metrics_of,
+    wait_for_output,
+)
+from tests.payload.runtime.runtime_scripts import MODELS, REPOS, try_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 

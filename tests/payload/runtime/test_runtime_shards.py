@@ -18,7 +18,8 @@ from dllama_glm.runtime.device import Device
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.source import FileTensors, read_architecture
-from runtime_files import write_case
+
+from tests.payload.runtime.runtime_files import write_case
 
 IDS = np.random.default_rng(5).integers(0, 160, 9).tolist()
 

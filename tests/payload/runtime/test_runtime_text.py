@@ -16,7 +16,8 @@ from dllama_glm.runtime.sampler import Sampler
 from dllama_glm.tokenizer.stops import StopTexts
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_scripts import run_script, try_script
+
+from tests.payload.runtime.runtime_scripts import run_script, try_script
 
 TEST = " This is a test. The model is loaded and it can write text."  # what the base model answers to "Test"
 

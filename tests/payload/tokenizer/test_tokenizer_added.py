@@ -7,7 +7,8 @@ import pytest
 from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.tokenizer.build import convert as build
 from dllama_glm.tokenizer.folder import read_folder
-from tokenizer_folders import converted, corpus, make, read, write
+
+from tests.payload.tokenizer.tokenizer_folders import converted, corpus, make, read, write
 
 FAST = {"tokenizer_class": "PreTrainedTokenizerFast"}
 BOS = "<|begin_of_text|>"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from dllama_glm.tokenizer import chat
 from dllama_glm.tokenizer.runtime import Tokenizer
-from tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
+
+from tests.payload.tokenizer.tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
 
 CHAT = MODELS / "PrimeIntellect" / "INTELLECT-3"
 CONVERSATIONS: list[list[dict[str, Any]]] = [

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from dllama_glm.formats import tokenizer_file
 from dllama_glm.tokenizer.runtime import Tokenizer
-from tokenizer_folders import MODELS, converted, copy, corpus, make, read, write
 from tokenizers import Tokenizer as HuggingFace
+
+from tests.payload.tokenizer.tokenizer_folders import MODELS, converted, copy, corpus, make, read, write
 
 BASE = MODELS / "zai-org" / "GLM-4.5-Air-Base"
 CHAT = MODELS / "PrimeIntellect" / "INTELLECT-3"

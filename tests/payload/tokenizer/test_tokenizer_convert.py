@@ -18,8 +18,9 @@ from dllama_glm.tokenizer.folder import read_folder
 from dllama_glm.tokenizer.runtime import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_folders import MODELS, TESTS, copy, make, read, write
 from tokenizers import Tokenizer as HuggingFace
+
+from tests.payload.tokenizer.tokenizer_folders import MODELS, TESTS, copy, make, read, write
 
 BASE = MODELS / "zai-org" / "GLM-4.5-Air-Base"
 PAYLOAD = TESTS.parent / "remote" / "distributed-llama"

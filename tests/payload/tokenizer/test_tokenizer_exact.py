@@ -4,8 +4,9 @@ import pytest
 from dllama_glm.tokenizer.runtime import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_folders import SPECIAL, converted, make
 from tokenizers import Tokenizer as HuggingFace
+
+from tests.payload.tokenizer.tokenizer_folders import SPECIAL, converted, make
 
 FAMILIES = ["glm", "llama3", "qwen"]
 _ALL_SPECIAL = sorted({text for texts in SPECIAL.values() for text in texts} | {"<think>", "</think>"})

@@ -22,7 +22,8 @@ from dllama_glm.formats.tokenizer_file import (
 from dllama_glm.tokenizer.runtime import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_folders import TESTS, converted, make
+
+from tests.payload.tokenizer.tokenizer_folders import TESTS, converted, make
 
 DOCUMENT = TESTS.parent / "docs" / "format-tokenizer.md"
 

@@ -7,7 +7,8 @@ import pytest
 from dllama_glm.formats import tokenizer_file
 from dllama_glm.tokenizer import convert
 from dllama_glm.tokenizer.runtime import load
-from tokenizer_folders import GOLDEN, copy, read, write
+
+from tests.payload.tokenizer.tokenizer_folders import GOLDEN, copy, read, write
 
 FOLDERS = ["llama", "qwen3", "qwen3_moe", "tokenizer-chatml", "tokenizer-llama3"]
 

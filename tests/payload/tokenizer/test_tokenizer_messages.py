@@ -7,7 +7,8 @@ import pytest
 from dllama_glm.tokenizer.runtime import Tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
+
+from tests.payload.tokenizer.tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
 
 FOLDERS = {
     "glm": MODELS / "PrimeIntellect" / "INTELLECT-3",

@@ -10,7 +10,8 @@ from dllama_glm.tokenizer.boundary import BoundaryEncoder
 from dllama_glm.tokenizer.runtime import Tokenizer, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_folders import converted, corpus, write
+
+from tests.payload.tokenizer.tokenizer_folders import converted, corpus, write
 
 spm = pytest.importorskip("sentencepiece")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds_support import KEY, Cloud, FakeHosts, ManualClock, Server
+
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud, FakeHosts, ManualClock, Server
 
 
 @pytest.fixture

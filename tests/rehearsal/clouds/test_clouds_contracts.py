@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clouds_support import KEY, Cloud
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.rehearsal.clouds.contracts import Contract, closed
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud
 
 RUNPOD, LAMBDA, STRICT = Contract.runpod(), Contract.lambda_cloud(), Contract.lambda_cloud(strict=True)
 LAUNCH = "/api/v1/instance-operations/launch"

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from clouds_support import KEY, Cloud
 
 from orchestrator.rehearsal import faults
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud
 
 DEPLOY = "mutation M($input: PodFindAndDeployOnDemandInput!) { podFindAndDeployOnDemand(input: $input) { id } }"
 INPUT = {"name": "gpuplan-a", "imageName": "i", "gpuTypeId": "NVIDIA L40S", "gpuCount": 1}

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from clouds_support import KEY, START, Cloud
+
+from tests.rehearsal.clouds.clouds_support import KEY, START, Cloud
 
 SPOT = """
 mutation Rent($input: PodRentInterruptableInput!) {

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from clouds_support import KEY, Cloud
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES
 from orchestrator.rehearsal.clouds.records import Instance
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud
 
 
 class Client:

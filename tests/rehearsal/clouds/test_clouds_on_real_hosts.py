@@ -12,10 +12,10 @@ import asyncssh
 import httpx
 import paramiko
 import pytest
-from clouds_support import Server
 
 from orchestrator.rehearsal.clouds.clock import CloudClock
 from orchestrator.rehearsal.hosts import Hosts
+from tests.rehearsal.clouds.clouds_support import Server
 
 SCALE = 0.004
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clouds_support import KEY, Cloud
+
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud
 
 
 def create(cloud: Cloud, body: dict[str, Any]):

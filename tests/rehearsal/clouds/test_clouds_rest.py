@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from clouds_support import KEY, Cloud
 
 from orchestrator.rehearsal.clouds.contracts import Contract
 from orchestrator.rehearsal.clouds.gate import Quota
+from tests.rehearsal.clouds.clouds_support import KEY, Cloud
 
 
 def test_the_front_door_refuses_urllib_with_html(cloud: Cloud):

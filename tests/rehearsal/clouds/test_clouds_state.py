@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds_support import Cloud, FakeHosts
+
+from tests.rehearsal.clouds.clouds_support import Cloud, FakeHosts
 
 
 def test_the_invoice_is_price_times_whole_seconds(cloud: Cloud, pod_body: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_machines import Cloud
+
+from tests.rehearsal.hosts.ssh_machines import Cloud
 
 
 @pytest.fixture

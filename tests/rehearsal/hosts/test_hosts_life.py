@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ssh_machines import Cloud
 
 from orchestrator.rehearsal import processes
+from tests.rehearsal.hosts.ssh_machines import Cloud
 
 
 def alive(pid: int) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from ssh_machines import Cloud
 
 from orchestrator.rehearsal.hosts import Host
+from tests.rehearsal.hosts.ssh_machines import Cloud
 
 
 def connect(cloud: Cloud, host: Host) -> paramiko.SSHClient:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from ssh_machines import Cloud
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
+from tests.rehearsal.hosts.ssh_machines import Cloud
 
 PROJECT = Path(__file__).parents[3]
 

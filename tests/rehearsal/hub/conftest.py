@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from hub_served import TOKEN, Served
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.hub import Hub
 from orchestrator.words import files
+from tests.rehearsal.hub.hub_served import TOKEN, Served
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hub_served import TOKEN, Served
 from huggingface_hub import HfApi
 
 from orchestrator.words import files
+from tests.rehearsal.hub.hub_served import TOKEN, Served
 
 BASE = "zai-org/GLM-4.5-Air-Base"
 GATED = "PrimeIntellect/INTELLECT-3"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from clouds_bench import Bench
+
+from tests.rehearsal.in_process.clouds_bench import Bench
 
 
 @pytest.fixture

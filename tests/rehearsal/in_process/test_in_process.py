@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from clouds_bench import START, Bench
 
 from orchestrator.words.errors import Ambiguous
 from orchestrator.words.ports import MachineStatus
+from tests.rehearsal.in_process.clouds_bench import START, Bench
 
 PROVIDERS = pytest.mark.parametrize("name", ["runpod", "lambda"])
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.config import Config
-from gcs_served import GcsServed
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.s3_gate import REGION, S3
+from tests.rehearsal.stores.gcs_served import GcsServed
 
 
 @pytest.fixture(scope="session")

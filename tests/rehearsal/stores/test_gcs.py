@@ -10,8 +10,9 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from gcs_served import GcsServed
 from google.api_core.exceptions import NotFound, PreconditionFailed
+
+from tests.rehearsal.stores.gcs_served import GcsServed
 
 KIB = 1024
 

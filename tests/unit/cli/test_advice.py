@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from desk import Desk
 
 from orchestrator.cli.resuming import _with_budget
 from orchestrator.config import ConfigErrors
@@ -13,6 +12,7 @@ from orchestrator.report import advice
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome
+from tests.unit.cli.desk import Desk
 
 PLAN = """
 one:

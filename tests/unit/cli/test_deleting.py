@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from desk import Desk
 
 from orchestrator.cli import deleting
 from orchestrator.ledger.rows import ClaimRow, RunRow
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import RunState
+from tests.unit.cli.desk import Desk
 
 PLAN = """
 one:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from desk import Desk
 
 from orchestrator.cli import running
 from orchestrator.ledger import open_ledger
@@ -16,6 +15,7 @@ from orchestrator.words.errors import NoMachine, UsageError
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.ports import Offer
 from orchestrator.world.home import Home
+from tests.unit.cli.desk import Desk
 
 PLAN = """
 small:

@@ -6,12 +6,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from desk import Desk
 
 from orchestrator.engine.control import Control
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome
+from tests.unit.cli.desk import Desk
 
 PLAN = """
 one:

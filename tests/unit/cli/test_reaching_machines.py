@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from desk import Desk
 
 from orchestrator.engine import readiness
 from orchestrator.engine.effects import NotReached
@@ -15,6 +14,7 @@ from orchestrator.transport.keys import require_private
 from orchestrator.words.errors import ConnectionLost, KeyRefused, UsageError
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.ports import Address, MachineStatus, MachineView
+from tests.unit.cli.desk import Desk
 
 PLAN = "one: {machine: {gpu: [RTX-4090]}, volume: {name: data, size_gb: 10}, steps: [{name: x, run: x}]}"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from desk import Desk
-
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import ExitCode, StoreBusy, StoreUnavailable
 from orchestrator.words.lifecycle import Outcome
+from tests.unit.cli.desk import Desk
 
 PLAN = """
 one:

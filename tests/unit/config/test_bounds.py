@@ -114,12 +114,14 @@ def beyond(mark: Any, kind: Any) -> tuple[str, str] | None:
     """A value just outside the bound, and what is said then; None: the mark is no bound."""
     match mark:
         case annotated_types.Ge():
-            return f"{HERE}{mark.ge - 1}", f"must be at least {mark.ge}, is {mark.ge - 1}"
+            least: Any = mark.ge
+            return f"{HERE}{least - 1}", f"must be at least {least}, is {least - 1}"
         case annotated_types.Gt():
             return f"{HERE}{mark.gt}", f"must be more than {mark.gt}, is {mark.gt}"
         case annotated_types.Le():
-            most = "365d" if mark.le == YEAR_S else f"{mark.le:.0f}"
-            return f"{HERE}{int(mark.le) + 1}", f"must be at most {most}, is {int(mark.le) + 1}"
+            most: Any = mark.le
+            said = "365d" if most == YEAR_S else f"{most:.0f}"
+            return f"{HERE}{int(most) + 1}", f"must be at most {said}, is {int(most) + 1}"
         case annotated_types.MaxLen() if kind is str:
             return HERE + "x" * (mark.max_length + 1), f"must be at most {mark.max_length} characters long, is "
         case Duration():

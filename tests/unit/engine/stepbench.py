@@ -8,12 +8,14 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
-from orchestrator.engine.context import Context
+from orchestrator.engine.context import Agents, Context
 from orchestrator.engine.control import Control
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.steps import Steps
 from orchestrator.ledger import open_ledger
 from orchestrator.ledger.rows import ChargeRow, MachineRow, StepRow
@@ -49,8 +51,9 @@ class Here:
         most_bytes: float = 1e9,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(["bash", "-c", command], env=self._env, bufsize=0, **pipes) as process:
+        words, pipe = ["bash", "-c", command], subprocess.PIPE
+        with subprocess.Popen(words, env=self._env, bufsize=0, stdin=pipe, stdout=pipe) as process:
+            assert process.stdout
             with contextlib.suppress(BrokenPipeError):  # no agent there yet: nobody reads
                 process.stdin.write(stdin)
                 process.stdin.close()
@@ -73,17 +76,19 @@ class Here:
         pass
 
 
-class There:
+class There(Machines):
     """The machine is there, and stays."""
-
-    def __init__(self, context: Context) -> None:
-        self.clock, self.control = context.clock, context.control
 
     def lost(self, name: str) -> str:
         return ""
 
     def distrust(self, name: str, reason: str) -> None:
         raise AssertionError(reason)
+
+
+def always(agent: Any) -> Agents:
+    """Every machine's agent is that one: no connection is ever closed, and no lease renewed."""
+    return cast("Agents", lambda _machine: agent)
 
 
 class Straight:
@@ -119,7 +124,7 @@ class Bench:
         self.context = Context(
             spec=spec, folder=folder / "home" / "runs" / RUN, ledger=self.ledger, clock=clock, control=Control(clock),
             provider=SimpleNamespace(name="none", shows_gpu=False, rented=True, disk_share=1.0),
-            agents=lambda _machine: agent, code=SimpleNamespace(hash="", files={}),
+            agents=always(agent), code=SimpleNamespace(hash="", files={}),
             hub=SimpleNamespace(listing=lambda repo, revision: []), stores=[], public_key="", secrets={},
         )  # fmt: skip
         for number, step in enumerate(steps):
@@ -128,7 +133,7 @@ class Bench:
         self.ledger.machines.put(
             MachineRow(
                 name=MACHINE, run=RUN, phase=PHASE, request="1.0.0", node=0, provider="none", type_id="t", gpu="",
-                gpus=0, place="", price_hour=1, state=MachineState.REACHABLE,
+                gpus=0, place="", price_hour=Decimal(1), state=MachineState.REACHABLE,
             )
         )  # fmt: skip
         self.ledger.charges.put(ChargeRow(machine=MACHINE, run=RUN, phase=PHASE, since=1.0))

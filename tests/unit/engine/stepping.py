@@ -110,7 +110,7 @@ def context(folder: Path, clock: SteppingClock, cloud: Cloud | None = None) -> A
 
 def machine(name: str, **values: Any) -> MachineRow:
     """A machine of that run, asked for at the clock's start."""
-    given = {
+    given: dict[str, Any] = {
         "run": "1101-aaaa", "phase": "only", "request": "1.0.0", "node": 0, "provider": "p", "type_id": "t", "gpu": "",
         "gpus": 0, "place": "A", "price_hour": 36, "state": MachineState.REQUESTED,
         "requested_at": START.timestamp(), "sent_at": START.timestamp(),

@@ -43,7 +43,9 @@ class Story:
             (folder / "phases" / f"{number}-{phase}.yaml").write_text(text)
         (folder / "gpuplan.yaml").write_text(yaml.safe_dump({"plan": "bench", **said.get("settings", {})}))
         scripts = {command: _script(body) for command, body in said.get("scripts", {}).items()}
-        world = {key: tuple(v) if isinstance(v, list) else v for key, v in said.get("world", {}).items()}
+        world: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in said.get("world", {}).items()
+        }
         plan = load_plan(folder, environ={})
         asked = tuple(said.get("asked", said["phases"]))
         return cls(name, plan, asked, tuple(said.get("earlier", ())), World(**world, scripts=scripts), said["ends"])
@@ -87,7 +89,8 @@ def unsafe(bench: Bench) -> list[str]:
 
 
 def _script(body: dict[str, Any]) -> Script:
-    return Script(**{key: tuple(value) if key == "exits" else value for key, value in (body or {}).items()})
+    said: dict[str, Any] = {key: tuple(value) if key == "exits" else value for key, value in (body or {}).items()}
+    return Script(**said)
 
 
 def golden() -> dict[str, Any]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import stepbench
 
 from orchestrator.engine import artifacts
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.testing.store import MemoryStore
 from orchestrator.words.errors import StepFailed
 from tests.transport.agent_operations import agent_that_says
+from tests.unit.engine import stepbench
 
 
 def listing(*names: str, globs: tuple[str, ...] = ("**", "out/.env*")) -> list[str]:
@@ -112,7 +112,7 @@ def test_a_machine_sends_no_more_than_was_listed(tmp_path: Path):
             yield b"x" * 65536
 
     machine = SimpleNamespace(transport=SimpleNamespace(fetch=endless))
-    context = replace(bench.context, agents=lambda _machine: machine)
+    context = replace(bench.context, agents=stepbench.always(machine))
     with pytest.raises(StepFailed, match="longer than"):
         artifacts.pull(context, "m", "/w", replace(file_of(b""), bytes=1 << 20), tmp_path / "home")
     assert (tmp_path / "home/results/a.json.partial").stat().st_size == 0

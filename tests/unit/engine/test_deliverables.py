@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -99,7 +99,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Deliverables:
         key = {"run": RUN, "phase": PHASE, "id": f"only/{name}"}
         bench.ledger.steps.move(key, StepState.RUNNING)
         bench.ledger.steps.move(key, state)
-        place = {"measured_on": "CPU (x)", "device": "cpu"}
+        place: dict[str, Any] = {"measured_on": "CPU (x)", "device": "cpu"}
         bench.ledger.figures.put(FigureRow(run=RUN, step=f"only/{name}", node=0, name="speed", value=2.5, **place))
     bench.ledger.artifacts.put(ArtifactRow(run=RUN, store="s3://b", name="out/a.txt", state="VERIFIED"))
     bench.ledger.artifacts.put(ArtifactRow(run=RUN, store="s3://b", name="out/b.txt", state="UPLOADING"))
@@ -147,11 +147,11 @@ def test_a_machine_that_lists_fewer_gpus_than_were_rented_is_not_what_was_asked_
 def test_a_lost_connection_is_no_answer(tmp_path: Path, error: type[Exception]):
     """While the root machine is not reached nothing is judged: the question is asked again."""
 
-    def lost(*_: object, **__: object) -> None:
+    def lost(*_: Any, **__: Any) -> NoReturn:
         raise error("gone")
 
     bench = Bench(tmp_path, deliverables=(Deliverable(name="it", file="x"),))
-    bench.agent.files = lost  # type: ignore[method-assign]  the line is cut
+    bench.agent.files = lost  # type: ignore[method-assign]  # the line is cut
     with pytest.raises(error):
         _judge(bench).judge([], tmp_path)
 

@@ -21,12 +21,12 @@ STEPS = (
 )
 SPEED = {"metric": "speed", "min": 10}
 FULL = {"metric": "gpu_memory_percent", "max": 80}
+Figures = list[tuple[str, int, str, float, str]]
 BUSY = [("root", 0, "gpus_at_work", 1, A100)]
 TWO = [("root", 0, "gpus_at_work", 2, A100)]
 SERVED = [("near", 0, "rank", 1, CPU), ("near", 0, "tokens", 9, CPU), ("far", 1, "rank", 2, CPU)]
-FAR = [("far", 1, "tokens", 9, CPU)]
+FAR: Figures = [("far", 1, "tokens", 9, CPU)]
 LIED = [("broken", 0, "rank", 3, CPU), ("broken", 0, "tokens", 9, CPU)]
-Figures = list[tuple[str, int, str, float, str]]
 CASES: list[tuple[bool, Figures, dict[str, Any], bool | None, str]] = [
     # A figure and the device that it says; whether these machines show a GPU comes first.
     (True, [("root", 0, "speed", 12, A100), *BUSY], SPEED, True, "speed = 12 on there"),
@@ -85,7 +85,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_what_a_figure_proves(bench: Bench, shows_gpu: Any, figures: Figures, asked: Any, ok: Any, said: str):
     """It holds, it does not, or it cannot be shown here: by the figure, by who measured it, and by who saw it."""
     bench.ledger.figures.remove(run=RUN)
-    bench.context.provider.shows_gpu = shows_gpu  # type: ignore[misc]  the world is another one
+    bench.context.provider.shows_gpu = shows_gpu
     for step, node, name, value, device in figures:
         row = FigureRow(
             run=RUN, step=f"{PHASE}/{step}", node=node, name=name, value=value, measured_on="there", device=device

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from stepping import START, Cloud, SteppingClock
-
 from orchestrator.engine import gone
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import ProviderUnavailable
+from tests.unit.engine.stepping import START, Cloud, SteppingClock
 
 
 def test_what_was_seen_and_is_not_listed_any_more_is_gone_at_once():
@@ -43,7 +42,7 @@ def test_what_stays_listed_is_not_gone_when_the_time_is_over():
 def test_an_error_of_the_provider_counts_as_not_yet():
     """503 is neither proof nor the end; the moment of the end is that of the request before the proof."""
     clock, cloud = SteppingClock(), Cloud({"m": "n"}, refusals=3)
-    proof = gone.machine(cloud, clock, "m")  # type: ignore[arg-type]  as much of a provider as it asks
+    proof = gone.machine(cloud, clock, "m")  # type: ignore[arg-type]  # as much of a provider as it asks
     assert proof == gone.Proven(START + timedelta(seconds=1 + 2 + 4))
     assert cloud.asked == ["destroy"] * 4 + ["list", "get"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.config import load_plan
 from orchestrator.plan.keys import _hub
-from orchestrator.testing.bench import Bench, World
+from orchestrator.testing.bench import Bench, BenchHub, World
 from orchestrator.testing.machine import Script, ScriptedMachine
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.model import HubCheckout
@@ -65,13 +65,18 @@ def test_a_branch_that_moves_after_the_download_changes_nothing(tmp_path: Path, 
     """Asked once, before the first byte: check, record and deliverable are of that commit; the step is told it."""
     told: list[Any] = []
     start = ScriptedMachine._op_start
-    monkeypatch.setattr(
-        ScriptedMachine, "_op_start", lambda self, request: told.append(request) or start(self, request)
-    )
+
+    def listen(self: ScriptedMachine, request: Any) -> Any:
+        told.append(request)
+        return start(self, request)
+
+    monkeypatch.setattr(ScriptedMachine, "_op_start", listen)
     made = bench(tmp_path, INDEXED, 1)
     controller = made.controller()
     assert controller.run().outcome == Outcome.SUCCEEDED
-    assert (recorded(made), controller.context.hub.looks) == ("c1", ["o/m"])
+    hub = controller.context.hub
+    assert isinstance(hub, BenchHub)
+    assert (recorded(made), hub.looks) == ("c1", ["o/m"])
     assert told[0]["env"]["GPUPLAN_HUB_COMMIT"] == "c1"
 
 

@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from stepping import START, Cloud, SteppingClock, charge, context, machine
 
 from orchestrator.engine import leftovers
 from orchestrator.engine.accounting import accrued
 from orchestrator.ledger.rows import RunRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState, RunState
+from tests.unit.engine.stepping import START, Cloud, SteppingClock, charge, context, machine
 
 NAME = "gpuplan-abcdefgh-1101-aaaa-only-1-t1764000000"
 

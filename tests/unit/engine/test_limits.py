@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stepping import START, SteppingClock, charge, context, machine
 
 from orchestrator.engine.accounting import accrued
 from orchestrator.engine.control import Reason
 from orchestrator.engine.limits import Limits
 from orchestrator.ledger.rows import PhaseRow, RunRow
 from orchestrator.words.lifecycle import PhaseState, RunState
+from tests.unit.engine.stepping import START, SteppingClock, charge, context, machine
 
 
 @pytest.fixture

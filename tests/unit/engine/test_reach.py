@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from stepping import SteppingClock
 
 from orchestrator.engine.control import Control
 from orchestrator.engine.reach import LONGEST_PAUSE_S, patiently, through_cuts
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, Interrupted, MachineLost, ProviderUnavailable
+from orchestrator.words.waiting import Clock
+from tests.unit.engine.stepping import SteppingClock
 
 
 class Known:
     """What is known of one machine."""
 
     def __init__(self, why: str = "") -> None:
-        self.clock = SteppingClock()
+        self.stepping = SteppingClock()
+        self.clock: Clock = self.stepping
         self.control = Control(self.clock)
         self.why, self.distrusted = why, ""
         self.restarts: list[bool | None] = [False]
@@ -48,14 +50,14 @@ def test_cuts_are_invisible_and_the_pauses_double():
     """What needs the machine is done again until it is done, with longer and longer pauses up to a bound."""
     machines = Known()
     assert through_cuts(machines, "m", cut(9)) == "done"
-    assert machines.clock.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
+    assert machines.stepping.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
 
 
 def test_the_pauses_begin_anew_where_the_connection_had_served():
     """A connection that worked for hours is reached again as soon as one that was never cut."""
     machines, read = Known(), iter([0, 0, 0, 0, 7, 7])
     assert through_cuts(machines, "m", cut(5), progress=lambda: next(read)) == "done"
-    assert machines.clock.waits == [0.5, 1, 2, 0.5, 1]
+    assert machines.stepping.waits == [0.5, 1, 2, 0.5, 1]
 
 
 def test_a_machine_that_the_provider_knows_no_more_is_lost():
@@ -87,7 +89,7 @@ def test_a_machine_that_its_provider_restarted_is_trusted_again():
     with pytest.raises(MachineLost, match="m: its provider has restarted it"):
         through_cuts(machines, "m", body)
     assert machines.distrusted == ""
-    assert machines.clock.waits == [0.5, 1]
+    assert machines.stepping.waits == [0.5, 1]
 
 
 def test_a_run_that_is_to_stop_waits_for_no_machine():

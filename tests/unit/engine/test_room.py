@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ steps: [{name: make, run: make, writes_gb: 8, creates: [x]}]
 """
 
 
-def bench(folder: Path, provider: str, place: str, **script: object) -> Bench:
+def bench(folder: Path, provider: str, place: str, **script: Any) -> Bench:
     (folder / "plan").mkdir()
     (folder / "home").mkdir()
     (folder / "plan" / "only.yaml").write_text(PLAN)

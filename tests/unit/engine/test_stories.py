@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stories import FOLDER, NAMES, Story, golden, unsafe
 
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.explore import Explorer
 from orchestrator.words.lifecycle import Outcome
+from tests.unit.engine.stories import FOLDER, NAMES, Story, golden, unsafe
 
 GOLDEN = FOLDER.with_name("effects.json")
 LEAST_DEATHS = 1600  # of the explored ones, all stories together: it may not fall

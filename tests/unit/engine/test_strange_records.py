@@ -7,6 +7,7 @@ import json
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def _bench(folder: Path) -> Bench:
     return bench
 
 
-def _record(bench: Bench) -> dict[str, object]:
+def _record(bench: Bench) -> dict[str, Any]:
     return json.loads((bench.workspace / ".gpuplan" / "done" / f"{PHASE}.make.json").read_text())
 
 
@@ -97,7 +98,12 @@ def test_somebody_is_asked_about_it(
     bench = _bench(tmp_path)
     _stranger(bench, tmp_path)
     asked: list[str] = []
-    monkeypatch.setattr(bench.context.control, "ask", lambda question: asked.append(question) or answer)
+
+    def ask(question: str) -> bool:
+        asked.append(question)
+        return answer
+
+    monkeypatch.setattr(bench.context.control, "ask", ask)
     _agree(bench)
     assert len(asked) == 1
     assert asked[0].endswith("Take it for done?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,9 +12,10 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.uploads import AT_ONCE, PATIENCE_S, RENEWALS, SMALL_BYTES, Uploads, lots
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Checksums, PartSum, SentPart
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
-from orchestrator.words.ports import SignedPart, StoredObject, Upload
+from orchestrator.words.ports import ArtifactStore, SignedPart, StoredObject, Upload
 from orchestrator.world.clock import SystemClock
 from tests.unit.engine.stepbench import Bench
 
@@ -53,7 +54,7 @@ class Store:
     url, ordered, reports_md5 = "s3://b", True, False
 
     def __init__(self, answers: list[Any]) -> None:
-        self.answers, self.held, self.signed, self.batches = answers, set(), 0, 0
+        self.answers, self.held, self.signed, self.batches = answers, set[int](), 0, 0
 
     def head(self, name: str) -> None:
         return None
@@ -92,8 +93,19 @@ def context_of(folder: Path) -> Context:
     return context
 
 
+def waited(context: Context) -> float:
+    """The seconds that passed at once."""
+    assert isinstance(context.clock, Patient)
+    return context.clock.waited
+
+
+def both(store: Store) -> tuple[ArtifactStore, Agent]:
+    """It has as much of either as an upload asks for."""
+    return cast("ArtifactStore", store), cast("Agent", store)
+
+
 def send(context: Context, store: Store) -> str:
-    return Uploads(context).send(store, store, "/workspace", FILE)
+    return Uploads(context).send(*both(store), "/workspace", FILE)
 
 
 def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
@@ -101,7 +113,7 @@ def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
     context = context_of(tmp_path)
     hiccup = [BROKEN] * 20  # some 270 s of pauses
     assert send(context, Store([*hiccup, None, *hiccup, None, *hiccup, None])) == "sent"
-    assert context.clock.waited > 2 * PATIENCE_S
+    assert waited(context) > 2 * PATIENCE_S
     assert context.ledger.artifacts.get(name="big.bin").state == "VERIFIED"
 
 
@@ -110,14 +122,14 @@ def test_a_store_that_stores_nothing_is_given_up(tmp_path: Path):
     context = context_of(tmp_path)
     with pytest.raises(ProviderUnavailable, match="Internal Server Error"):
         send(context, Store([BROKEN] * 1000))
-    assert PATIENCE_S <= context.clock.waited < 2 * PATIENCE_S
+    assert PATIENCE_S <= waited(context) < 2 * PATIENCE_S
 
 
 def test_a_store_that_asks_for_patience_gets_the_phases_time(tmp_path: Path):
     """429, 503 and SlowDown are waited out, far beyond the patience for failures; the phase's time-out ends it."""
     context = context_of(tmp_path)
     assert send(context, Store([*[BUSY] * 100, StoreBusy("SlowDown")])) == "sent"
-    assert context.clock.waited > 4 * PATIENCE_S
+    assert waited(context) > 4 * PATIENCE_S
     context = context_of(tmp_path / "late")
     context.control.stop("failed", "only took longer than its time-out of 60 s")
     with pytest.raises(StepFailed, match="time-out"):
@@ -128,7 +140,7 @@ def test_what_was_signed_too_long_ago_is_signed_again_at_once(tmp_path: Path):
     """An expired signature costs no wait, a bounded number of times; then the store counts as failing."""
     context, store = context_of(tmp_path), Store([EXPIRED] * RENEWALS)
     assert send(context, store) == "sent"
-    assert (context.clock.waited, store.signed) == (0.0, RENEWALS + 4)
+    assert (waited(context), store.signed) == (0.0, RENEWALS + 4)
     with pytest.raises(ProviderUnavailable, match="expired"):
         send(context_of(tmp_path / "always"), Store([EXPIRED] * 1000))
 
@@ -155,7 +167,7 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(uploads, "send", send)
     files = [ManifestFile(f"f{n}", 7, "h") for n in range(3 * AT_ONCE)]
-    uploads.send_all(Store([]), Any, "/workspace", files)
+    uploads.send_all(*both(Store([])), "/workspace", files)
     assert sorted(seen) == sorted(f.name for f in files)
 
     def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile) -> str:
@@ -163,4 +175,4 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(uploads, "send", fails)
     with pytest.raises(StepFailed, match="changed"):
-        uploads.send_all(Store([]), Any, "/workspace", files)
+        uploads.send_all(*both(Store([])), "/workspace", files)

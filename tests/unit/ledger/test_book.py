@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.ledger.book import Book
 from orchestrator.ledger.rows import ChargeRow, EventRow, FigureRow, MachineRow, RunRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState, Outcome, RunState
@@ -29,7 +31,11 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_a_row_comes_back_as_it_was_put(ledger: Ledger):
     """Money as Decimal, states and outcomes of their kind, yes and no as bool, not yet as None."""
     run = RunRow(id="r", state=RunState.DONE, outcome=Outcome.OVER_BUDGET, settled=True, created_at=7.0)
-    for book, row, key in [(ledger.machines, MACHINE, {"name": "m"}), (ledger.runs, run, {"id": "r"})]:
+    each: list[tuple[Book[Any], Any, dict[str, str]]] = [
+        (ledger.machines, MACHINE, {"name": "m"}),
+        (ledger.runs, run, {"id": "r"}),
+    ]
+    for book, row, key in each:
         book.put(row)
         assert book.get(**key) == row
     found = ledger.machines.get(name="m")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from plan_samples import phase, step
 
 from orchestrator.config import load_plan
 from orchestrator.words.model import Plan
+from tests.unit.plan.plan_samples import phase, step
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
-from plan_samples import phase, step
 
 from orchestrator.plan import estimate, makespan, measured_rates, resolve
 from orchestrator.plan.estimate import collecting_seconds
 from orchestrator.words.model import Plan, Rates, Settings, Step
+from tests.unit.plan.plan_samples import phase, step
 
-SETTINGS = Settings(step_seconds=10, rates=Rates(hub=100, volume=200, converter=400, upload=50))
+RATES = Rates(hub=Decimal(100), volume=Decimal(200), converter=Decimal(400), upload=Decimal(50))
+SETTINGS = Settings(step_seconds=10, rates=RATES)
 
 
 def span(*steps: Step, measured: dict[str, float] | None = None) -> float:

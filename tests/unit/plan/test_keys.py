@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from plan_samples import phase, step
 
 from orchestrator.plan import accepted_keys, done_keys
 from orchestrator.words.model import Former, Phase, Plan, Settings, Step
+from tests.unit.plan.plan_samples import phase, step
 
 CODE = {"dllama": "1", "converter/convert-hf.py": "2", "dllama_glm/model/forward.py": "3", "requirements.txt": "4"}
 

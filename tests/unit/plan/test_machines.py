@@ -5,12 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from plan_samples import offer
 
 from orchestrator.plan import candidates, choose_place, fits, kinds, memory_of, ranked
 from orchestrator.words.errors import ExitCode, NoMachine
 from orchestrator.words.model import MachineNeed, Phase, Step
 from orchestrator.words.ports import Offer
+from tests.unit.plan.plan_samples import offer
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
 SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))

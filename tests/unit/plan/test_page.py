@@ -6,10 +6,9 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
-from plan_samples import offer
-
 from orchestrator.plan import Market, Preview, preview, resolve
 from orchestrator.words.model import Plan
+from tests.unit.plan.plan_samples import offer
 
 PAGE = Path(__file__).parents[3] / "docs" / "plan-vs-reality.md"
 MARK = "<!-- from here on written by tests/unit/plan/test_page.py -->\n"

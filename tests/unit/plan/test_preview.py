@@ -7,10 +7,10 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from plan_samples import offer
 
 from orchestrator.plan import Market, preview, resolve
 from orchestrator.words.model import Plan
+from tests.unit.plan.plan_samples import offer
 
 A100 = "A100-80GB"
 MARKET = Market(

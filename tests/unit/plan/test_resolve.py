@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_samples import phase as a_phase
-from plan_samples import step as a_step
 
 from orchestrator.plan import PhaseRun, resolve
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan
+from tests.unit.plan.plan_samples import phase as a_phase
+from tests.unit.plan.plan_samples import step as a_step
 
 
 def held(runs: tuple[PhaseRun, ...]) -> dict[str, list[str]]:
@@ -84,7 +84,7 @@ def test_day4_5_alone_pulls_in_the_download_only(shipped: Plan):
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """Up to four phases of up to four steps, each needing some steps that stand before it."""
-    phases, before = [], []
+    phases, before = [], list[str]()
     for number in range(draw(st.integers(1, 4))):
         steps = []
         for index in range(draw(st.integers(1, 4))):

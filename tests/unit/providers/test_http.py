@@ -8,16 +8,14 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from vendor_replay import ACCESS, KEY, Vendor
 
 from orchestrator.providers.http import Api, RateLimited
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from tests.unit.providers.vendor_replay import ACCESS, BASE_URL, KEY, Vendor
 
 
 def api(vendor: Vendor) -> Api:
-    return Api(
-        "Vendor", ACCESS.base_url, replace(ACCESS, transport=vendor.transport), lambda body: str(body.get("detail"))
-    )
+    return Api("Vendor", BASE_URL, replace(ACCESS, transport=vendor.transport), lambda body: str(body.get("detail")))
 
 
 def detail(words: str) -> dict[str, str]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from vendor_replay import ACCESS, LAMBDA, Vendor, contract, offer, problems, spec
 
 from orchestrator.providers.http import RateLimited
 from orchestrator.providers.lambdalabs import Lambda
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Address, MachineStatus
+from tests.unit.providers.vendor_replay import ACCESS, LAMBDA, Vendor, contract, offer, problems, spec
 
 SCHEMAS = contract(LAMBDA)["components"]["schemas"]
 TYPE = SCHEMAS["InstanceTypes"]["example"]["gpu_8x_example"]

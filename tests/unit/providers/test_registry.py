@@ -67,7 +67,7 @@ def test_an_existing_host_is_neither_made_nor_ended():
     assert {0} == {o.price_hour for o in offers}
     assert "A100-80GB" in {o.gpu for o in offers}
     assert [o.gpu for o in provider.offers(gpus=0, spot=False)] == [""]
-    from vendor_replay import spec
+    from tests.unit.providers.vendor_replay import spec
 
     created = provider.create(spec(offer=offers[0]))
     assert created.startswith(MACHINE_PREFIX)

@@ -9,22 +9,22 @@ import subprocess
 import threading
 from dataclasses import replace
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
-from vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_end_bill import end_bill_script
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable
 from orchestrator.words.ports import Address, MachineStatus
+from tests.unit.providers.vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 POD = example("/v2/pods", "get")["pods"][0]
 OURS = POD | {"name": "gpuplan-abcd1234-r1-day1-1-t1796126400"}
 CENTRES = example("/v2/catalog/datacenters", "get")
 
 
-def runpod(table: dict[str, object]) -> tuple[RunPod, Vendor]:
+def runpod(table: dict[str, Any]) -> tuple[RunPod, Vendor]:
     vendor = Vendor(table)
     return RunPod(replace(ACCESS, transport=vendor.transport)), vendor
 
@@ -253,7 +253,7 @@ class Vendors(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize("graphql_status", [200, 410])
 def test_a_machine_ends_its_own_bill(graphql_status: int):
     """The script ends the pod with the pod's own key, by GraphQL or, when that is retired, by REST."""
-    handler = type("Handler", (Vendors,), {"taken": [], "graphql_status": graphql_status})
+    handler = cast("type[Vendors]", type("Handler", (Vendors,), {"taken": [], "graphql_status": graphql_status}))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_address[1]}"

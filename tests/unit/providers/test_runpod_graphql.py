@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import pytest
 from graphql import build_schema, graphql_sync
-from vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
 
 from orchestrator.providers import ProviderAccess, runpod_graphql
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_graphql import RunPodGraphQL
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from tests.unit.providers.vendor_replay import ACCESS, KEY, Vendor, example, offer, spec
 
 SDL = """
 enum CloudTypeEnum { ALL SECURE COMMUNITY }

@@ -20,9 +20,10 @@ from orchestrator.words.ports import MachineSpec, Offer
 from orchestrator.words.secret import Secret
 
 KEY = "key-that-must-not-show"
+BASE_URL = "http://vendor.test/api/v1"
 ACCESS = ProviderAccess(
     api_key=Secret(KEY),
-    base_url="http://vendor.test/api/v1",
+    base_url=BASE_URL,
     time_scale=0.001,
     public_key="ssh-ed25519 AAAA me",
     owner="abcd1234",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import Part
 
 MIB = 1024 * 1024
-S3 = {"least": 5 * MIB, "most_parts": 10_000, "grain": MIB, "url": "s3://b"}
+S3: dict[str, Any] = {"least": 5 * MIB, "most_parts": 10_000, "grain": MIB, "url": "s3://b"}
 
 
 def crc(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ def _played(seed: int) -> list[str]:
             seen.append(f"{name}{turn} at {clock.monotonic():g}")
             clock.pause(1)
 
-    clock.gather([lambda name=name: player(name) for name in "abc"])
+    clock.gather([partial(player, name) for name in "abc"])
     return seen
 
 
@@ -48,7 +49,12 @@ def test_a_signal_is_seen_when_another_thread_has_run():
     """A wait ends with True as soon as its condition holds, with False when its time is over first."""
     clock, done = ManualClock(), list[int]()
     signal = clock.signal()
-    clock.spawn("later", lambda: (clock.pause(10), done.append(1)))
+
+    def later() -> None:
+        clock.pause(10)
+        done.append(1)
+
+    clock.spawn("later", later)
     assert not signal.wait(lambda: bool(done), 5)
     assert signal.wait(lambda: bool(done), 60)
     assert clock.monotonic() == 10
