@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.hosts import Host
 from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
 from tests.rehearsal.hosts.ssh_machines import Cloud
 
 
-def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:
+def smi(cloud: Cloud, host: Host, arguments: str) -> list[list[str]]:
     done = cloud.ssh(host, f"nvidia-smi {arguments}")
     assert done.returncode == 0, done.stderr
     return [line.split(", ") for line in done.stdout.decode().splitlines()]
