@@ -93,8 +93,8 @@ def measure(checkpoint: Checkpoint, room: Path, rounds: int, upstream: Path | No
         times.one_thread.append(done["seconds"] - done["sync_seconds"])
         times.verify.append(_verify(checkpoint, output))
     times.loop.append(peers.block_loop(checkpoint, room / "loop"))
-    if upstream and (seconds := peers.upstream(checkpoint, upstream, room)):
-        times.upstream.append(seconds)
+    if upstream and (once := peers.upstream(checkpoint, upstream, room)):
+        times.upstream.append(once)
     if peers.has_llama_cpp():
         times.llama_one += peers.llama_cpp(checkpoint, room, 1, rounds)
         times.llama_all += peers.llama_cpp(checkpoint, room, os.cpu_count() or 1, rounds)

@@ -75,7 +75,7 @@ def has_llama_cpp() -> bool:
 
 def llama_cpp(checkpoint: Checkpoint, room: Path, threads: int, rounds: int) -> list[float]:
     """Seconds of llama.cpp's quantiser to pure Q4_0, from a BF16 GGUF of the same weights, warm."""
-    import llama_cpp as peer
+    import llama_cpp as peer  # type: ignore[import-not-found, unused-ignore]  # a peer, installed only to be measured
 
     source, target = room / f"{checkpoint.name}.gguf", room / "q4_0.gguf"
     if not source.exists():
@@ -99,7 +99,7 @@ def llama_cpp(checkpoint: Checkpoint, room: Path, threads: int, rounds: int) -> 
 
 
 def _write_gguf(checkpoint: Checkpoint, path: Path) -> None:
-    import gguf
+    import gguf  # type: ignore[import-not-found, unused-ignore]  # a peer, installed only to be measured
 
     config = checkpoint.config
     mixture = "num_experts" in config

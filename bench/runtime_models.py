@@ -86,7 +86,7 @@ def _floats(slot: TensorSlot, random: np.random.Generator) -> npt.NDArray[np.flo
 
 
 def _writer(path: Path, header: Header) -> Any:
-    import gguf
+    import gguf  # type: ignore[import-not-found, unused-ignore]  # a peer, installed only to be measured
 
     writer = gguf.GGUFWriter(path, "qwen3moe" if header.n_experts else "qwen3")
     writer.add_context_length(CONTEXT)

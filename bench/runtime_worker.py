@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,9 +139,9 @@ def main() -> None:
         position, tokens = asked["position"], asked["tokens"]
         if asked["do"] == "pass":
             ids = _IDS[position : position + tokens]
-            result = _timed(lambda ids=ids, at=position: program.read(ids, at))
+            result = _timed(partial(program.read, ids, position))
         else:
-            result = _timed(lambda at=position, n=tokens: _decode(program, at, n))
+            result = _timed(partial(_decode, program, position, tokens))
         print(json.dumps(result), flush=True)
 
 

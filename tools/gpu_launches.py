@@ -70,11 +70,11 @@ _TITLES = (
 
 
 def _recorded(step: Any) -> list[tuple[Any, dict[str, Any], tuple[int, ...], dict[str, int]]]:
-    found = []
+    found: list[tuple[Any, dict[str, Any], tuple[int, ...], dict[str, int]]] = []
 
     def record(self: Any, *values: Any, grid: tuple[int, ...], **named: Any) -> None:
         named.pop("warmup")
-        options = {name: named.pop(name) for name in ("num_warps", "num_stages") if name in named}
+        options: dict[str, int] = {name: named.pop(name) for name in ("num_warps", "num_stages") if name in named}
         found.append((self, dict(zip(self.arg_names, values, strict=False)) | named, grid, options))
 
     plain = JITFunction.run

@@ -83,9 +83,9 @@ def _change(node: ast.AST) -> str:
         old, node.op = node.op, ast.Or() if isinstance(node.op, ast.And) else ast.And()
         return f"{type(old).__name__} -> {type(node.op).__name__}"
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        old, node.op = node.op, ARITHMETIC[type(node.op)]()
-        return f"{type(old).__name__} -> {type(node.op).__name__}"
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+        sign, node.op = node.op, ARITHMETIC[type(node.op)]()
+        return f"{type(sign).__name__} -> {type(node.op).__name__}"
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         old_value, node.value = node.value, (not node.value) if isinstance(node.value, bool) else node.value + 1
         return f"{old_value} -> {node.value}"
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):

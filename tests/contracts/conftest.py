@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import web
@@ -16,7 +17,9 @@ from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.storage.directory import DirectoryStore
 from orchestrator.transport.keys import ensure_key_pair, key_file
+from orchestrator.words import waiting
 from orchestrator.words.secret import Secret
 from tests.contracts.contract_clouds import Clock, Cloud, in_process, over_http
 from tests.contracts.contract_stores import MIB, Served
@@ -44,11 +47,13 @@ def s3(s3_server: S3) -> Served:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Served]:
-    opened = []
+    opened: list[DirectoryStore] = []
 
-    def build():
-        opened.append(open_store((tmp_path / "store").as_uri(), StoreAccess(part_bytes=MIB)))
-        return opened[-1]
+    def build() -> DirectoryStore:
+        store = open_store((tmp_path / "store").as_uri(), StoreAccess(part_bytes=MIB))
+        assert isinstance(store, DirectoryStore)
+        opened.append(store)
+        return store
 
     yield Served("directory", build, MIB, refuses_bad_parts=True)
     for store in opened:
@@ -103,7 +108,7 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
         yield over_http(name, request.getfixturevalue("rehearsal"), key, key_file(home))
         return
     clock = Clock()
-    with InProcessClouds(clock) as clouds:
+    with InProcessClouds(cast("waiting.Clock", clock)) as clouds:  # they ask it for the moment, and to sleep
         yield in_process(name, clouds, clock, key)
         assert clouds.breaches() == []
 

@@ -43,11 +43,11 @@ def begin(store: ArtifactStore, name: str, data: bytes) -> Upload:
     return store.begin(name, len(data), hashlib.sha256(data).hexdigest())
 
 
-def put(signed: SignedPart, data: bytes, timeout_s: float = 20, **headers: str) -> httpx.Response:
+def put(signed: SignedPart, data: bytes, timeout_s: float = 20) -> httpx.Response:
     """Send a part as the machine does: no credentials, only the URL and its headers."""
     part = signed.part
     body = data[part.offset : part.offset + part.length]
-    sent = {"Content-Type": "application/octet-stream", **signed.headers, **headers}
+    sent = {"Content-Type": "application/octet-stream", **signed.headers}
     return httpx.put(signed.url, content=body, headers=sent, timeout=timeout_s)
 
 

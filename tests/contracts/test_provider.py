@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -24,7 +25,7 @@ def _leave_nothing(on: Cloud) -> Iterator[None]:
         on.provider.destroy(view.id)
     on.until(lambda: not on.provider.machines(), "the machines are gone")
     for volume in on.provider.volumes():
-        on.until(lambda volume=volume: _destroyed(on, volume.id), "the volume is gone")
+        on.until(partial(_destroyed, on, volume.id), "the volume is gone")
     assert on.rehearsal.alive()["machines"] == []
 
 

@@ -13,6 +13,7 @@ import pytest
 from google.api_core import exceptions as api_errors
 
 from orchestrator.storage import StoreAccess, open_store
+from orchestrator.storage.gcs import GcsStore
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
 from orchestrator.words.ports import SignedPart
 from tests.contracts.contract_stores import MIB, Served, begin, cut, payload, put, send
@@ -103,6 +104,7 @@ def test_errors_in_words(gcs: Served, error: Exception, expected: type[Exception
     def fail() -> None:
         raise error
 
+    assert isinstance(store, GcsStore)
     with pytest.raises(expected, match=r"gs://gpuplan-rehearsal/runs/r1"):
         store._do(fail)
 

@@ -22,5 +22,5 @@ def kill(_workflow: str, effect: str, at: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-durable.DurableRun = partial(durable.DurableRun, trigger=kill)
+durable.DurableRun = partial(durable.DurableRun, trigger=kill)  # type: ignore[misc, assignment]  # it is only called
 main()

@@ -277,7 +277,7 @@ def answering(chance: random.Random, good: dict[str, Any]) -> httpx.MockTranspor
     """A vendor that answers each path's beginning with a changed document, an odd status, or half a body."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        known = next((document for path, document in good.items() if request.url.path.startswith(path)), {})
+        known: Any = next((document for path, document in good.items() if request.url.path.startswith(path)), {})
         body = json.dumps(changed_json(chance, known)).encode()
         if chance.random() < 0.2:
             body = changed_bytes(chance, body)

@@ -122,7 +122,10 @@ def _created(step: Step) -> dict[str, str]:
     return made
 
 
-def hub(plan: Plan) -> dict[str, list[tuple[str, int, str | None]]]:
-    """What the hub lists of the plan's repositories."""
-    files = [(SHARD, len(LONG), hashlib.sha256(LONG.encode()).hexdigest()), (NAMES["*.json"], len(INDEX), None)]
-    return {s.hub.repo: list(files) for p in plan.phases for s in p.steps if s.hub}
+def hub(plan: Plan) -> dict[str, dict[str, list[tuple[str, int, str | None]]]]:
+    """What the hub lists of the plan's repositories, each at its one commit."""
+    files: list[tuple[str, int, str | None]] = [
+        (SHARD, len(LONG), hashlib.sha256(LONG.encode()).hexdigest()),
+        (NAMES["*.json"], len(INDEX), None),
+    ]
+    return {s.hub.repo: {"c1": files} for p in plan.phases for s in p.steps if s.hub}

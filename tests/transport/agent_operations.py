@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "checksums": lambda agent: agent.checksums("/x", 1),
     "put": lambda agent: agent.put("/x", [PART]),
 }
-_END = {
+_END: dict[str, Any] = {
     "exit": 0, "signal": None, "oom": False, "timed_out": False, "stopped": False, "lost": False, "started": 1.5,
     "ended": 2, "log_bytes": 3, "peaks": {"gpu_memory_mib": 1.5}, "metrics": {"rate": {"value": 2.5}}, "cards": [],
 }  # fmt: skip

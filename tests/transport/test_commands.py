@@ -14,7 +14,7 @@ from orchestrator.transport.commands import Shell, command
 from orchestrator.words.ports import Address
 from orchestrator.words.secret import Secret
 
-WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=20)
+WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=5))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,7 @@ def test_fetch(transport: SshTransport, server: Sshd):
         next(transport.fetch(str(path.parent)))
     half = transport.fetch(str(path))
     next(half)
+    assert isinstance(half, Generator)
     half.close()
     assert transport.run("echo on").stdout == b"on\n"
 

@@ -129,6 +129,7 @@ def test_each_shard_comes_once_and_two_lie_there_at_most(
         supply._room = _Room(AT_ONCE)
 
     def waited(supply: HubSupply, *words: Any) -> Path:
+        assert isinstance(supply._room, _Room)
         assert supply._room.third.wait(60)
         seen.append({file.name.split(".")[0] for file in (tmp_path / "x.m.shards").iterdir()})
         return wait(supply, *words)

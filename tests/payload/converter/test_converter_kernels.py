@@ -102,7 +102,7 @@ def test_floats_round_to_the_nearest_half():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_lengths_that_are_no_whole_groups(dtype: str, count: int):
     """F16 and F32 outputs may end anywhere."""
-    values = _finite(np.random.default_rng(count).integers(0, 1 << 16, count, dtype=np.uint32) << 8, dtype)
+    values = _finite(np.random.default_rng(count).integers(0, 1 << 16, count, dtype=np.uint32) << np.uint32(8), dtype)
     for kind in ("f16", "f32"):
         assert _encode(values, dtype, kind) == encode(floats(values), kind)
 

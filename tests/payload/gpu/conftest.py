@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if find_spec("triton") is None:
     collect_ignore_glob = ["test_*.py"]
 elif os.environ.get("DLLAMA_TEST_DEVICE") != "cuda":
-    import interpreting  # noqa: F401 - before any kernel
+    import tests.payload.gpu.interpreting  # noqa: F401 - before any kernel
 
 
 def pytest_report_header() -> str | None:

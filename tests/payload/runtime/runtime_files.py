@@ -32,7 +32,7 @@ COMMON = {
     "tie_word_embeddings": False,
     "rms_norm_eps": 1e-5,
 }
-GLM_MOE = {
+GLM_MOE: dict[str, Any] = {
     "num_hidden_layers": 3,
     "n_routed_experts": 8,
     "num_experts_per_tok": 3,

@@ -26,5 +26,5 @@ def encode(values: np.ndarray, kind: int) -> bytes:
         extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
         scale = extreme / -8
         nibbles = np.clip(blocks / np.where(scale == 0, 1, scale) + 8.5, 0, 15).astype(np.uint8)
-        codes = nibbles[:, :16] | nibbles[:, 16:] << 4
+        codes = nibbles[:, :16] | nibbles[:, 16:] << np.uint8(4)
     return np.concatenate([scale.astype("<f2").view(np.uint8), codes], axis=1).tobytes()

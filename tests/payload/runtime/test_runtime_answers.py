@@ -31,6 +31,7 @@ def continued(model: Model, prompt: list[int]) -> list[int]:
     """The tokens made greedily, with the end token that stopped them."""
     run = Run(len(prompt))
     tokens = list(generate(model, Sampler(1008), prompt, Limits(150, 2048, frozenset({972, 979, 981})), run))
+    assert run.stop_id is not None
     return [*tokens, run.stop_id]
 
 
@@ -101,10 +102,12 @@ def test_a_long_prompt_in_parts_gives_the_same_logits(tmp_path: Path):
     ids = np.random.default_rng(4).integers(0, 900, 700).tolist()
     model = loaded(path, exact=True)
     whole = model.forward(ids, 0)
+    assert whole is not None
     for parts in ((700,), (1, 600, 99), (3, 2, 5, 650, 40)):
         start = 0
         for size in parts:
             logits = model.forward(ids[start : start + size], start)
             start += size
+        assert logits is not None
         assert np.abs(logits - whole).max() < 1e-4
         assert logits.argmax() == whole.argmax() == model.greedy(ids[-1:], 699)

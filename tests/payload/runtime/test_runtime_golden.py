@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.payload.runtime.runtime_scripts import GOLDEN, run_script
 SCORED = ["llama", "qwen3", "qwen3_moe"]
 
 
-def expected_of(name: str) -> dict:
+def expected_of(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name / "expected.json").read_text(encoding="utf-8"))["perplexity"]
 
 

@@ -1,5 +1,6 @@
 """What a container grants decides how many threads run and how much memory is taken."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_the_quota_of_the_container_is_found(
 def test_threads_follow_the_quota(quota: str, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A pod that sees 96 cores with the time of 7.65 starts 7 threads, and says so; one with more starts 96."""
     place(monkeypatch, tmp_path, "0::/\n", {"cpu.max": f"{quota} 100000"})
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(96)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
     assert machine.threads_from(None) == threads
     assert machine.granted() == ("" if quota == "max" else f", a quota of {int(quota) / 100000:g} of its cores")
 

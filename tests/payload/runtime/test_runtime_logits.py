@@ -1,6 +1,7 @@
 """The forward pass against transformers holding the same weights, for every architecture and storage type."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from dllama_glm.formats.model_file import FloatType
 from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.parallel.shard import shard
 from dllama_glm.runtime import weights
+from dllama_glm.runtime.device import Device
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.source import FileTensors, read_architecture
@@ -27,7 +29,8 @@ def reference_model(path: Path) -> Model:
     part = shard(architecture, 0, 1)
     kept = weights.load(FileTensors(path), architecture, part)
     device = ReferenceDevice(kept, architecture, part, group, architecture.max_seq_len)
-    return Model(architecture, device, group, first=0, capacity=architecture.max_seq_len)
+    made = cast("Device", device)  # all but `described`, which is the class's
+    return Model(architecture, made, group, first=0, capacity=architecture.max_seq_len)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # transformers' shared expert of width 0
@@ -57,6 +60,7 @@ def test_one_token_at_a_time_equals_the_whole_prompt(name: str, tmp_path: Path):
     model = cpu_model(path)
     for position, token in enumerate(IDS):
         got = model.forward([token], position)
+    assert got is not None
     assert np.abs(got[0] - logits_of(oracle, IDS)[-1]).max() < 1e-4
 
 
@@ -66,4 +70,5 @@ def test_going_back_replaces_what_followed(tmp_path: Path):
     model = cpu_model(path)
     model.forward(IDS, 0)
     got = model.forward(IDS[:7], 3)
+    assert got is not None
     assert np.abs(got[0] - logits_of(oracle, IDS[:3] + IDS[:7])[-1]).max() < 1e-4

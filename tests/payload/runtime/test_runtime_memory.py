@@ -76,6 +76,8 @@ def test_resident_and_mapped_weights_compute_the_same(kind: FloatType, tmp_path:
     architecture, ids = read_architecture(path), list(range(40))
     models = [load_model(path, architecture, SingleGroup(), 1, resident=resident) for resident in (False, True)]
     first, second = (model.forward(ids, 0, every=True) for model in models)
+    assert first is not None
+    assert second is not None
     assert np.array_equal(first, second)
 
 

@@ -181,7 +181,7 @@ def test_slices_of_a_matrix_are_the_slices_of_its_values(kind: int):
     """Rows and columns taken of the stored form expand to the rows and columns of the whole."""
     from dllama_glm.formats.model_file import FloatType
 
-    from tests.payload.runtime.runtime_files import encode
+    from tests.payload.runtime.stored_blocks import encode
 
     values = np.random.default_rng(0).standard_normal((6, 128)).astype(np.float32)
     raw = np.frombuffer(b"\x00" * 3 + encode(values, FloatType(kind)), np.uint8)

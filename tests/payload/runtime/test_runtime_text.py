@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_rounding_does_not_change_what_a_seed_draws():
     logits = first.normal(0, 1e-6, 200).astype(np.float32)
     other = logits + second.normal(0, 1e-6, 200).astype(np.float32)
     assert (np.argsort(logits) != np.argsort(other)).any()
-    options = {"temperature": 1.0, "topp": 1.0, "topk": 200, "seed": 7}
+    options: dict[str, Any] = {"temperature": 1.0, "topp": 1.0, "topk": 200, "seed": 7}
     assert drawn(Sampler(200, **options), logits) == drawn(Sampler(200, **options), other)
 
 
@@ -94,7 +95,11 @@ def test_greedy_asks_for_logits_only_where_the_best_row_has_no_token():
 def test_a_cancelled_generation_ends_after_the_pass_under_way():
     """Cancelled in the middle of a long prompt, nothing more is read, and the count of what was read is right."""
     model, run = Wanting(), Run(3 * PREFILL)
-    model.forward = lambda ids, position, every=False: setattr(run, "cancelled", position > 0)  # type: ignore[method-assign]
+
+    def forward(ids: list[int], position: int, *, every: bool = False) -> Any:
+        run.cancelled = position > 0
+
+    model.forward = forward  # type: ignore[method-assign]  # as if somebody cancelled in its second pass
     assert list(generate(model, Sampler(4), [1] * 3 * PREFILL, Limits(9, 4 * PREFILL, frozenset()), run)) == []
     assert (run.read, model.read) == (2 * PREFILL, [])
 
@@ -209,12 +214,13 @@ def test_holes_are_neither_made_nor_printed(converted: Path, tmp_path: Path):
 def test_a_tokenizer_of_another_model_is_refused(role: str, converted: Path, tmp_path: Path):
     """An end, prefix or bos token that the model has no row for ends the command before anything is computed."""
     content = tokenizer_file.read(converted / "base.t")
-    assert content.extension
+    extension = content.extension
+    assert extension
     content = replace(content, tokens=(*content.tokens, b"<far>"), scores=(*content.scores, 0.0))
-    changes = {"prefix": {"prefix_ids": (974, 1024)}, "bos": {"bos_id": 1024}, "end": {}}[role]
+    changes: dict[str, dict[str, Any]] = {"prefix": {"prefix_ids": (974, 1024)}, "bos": {"bos_id": 1024}}
     eos_ids = (972, 1024) if role == "end" else content.eos_ids
     path = tmp_path / "other.t"
-    tokenizer_file.write(path, replace(content, eos_ids=eos_ids, extension=replace(content.extension, **changes)))
+    tokenizer_file.write(path, replace(content, eos_ids=eos_ids, extension=replace(extension, **changes.get(role, {}))))
     words = ["--model", str(converted / "base.m"), "--tokenizer", str(path), "--prompt", "A"]
     done = try_script("dllama", "inference", *words)
     assert (done.returncode, done.stdout) == (2, "")

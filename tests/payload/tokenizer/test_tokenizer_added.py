@@ -37,7 +37,7 @@ def _next_id(folder: Path) -> int:
     return max(entry["id"] for entry in read(folder / "tokenizer.json")["added_tokens"]) + 1
 
 
-PLACES = {
+PLACES: dict[str, tuple[dict[str, Any], bool]] = {
     "added_tokens.json": ({}, True),
     "and one of them special": ({"additional_special_tokens": ["<|call|>"]}, True),
     "additional_special_tokens": ({"additional_special_tokens": ["<tool>", "<|call|>"]}, False),

@@ -30,11 +30,11 @@ def _naive(content: TokenizerFile, text: bytes) -> list[int]:
         at += len(content.tokens[ids[-1]])
     while True:
         joined = [regular.get(content.tokens[a] + content.tokens[b]) for a, b in pairwise(ids)]
-        found = [(content.scores[token], -at) for at, token in enumerate(joined) if token is not None]
+        found = [(content.scores[token], -at, token) for at, token in enumerate(joined) if token is not None]
         if not found:
             return ids
-        best = -max(found)[1]
-        ids[best : best + 2] = [joined[best]]
+        _, before, token = max(found)
+        ids[-before : 2 - before] = [token]
 
 
 @given(words=_WORDS, scores=st.lists(st.integers(-4, 0), min_size=20, max_size=20), text=st.text("abc <>", max_size=30))

@@ -17,12 +17,13 @@ def start_cloud(tmp_path: Path) -> Iterator[Callable[..., Cloud]]:
     servers: list[Server] = []
 
     def start(folder: Path = tmp_path / "cloud", hosts: FakeHosts | None = None) -> Cloud:
-        server = Server(folder, hosts or FakeHosts(), ManualClock())
+        clock = ManualClock()
+        server = Server(folder, hosts or FakeHosts(), clock)
         servers.append(server)
         server.start()
         assert server.ready.wait(10)
         url = f"http://127.0.0.1:{server.port}"
-        return Cloud(url, server.state, server.hosts, server.clock, server.stop, server.call)
+        return Cloud(url, server.state, server.hosts, clock, server.stop, server.call)
 
     yield start
     for server in servers:

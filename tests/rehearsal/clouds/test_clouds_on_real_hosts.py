@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ def wait(ask: Callable[[], Any]) -> Any:
     raise AssertionError("it never came true")
 
 
+def direct_way(api: httpx.Client, path: str) -> Any:
+    """How a pod is reached by SSH on its own port; None: not yet."""
+    return (api.get(path).json().get("ssh") or {}).get("direct")
+
+
 def run(user: str, host: str, port: int, key: Path, command: str) -> str:
     with paramiko.SSHClient() as ssh:
         ssh.set_missing_host_key_policy(paramiko.AutoAddPolicy())
@@ -73,7 +79,7 @@ def test_a_pod_is_a_machine_until_it_is_deleted(server: Server, key: tuple[str, 
     for command, answer in (("echo kept > $WORKSPACE/f; nvidia-smi -L | wc -l", "2"), ("cat $WORKSPACE/f", "kept")):
         pod_id = api.post("/pods", json=body).json()["id"]
         path = f"/pods/{pod_id}"
-        direct = wait(lambda path=path: (api.get(path).json().get("ssh") or {}).get("direct"))
+        direct = wait(partial(direct_way, api, path))
         assert run(direct["username"], direct["host"], direct["port"], key[1], command) == answer
         assert api.delete(path).status_code == 204
         with pytest.raises(paramiko.ssh_exception.NoValidConnectionsError):

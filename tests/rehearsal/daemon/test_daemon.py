@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -228,7 +229,7 @@ def test_the_control_page_asks_for_its_key(begin: Begin):
         ("fault", {}, "lacks 'name'"),
     ],
 )
-def test_wrong_bodies_are_refused_in_words(begin: Begin, path: str, body: dict, words: str):
+def test_wrong_bodies_are_refused_in_words(begin: Begin, path: str, body: dict[str, Any], words: str):
     """A body that lacks something or says something unknown is 400 with the reason."""
     rehearsal = begin()
     headers = {"X-Rehearsal-Key": rehearsal.facts.control_key}

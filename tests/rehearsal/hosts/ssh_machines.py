@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from orchestrator.rehearsal.hosts import Host, Hosts, HostSpec
+from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.rehearsal.hosts import Host, Hosts
 
 
 class Cloud:

@@ -13,12 +13,18 @@ import pytest
 from orchestrator.rehearsal import processes
 
 
+class Sleeper(subprocess.Popen[bytes]):
+    """A shell that waits for its child."""
+
+    child: int
+
+
 @pytest.fixture
-def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def sleeper(tmp_path: Path) -> Iterator[Sleeper]:
     """A shell that carries the mark of a machine, and a child of it in a session of its own."""
     env = {processes.MARK: str(tmp_path / "it's a cloud/hosts/m1"), "PATH": os.environ["PATH"]}
     command = ["bash", "-c", "setsid sleep 60 & echo $!; wait"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, start_new_session=True)
+    process = Sleeper(command, env=env, stdout=subprocess.PIPE, start_new_session=True)
     process.child = int(process.stdout.readline())
     yield process
     processes.end(processes.marked(tmp_path))
@@ -28,7 +34,7 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("source", ["_from_proc", "_from_ps"])
 def test_a_machines_processes_are_found_in_both_ways(
-    sleeper: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+    sleeper: Sleeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ):
     """Through /proc and through ps: by the mark of the machine or of a folder above it, and not by a similar name."""
     if source == "_from_proc" and not processes.PROC.exists():
@@ -44,7 +50,7 @@ def test_a_machines_processes_are_found_in_both_ways(
     assert (process.parent, process.group) == (os.getpid(), sleeper.pid)
 
 
-def test_end_kills_all_members_and_counts_none_left(sleeper: subprocess.Popen[bytes], tmp_path: Path):
+def test_end_kills_all_members_and_counts_none_left(sleeper: Sleeper, tmp_path: Path):
     """After end nothing that belongs is alive; a zombie is not counted."""
     assert processes.end(processes.marked(tmp_path)) == 0
     assert processes.table()[sleeper.pid].state == "Z"

@@ -10,13 +10,14 @@ import pytest
 from packaging.requirements import Requirement
 
 from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.hosts import Host
 from orchestrator.rehearsal.standins import CudaFault, armed_cuda_fault, pip
 from tests.rehearsal.hosts.ssh_machines import Cloud
 
 PROJECT = Path(__file__).parents[3]
 
 
-def smi(cloud: Cloud, host: object, arguments: str) -> list[list[str]]:
+def smi(cloud: Cloud, host: Host, arguments: str) -> list[list[str]]:
     done = cloud.ssh(host, f"nvidia-smi {arguments}")
     assert done.returncode == 0, done.stderr
     return [line.split(", ") for line in done.stdout.decode().splitlines()]

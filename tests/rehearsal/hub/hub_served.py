@@ -28,5 +28,5 @@ class Served:
             "HOME": str(self._home),
             "PATH": os.environ["PATH"],
         } | ({"HF_TOKEN": token} if token else {})
-        command = [Path(sys.executable).parent / "hf", "download", repo, "--local-dir", to]
+        command: list[str | Path] = [Path(sys.executable).parent / "hf", "download", repo, "--local-dir", to]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.words.ports import MachineSpec, Provider
+from orchestrator.words.waiting import Clock
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILXGDN/SclOozk1xsDztpmhGiKkkrfQB9SKoO8dSIQQZ me@example.com"
@@ -21,7 +22,7 @@ class Bench:
         self.events: list[tuple[str, str]] = []
         self.booted: list[Machine] = []
         self.clouds = InProcessClouds(
-            self,
+            cast("Clock", self),  # they ask it for the moment, and to sleep
             seed=seed,
             on_machine=self._up,
             on_machine_end=lambda identity: self.events.append(("end", identity)),
@@ -51,7 +52,7 @@ class Bench:
     def rent(self, provider: Provider, name: str = "gpuplan-a", **changes: Any) -> str:
         """The id of a machine with one GPU."""
         offer = next(o for o in provider.offers(gpus=1, spot=False) if o.available)
-        values = {"offer": offer, "image": "", "disk_gb": 50, "ports": ("22/tcp",), "public_key": KEY}
+        values: dict[str, Any] = {"offer": offer, "image": "", "disk_gb": 50, "ports": ("22/tcp",), "public_key": KEY}
         deadline = self.moment + timedelta(hours=2)
         return provider.create(MachineSpec(name=name, deadline=deadline, **(values | changes)))
 
