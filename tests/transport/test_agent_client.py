@@ -154,7 +154,8 @@ def test_installing_at_the_same_time(reached: Reached):
         thread.join()
     names = {path.name for path in (reached.home / ".gpuplan").iterdir()}
     assert names == {installed.name, "environ"}
-    assert {path.name for path in installed.iterdir() if path.name != "__pycache__"} == {"__main__.py", "gpuplan_agent"}
+    there = {path.name for path in installed.iterdir() if path.name != "__pycache__"}
+    assert there == {"__main__.py", "bootstrap.sh", "gpuplan_agent"}
     assert reached.agent.jobs() == []
 
 
@@ -248,6 +249,7 @@ def test_the_bundle_depends_on_content_alone(tmp_path: Path):
     """The same sources give the same bytes and hash, whatever their times, modes and caches; a changed byte another."""
     (tmp_path / "gpuplan_agent" / "__pycache__").mkdir(parents=True)
     (tmp_path / "agent.py").write_text("main")
+    (tmp_path / "bootstrap.sh").write_text("make")
     (tmp_path / "gpuplan_agent" / "a.py").write_text("a")
     first = bundle.load(tmp_path)
     bundle.load.cache_clear()
