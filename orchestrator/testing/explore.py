@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Explorer:
 
     def __init__(self, bench: Bench, ways: dict[str, Way], scratch: Path) -> None:
         self._bench, self._ways, self._scratch = bench, ways, scratch
-        self._children: list[tuple[str, str, int, int]] = []  # where, way, pid, pipe
+        self._children: list[tuple[str, str, int, int, Path]] = []  # where, way, pid, pipe, its copy of what is on disk
         self.deaths: list[Death] = []
 
     def run(self) -> RunEnd:
@@ -57,7 +58,7 @@ class Explorer:
                 os.close(read)
                 self._live_on(way, folder, write)
             os.close(write)
-            self._children.append((where, name, pid, read))
+            self._children.append((where, name, pid, read, folder))
 
     def _live_on(self, way: Way, folder: Path, write: int) -> None:
         """In the child: nothing of the controller is left but what lies on disk and in the clouds."""
@@ -72,9 +73,10 @@ class Explorer:
         os._exit(0)
 
     def _collect(self) -> None:
-        where, way, pid, read = self._children.pop(0)
+        where, way, pid, read, folder = self._children.pop(0)
         with os.fdopen(read) as pipe:
             text = pipe.read()
         os.waitpid(pid, 0)
+        shutil.rmtree(folder)
         wrong = json.loads(text) if text else ["its process died without a word"]
         self.deaths.append(Death(where, way, tuple(wrong)))

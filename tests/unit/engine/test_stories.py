@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +21,27 @@ from orchestrator.words.lifecycle import Outcome
 from tests.unit.engine.stories import FOLDER, NAMES, Story, golden, unsafe
 
 GOLDEN = FOLDER.with_name("effects.json")
+ROOM = 32 << 20  # bytes: some ten times what one story and its children under way take
 LEAST_DEATHS = 1600  # of the explored ones, all stories together: it may not fall
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is room for one: thousands of transactions then wait for no disk."""
+    shared = Path("/dev/shm")
+    if not (os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > ROOM):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared, prefix="gpuplan-stories-") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_story_ends_as_it_should_however_its_process_dies(
-    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, in_memory: Path, record_property: Callable[[str, object], None]
 ):
     """A run that is killed before or after any effect is done after `resume`, and leaves nothing after `down`."""
-    story = Story.load(name, tmp_path / "plan")
+    story = Story.load(name, in_memory / "plan")
 
     def resume(bench: Bench) -> list[str]:
         return story.wrong(bench, bench.controller().run())
@@ -36,9 +51,9 @@ def test_a_story_ends_as_it_should_however_its_process_dies(
         again = [f"{c} ran {n} times" for c, n in bench.runs().items() if n > story.ends["runs"].get(c, 0)]
         return [f"left: {one}" for one in left] + again + unsafe(bench)
 
-    (tmp_path / "home").mkdir()
-    bench = story.bench(tmp_path / "home")
-    explorer = Explorer(bench, {"resume": resume, "down": down}, tmp_path / "deaths")
+    (in_memory / "home").mkdir()
+    bench = story.bench(in_memory / "home")
+    explorer = Explorer(bench, {"resume": resume, "down": down}, in_memory / "deaths")
     end = explorer.run()
     assert story.wrong(bench, end) == []
     assert bench.records.names() == golden()["stories"][name], "see test_effects_change_with_the_version"
