@@ -173,8 +173,8 @@ def _step(judge: Deliverables, wanted: Deliverable) -> str:
         last = line if line.strip() else last
         found = line if pattern.search(line) else found
     if found is None:
-        asked = f"hold {wanted.stdout!r}" if wanted.stdout is not None else f"match {wanted.matches!r}"
-        raise StepFailed(f"no line of {row.id}'s standard output does {asked}; its last: {last.strip()[-120:]!r}")
+        asked = f"holds {wanted.stdout!r}" if wanted.stdout is not None else f"matches {wanted.matches!r}"
+        raise StepFailed(f"no line of {row.id}'s standard output {asked}; its last: {last.strip()[-120:]!r}")
     return found.strip()[:160]
 
 

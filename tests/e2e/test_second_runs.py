@@ -102,7 +102,7 @@ def test_what_a_failed_attempt_printed_proves_nothing(tool: Tool, tmp_path: Path
     asked += "  - {name: fast, step: make, metric: speed, min: 10}\n"
     code, said = run(tool, plan(tmp_path / "plan", command, retries=1, more=asked))
     assert code == 3, said
-    assert "does not hold 'Paris'" in said
+    assert "standard output holds 'Paris'; its last: 'London'" in " ".join(said.split())
     assert "one/make measured no speed" in " ".join(said.split())
 
 
