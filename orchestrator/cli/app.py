@@ -68,7 +68,8 @@ def main() -> None:
         sys.exit(int(ExitCode.INTERRUPTED))
     except GpuplanError as error:
         _trace(debug=debug)
-        say(indented(f"gpuplan: {error}"), err=True)
+        mistakes = getattr(error, "errors", (error,))  # those of a plan's files begin a line each, with their place
+        say("gpuplan: " + "\n".join(indented(str(one)) for one in mistakes), err=True)
         document(error.message, error.remedy, error.exit_code)
         if isinstance(error, DatabaseBusy):
             _leave_at_once(error.exit_code)
