@@ -34,7 +34,7 @@ check: install  ## style, types, layers
 warm: install  ## the kernels, compiled once for the tests and the demo
 	@$(BIN)/python remote/distributed-llama/dllama warm
 
-test: check warm  ## everything that must hold, in under 15 minutes on 2 cores
+test: check warm  ## everything that must hold
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not liars"
 
 coverage: check warm  ## the same tests, traced; the floors that must hold
