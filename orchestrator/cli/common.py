@@ -123,7 +123,10 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
 
     run = name or ledger.newest_run()
     if run is None:
-        raise UsageError("there is no run yet", remedy="gpuplan run all --dry-run rehearses the whole plan")
+        raise UsageError(
+            "there is no run yet",
+            remedy="gpuplan run all --plan shipped --dry-run rehearses the one that comes with gpuplan",
+        )
     if not (home.run_folder(run) / "run.json").exists():
         known = [r.id for r in ledger.runs.all()][-5:]
         raise UsageError(f"there is no run {run}", remedy=f"the newest ones: {', '.join(known) or 'none'}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 ODD_BYTES = (
@@ -87,3 +89,21 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
     return [(value, key) for key, _ in inner] + [place for _, one in inner for place in _places(one)]
+
+
+Attempt = Callable[[random.Random], None]
+FUZZERS: dict[str, Callable[[Path], Attempt]] = {}
+
+
+def fuzzer(make: Callable[[Path], Attempt]) -> Callable[[Path], Attempt]:
+    """Note a fuzzer under its name: given a folder, it gives one attempt."""
+    FUZZERS[make.__name__] = make
+    return make
+
+
+def passing(error: type[Exception] | tuple[type[Exception], ...], call: Callable[[], object]) -> None:
+    """Call, and let errors of that kind pass."""
+    try:
+        call()
+    except error:
+        return

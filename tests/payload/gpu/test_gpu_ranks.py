@@ -71,7 +71,7 @@ class TurnGroup:
         return np.asarray(np.sum(self._together(x), axis=0, dtype=np.float32))
 
     def best(self, columns: np.ndarray, first: int) -> int:
-        raise NotImplementedError("only logits are asked for")
+        raise AssertionError("only logits are asked for")
 
     def join_columns(self, x: np.ndarray) -> np.ndarray | None:
         parts = self._together(x)

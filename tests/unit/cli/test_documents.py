@@ -36,7 +36,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "code", "error", "remedy"),
     [
-        (("status",), 2, "there is no run yet", "gpuplan run all --dry-run"),
+        (("status",), 2, "there is no run yet", "gpuplan run all --plan shipped --dry-run"),
         (("logs", "nope"), 2, "there is no run nope", "none"),
         (("run", "all"), 2, "there is no plan in", "--plan shipped"),
         (("run", "day9", "--plan", "shipped"), 2, "there is no phase day9", "day"),
