@@ -1,6 +1,6 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
-run:    phases in order -> machines and volumes ended -> proof -> outcome
+run:    phases in order -> machines ended -> artifacts home from the store -> volumes ended -> proof -> outcome
 phase:  volume -> machines -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
 
 An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
@@ -72,6 +72,11 @@ class Story:
         outcome = worst(outcomes)
         recorder.record("tear_down", partial(self._tear_down, outcome), NoneType)
         left = recorder.record("end_machines", partial(self.ending.end_machines, outcome), list[str])
+        for phase in self._context.phases:
+            if phase.phase.pull_to and self._context.stores:
+                name = phase.phase.name
+                came = recorder.record(f"bring_home {name}", partial(self._work.bring_home, name), Outcome)
+                outcome = worst([outcome, came])
         left += recorder.record("end_volumes", partial(self.ending.end_volumes, outcome), list[str])
         recorder.record("settle", self.ending.settle, NoneType)
         if not left:
@@ -210,7 +215,8 @@ class Story:
                     label = f"upload {store.url} {lot[0].name}"
                     recorder.record(label, partial(work.upload, name, store, lot), NoneType)
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
-            recorder.record("pull", partial(work.pull, name, files), str)
+            if not self._context.stores:  # else it comes from there, when no machine is paid for
+                recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])
         wrong = [f"{answer.name}: {answer.detail}" for answer in answers if answer.ok is False]
         if failed or wrong:

@@ -100,9 +100,9 @@ class GcsStore:
         """See ports.ArtifactStore."""
         self._cancel(upload.token)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
-        yield from self._read(self._place.key(name), offset)
+        yield from self._read(self._place.key(name), offset, length)
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
@@ -181,13 +181,14 @@ class GcsStore:
         """The object as it is stored; None: there is none."""
         return self._do(lambda: self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY))
 
-    def _read(self, key: str, offset: int) -> Iterator[bytes]:
+    def _read(self, key: str, offset: int, length: int | None = None) -> Iterator[bytes]:
         found = self._head(key)
         if found is None:
             raise FileNotFoundError(f"{self.url}: there is no {key}")
         blob = self._bucket.blob(key)
-        while offset < found.bytes:
-            end = min(offset + READ_BYTES, found.bytes)
+        last = found.bytes if length is None else min(offset + length, found.bytes)
+        while offset < last:
+            end = min(offset + READ_BYTES, last)
             yield self._span(blob, offset, end)
             offset = end
 

@@ -146,10 +146,10 @@ class S3Store:
         """See ports.ArtifactStore."""
         self._abort(upload.key, upload.token)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
-        key = self._place.key(name)
-        span = {"Range": f"bytes={offset}-"} if offset else {}
+        key, last = self._place.key(name), "" if length is None else offset + length - 1
+        span = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
         try:
             answer = self._do(lambda: self._client.get_object(Bucket=self._place.bucket, Key=key, **span))
         except StepFailed as error:

@@ -294,8 +294,8 @@ class ArtifactStore(Protocol):
         """Give up an upload: nothing of it stays billed. Idempotent."""
         ...
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
-        """The object's bytes from `offset` on."""
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The object's bytes from `offset` on, at most `length` of them (None: all). Safe from several threads."""
         ...
 
     def put_text(self, name: str, text: str) -> None:
