@@ -32,18 +32,20 @@ def choose(
     spot: bool,
     spot_or_demand: bool,
     place: str | None,
+    network: bool,
     done: Collection[str] = (),
 ) -> Choice:
     """The first provider, in the order of preference, that serves all phases. NoMachine: each one's reason.
 
-    `place`: where the plan's volume already is; None: free to choose. `done`: ids of the steps that are.
+    `place`: where the plan's volume already is; None: free to choose, `network`: among those with a private one.
+    `done`: ids of the steps that are.
     """
     ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
     reasons: list[str] = []
     for provider in providers:
         try:
             asked = _Asked(phases, provider, place, spot=spot, spot_or_demand=spot_or_demand)
-            return replace(asked.choice(ran), passed_over=tuple(reasons))
+            return replace(asked.choice(ran, network=network), passed_over=tuple(reasons))
         except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
@@ -59,7 +61,7 @@ class _Asked:
         self._spot, self._spot_or_demand = spot, spot_or_demand
         self._answers: dict[tuple[int, bool], list[Offer]] = {}  # by GPUs and kind
 
-    def choice(self, ran: frozenset[str]) -> Choice:
+    def choice(self, ran: frozenset[str], *, network: bool) -> Choice:
         """What it has for them. NoMachine: it does not serve one; ProviderUnavailable: it does not answer."""
         provider, place = self._provider, self._place
         looking = _lookers(self._phases, provider, place, ran)
@@ -68,11 +70,14 @@ class _Asked:
         on_sale = {p.name: self._on_sale(p) for p in phases}
         if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
             anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
-            place = choose_place(anywhere, spot=self._only_spot(phases))
+            if network:
+                anywhere = [(need, [o for o in offers if o.private_network]) for need, offers in anywhere]
+            place = choose_place(anywhere, spot=self._only_spot(phases), network=network)
         found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
         for phase in phases:
             if not found[phase.name]:
                 where = f" in {place}" if place else ""
+                where += " with a private network" if phase.machine.nodes > 1 else ""
                 bound = f" for ${phase.max_usd_hour} an hour" if phase.max_usd_hour else ""
                 raise NoMachine(f"{phase.name} needs {described(phase.machine)}: not sold{where}{bound}")
         found |= looking

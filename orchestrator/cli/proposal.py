@@ -11,7 +11,7 @@ from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
+from orchestrator.plan import PhaseRun, described, kinds, misplaced, networked, ranked, resolve
 from orchestrator.plan.preview import Market, Preview, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
@@ -63,6 +63,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
+        network=networked(spec.plan, [p.phase for p in phases]),
         done=done,
     )
     for url in spec.stores:
@@ -255,7 +256,8 @@ def estimate(
     for name in [provider] if provider else plan.settings.providers:
         try:
             found = world.provider(name)
-            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None)
+            network = networked(plan, [p.phase for p in phases])
+            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None, network=network)
         except (UsageError, NoMachine, ProviderUnavailable):
             if provider:
                 raise

@@ -11,6 +11,7 @@ from orchestrator.plan.machines import (
     kinds,
     memory_of,
     misplaced,
+    networked,
     ranked,
     serves,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "measured_rates",
     "memory_of",
     "misplaced",
+    "networked",
     "preview",
     "ranked",
     "resolve",

@@ -35,7 +35,7 @@ def gpu_offers(types: list[Row], centres: list[Row], gpus: int) -> list[Offer]:
             place="",
         )
         found += _at_places(base, row, centres, "gpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
 
 
 def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
@@ -55,7 +55,7 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                     place="",
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
 
 
 def cpu_type(type_id: str) -> tuple[str, int]:
@@ -84,11 +84,17 @@ def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> lis
         listed = any(item["id"] == row["id"] for item in centre.get(stock_key) or [])
         if centre["id"] in stock or listed:
             level = stock.get(centre["id"], NOT_IN_STOCK)
-            offers.append(replace(base, place=centre["id"], available=level != NOT_IN_STOCK))
+            offers.append(
+                replace(
+                    base,
+                    place=centre["id"],
+                    available=level != NOT_IN_STOCK,
+                    private_network=bool(centre.get("globalNetwork")),
+                )
+            )
     return offers
 
 
-def _sorted(offers: list[Offer], centres: list[Row]) -> list[Offer]:
+def _sorted(offers: list[Offer]) -> list[Offer]:
     """Cheapest first; among equals what is in stock, then where machines can have a private network."""
-    networked = {c["id"] for c in centres if c.get("globalNetwork")}
-    return sorted(offers, key=lambda o: (o.price_hour, not o.available, o.place not in networked, o.place))
+    return sorted(offers, key=lambda o: (o.price_hour, not o.available, not o.private_network, o.place))

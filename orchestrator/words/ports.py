@@ -38,6 +38,7 @@ class Offer:
     place: str  # data centre or region
     spot: bool = False
     available: bool = True  # the catalogue's word, which may be wrong
+    private_network: bool = True  # machines of this place can reach each other
 
 
 @dataclass(frozen=True, slots=True)
