@@ -64,6 +64,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
         network=networked(spec.plan, [p.phase for p in phases]),
+        cuda=spec.plan.settings.cuda,
         done=done,
     )
     for url in spec.stores:
@@ -257,7 +258,9 @@ def estimate(
         try:
             found = world.provider(name)
             network = networked(plan, [p.phase for p in phases])
-            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None, network=network)
+            choice = preflight.choose(
+                phases, [found], spot=spot, spot_or_demand=False, place=None, network=network, cuda=plan.settings.cuda
+            )
         except (UsageError, NoMachine, ProviderUnavailable):
             if provider:
                 raise

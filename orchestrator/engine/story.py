@@ -166,7 +166,9 @@ class Story:
                 if isinstance(end, NotReached):
                     label = f"destroy-{attempt}.{node}.{tries}"
                     recorder.record(label, partial(self._machines.destroy, machine, end.why), End)
-                    candidates.failed(node, end.why)
+            for (node, _), end in zip(asked, ends, strict=True):
+                if isinstance(end, NotReached):
+                    candidates.failed(node, end)
 
     def _rent(self, recorder: Recorder, name: str, request: str, volume: str, candidates: Candidates) -> str:
         """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""

@@ -12,6 +12,7 @@ from orchestrator.words.ports import Offer
 MIN_VCPUS = (
     8  # container disk is tied to vCPUs (10 GB each on the older flavours), and a phase has 50 GB unless it asks
 )
+VCPUS_A_GPU, GB_A_GPU = 4, 16  # asked for at least; and no less memory than the card has
 NOT_IN_STOCK = "NONE"
 
 Row = dict[str, Any]
@@ -56,6 +57,11 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
     return _sorted(found)
+
+
+def least_ram_gb(offer: Offer) -> int:
+    """GB of the host's memory to ask for, for each GPU: a model passes through it on its way to the card."""
+    return max(offer.memory_gb, GB_A_GPU)
 
 
 def cpu_type(type_id: str) -> tuple[str, int]:

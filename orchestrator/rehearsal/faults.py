@@ -21,11 +21,13 @@ AT_A_CREATE = {
     "create-refused-capacity": "the next create is refused for want of machines",
     "create-refused-payment": "the next create is refused: 402 on RunPod, account-inactive on Lambda",
     "create-refused-pool": "the next create is refused: 403 on RunPod, quota-exceeded on Lambda",
+    "create-refused-access": "RunPod's next create is refused: the key may not do it (403)",
     "volume-reply-lost": "the next create of a volume makes it, then the connection drops without a reply",
 }
 AT_A_BOOT = {
     "list-lag": "the next new machine is missing from list and GET for a minute",
     "boot-never": "the next new machine goes on booting for ever",
+    "boot-old-driver": "RunPod's next new machine has a driver that is too old for images with CUDA 12.8",
     "boot-error": "the next new machine ends its boot as ERROR or unhealthy",
     "boot-no-address": "the next new machine runs and never gets an address",
     "boot-no-gpu": "the next machine that boots has no GPU, though it was rented with some",

@@ -223,6 +223,7 @@ class Settings(Value):
     plan: str = Field(default="", max_length=40)  # what the plan is called, wherever its folder is; "": as its folder
     providers: tuple[str, ...] = ("runpod", "lambda")  # in order of preference
     images: dict[str, str] = {}  # provider -> image
+    cuda: dict[str, str] = {}  # provider -> the version that its image needs of a machine's driver, as 12.8
     stores: tuple[str, ...] = ()
     rates: Rates = Rates()
     budget_usd: Usd | None = Field(default=None, gt=0)  # the whole plan's

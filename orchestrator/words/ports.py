@@ -55,6 +55,7 @@ class MachineSpec:
     volume_id: str | None = None
     volume_name: str | None = None
     private_network: bool = False
+    min_cuda: str = ""  # `12.8`: what the image needs of the host's driver; "": nothing
     host_key: Secret | None = None  # private, OpenSSH form; None: the machine makes its own
 
 
@@ -121,8 +122,11 @@ class Provider(Protocol):
     list_lag_s: float  # a machine may be missing from list and get this long after its create
     mount_path: str  # where a volume appears
 
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
-        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first; spot unsupported: []."""
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
+        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first; spot unsupported: [].
+
+        `min_cuda`: see MachineSpec; what the catalogue counts on hosts with older drivers is not available.
+        """
         ...
 
     def create(self, spec: MachineSpec) -> str:
@@ -135,6 +139,10 @@ class Provider(Protocol):
 
     def machines(self) -> list[MachineView]:
         """All machines whose name begins with MACHINE_PREFIX, whoever made them; ended ones left out."""
+        ...
+
+    def last_words(self, machine_id: str) -> list[str]:
+        """The last lines of the provider's own log of a machine's start; []: it keeps none, or does not answer."""
         ...
 
     def destroy(self, machine_id: str) -> None:

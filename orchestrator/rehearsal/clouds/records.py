@@ -60,6 +60,9 @@ class Pod(Billed):
     place: str = ""
     gpu_id: str | None = None
     gpu_count: int = 0
+    cuda: str = "12.8"  # what its host reports
+    gpu_vcpus: int = 0  # of the host, for each GPU
+    gpu_ram_gb: int = 0
     cpu_id: str | None = None
     vcpu: int = 0
     price_hour: Decimal = Decimal(0)
@@ -76,6 +79,7 @@ class Pod(Billed):
     started: datetime | None = None
     changed: datetime | None = None
     address: tuple[str, int] | None = None
+    said: list[tuple[datetime, str]] = field(default_factory=list)  # the log of its start
 
 
 @dataclass(kw_only=True)
