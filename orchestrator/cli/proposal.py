@@ -79,7 +79,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
     chosen = _settled(spec, choice, done)
     return Proposal(
         chosen,
-        preview(spec.plan, _shown(spec, phases), market),
+        replace(preview(spec.plan, _shown(spec, phases), market), credit_usd=choice.provider.credit()),
         volume.name if volume else "",
         passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
     )

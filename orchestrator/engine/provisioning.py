@@ -153,6 +153,10 @@ class Provisioning:
         for machine, reason in rows.items():
             if reason:
                 self._machines.destroy(machine, reason)
+        credit = self._context.provider.credit() if any(rows.values()) or not rows else None
+        if credit is not None and credit <= 0:  # that is why it was stopped, and no other one would be given
+            cloud = self._context.provider.name
+            raise NoMachine(f"{cloud} has stopped it: the account's credit is used up (${credit:.2f})")
 
     def _lifetime(self, name: str) -> float:
         """Seconds after which a machine made now must be gone: after every phase that may still use it."""

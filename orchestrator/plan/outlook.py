@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.plan.notes import Expectation, Remark
 from orchestrator.words.ports import Offer
 
+CREDIT_MARGIN = Decimal("1.25")  # of the estimate: what is to be there before it begins
 Figures = tuple[Decimal, Decimal]  # hours, USD
 
 
@@ -60,6 +61,7 @@ class Preview:
     notes: tuple[Remark, ...] = ()
     expected: tuple[Expectation, ...] = ()
     spent_usd: Decimal = Decimal(0)  # of the budget, by the runs that this one goes on with
+    credit_usd: Decimal | None = None  # at the provider; None: nothing is paid ahead there, or it does not say
 
     @property
     def planned(self) -> Figures:
@@ -105,6 +107,14 @@ class Preview:
             earlier = f", spent by the runs before it ${self.spent_usd:.2f}" if self.spent_usd else ""
             over.append(f"the run: estimated ${wanted:.2f}{earlier}, budget ${self.budget_usd:.2f}")
         return tuple(over)
+
+    @property
+    def short_of_credit(self) -> str:
+        """Why what was paid ahead may not last: at its end the provider stops every machine. "": it lasts."""
+        wanted = (self.estimated_usd or Decimal(0)) * CREDIT_MARGIN
+        if self.credit_usd is None or self.credit_usd >= wanted:
+            return ""
+        return f"the account's credit is ${self.credit_usd:.2f}; with a quarter to spare ${wanted:.2f} are needed"
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `gpuplan plan --json`; money as text."""

@@ -101,6 +101,10 @@ class ExistingHost:
         del machine_ids
         return {}
 
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
+        return None
+
     def end_bill_script(self) -> str:
         """See ports.Provider."""
         return ""

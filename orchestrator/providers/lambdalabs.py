@@ -149,6 +149,10 @@ class Lambda:
         del machine_ids
         return {}
 
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
+        return None
+
     def end_bill_script(self) -> str:
         """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
         return ""

@@ -161,6 +161,10 @@ class RunPod:
                 totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
         return totals
 
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Only the older API knows it; where that is gone, nobody says."""
+        return self._graphql().balance()
+
     def end_bill_script(self) -> str:
         """See ports.Provider."""
         return end_bill_script(self._access.graphql_url or GRAPHQL_URL, self._access.base_url or REST_URL)

@@ -82,6 +82,14 @@ class RunPodGraphQL:
         """Rent one pod that RunPod itself ends at the spec's deadline; as ports.Provider.create."""
         return self._create("podFindAndDeployOnDemand", _pod_fields(spec, ports, mount_path))
 
+    def balance(self) -> Decimal | None:
+        """USD of the account's credit; None: this key, or this API, does not say."""
+        try:
+            said = self._post("{ myself { clientBalance } }").json()["data"]["myself"]["clientBalance"]
+            return Decimal(str(said))
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, ArithmeticError):
+            return None
+
     def _retired(self) -> bool:
         """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""
         try:

@@ -46,6 +46,9 @@ AT_ANY_CALL = {
     "graphql-gone": "RunPod's next GraphQL request is answered with 410",
     "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
 }
+AT_THE_ACCOUNT = {
+    "credit-low": "RunPod's account has CENTS (50) left from now on; without any, every machine is stopped",
+}
 AT_A_STORE = {
     "hub-moved": "the next N questions (1) for a branch find it at another commit than those before",
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
@@ -63,12 +66,13 @@ AT_A_GPU = {
     "cuda-never": "the next GPU machine's CUDA calls always fail",
     "cuda-missing": "GPU N (0) of the next GPU machine is listed and cannot be used",
 }
-CLOUD = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL}
+CLOUD = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL, **AT_THE_ACCOUNT}
 KNOWN = {**CLOUD, **AT_A_STORE, **AT_A_GPU}
 
 # What WHERE is, and what it is when nothing is said; None: it must be said. The other faults have none.
 WHERE = {
     **dict.fromkeys(AT_A_STEP, ("STEP", None)),
+    "credit-low": ("CENTS", "50"),
     "cuda-late": ("SECONDS", "90"),
     "cuda-missing": ("GPU", "0"),
 }
@@ -142,7 +146,7 @@ def _argument(name: str, text: str) -> tuple[str, int]:
     where = where or default or ""
     if not where:
         raise ValueError(f"{name} happens at a {what.lower()}: say which ({name}@{what})")
-    if name in AT_A_GPU and not where.isdigit():
+    if name in {**AT_A_GPU, **AT_THE_ACCOUNT} and not where.isdigit():
         raise ValueError(f"{name}@{text}: {what} is a whole number")
     return where, _count(name, f"{what} or {what}:COUNT", count if colon else "1")
 

@@ -169,6 +169,10 @@ class Provider(Protocol):
         """What the provider's own billing says each machine has cost so far; {} without Capability.BILLING."""
         ...
 
+    def credit(self) -> Decimal | None:
+        """USD that are left of what was paid ahead; None: nothing is paid ahead, or nobody says. Never raises."""
+        ...
+
     def end_bill_script(self) -> str:
         """Shell text that, run on the machine itself, ends its bill as far as this provider allows; "" if it cannot."""
         ...

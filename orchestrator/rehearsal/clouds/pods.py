@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
+from orchestrator.rehearsal.clouds import account
 from orchestrator.rehearsal.clouds.catalogue import GPUS
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.placement import (
@@ -87,10 +88,14 @@ class Pods:
             if self._context.faults.take(fault):
                 raise ProblemError(status, detail)
         placement = place(request, volume)
+        if account.left(self._context) < placement.price_hour:  # an hour of it is to be there, says the vendor
+            raise ProblemError(402, "insufficient balance")
         pod = self._new(request, placement)
         self._context.records.pods[pod.id] = pod
         self._context.log(request.api, "create-machine", pod, vendor="runpod", price_hour=str(pod.price_hour))
         self._context.run(pod.id, self._boot(pod))
+        if self._context.records.credit < account.ENOUGH:
+            self._context.run(f"{pod.id} credit", self._while_there_is_credit(pod))
         if request.stop_after:
             self._context.run(f"{pod.id} stop-after", self._fence(pod, request.stop_after, self.stop))
         if request.terminate_after:
@@ -298,12 +303,18 @@ class Pods:
             pod.gone = self._context.clock.now()
             pod.settle(pod.gone)
             self._move(pod, "TERMINATED")
-        for fence in ("stop-after", "terminate-after"):
+        for fence in ("stop-after", "terminate-after", "credit"):
             await self._context.halt(f"{pod.id} {fence}")
 
     async def _fence(self, pod: Pod, moment: datetime, end: Callable[[Pod, str], Awaitable[None]]) -> None:
         await self._context.clock.sleep_until(moment)
         await end(pod, "cloud")
+
+    async def _while_there_is_credit(self, pod: Pod) -> None:
+        while pod.gone is None and pod.status != "EXITED":
+            await self._context.clock.sleep(account.LOOK)
+            if account.left(self._context) <= 0 and pod.status != "EXITED":
+                await self.stop(pod, "cloud")
 
     async def _expire(self, pod: Pod, api: str) -> None:
         self._context.log(api, "expire-machine", pod)

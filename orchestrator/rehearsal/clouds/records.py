@@ -132,6 +132,7 @@ class Records:
     instances: dict[str, Instance] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     ssh_keys: dict[str, SshKey] = field(default_factory=dict)
+    credit: Decimal = Decimal(1000)  # USD that RunPod's account began with
     account_keys: list[str] = field(default_factory=list)  # RunPod's, for startSsh
     log: list[dict[str, Any]] = field(default_factory=list)
     saved: datetime | None = None
