@@ -52,11 +52,11 @@ class Ending:
         return left
 
     def _is_new_and_unused(self, row: VolumeRow) -> bool:
-        """Whether this very run made the volume, and no machine of it was ever reached: nothing can be on it."""
+        """Whether this very run made the volume, and no step of it ever began: nothing is on it."""
         name, run = VolumeName.parse(row.name), self._context.run
         if name is None or name.run != plain(run):
             return False
-        return not any(machine.reachable_at for machine in self._context.ledger.machines.all(run=run))
+        return not any(step.started_at for step in self._context.ledger.steps.all(run=run))
 
     def settle(self) -> None:
         """Compare with the provider's own billing where there is one; note it in the ledger."""

@@ -7,6 +7,7 @@ from orchestrator.engine.context import Context
 from orchestrator.plan import StepRun
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import StepFailed
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import plain
 
@@ -36,6 +37,8 @@ def environment(context: Context, phase: str, run: StepRun, machine: str) -> dic
     """The step's environment on that machine of its phase."""
     rows = context.machines(phase)
     names = [row.name for row in rows]
+    if len(rows) > 1 and (lacking := next((row.name for row in rows if not row.private_ip), "")):
+        raise StepFailed(f"{lacking} has no private address: the nodes do not reach each other")
     # Without a private network a phase has one node, and what it binds is its own loopback.
     addresses = [row.private_ip or "127.0.0.1" for row in rows]
     own = {

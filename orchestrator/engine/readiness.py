@@ -60,8 +60,9 @@ def address(context: Context, row: MachineRow, view: MachineView) -> None:
     """Note where the machine answers now, if the provider says so."""
     if where := view.address:
         context.ledger.machines.change(
-            {"name": row.name}, host=where.host, port=where.port, user=where.user, private_ip=view.private_ip or ""
-        )
+            {"name": row.name}, host=where.host, port=where.port, user=where.user,
+            private_ip=view.private_ip or row.private_ip,
+        )  # fmt: skip
 
 
 def _note_skew(context: Context, row: MachineRow, its: float, asked: float) -> None:

@@ -30,6 +30,7 @@ AT_A_BOOT = {
     "boot-old-driver": "RunPod's next new machine has a driver that is too old for images with CUDA 12.8",
     "boot-error": "the next new machine ends its boot as ERROR or unhealthy",
     "boot-no-address": "the next new machine runs and never gets an address",
+    "private-address-never": "the next machine that is up never gets an address in the private network",
     "boot-no-gpu": "the next machine that boots has no GPU, though it was rented with some",
 }
 AT_A_DELETE = {

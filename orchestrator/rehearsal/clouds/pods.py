@@ -32,6 +32,7 @@ from orchestrator.rehearsal.host_spec import HostSpec
 UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
+PRIVATE_ADDRESS_LATE = 20.0  # after SSH answers; the specification says only "when assigned"
 _CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
 
 _REFUSALS = {
@@ -182,6 +183,9 @@ class Pods:
         self._move(pod, "RUNNING")
         await self._context.clock.sleep(WITHOUT_ADDRESS)
         pod.address = address
+        self._context.save()
+        await self._context.clock.sleep(PRIVATE_ADDRESS_LATE)
+        pod.shows_private_ip = not self._context.faults.take("private-address-never")
         self._context.save()
 
     def _starts(self, pod: Pod) -> bool:

@@ -71,6 +71,7 @@ class Pod(Billed):
     persistent: tuple[int, str] | None = None  # size in GB, path
     public_key: str = ""
     private_ip: str | None = None
+    shows_private_ip: bool = False  # some time after it is up, if at all
     interruptible: bool = False
     locked: bool = False
     unseen_s: float = 0.0  # cloud seconds after the create in which list and GET do not know it
@@ -98,6 +99,7 @@ class Instance(Billed):
     user_data: str = ""
     unseen_s: float = 0.0
     ip: str | None = None
+    shows_private_ip: bool = False
     address: str | None = None  # its host's, whether or not the API tells it
     left: datetime | None = None  # when a terminated one vanishes from the list
 

@@ -75,6 +75,8 @@ def _ssh(pod: Pod) -> dict[str, Any]:
 def _network(pod: Pod) -> dict[str, Any]:
     if pod.private_ip is None:
         return {"enabled": False}
+    if not pod.shows_private_ip:
+        return {"enabled": True}
     return {"enabled": True, "ip": pod.private_ip, "internalDns": f"{pod.id}.runpod.internal"}
 
 
