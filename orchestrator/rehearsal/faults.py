@@ -57,6 +57,7 @@ AT_A_STORE = {
     "hub-cut": "the next N bodies (1) of the hub end half-way",
     "hub-corrupt": "the next N bodies (1) of the hub have a wrong byte in their middle",
     "s3-503": "the next N parts (1) are refused by S3 with SlowDown",
+    "s3-busy": "the next N requests (1) of any kind are refused by S3 with SlowDown",
     "s3-expired": "the next N parts (1) are refused as signed too long ago",
     "s3-cut": "the next N parts (1) are received, then the connection drops without an answer",
     "gcs-503": "the next N chunks (1) are refused by GCS",

@@ -280,7 +280,10 @@ class ArtifactStore(Protocol):
     reports_md5: bool  # True: the MD5 of the whole is what proves an object, so `complete` wants it (GCS)
 
     def check(self) -> None:
-        """Raise UsageError with the store's own words when the bucket cannot be written to; before money is spent."""
+        """Send a small object the whole way of an artifact, before money is spent, and remove it if that is allowed.
+
+        UsageError, with the store's own words and the right that is missing: it cannot be written to, or not read.
+        """
         ...
 
     def head(self, name: str) -> StoredObject | None:
