@@ -35,7 +35,8 @@ SSH_PORT = "22/tcp"
 LEAST_RAM, LEAST_VCPUS = "minRamPerGpu", "minVcpuCountPerGpu"  # newer than the published schema of August 2026
 
 FIRST_TB_GB = 1000
-GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
+TIER = "STANDARD"  # of volumes: left out, a data centre may take the dearer one
+GB_MONTH, GB_MONTH_BEYOND, GB_MONTH_DEAR = Decimal("0.07"), Decimal("0.05"), Decimal("0.14")
 
 STATUS: dict[str, MachineStatus] = {
     "PROVISIONING": MachineStatus.BOOTING,
@@ -119,7 +120,7 @@ class RunPod:
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""
-        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place})
+        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place, "type": TIER})
         return _id(volume, "volume")
 
     @sensible
@@ -132,7 +133,8 @@ class RunPod:
             rows = _rows(page, "networkVolumes")
             for v in rows:
                 if v["name"].startswith(MACHINE_PREFIX):
-                    price = self.volume_price_hour(v["size"])
+                    dear = v.get("type", TIER) != TIER
+                    price = v["size"] * GB_MONTH_DEAR / HOURS_A_MONTH if dear else self.volume_price_hour(v["size"])
                     found.append(VolumeView(v["id"], v["name"], v["size"], v["dataCenter"], price))
             paging = dict(page or {}).get("pagination") or {}  # newer servers hand the list out in pages
             if not paging.get("hasNextPage") or paging.get("nextCursor") in {None, params.get("cursor")}:

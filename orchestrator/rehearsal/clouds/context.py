@@ -178,7 +178,7 @@ class Context:
         except ValueError:  # somebody's folder that is in no record: never mount what is not this volume's
             volume.folder = f"volume-{identity}"
             await self.hosts.create_volume(volume.folder)
-        volume.charge(volume_price_hour(size_gb) if vendor == "runpod" else Decimal(0), now)
+        volume.charge(volume_price_hour(size_gb, kind) if vendor == "runpod" else Decimal(0), now)
         self.records.volumes[volume.id] = volume
         return volume
 
