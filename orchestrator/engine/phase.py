@@ -17,6 +17,7 @@ from orchestrator.engine.deliverables import Deliverables
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.provisioning import left_by
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
@@ -125,10 +126,10 @@ class PhaseWork:
         self._ledger.phases.move(self._key(name), PhaseState.DONE, ended_at=self._context.now())
 
     def _release(self, name: str) -> None:
-        volume, rows = self._phase(name).volume, self._context.machines(name)
-        if not volume or not rows:
+        volume, row = self._phase(name).volume, self._context.root(name)
+        if not volume or not row:
             return
-        root = rows[0].name
+        root = row.name
         try:
             self._context.agents.let_go(root)
             self._context.agents(root).lease(volume.name, self._context.run, LEASE_S, "release")
@@ -136,15 +137,13 @@ class PhaseWork:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 
     def _wanted_later(self, name: str, outcome: Outcome) -> set[str]:
-        """The machines that the next phase takes over: as many as it needs, if they fit."""
+        """The machine that the next phase takes over, if it fits."""
         names = [p.phase.name for p in self._context.phases]
-        later = self._context.phases[names.index(name) + 1 :]
-        if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
+        later = names[names.index(name) + 1 :]
+        row = self._context.root(name)
+        if outcome != Outcome.SUCCEEDED or not later or not row or left_by(self._context, later[0]) != name:
             return set()
-        need = self._context.need(later[0].phase.name)
-        rows = self._context.machines(name)[: need.nodes]
-        fitting = len(rows) == need.nodes and all(fits(need, offer_of(row)) for row in rows)
-        return {row.name for row in rows} if fitting else set()
+        return {row.name} if fits(self._context.crews(later[0])[0].need, offer_of(row)) else set()
 
     # -- small parts -----------------------------------------------------------------------------------------------
 
@@ -159,10 +158,10 @@ class PhaseWork:
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
 
     def _root(self, name: str) -> str:
-        rows = self._context.machines(name)
-        if not rows:
+        row = self._context.root(name)
+        if row is None:
             raise MachineLost(f"{name} has no machine any more")
-        return rows[0].name
+        return row.name
 
     def _at_root(self, name: str, body: Callable[[Agent], T]) -> T:
         """Do what needs the root machine's agent, through every cut of the connection."""

@@ -21,6 +21,7 @@ from orchestrator.engine.story import Story
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
+from orchestrator.plan import may_stage, resolve
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.testing.clock import ManualClock
@@ -83,6 +84,7 @@ class Bench:
             whole_plan=len(asked) == len(plan.phases),
             world=WorldSpec(provider=world.provider),
             place=world.place,
+            staged=() if self.host else staged_in(plan, asked),
             spot=world.spot,
             stores=tuple(s.url for s in self.stores),
             pull_root=str(folder / "pulled"),
@@ -262,6 +264,11 @@ class BenchHub:
     def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """See engine.context.Hub."""
         return self.repositories[repo][commit]
+
+
+def staged_in(plan: Plan, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The phases that a real run would stage, where CPU machines are sold."""
+    return tuple(run.phase.name for run in resolve(plan, asked) if may_stage(run)) if asked else ()
 
 
 def _provider(bench: Bench) -> Provider:
