@@ -141,6 +141,13 @@ class CrewEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveEnd:
+    """How many artifacts of a step were on their way before their phase came to its end."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseEnd:
     """How a phase ended."""
 

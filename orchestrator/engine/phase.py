@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from posixpath import normpath
 from typing import TypeVar
 
 from orchestrator.engine import artifacts, records
+from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
@@ -22,6 +24,8 @@ from orchestrator.engine.reach import patiently
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
+from orchestrator.plan.estimate import artifact_makers
+from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
 from orchestrator.words.lifecycle import Outcome, PhaseState, StepState
@@ -81,6 +85,28 @@ class PhaseWork:
             )
         (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
         return files
+
+    def makers(self, name: str) -> list[str]:
+        """The steps whose artifacts go to the stores while others run: where no machine with a GPU would be waited for.
+
+        There the upload shares nothing with what is measured.
+        """
+        run = self._context.phase(name)
+        if name not in self._context.spec.staged or not self._context.stores:
+            return []
+        return list(artifact_makers(run.phase, run.steps))
+
+    def made(self, name: str, step: str, board: Board) -> list[ManifestFile]:
+        """Wait for a step; its artifacts as they are then. []: it comes to no good end, or makes none."""
+        ended = board.wait_for(lambda states: states[step] if states[step].has_ended else None)
+        run = next(run for run in self._context.phase(name).steps if run.id == step)
+        if not ended.is_done:
+            return []
+        root, patterns = normpath(run.step.cwd), self._phase(name).artifacts
+        found = self._at_root(
+            name, lambda agent: artifacts.manifest(agent, agent.workspace, tuple(_below(root, run.step.creates)))
+        )
+        return [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
@@ -170,6 +196,11 @@ class PhaseWork:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(self._context.clock, call, check=self._context.control.check)
+
+
+def _below(root: str, patterns: tuple[str, ...]) -> list[str]:
+    """What a step creates, named from the workspace."""
+    return [normpath(f"{root}/{pattern}") for pattern in patterns]
 
 
 def _as_json(files: list[ManifestFile]) -> str:

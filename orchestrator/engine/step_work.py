@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -21,12 +22,13 @@ from orchestrator.plan import crews_for
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.words.errors import MachineLost, StepFailed
+from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Ready, RunsOn, VolumeNeed
 
 T = TypeVar("T")
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
+HASH_EVERY_S = 15.0  # between two looks for files of a download that are whole, in the cloud's time
 AFTER_STOP_S = 60.0  # real seconds that a service outlives a stop for the sake of what still uses it
 
 
@@ -160,11 +162,38 @@ class StepWork:
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
         on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
-        ends = self._context.clock.gather(on_each)
+        ends = self._hashing_beside(lambda: self._context.clock.gather(on_each))
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         for end, machine in zip(ends, targets, strict=True):
             self._keep(self._figures_of(end, machine))
         return replace(decisive, seconds=max(end.seconds for end in ends))
+
+    def _hashing_beside(self, body: Callable[[], list[Attempt]]) -> list[Attempt]:
+        """Run the command; of a download, each file is hashed when it is whole, while it is still in memory.
+
+        The agent remembers what it has hashed: verifying the download then reads nothing of it again.
+        """
+        if not self.run.step.hub:
+            return body()
+        folder, over, ended = self.run.step.hub.dir, False, self._context.clock.signal()
+
+        def run() -> list[Attempt]:
+            nonlocal over
+            try:
+                return body()
+            finally:
+                over = True
+                ended.notify()
+
+        def hash_files() -> list[Attempt]:
+            while not ended.wait(lambda: over, self._context.clock.scaled(HASH_EVERY_S)):
+                with contextlib.suppress(GpuplanError):  # whoever follows the job finds out what is wrong
+                    agent = self._root()
+                    agent.files(f"{agent.workspace}/{folder}", ["**"], sha256=True)
+            return []
+
+        ends, _ = self._context.clock.gather([run, hash_files])
+        return ends
 
     def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
         log = self._log(node)

@@ -28,6 +28,7 @@ from orchestrator.engine.effects import (
     Readiness,
     Refused,
     RunEnd,
+    SaveEnd,
     StepEnd,
 )
 from orchestrator.engine.ending import Ending
@@ -132,7 +133,13 @@ class Story:
                 crews = [
                     recorder.branch("crew", name, c.name, str(attempt), id=f"{base}/{c.name}/{attempt}") for c in others
                 ]
+                saves = [
+                    recorder.branch("save", name, step, str(attempt), id=f"{base}/{step}/{attempt}/save")
+                    for step in self._work.makers(name)
+                ]
                 results = self._run_steps(recorder, name, attempt)
+                for save in saves:
+                    save.result()
                 ends = [crew.result() for crew in crews]
                 failed = any(end.state == StepState.FAILED for end in results)
                 losses = [end.detail for end in results if end.state == StepState.LOST]
@@ -170,6 +177,22 @@ class Story:
             work.gone(why)
             return CrewEnd(crew, outcome, why)
         return CrewEnd(crew)
+
+    def save(self, recorder: Recorder, phase: str, step: str, attempt: int) -> SaveEnd:
+        """The artifacts of a step, on their way to the stores while others run. Never raises: the phase sends the rest.
+
+        What a later step changes is sent anew then.
+        """
+        work, board, files = self._work, self._boards.of(phase, attempt), list[ManifestFile]()
+        try:
+            files = recorder.record("made", partial(work.made, phase, step, board), list[ManifestFile])
+            for store in self._context.stores:
+                for lot in lots(files):
+                    label = f"upload {store.url} {lot[0].name}"
+                    recorder.record(label, partial(work.upload, phase, store, lot), NoneType)
+        except GpuplanError as error:
+            self._context.event(f"{step}: its artifacts are sent later: {error.message}")
+        return SaveEnd(len(files))
 
     def _provision(self, recorder: Recorder, name: str, crew: Crew, attempt: int) -> None:
         """Take over, or create, each node's machine: the first candidate that comes up."""

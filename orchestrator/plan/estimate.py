@@ -78,12 +78,17 @@ def compared_gb(deliverable: Deliverable, phase: Phase) -> Decimal:
 
 def makes_artifacts(phase: Phase, steps: Sequence[StepRun]) -> dict[str, Decimal]:
     """Step id -> GB of the phase's artifacts that it makes: as it says that it writes, or all of them by the first."""
-    makers = [s for s in steps if any(_is_artifact(s.step, pattern, phase) for pattern in s.step.creates)]
+    makers = [s for s in steps if s.id in artifact_makers(phase, steps)]
     written = sum((s.step.writes_gb for s in makers), Decimal(0))
     if not written:
         return {s.id: phase.artifacts_gb for s in makers[:1]}
     share = min(phase.artifacts_gb / written, Decimal(1))
     return {s.id: s.step.writes_gb * share for s in makers if s.step.writes_gb}
+
+
+def artifact_makers(phase: Phase, steps: Sequence[StepRun]) -> tuple[str, ...]:
+    """The ids of the steps that create artifacts of the phase."""
+    return tuple(s.id for s in steps if any(_is_artifact(s.step, pattern, phase) for pattern in s.step.creates))
 
 
 def _is_artifact(step: Step, pattern: str, phase: Phase) -> bool:
