@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from orchestrator.engine.context import Context
-from orchestrator.plan import crews_for
+from orchestrator.engine.effects import Go
+from orchestrator.plan import Crew, crews_for
 from orchestrator.words.lifecycle import StepState
 
 T = TypeVar("T")
@@ -54,10 +56,26 @@ class Board:
             self.missed.add(crew)
         self._changed.notify()
 
-    def want(self, step: str) -> None:
-        """The step waits for nothing but its machines."""
+    def await_crews(self, step: str, crews: Sequence[Crew]) -> Go:
+        """Wait until the machines of a step that waits for nothing else are there.
+
+        Nothing new starts once something has failed. What a lost crew was to do is done in the next attempt.
+        """
         self.wanted.add(step)
         self._changed.notify()
+        return self.wait_for(partial(self._have, [crew.name for crew in crews]))
+
+    def _have(self, crews: Sequence[str], states: States) -> Go | None:
+        words = [self.crews.get(crew) for crew in crews]
+        if all(word == UP for word in words):
+            return Go(go=True)
+        if failed := next((step for step, state in states.items() if state == StepState.FAILED), ""):
+            return Go(go=False, state=StepState.SKIPPED, why=f"{failed} failed")
+        for crew, word in zip(crews, words, strict=True):
+            if word not in (None, UP):
+                lost = StepState.LOST if crew in self.missed else StepState.SKIPPED
+                return Go(go=False, state=lost, why=str(word))
+        return None
 
     def wait_for(self, look: Callable[[States], T | None]) -> T:
         """What `look` makes of the states, once it makes something of them. Raises as control.check does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -10,7 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from orchestrator.engine import hub_check, jobs, launch, records, room
-from orchestrator.engine.board import UP, Board
+from orchestrator.engine.arriving import hashed_beside
+from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
 from orchestrator.engine.machines import Machines
@@ -22,13 +22,12 @@ from orchestrator.plan import crews_for
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
+from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Ready, RunsOn, VolumeNeed
 
 T = TypeVar("T")
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
-HASH_EVERY_S = 15.0  # between two looks for files of a download that are whole, in the cloud's time
 AFTER_STOP_S = 60.0  # real seconds that a service outlives a stop for the sake of what still uses it
 
 
@@ -69,20 +68,7 @@ class StepWork:
 
     def await_machine(self) -> Go:
         """Wait until the step's machines are there; nothing new starts once something has failed."""
-        self._board.want(self.run.id)
-        return self._board.wait_for(self._has_machine)
-
-    def _has_machine(self, states: Mapping[str, StepState]) -> Go | None:
-        crews = {crew.name: self._board.crews.get(crew.name) for crew in self._crews}
-        if all(word == UP for word in crews.values()):
-            return Go(go=True)
-        if why := next((f"{step} failed" for step, state in states.items() if state == StepState.FAILED), ""):
-            return Go(go=False, state=StepState.SKIPPED, why=why)
-        for name, word in crews.items():
-            if word not in (None, UP):
-                lost = name in self._board.missed
-                return Go(go=False, state=StepState.LOST if lost else StepState.SKIPPED, why=word or "")
-        return None
+        return self._board.await_crews(self.run.id, self._crews)
 
     def await_users(self) -> None:
         """Wait until nothing that needs this service (or, where nothing does, nothing at all) is at work any more.
@@ -162,38 +148,11 @@ class StepWork:
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
         on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
-        ends = self._hashing_beside(lambda: self._context.clock.gather(on_each))
+        ends = hashed_beside(self._context, self._root, self.run.step, lambda: self._context.clock.gather(on_each))
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         for end, machine in zip(ends, targets, strict=True):
             self._keep(self._figures_of(end, machine))
         return replace(decisive, seconds=max(end.seconds for end in ends))
-
-    def _hashing_beside(self, body: Callable[[], list[Attempt]]) -> list[Attempt]:
-        """Run the command; of a download, each file is hashed when it is whole, while it is still in memory.
-
-        The agent remembers what it has hashed: verifying the download then reads nothing of it again.
-        """
-        if not self.run.step.hub:
-            return body()
-        folder, over, ended = self.run.step.hub.dir, False, self._context.clock.signal()
-
-        def run() -> list[Attempt]:
-            nonlocal over
-            try:
-                return body()
-            finally:
-                over = True
-                ended.notify()
-
-        def hash_files() -> list[Attempt]:
-            while not ended.wait(lambda: over, self._context.clock.scaled(HASH_EVERY_S)):
-                with contextlib.suppress(GpuplanError):  # whoever follows the job finds out what is wrong
-                    agent = self._root()
-                    agent.files(f"{agent.workspace}/{folder}", ["**"], sha256=True)
-            return []
-
-        ends, _ = self._context.clock.gather([run, hash_files])
-        return ends
 
     def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
         log = self._log(node)

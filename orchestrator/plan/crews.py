@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.plan.resolve import PhaseRun, StepRun
-from orchestrator.words.model import MachineNeed, Phase, RunsOn
+from orchestrator.plan.resolve import PhaseRun, StepRun, resolve
+from orchestrator.words.model import MachineNeed, Phase, Plan, RunsOn
 
 
 class Name(StrEnum):
@@ -45,6 +45,25 @@ def staged_steps(run: PhaseRun) -> frozenset[str]:
     while apart := {s.id for s in run.steps for n in s.needs if n in services and (s.id in light) != (n in light)}:
         light -= apart | {n for s in run.steps for n in s.needs if n in services and s.id in apart}
     return frozenset(light)
+
+
+def left_behind(plan: Plan) -> list[tuple[StepRun, StepRun]]:
+    """Steps without GPU that create nothing, each with one that needs it on another machine.
+
+    What such a step leaves outside the workspace does not reach that machine.
+    """
+    found = []
+    for phase in plan.phases:
+        run = next(iter(resolve(plan, [phase.name])))
+        if may_stage(run):
+            light = staged_steps(run)
+            quiet = {s.id: s for s in run.steps if s.id in light and s.phase == phase.name and not _makes_files(s)}
+            found += [(quiet[n], s) for s in run.steps if s.id not in light for n in s.needs if n in quiet]
+    return found
+
+
+def _makes_files(run: StepRun) -> bool:
+    return bool(run.step.creates or run.step.hub or run.step.builtin)
 
 
 def staging_need(phase: Phase) -> MachineNeed:
