@@ -106,5 +106,10 @@ class CrewWork:
 
         opened = [step for step in self._steps if step in foreseen and not states[step].has_ended]
         begins = [begin for begin in map(ready, opened) if begin is not None]
-        boot_s = context.spec.plan.settings.boot_seconds
-        return context.clock.scaled(min(begins) - boot_s) if begins else None
+        return context.clock.scaled(min(begins) - self._boot_s()) if begins else None
+
+    def _boot_s(self) -> float:
+        """How long a machine boots: as long as the slowest of this run did, else as the settings say."""
+        rows = self._context.ledger.machines.all(run=self._context.run)
+        seen = [row.reachable_at - row.accepted_at for row in rows if row.reachable_at and row.accepted_at]
+        return max(seen, default=self._context.spec.plan.settings.boot_seconds)

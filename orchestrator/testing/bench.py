@@ -28,6 +28,7 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.machine import Disk, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
 from orchestrator.testing.store import MemoryStore
+from orchestrator.testing.traffic import Traffic
 from orchestrator.transport.agent import Agent
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import ConnectionLost
@@ -48,6 +49,8 @@ class World:
     scripts: Mapping[str, Script] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     stores: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)  # MB/s of what scripts move; {}: bytes take no time
+    sizes: Mapping[str, float] = field(default_factory=dict)  # path below the workspace -> GB that a file stands for
     watched: bool = False  # budgets and time-outs act: it costs a look a second
     place: str | None = "EU-RO-1"
     spot: bool = False
@@ -64,6 +67,7 @@ class Bench:
         self.clock = ManualClock(seed)
         self.records = Records()
         self.stores = [MemoryStore(f"memory://store{n}") for n in range(world.stores)]
+        self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
         self.machines: dict[str, ScriptedMachine] = {}  # by name; those that are up
         self.host = self._scripted(Disk(), ()) if world.provider == "ssh-host" else None
@@ -105,7 +109,7 @@ class Bench:
         self.machines[machine_id].cuts += 1
 
     def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
-        return ScriptedMachine(self.clock, disk, self.world.scripts, gpus=gpus, put=self._put)
+        return ScriptedMachine(self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic)
 
     def _put(self, url: str, data: bytes) -> int:
         return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)
