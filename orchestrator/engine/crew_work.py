@@ -104,7 +104,11 @@ class CrewWork:
             known = [end for end in found if end is not None]
             return max(known, default=0.0) if len(known) == len(found) else None
 
-        opened = [step for step in self._steps if step in foreseen and not states[step].has_ended]
+        def says_itself(step: str) -> bool:
+            """Whether nothing keeps it: it looks for its record, and asks for its machine if there is none."""
+            return all(need not in states or states[need].serves for need in self._needs[step])
+
+        opened = [s for s in self._steps if s in foreseen and not states[s].has_ended and not says_itself(s)]
         begins = [begin for begin in map(ready, opened) if begin is not None]
         return context.clock.scaled(min(begins) - self._boot_s()) if begins else None
 
