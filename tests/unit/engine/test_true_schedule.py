@@ -25,7 +25,7 @@ from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.model import Plan, Step
 from tests.unit.plan.test_preview import STAGED
 
-TABLE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "cases" / "traffic.yaml").read_text())
+TABLE: dict[str, Any] = yaml.safe_load((Path(__file__).with_name("traffic.yaml")).read_text())
 ROOT = "distributed-llama"
 LAID = commands.lay_code().text
 WRITTEN = commands.copy("/workspace/.gpuplan/write-up.md", "GLM_IMPLEMENTATION.md", "0 measured figures").text
