@@ -9,9 +9,8 @@ from typing import Any
 from orchestrator.providers import gpu_names
 from orchestrator.words.ports import Offer
 
-MIN_VCPUS = (
-    8  # container disk is tied to vCPUs (10 GB each on the older flavours), and a phase has 50 GB unless it asks
-)
+DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
+MIN_VCPUS = 8  # a phase has 50 GB unless it asks for less
 VCPUS_A_GPU, GB_A_GPU = 4, 16  # asked for at least; and no less memory than the card has
 NOT_IN_STOCK = "NONE"
 
@@ -62,6 +61,11 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
 def least_ram_gb(offer: Offer) -> int:
     """GB of the host's memory to ask for, for each GPU: a model passes through it on its way to the card."""
     return max(offer.memory_gb, GB_A_GPU)
+
+
+def most_disk_gb(vcpus: int) -> int:
+    """GB that a CPU pod's own disk may have."""
+    return vcpus * DISK_GB_PER_VCPU
 
 
 def cpu_type(type_id: str) -> tuple[str, int]:
