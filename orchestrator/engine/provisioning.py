@@ -59,7 +59,7 @@ class Provisioning:
         if not earlier or crew.name != self._context.crews(name)[0].name:
             return False
         row = self._context.root(earlier)
-        if row is None or not fits(crew.need, offer_of(row)):
+        if row is None or not fits(crew.need, offer_of(row)) or (crew.need.nodes > 1 and not row.private_ip):
             return False
         self._ledger.charge(row.name, self._context.run, name, self._context.now())
         self._context.event(f"{row.name}: taken over by {name}")
