@@ -25,7 +25,8 @@ def verify(
 ) -> tuple[str, dict[str, str]]:
     """The commit whose wanted files all lie there, with their sizes and sha256. StepFailed: what is wrong.
 
-    Beside it what had to be computed for that: absolute path -> sha256 of each file in the folder. `commit`: as the revision was when the download began. Where it has moved meanwhile, the new one will do as well.
+    Beside it what had to be computed for that: absolute path -> sha256 of each file in the folder.
+    `commit`: as the revision was when the download began. Where it has moved meanwhile, the new one will do as well.
     """
     folder = f"{workspace}/{checkout.dir}"
     present = {f.path: f for f in agent.files(folder, ["**"], sha256=True)}

@@ -11,6 +11,7 @@ The methods differ in what a failure means, and nothing that changes something i
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,6 +34,7 @@ T = TypeVar("T")
 READ_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CREATE_TIMEOUT = httpx.Timeout(90.0, connect=10.0)  # placing a machine takes a vendor up to a minute
 WORDS_SHOWN = 400
+LONGEST_LOG = 4 << 20  # bytes of a stream
 LONGEST_PAUSE_S = 3600.0  # that a vendor may ask for
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
 
@@ -163,6 +165,27 @@ class Api:
             raise ProviderUnavailable(f"{self.vendor}: GET {path} was answered with something that is not JSON")
         raise self._failure(reply, f"GET {path}")
 
+    def listen(self, path: str, params: Mapping[str, str], enough: Callable[[str], bool], within_s: float) -> str:
+        """What a stream of text says that need not end: until there is `enough`, for `within_s` real seconds at most.
+
+        ProviderUnavailable, AccountRefused: it does not begin. A break is its end.
+        """
+        heard, give_up = b"", time.monotonic() + within_s
+        try:
+            with self._client.stream("GET", path, params=params, timeout=httpx.Timeout(within_s)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._failure(_reply(answer, self._now()), f"GET {path}")
+                for piece in answer.iter_bytes():
+                    heard += piece
+                    late = time.monotonic() > give_up or len(heard) > LONGEST_LOG
+                    if late or enough(heard.decode("utf-8", "replace")):
+                        break
+        except httpx.RequestError as error:
+            if not heard:
+                raise ProviderUnavailable(f"{self.vendor}: no answer to GET {path}: {_reason(error)}") from error
+        return heard.decode("utf-8", "replace")
+
     def create(self, path: str, body: Mapping[str, Any], *, pool_closed: int | None = None) -> Any:
         """POST once and return the JSON answer. See the module for what the errors mean.
 
@@ -227,7 +250,7 @@ class Api:
                 f"{self.vendor}: {method} {path} cannot be sent, and was not: {_reason(error)}",
                 remedy="the API key or the address holds what no request may",
             ) from error
-        return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, self._now()))
+        return _reply(answer, self._now())
 
     def _say(self, reply: Reply) -> str:
         words = self._words(reply.body) if reply.body is not None else web.readable(reply.text)
@@ -241,6 +264,10 @@ class Api:
         kind = RateLimited if reply.status == 429 else ProviderUnavailable
         message = f"{self.vendor}: {what} was answered with {reply.status}: {words}"
         return kind(message, retry_after=reply.retry_after)
+
+
+def _reply(answer: httpx.Response, now: float) -> Reply:
+    return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, now))
 
 
 def _reason(error: Exception) -> str:

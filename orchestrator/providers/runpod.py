@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, runpod_catalog
 from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.runpod_end_bill import end_bill_script
-from orchestrator.words.errors import Ambiguous, ProviderUnavailable
+from orchestrator.words.errors import Ambiguous, GpuplanError, ProviderUnavailable
 from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 REST_URL = "https://api.runpod.io/v2"
 GRAPHQL_URL = "https://api.runpod.io/graphql"
 SSH_PORT = "22/tcp"
+
+LOG_LINES, LOG_S = 1000, 10.0  # of a pod's log: lines from before, and seconds that others are waited for
+PRINTED_KEY = re.compile(r"\b[0-9]+ (SHA256:[A-Za-z0-9+/]{43}) ")
 
 FIRST_TB_GB = 1000
 GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
@@ -145,6 +149,15 @@ class RunPod:
             if record["podId"] in wanted:
                 totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
         return totals
+
+    def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
+        """See ports.Provider. The official images print their keys as they start SSH, as `ssh-keygen -l` does."""
+        asked = {"source": "container", "tail": str(LOG_LINES)}
+        try:
+            log = self._api.listen(f"pods/{machine_id}/logs", asked, lambda text: fingerprint in text, LOG_S)
+        except GpuplanError:
+            return None
+        return fingerprint in printed if (printed := PRINTED_KEY.findall(log)) else None
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

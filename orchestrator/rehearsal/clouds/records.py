@@ -76,6 +76,7 @@ class Pod(Billed):
     started: datetime | None = None
     changed: datetime | None = None
     address: tuple[str, int] | None = None
+    printed: list[tuple[datetime, str]] = field(default_factory=list)  # its container's log
 
 
 @dataclass(kw_only=True)

@@ -15,10 +15,11 @@ from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, namele
 from orchestrator.rehearsal.clouds.placement import PodRequest, ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod, Volume
-from orchestrator.rehearsal.clouds.runpod_views import pod_json, volume_json
+from orchestrator.rehearsal.clouds.runpod_views import log_events, pod_json, volume_json
 from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply
 
 API = "runpod"
+MOST_LINES = 5000  # of a log
 LARGEST_BODY = 102_400
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
@@ -55,6 +56,7 @@ class RunPodRest:
             ("PATCH", "/v2/pods/{id}"): self._update_pod,
             ("DELETE", "/v2/pods/{id}"): self._delete_pod,
             ("POST", "/v2/pods/{id}/action"): self._act,
+            ("GET", "/v2/pods/{id}/logs"): self._logs,
             ("GET", "/v2/network-volumes"): self._list_volumes,
             ("POST", "/v2/network-volumes"): self._create_volume,
             ("GET", "/v2/network-volumes/{id}"): self._get_volume,
@@ -133,6 +135,8 @@ class RunPodRest:
             self._context.disguise(reply.get("pods", [reply]))
         if reply is None:
             return Reply(status=status, headers=headers)
+        if isinstance(reply, str):
+            return Reply(status=status, headers={**headers, "Content-Type": "text/event-stream"}, body=reply.encode())
         return json_reply(reply, status, headers)
 
     def _judge(self, template: str, method: str, status: int, reply: Any) -> None:
@@ -187,6 +191,13 @@ class RunPodRest:
         pod = self._pods.get(call.params["id"])
         await self._pods.act(pod, call.body["action"], API)
         return (204, None) if call.body["action"] == "terminate" else (200, self._show(pod))
+
+    async def _logs(self, call: Call) -> tuple[int, Any]:
+        tail = call.query.get("tail", "100")
+        if not (tail.isascii() and tail.isdecimal()) or int(tail) > MOST_LINES:
+            raise ProblemError(422, f"tail must be 0 to {MOST_LINES}")
+        pod = self._pods.get(call.params["id"])
+        return 200, "" if call.query.get("source") == "system" else log_events(pod, int(tail))
 
     # -- volumes --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,13 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
         "createdAt": stamp(pod.created),
         "startedAt": stamp(pod.started) if pod.started else None,
     }
+
+
+def log_events(pod: Pod, tail: int) -> str:
+    """The end of a pod's log as server-sent events. The vendor's stream goes on; this one ends."""
+    lines = pod.printed[-tail:] if tail else []
+    facts = [{"ts": stamp(at), "source": "container", "line": line} for at, line in lines]
+    return "".join(f"id: {fact['ts']}\ndata: {json.dumps(fact)}\n\n" for fact in facts)
 
 
 def _compute(pod: Pod) -> dict[str, Any]:
