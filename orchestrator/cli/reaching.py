@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -61,10 +62,7 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
-    from json import loads
-
-    from orchestrator.engine.artifacts import fetch_from_store
-    from orchestrator.engine.effects import ManifestFile
+    from orchestrator.engine.artifacts import fetch_from_store, manifest_files
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -81,11 +79,11 @@ def pull(
     files = []
     try:
         store = world.store(spec.stores[0])
-        for file in (file for manifest in manifests for file in loads(manifest.read_text())):
-            how = fetch_from_store(store, ManifestFile(**file), to, home.run_folder(spec.run).parent, force=force)
-            files.append(file | {"how": how})
+        for file in (file for manifest in manifests for file in manifest_files(manifest.read_text())):
+            how = fetch_from_store(store, file, to, home.run_folder(spec.run).parent, force=force)
+            files.append(asdict(file) | {"how": how})
             if not json:
-                say(f"{file['name']}  {files[-1]['how']}")
+                say(f"{file.name}  {how}")
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.engine import artifacts, records
+from orchestrator.engine import artifacts, records, sources
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
@@ -78,16 +76,18 @@ class PhaseWork:
                 f"{', '.join(changed)}: not what its step wrote (it published another sha256)",
                 remedy="run the step again (--force), or have the step that changes it publish what it wrote",
             )
-        (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
+        made_of = self._at_root(name, lambda agent: sources.gather(self._context, agent))
+        self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
         return files
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
 
-    def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
+    def put_manifest(self, name: str, store: ArtifactStore) -> None:
         """The manifest goes last: where it is, everything is."""
-        self._patiently(partial(store.put_text, f"manifest-{name}.json", _as_json(files)))
+        file = self._manifest(name)
+        self._patiently(partial(store.put_text, file.name, file.read_text()))
 
     def pull(self, name: str, files: list[ManifestFile]) -> str:
         """Fetch the artifacts home, if the phase says so; return the folder."""
@@ -154,6 +154,10 @@ class PhaseWork:
     def _key(self, name: str) -> dict[str, object]:
         return {"run": self._context.run, "name": name}
 
+    def _manifest(self, name: str) -> Path:
+        """The manifest at home."""
+        return self._context.folder / f"manifest-{name}.json"
+
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
@@ -171,7 +175,3 @@ class PhaseWork:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(self._context.clock, call, check=self._context.control.check)
-
-
-def _as_json(files: list[ManifestFile]) -> str:
-    return json.dumps([asdict(file) for file in files], indent=1)
