@@ -125,7 +125,9 @@ def _check(settings: Settings, source: Source) -> None:
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
     _check_code(settings, source)
-    if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
+    if not re.match(
+        r"https://[^\s/@\[\]]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url
+    ):
         source.wrong(
             ("hub_url",), f"{settings.hub_url} is no address that a token may go to", "write https://huggingface.co"
         )
