@@ -29,7 +29,7 @@ steps:
 artifacts: [report.md]
 """
 COPY = commands.copy(f"/workspace/{launch.WRITE_UP}", "report.md", "0 measured figures").text
-HUB = {"o/m": {COMMIT: [("config.json", 2, None)]}}
+HUB: dict[str, dict[str, list[tuple[str, int, str | None]]]] = {"o/m": {COMMIT: [("config.json", 2, None)]}}
 
 
 @pytest.fixture
