@@ -128,7 +128,9 @@ def _check(settings: Settings, source: Source) -> None:
         if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
             source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')
     _check_code(settings, source)
-    if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
+    if not re.match(
+        r"https://[^\s/@\[\]]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url
+    ):
         source.wrong(
             ("hub_url",), f"{settings.hub_url} is no address that a token may go to", "write https://huggingface.co"
         )
