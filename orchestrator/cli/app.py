@@ -9,7 +9,7 @@ import sys
 import typer
 
 from orchestrator.cli.common import print_failure
-from orchestrator.cli.looking import cost, logs, status
+from orchestrator.cli.looking import cost, logs, ls, status
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
@@ -23,7 +23,7 @@ from orchestrator.words.secret import hide
 
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
-COMMANDS = (run, plan, validate, schema, status, logs, cost, resume, down, reap, pull, ssh)  # as a user meets them
+COMMANDS = (run, plan, validate, schema, ls, status, logs, cost, resume, down, reap, pull, ssh)  # as a user meets them
 
 
 def application() -> typer.Typer:

@@ -18,18 +18,55 @@ from orchestrator.words.lifecycle import RunState
 UNDRIVEN_LOOKS = 3  # in a row, before `logs -f` believes it: between a question and the run nobody drives it either
 
 
-def status(run: RunName = None, *, json: Json = False) -> None:
+def ls(
+    *,
+    tag: Annotated[str, typer.Option("--tag", metavar="WORD", help="Only runs with this tag.")] = "",
+    json: Json = False,
+) -> None:
+    """List all runs: state, what each costs now and has cost, and what it keeps."""
+    from dataclasses import asdict
+
+    from orchestrator.report import listing
+
+    home, ledger = open_home()
+    rows = listing.runs(ledger, home.is_driven, tag)
+    if json:
+        print_json({"runs": [asdict(r) | {"usd_hour": str(r.usd_hour), "usd": str(r.usd)} for r in rows]})
+    elif rows:
+        from orchestrator.report import pages
+
+        pages.listing(rows, sys.stdout)
+    else:
+        say("there is no run yet" if not tag else f"no run has the tag {tag}")
+
+
+def status(
+    run: RunName = None,
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look on until the run ends; Ctrl-C ends looking.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Providers' names, and every event.")] = False,
+    json: Json = False,
+) -> None:
     """Show where a run is: phases, steps, deliverables, machines, volumes."""
     from orchestrator.report import documents, pages
 
+    if json and watch:
+        raise UsageError("--json prints one document, and --watch goes on", remedy="leave one of them out")
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
+    if watch:
+        from orchestrator.cli.watching import watch as look_on
+
+        look_on(home, ledger, spec)
+        return
     driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
     found = documents.status(ledger, spec, driven=driven)
     if json:
         print_json(found)
     else:
-        pages.status(ledger, spec, found)
+        pages.status(ledger, spec, found, closely=verbose)
 
 
 def cost(run: RunName = None, *, json: Json = False) -> None:

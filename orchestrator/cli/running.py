@@ -16,6 +16,7 @@ import typer
 from orchestrator.cli.common import (
     ConfigFile,
     Detach,
+    EventsFile,
     Json,
     PlanName,
     Yes,
@@ -24,8 +25,9 @@ from orchestrator.cli.common import (
     print_json,
     read_plan,
 )
+from orchestrator.cli.driving import DriveOptions, carry_out, discard_output
 from orchestrator.report.console import say
-from orchestrator.words.errors import OverBudget, StillRunning, UsageError
+from orchestrator.words.errors import OverBudget, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
@@ -41,15 +43,7 @@ if TYPE_CHECKING:
 
 
 HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
-
-
-@dataclass(frozen=True, slots=True)
-class DriveOptions:
-    """How a command drives a run. `yes`: nobody is asked anything; `detach`: in the background."""
-
-    yes: bool
-    json: bool
-    detach: bool
+TAG = re.compile(r"[\w.-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +63,13 @@ class RunOptions:
     cloud: Path | None
     faults: tuple[str, ...]
     deadman_minutes: float | None
+    tags: tuple[str, ...] = ()
 
 
 def run(
-    phases: Annotated[list[str], typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")],
+    phases: Annotated[
+        list[str] | None, typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")
+    ] = None,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Rehearse against emulated clouds on this computer.")
@@ -122,8 +119,10 @@ def run(
     ] = None,
     plan: PlanName = None,
     config: ConfigFile = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="WORD", help="To find it by; repeatable.")] = None,
     detach: Detach = False,
     json: Json = False,
+    json_events: EventsFile = None,
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running.
 
@@ -133,18 +132,25 @@ def run(
     options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
-        tuple(fault or ()), deadman,
+        tuple(fault or ()), deadman, tuple(tag or ()),
     )  # fmt: skip
     _check_flags(options)
-    loaded = read_plan(plan, config, phases, {"budget_usd": budget})
+    loaded = read_plan(plan, config, phases or (), {"budget_usd": budget})
+    if not phases:
+        named = ", ".join(phase.name for phase in loaded.phases)
+        raise UsageError(f"which phases? {loaded.called} has {named}", remedy="name some, or all")
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
     spec = _draft(home, loaded, tuple(phases), options)
-    begin(home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach), only=only, check=check)
+    begin(
+        home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
+    )
 
 
 def _check_flags(options: RunOptions) -> None:
+    if wrong := [tag for tag in options.tags if not TAG.fullmatch(tag)]:
+        raise UsageError(f"--tag {wrong[0]}: a tag is a word of letters, digits, dots and dashes")
     if options.faults and not options.dry_run:
         raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
     if options.cloud and not options.dry_run:
@@ -219,6 +225,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
         stores=stores,
         pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),
         created_at=home.timeline(),
+        tags=options.tags,
     )
 
 
@@ -257,6 +264,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     from orchestrator.cli import terms
     from orchestrator.cli.proposal import propose
     from orchestrator.report import pages
+    from orchestrator.words.spec import Expected
 
     json = options.json
     proposal = propose(world, spec, code, only=only, check=check)
@@ -272,7 +280,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     except BrokenPipeError:
         if not options.yes:
             raise
-        _discard_output()  # nobody reads; what was asked for is done all the same
+        discard_output()  # nobody reads; what was asked for is done all the same
         agreed = ""
     if proposal.preview.over_budget:
         raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
@@ -285,42 +293,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
         raise typer.Exit
     if agreed:
         world.home.agree(agreed)
-    return proposal.spec
-
-
-def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
-    """Bring the run to its end, show it, and exit with its code; or have the background do so."""
-    from orchestrator.cli.background import detach
-    from orchestrator.report.views import open_view
-    from orchestrator.runner import drive
-
-    if options.detach:
-        detach(world.home, world.ledger, spec, json=options.json)
-        return
-    with open_view(err=options.json) as view:
-        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
-    try:
-        show_end(world.home, world.ledger, spec, json=options.json)
-    except BrokenPipeError:  # how it ended is said by the exit code all the same
-        _discard_output()
-    if result.left:
-        raise StillRunning(
-            "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
-        )
-    for fault in result.unfired:
-        say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
-    raise typer.Exit(int(result.exit_code))
-
-
-def _discard_output() -> None:
-    """Whoever read has gone: from now on nothing is said on standard output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
-    """The final status: one JSON document, or the tables of deliverables and cost."""
-    from orchestrator.report import documents, pages
-
-    pages.end(ledger, spec, home.run_folder(spec.run), err=json)
-    if json:
-        print_json(documents.status(ledger, spec, driven=False))
+    if spec.world.dry_run:
+        return proposal.spec
+    expected = {p.phase: Expected(hours=p.estimated_hours, usd=p.estimated_usd) for p in proposal.preview.phases}
+    return proposal.spec.model_copy(update={"expected": expected})

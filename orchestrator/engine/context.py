@@ -130,9 +130,9 @@ class Context:
         """Unix seconds on the ledger's line: what is written down, and what is compared with it."""
         return self.ledger.now()
 
-    def event(self, text: str) -> None:
-        """Note something worth reading later."""
-        self.ledger.event(self.run, text)
+    def event(self, text: str, *, minor: bool = False) -> None:
+        """Note something worth reading later; `minor`: only by who looks closely."""
+        self.ledger.event(self.run, text, minor=minor)
 
     def machines(self, phase: str) -> list[MachineRow]:
         """The phase's living machines that were reached, by node."""

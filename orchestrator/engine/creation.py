@@ -84,7 +84,7 @@ class Creations:
     def _created(self, name: str, provider_id: str) -> Created:
         now = self._context.now()
         self._ledger.machines.move({"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now)
-        self._context.event(f"{name}: created as {provider_id}")
+        self._context.event(f"{name}: created as {provider_id}", minor=True)
         return Created(provider_id)
 
     def reconcile(self, name: str, why: str) -> Creation:

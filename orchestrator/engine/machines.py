@@ -70,7 +70,7 @@ class Machines:
         folder = code.push(agent, kept=setup.has_begun(self._context, agent)) if code.hash else ""
         agent.bootstrap([f"{folder}/{file}" for file in self._context.spec.plan.settings.requirements])
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
-            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
+            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}", minor=True)
 
     # -- being there -----------------------------------------------------------------------------------------------
 
@@ -174,5 +174,5 @@ class Machines:
             self._context.event(f"{row.name}: not proven gone: {proof.why}")
             return proof
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
-        self._context.event(f"{row.name}: gone")
+        self._context.event(f"{row.name}: gone", minor=True)
         return Gone()

@@ -113,7 +113,7 @@ class PhaseWork:
         """Note the outcome, and end the phase's machines but for those that a coming phase may take over."""
         self._ledger.phases.move(self._key(name), PhaseState.TEARING_DOWN, outcome=outcome, error=why)
         if why:
-            self._context.event(f"{name}: {outcome}: {why}")
+            self._context.event(f"{name}: {outcome}: {why}", minor=True)  # the phase's own line says it
         close_steps(self._ledger, self._context.run, name)
         self._release(name)
         held = self._ledger.charges.all(run=self._context.run, phase=name, until=None)

@@ -59,6 +59,11 @@ class StepLog:
         self._offset_file.write_text(str(offset))
         self._context.log(self._step, text)
 
+    def note(self, text: str) -> None:
+        """A line of ours, below what came so far: between two tries of a step."""
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(f"[gpuplan: {text}]\n")
+
     def sample(self, sample: Sample) -> None:
         """Keep what the step uses beside it while it runs, and tell whoever looks on how far it says it is."""
         running = {"run": self._context.run, "phase": self._phase, "id": self._step, "state": StepState.RUNNING}

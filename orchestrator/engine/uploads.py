@@ -68,7 +68,7 @@ class Uploads:
 
         self._context.clock.gather([work] * min(AT_ONCE, len(files)))
         if len(files) > 1:
-            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}")
+            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}", minor=True)
 
     def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
         """Bring one file to one store, verified; return "sent" or "already there".

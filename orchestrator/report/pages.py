@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from orchestrator.engine import accounting, names
 from orchestrator.ledger import Ledger
-from orchestrator.report import advice, documents, rendering, verdicts
-from orchestrator.report.console import event_lines, indented, say
-from orchestrator.report.figures import duration, money, spoken
-from orchestrator.words.lifecycle import Outcome, RunState, StepState
+from orchestrator.report import documents, ending, header, rendering, verdicts, views
+from orchestrator.report.console import event_lines, say
+from orchestrator.report.figures import elapsed, money, spoken
+from orchestrator.words.lifecycle import RunState, StepState
 from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan.preview import Preview
     from orchestrator.report.documents import StatusDocument
+    from orchestrator.report.listing import Listed
+    from orchestrator.report.snapshot import Snapshot
     from orchestrator.transport.code import Code
     from orchestrator.transport.code_folder import CodeFile
     from orchestrator.words.model import Plan
@@ -47,13 +49,11 @@ def preview(
     rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
     for reason in passed_over:
         say(f"passed over: {reason}", err=err)
-    cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
-    say(cap, err=err)
     for line in _sent(spec.plan, code.content, code.hash):
         say(line, err=err)
     if volume:
         ends = "; it is deleted when all of it has succeeded" if spec.ends_volume else ""
-        say(f"works on {volume}, which is there{ends}", err=err)
+        say(f"works on {names.spoken(volume)}, which is there{ends}", err=err)
 
 
 def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
@@ -113,77 +113,67 @@ def undriven(ledger: Ledger, spec: RunSpec) -> str:
     return f"{words}; {which} ends itself {minutes:g} min after it last heard from here{until}"
 
 
-def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
-    """Where a run is, as text. `found`: documents.status."""
-    if found["state"] != RunState.DONE:
+def status(ledger: Ledger, spec: RunSpec, found: StatusDocument, *, closely: bool = False) -> None:
+    """Where a run is, as text. `found`: documents.status; `closely`: with providers' names and minor events."""
+    seen = views.snapshot(ledger, spec, driven=found["driven"])
+    now = accounting.moment(ledger.now())
+    if seen.state != RunState.DONE:
         say((driver if found["driven"] else undriven)(ledger, spec))
-    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])))
+    for line in looked_at(seen, now):
+        say(line)
     say(spec.plan.called)
-    uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
-    for phase in found["phases"]:
-        say(f"\n{phase['phase']}  {spoken(phase['state'])}")
-        for step in phase["steps"]:
-            mark = MARKS.get(StepState(step["state"]), "..")
-            took = duration(step["seconds"]) if step["seconds"] else ""
-            using = uses.get((phase["phase"], step["name"]), "")
-            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip())
-        for answer in phase["deliverables"]:
+    if found["reason"]:
+        say(f"why: {quoted(found['reason'], LONG)}")
+    for phase, answered in zip(seen.phases, found["phases"], strict=True):
+        took = elapsed(phase.started, phase.ended, now)
+        usd = money(phase.usd) if phase.usd else ""
+        say("\n" + "  ".join(filter(None, [phase.name, spoken(phase.outcome or phase.state), took, usd])))
+        for step in phase.steps:
+            using = step.detail if step.state in (StepState.RUNNING, StepState.FAILED, StepState.SKIPPED) else ""
+            took = elapsed(step.started, step.ended, now)
+            words = [MARKS.get(step.state, ".."), step.name, spoken(step.state), took, step.attempt, using]
+            say(f"  {'  '.join(filter(None, words))}")
+        for transfer in seen.transfers:
+            if transfer.phase == phase.name and transfer.kind != "code":
+                say(f"  {header.transfer(transfer, now)}")
+        for answer in answered["deliverables"]:
             say(f"  {VERDICTS[answer['ok']]}  {answer['name']}: {quoted(answer['detail'], LONG)}")
     say()
-    for machine in found["machines"]:
-        say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}")
-    for volume in found["volumes"]:
-        say(f"volume {volume['name']}  {volume['state'].lower()}")
-    lines = kept(ledger, spec) if found["state"] == RunState.DONE else []
-    for line in lines + unfinished(ledger, spec):
+    if closely:
+        for machine in found["machines"]:
+            say(f"machine {machine['called']} is {machine['name']} ({machine['provider']}, {machine['state'].lower()})")
+        for volume in found["volumes"]:
+            say(f"volume {volume['label']} is {volume['name']} ({volume['state'].lower()})")
+    for line in (ending.kept(ledger, spec) if seen.state == RunState.DONE else []) + unfinished(ledger, spec):
         say(line)
-    say()
-    for event in ledger.newest_events(spec.run, EVENTS):
-        said = "\n".join(event_lines(event.text))
+    for event in ledger.newest_events(spec.run, EVENTS, minor=closely):
+        said = "\n".join(
+            event_lines(event.text if closely else names.spoken(event.text, [p.name for p in spec.plan.phases]))
+        )
         say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {said}")
 
 
-def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
-    """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
+def looked_at(seen: Snapshot, now: datetime) -> list[str]:
+    """The header: the run, what it costs, and each machine that is rented for it."""
+    deadman = None if seen.dry_run else seen.deadman_minutes
+    machines = [header.machine(m, now, deadman) for m in seen.machines if m.costs]
+    return [header.headline(seen, now), header.prices(seen), *machines]
+
+
+def listing(rows: Sequence[Listed], out: TextIO) -> None:
+    """`gpuplan ls`: a line a run."""
+    rendering.show(rendering.runs(rows), out=out)
+
+
+def end(ledger: Ledger, spec: RunSpec, *, err: bool) -> None:
+    """The end of a run: what it took and holds, what does not, and what to do, each once."""
     out = sys.stderr if err else sys.stdout
-    if found := [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]:
-        rendering.show(rendering.deliverables(found, spec.asked), out=out)
+    found = [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]
     report = documents.bill(ledger, spec.run, spec.plan)
-    rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
-    for line in _last_words(ledger, spec, folder):
+    table = rendering.ending(report, catalogue(ledger, spec), found, spec.asked, rehearsed=spec.world.dry_run)
+    rendering.show(table, out=out)
+    for line in ending.block(ledger, spec, found):
         say(line, err=err)
-
-
-def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
-    lines = []
-    for phase in spec.plan.phases:
-        if phase.name in spec.asked and phase.pull_to:
-            home = (Path(spec.pull_root) / phase.pull_to).resolve()
-            if home.exists():
-                lines.append(f"pulled files: {home}")
-    lines += kept(ledger, spec)
-    run = ledger.runs.get(id=spec.run)
-    for phase_row in ledger.phases.all(run=spec.run):
-        if phase_row.error:
-            ended = phase_row.outcome or phase_row.state
-            lines.append(f"\n{phase_row.name} {spoken(ended)}: {indented(phase_row.error)}")
-    if run.outcome not in (None, Outcome.SUCCEEDED):
-        lines += [f"\nlogs: {folder / 'logs'}", *advice.after(ledger, spec)]
-    lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")
-    return lines
-
-
-def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each volume of the plan that goes on costing money, with what ends it."""
-    lines = []
-    for volume in documents.kept(ledger, spec):
-        due = datetime.fromisoformat(volume["due"]) if volume["due"] else None
-        late = f", was to be gone by {due.astimezone():%Y-%m-%d}" if due and due < datetime.now(UTC) else ""
-        lines.append(
-            f"kept: volume {volume['name']}, {money(Decimal(volume['usd_a_day']))} a day{late} "
-            f"(gpuplan down {spec.run} --volumes deletes it)"
-        )
-    return lines
 
 
 def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
