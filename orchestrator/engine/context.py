@@ -71,8 +71,16 @@ class Code(Protocol):
         """Path -> sha256."""
         ...
 
-    def push(self, agent: Agent, *, kept: bool) -> str:
-        """Bring exactly this to the machine, but for `kept`: one that is there stays as it is; its folder there."""
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        ...
+
+    def push(self, agent: Agent, *, kept: bool, sent: Callable[[int], None] = ...) -> str:
+        """Bring exactly this to the machine, but for `kept`: one that is there stays as it is; its folder there.
+
+        `sent` hears how many bytes are on their way, each time that there are more.
+        """
         ...
 
 

@@ -83,7 +83,8 @@ class PhaseWork:
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
-        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
+        transfer = self._uploads.transfer(name, store, self._listed(name))
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
     def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """The manifest goes last: where it is, everything is."""
@@ -153,6 +154,11 @@ class PhaseWork:
 
     def _key(self, name: str) -> dict[str, object]:
         return {"run": self._context.run, "name": name}
+
+    def _listed(self, name: str) -> list[ManifestFile]:
+        """All of the phase's artifacts, as `manifest` wrote them down."""
+        text = (self._context.folder / f"manifest-{name}.json").read_text()
+        return [ManifestFile(**said) for said in json.loads(text)]
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""

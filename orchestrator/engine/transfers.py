@@ -3,62 +3,52 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.engine.context import Context
-from orchestrator.engine.effects import ManifestFile
 from orchestrator.ledger.rows import TransferRow
 
-WRITE_S = 1.0  # between two times that the ledger is told
-
 UPLOAD, PULL, CODE = "upload", "pull", "code"
+WRITE_S = 1.0  # between two times that the ledger is told
 
 
 class Transfer:
-    """The files of one phase that go to one place. Threads tell it; a second one of the same kind and place goes on."""
+    """The files of one phase that go to one place: to a store, home, or to a machine. Threads tell it what arrives."""
 
-    def __init__(self, context: Context, phase: str, kind: str, place: str, files: int, size: int) -> None:
-        """`files`, `size`: all that is to arrive there, in number and bytes."""
-        self._context, self._lock = context, threading.Lock()
-        now, key = context.now(), {"run": context.run, "phase": phase, "kind": kind, "place": place}
-        before = context.ledger.transfers.maybe(**key)
-        fresh = TransferRow(
-            run=context.run, phase=phase, kind=kind, place=place, files=files, bytes=size, since=now, at=now
-        )
-        same = before is not None and (before.files, before.bytes) == (files, size)
-        self._row = before if before and same else fresh
-        self._files: dict[str, int] = {}  # name -> its bytes that have arrived
-        self._written = float("-inf")
+    def __init__(
+        self, context: Context, phase: str, kind: str, place: str, files: Mapping[str, int], there: Iterable[str] = ()
+    ) -> None:
+        """`files`: name -> bytes, of all that is to arrive there; `there`: those that had before."""
+        self._context, self._lock, self._sizes = context, threading.Lock(), files
+        self._bytes = {name: files[name] for name in there if name in files}
+        self._whole = set(self._bytes)
+        now = context.now()
+        self._row = TransferRow(
+            run=context.run, phase=phase, kind=kind, place=place, files=len(files), bytes=sum(files.values()),
+            files_done=len(self._whole), bytes_done=sum(self._bytes.values()), since=now, at=now,
+        )  # fmt: skip
         self._write()
 
-    def arrived(self, name: str, count: int, *, moved: int) -> None:
-        """So many bytes of a file are there, of which `moved` just came."""
+    def arrived(self, name: str, count: int, moved: int) -> None:
+        """So many bytes of that file are there, of which `moved` came just now."""
         with self._lock:
-            new = count - self._files.get(name, 0)
-            self._files[name] = count
-            row = self._row
-            self._row = replace(
-                row, bytes_done=min(row.bytes_done + new, row.bytes), moved=row.moved + moved, at=self._context.now()
-            )
+            self._bytes[name] = min(count, self._sizes[name])
+            self._row = replace(self._row, bytes_done=sum(self._bytes.values()), moved=self._row.moved + moved)
             if self._context.clock.monotonic() - self._written >= WRITE_S:
                 self._write()
 
-    def whole(self, name: str, size: int) -> None:
-        """That file is there, to its last byte."""
-        self.arrived(name, size, moved=0)
+    def whole(self, name: str) -> None:
+        """That file is there to its last byte; it may have been before."""
         with self._lock:
-            done = min(self._row.files_done + 1, self._row.files)
-            ended = self._context.now() if done == self._row.files else None
-            self._row = replace(self._row, files_done=done, ended_at=ended)
-            if ended:
+            self._bytes[name] = self._sizes[name]
+            self._whole.add(name)
+            self._row = replace(self._row, bytes_done=sum(self._bytes.values()), files_done=len(self._whole))
+            if len(self._whole) == len(self._sizes):
+                self._row = replace(self._row, ended_at=self._context.now())
                 self._write()
 
     def _write(self) -> None:
         self._written = self._context.clock.monotonic()
+        self._row = replace(self._row, at=self._context.now())
         self._context.ledger.transfers.put(self._row)
-
-
-def of_files(context: Context, phase: str, kind: str, place: str) -> Callable[[Sequence[ManifestFile]], Transfer]:
-    """A transfer of all of a phase's files, from its manifest."""
-    return lambda files: Transfer(context, phase, kind, place, len(files), sum(file.bytes for file in files))
