@@ -21,6 +21,7 @@ from orchestrator.storage.directory import DirectoryStore
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words import waiting
 from orchestrator.words.secret import Secret
+from tests import forked
 from tests.contracts.contract_clouds import Clock, Cloud, in_process, over_http
 from tests.contracts.contract_stores import MIB, Served
 
@@ -93,7 +94,7 @@ def gcs(gcs_server: str) -> Served:
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.Rehearsal]:
     """Yield the emulated clouds, in a daemon of their own."""
-    started = client.start(tmp_path_factory.mktemp("cloud"), time_scale=0.01, idle_minutes=5)
+    started = forked.cloud(tmp_path_factory.mktemp("cloud"), time_scale=0.01)
     yield started
     started.stop()
 

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.rehearsal import client
-from tests.e2e.tool import PROJECT, Tool
+from tests import forked
+from tests.e2e.tool import Tool
 
 
 @pytest.fixture(autouse=True)
 def _warm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rehearsed machines find the kernels that `make warm` has compiled."""
-    warm = PROJECT / "remote" / "distributed-llama" / "dllama_glm" / "quantise" / "__pycache__"
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(warm))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(forked.WARM))
 
 
 @pytest.fixture
 def tool(tmp_path: Path) -> Iterator[Tool]:
     """A home and a cloud of its own; the cloud is ended with the test, whatever happened."""
-    cloud = client.start(tmp_path / "cloud", idle_minutes=5)
+    cloud = forked.cloud(tmp_path / "cloud")
     home = tmp_path / "home"
     home.mkdir()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import hostile
-from tests.e2e.tool import INT, PLANS, Tool, ended, until
+from tests.e2e.tool import INT, PLANS, Process, Tool, ended, until
 
 THEN = "touch turned; sleep 280"
 
 
-def begin(tool: Tool, folder: Path, *, nodes: int = 1, budget: str = "5") -> subprocess.Popen[str]:
+def begin(tool: Tool, folder: Path, *, nodes: int = 1, budget: str = "5") -> Process:
     """A run whose machine has turned: from now on its agent says {} for ever."""
     plan = hostile.plan(folder / "plan", hostile.EMPTY_FOR_EVER, THEN, nodes=nodes, budget=budget)
     process = tool.start("run", "all", "--plan", str(plan), "--dry-run", "--yes")

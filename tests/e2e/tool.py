@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.rehearsal import client
+from tests.forked import Forked
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLANS = PROJECT / "tests" / "plans"
+Process = Forked | subprocess.Popen[str]
 GPUPLAN = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
-KILLER = [sys.executable, str(Path(__file__).with_name("killer.py"))]
+TOOL, KILLER = "orchestrator.cli:main", "tests.e2e.killer:main"
 
 
 @dataclass
@@ -37,23 +39,29 @@ class Tool:
     def run(
         self, *args: str, timeout: float = 120, cwd: Path | None = None, program: str = "", **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, in its home or elsewhere. `program`: Python text in place of the tool's entry."""
-        words = [sys.executable, "-c", program] if program else GPUPLAN
-        return subprocess.run(
-            [*words, *args], env=self.env(**env), capture_output=True, text=True, timeout=timeout, check=False,
-            stdin=subprocess.DEVNULL, cwd=cwd or self.home,
-        )  # fmt: skip
+        """Run a command to its end, in its home or elsewhere. `program`: see `start`."""
+        process = self._begin(args, self.env(**env), cwd=cwd, program=program, apart=True)
+        out, errors = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(args, process.wait(), out, errors)
 
-    def start(self, *args: str, killed_at: str = "", program: str = "", **env: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, killed_at: str = "", program: str = "", **env: str) -> Process:
         """Start a command. `killed_at`: it kills itself with SIGKILL when it comes to that recorded effect.
 
-        `program`: see `run`.
+        `program`: Python text in place of the tool's entry, in an interpreter of its own.
         """
-        words = [sys.executable, "-c", program] if program else GPUPLAN
-        words = [*KILLER, killed_at] if killed_at else words
+        return self._begin(args, self.env(**env), killed_at=killed_at, program=program)
+
+    def _begin(
+        self, args: tuple[str, ...], env: dict[str, str], *,
+        cwd: Path | None = None, killed_at: str = "", program: str = "", apart: bool = False,
+    ) -> Process:  # fmt: skip
+        folder = cwd or self.home
+        if not program:
+            play, words = (KILLER, ["killer", killed_at, *args]) if killed_at else (TOOL, ["gpuplan", *args])
+            return Forked(play, words, env=env, cwd=folder, apart=apart)
         return subprocess.Popen(
-            [*words, *args], env=self.env(**env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            stdin=subprocess.DEVNULL, cwd=self.home,
+            [sys.executable, "-c", program, *args], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT, text=True, cwd=folder,
         )  # fmt: skip
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -88,13 +96,13 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError(f"did not happen within {seconds} s")
 
 
-def ended(process: subprocess.Popen[str], *signals: int, seconds: float = 90) -> tuple[int, str]:
+def ended(process: Process, *signals: int, seconds: float = 90) -> tuple[int, str]:
     """Send the signals, half a second apart, and wait for the end: exit code and output."""
     for number in signals:
         process.send_signal(number)
         time.sleep(0.5)
     output, _ = process.communicate(timeout=seconds)
-    return process.returncode, output
+    return process.wait(), output
 
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.rehearsal import client
+from tests import forked
 from tests.e2e.tool import PROJECT, Tool
 from tests.liars.judged import REHEARSED, Liar, uncaught
 
@@ -41,7 +41,7 @@ def _answers(place: Path, asked: tuple[str, ...], liar: Liar | None) -> Answers:
         text = file.read_text()
         assert text.count(change["old"]) == 1, f"{change['old']!r} is not there, or more than once: {file}"
         file.write_text(text.replace(change["old"], change["new"]))
-    cloud = client.start(place / "cloud", idle_minutes=5)
+    cloud = forked.cloud(place / "cloud")
     (place / "home").mkdir()
     try:
         tool = Tool(place / "home", cloud)

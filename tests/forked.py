@@ -1,0 +1,155 @@
+"""Processes of gpuplan and of its rehearsal, forked from one that has imported what they need: it saves seconds.
+
+They are processes like any other: with an environment, a folder, files and signals of their own, and killed as such.
+What only a fresh interpreter shows is tested in one (tests/e2e/test_wheel.py, tests/e2e/test_strange_folder.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from orchestrator.rehearsal import client
+
+NEEDED = (
+    *(f"orchestrator.cli.{name}" for name in ("looking", "planning", "resuming", "running", "stopping")),
+    *(f"orchestrator.{name}" for name in ("engine.durable", "rehearsal.daemon", "report.live", "transport.ssh")),
+    *(f"orchestrator.{name}" for name in ("providers.lambdalabs", "providers.runpod", "storage.s3")),
+    *(f"orchestrator.world.{name}" for name in ("opening", "rehearsed")),
+    "moto.server",
+)
+WARM = (
+    Path(__file__).parents[1] / "remote/distributed-llama/dllama_glm/quantise/__pycache__"
+)  # what `make warm` compiled
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__, *NEEDED])
+
+
+class Living:
+    """A process that writes to descriptors of its maker; `pid`, `poll` and others are as `subprocess.Popen`'s."""
+
+    def __init__(
+        self, play: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: int, errors: int
+    ) -> None:
+        """Begin `play` (`module:function`, called without arguments) with these words as its sys.argv."""
+        arguments = (play, list(words), dict(env), str(cwd), _Descriptor(output), _Descriptor(errors))
+        self._process = _context.Process(target=_become, args=arguments, daemon=True)  # it does not outlive the tests
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, minus the signal that ended it, or None while it lives."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing, once it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code. subprocess.TimeoutExpired: it lives on."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        if code is None:
+            raise subprocess.TimeoutExpired("gpuplan", timeout or 0)
+        return code
+
+
+class Forked(Living):
+    """One whose output is read; with errors in `stdout` too, or `apart` in `stderr`."""
+
+    def __init__(
+        self, play: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, apart: bool = False
+    ) -> None:
+        reading, output = os.pipe()
+        reading_errors, errors = os.pipe() if apart else (None, os.dup(output))
+        super().__init__(play, words, env=env, cwd=cwd, output=output, errors=errors)
+        os.close(output)
+        os.close(errors)
+        self.stdout: IO[str] = os.fdopen(reading)
+        self.stderr: IO[str] | None = None if reading_errors is None else os.fdopen(reading_errors)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All that it writes, to its end. subprocess.TimeoutExpired: it lived on, and was killed."""
+        files = [file for file in (self.stdout, self.stderr) if file is not None]
+        with ThreadPoolExecutor(len(files)) as readers:
+            texts = [readers.submit(file.read) for file in files]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                raise
+        for file in files:
+            file.close()
+        return texts[0].result(), "".join(text.result() for text in texts[1:])
+
+
+class _Descriptor:
+    """A file descriptor on its way to the child: it is duplicated when this is pickled."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (DupFd(self._number),)
+
+
+def _arrived(duplicate: Any) -> int:
+    return int(duplicate.detach())
+
+
+def cloud(folder: Path, *, time_scale: float = 0.02) -> client.Rehearsal:
+    """A rehearsal of its own, as `client.start` begins one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_spawn", _spawn)
+        return client.start(folder, time_scale=time_scale, idle_minutes=5)
+
+
+def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> Living:
+    words = ["daemon", "--folder", str(folder.resolve())]
+    words += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    env = os.environ | {"NUMBA_CACHE_DIR": str(WARM)}
+    with (folder / "daemon.log").open("ab") as log:
+        started = Living(f"{__name__}:_daemon", words, env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
+    client._started[started.pid] = started  # type: ignore[assignment]  # poll() is all that is asked of it
+    return started
+
+
+def _daemon() -> None:
+    from orchestrator.rehearsal.daemon import main
+
+    os.setsid()
+    sys.exit(main(sys.argv[1:]))
+
+
+def _become(play: str, words: list[str], env: dict[str, str], cwd: str, output: int, errors: int) -> None:
+    """Be what a fresh interpreter would be, and end as it ends."""
+    for descriptor, place in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (errors, 2)):
+        os.dup2(descriptor, place)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = words
+    module, _, function = play.partition(":")
+    try:
+        getattr(importlib.import_module(module), function)()
+    finally:
+        atexit._run_exitfuncs()
