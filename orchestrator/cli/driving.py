@@ -47,6 +47,10 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
         show_end(world.ledger, spec, json=options.json, exit_code=int(result.exit_code))
     except BrokenPipeError:  # how it ended is said by the exit code all the same
         discard_output()
+    if spec.world.throwaway:
+        from orchestrator.world import tidy
+
+        tidy.clear(tidy.litter(world.home, world.ledger))
     if result.left:
         raise StillRunning(
             "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +24,7 @@ from orchestrator.cli.common import (
     read_plan,
 )
 from orchestrator.cli.driving import DriveOptions, carry_out, discard_output
+from orchestrator.cli.flags import RunOptions, check_flags
 from orchestrator.report.console import say
 from orchestrator.words.errors import OverBudget, UsageError
 from orchestrator.words.lifecycle import RunState
@@ -42,71 +41,104 @@ if TYPE_CHECKING:
     from orchestrator.world.world import World
 
 
-HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
-TAG = re.compile(r"[\w.-]{1,40}")
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """The flags of `run` that shape it."""
-
-    dry_run: bool
-    spot: bool
-    spot_or_demand: bool
-    provider: str | None
-    ssh_host: str
-    ssh_key: Path | None
-    host_key: str
-    stores: tuple[str, ...]
-    force: tuple[str, ...]
-    only: bool
-    cloud: Path | None
-    faults: tuple[str, ...]
-    deadman_minutes: float | None
-    tags: tuple[str, ...] = ()
-
-
 def run(
     phases: Annotated[
         list[str] | None, typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")
     ] = None,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Rehearse against emulated clouds on this computer.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Rehearse against emulated clouds on this computer.", rich_help_panel="Rehearse"
+        ),
     ] = False,
     yes: Yes = False,
-    spot: Annotated[bool, typer.Option("--spot", help="Interruptible machines only.")] = False,
-    spot_or_demand: Annotated[
-        bool, typer.Option("--spot-or-demand", help="Interruptible machines, on-demand ones where none is to be had.")
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Interruptible machines only.", rich_help_panel="Machines")
     ] = False,
-    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.")] = None,
+    spot_or_demand: Annotated[
+        bool,
+        typer.Option(
+            "--spot-or-demand",
+            help="Interruptible machines, on-demand ones where none is to be had.",
+            rich_help_panel="Machines",
+        ),
+    ] = False,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.", rich_help_panel="Machines")
+    ] = None,
     ssh_host: Annotated[
-        str, typer.Option("--ssh-host", metavar="USER@HOST:PORT", help="Use this machine; nothing is rented.")
+        str,
+        typer.Option(
+            "--ssh-host",
+            metavar="USER@HOST:PORT",
+            help="Use this machine; nothing is rented.",
+            rich_help_panel="Machines",
+        ),
     ] = "",
     ssh_key: Annotated[
         Path | None,
-        typer.Option("--ssh-key", metavar="FILE", help="Private key for --ssh-host (default: gpuplan's own)."),
+        typer.Option(
+            "--ssh-key",
+            metavar="FILE",
+            help="Private key for --ssh-host (default: gpuplan's own).",
+            rich_help_panel="Machines",
+        ),
     ] = None,
     host_key: Annotated[
-        str, typer.Option("--host-key", metavar="KEY", help="Host key of --ssh-host: SHA256:..., or TYPE BASE64.")
+        str,
+        typer.Option(
+            "--host-key",
+            metavar="KEY",
+            help="Host key of --ssh-host: SHA256:..., or TYPE BASE64.",
+            rich_help_panel="Machines",
+        ),
     ] = "",
     store: Annotated[
-        list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
+        list[str] | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Where artifacts go: s3://..., gs://...",
+            rich_help_panel="Limits and results",
+        ),
     ] = None,
-    budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="USD", help="Cap of the whole run.", rich_help_panel="Limits and results"),
+    ] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option("--force", metavar="STEP|all", help="Run this step, and all that need it, though they are done."),
+        typer.Option(
+            "--force",
+            metavar="STEP|all",
+            help="Run this step, and all that need it, though they are done.",
+            rich_help_panel="What is done",
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Look again at what is done, on the volume itself; rents a machine.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Look again at what is done, on the volume itself; rents a machine.",
+            rich_help_panel="What is done",
+        ),
     ] = False,
-    only: Annotated[bool, typer.Option("--only", help="Refuse when steps of other phases are missing.")] = False,
+    only: Annotated[
+        bool,
+        typer.Option("--only", help="Refuse when steps of other phases are missing.", rich_help_panel="What is done"),
+    ] = False,
     cloud: Annotated[
-        Path | None, typer.Option("--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.")
+        Path | None,
+        typer.Option(
+            "--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.", rich_help_panel="Rehearse"
+        ),
     ] = None,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).")
+        list[str] | None,
+        typer.Option(
+            "--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).", rich_help_panel="Rehearse"
+        ),
     ] = None,
     deadman: Annotated[
         float | None,
@@ -115,11 +147,15 @@ def run(
             metavar="MINUTES",
             min=0.05,
             help="Without a sign of life from here for so long, a machine stops its steps and ends its bill.",
+            rich_help_panel="Machines",
         ),
     ] = None,
     plan: PlanName = None,
     config: ConfigFile = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="WORD", help="To find it by; repeatable.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="WORD", help="To find it by; repeatable.", rich_help_panel="Limits and results"),
+    ] = None,
     detach: Detach = False,
     json: Json = False,
     json_events: EventsFile = None,
@@ -134,7 +170,7 @@ def run(
         only, cloud,
         tuple(fault or ()), deadman, tuple(tag or ()),
     )  # fmt: skip
-    _check_flags(options)
+    check_flags(options)
     loaded = read_plan(plan, config, phases or (), {"budget_usd": budget})
     if not phases:
         named = ", ".join(phase.name for phase in loaded.phases)
@@ -146,36 +182,6 @@ def run(
     begin(
         home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
     )
-
-
-def _check_flags(options: RunOptions) -> None:
-    if wrong := [tag for tag in options.tags if not TAG.fullmatch(tag)]:
-        raise UsageError(f"--tag {wrong[0]}: a tag is a word of letters, digits, dots and dashes")
-    if options.faults and not options.dry_run:
-        raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
-    if options.cloud and not options.dry_run:
-        raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
-    if options.spot and options.spot_or_demand:
-        raise UsageError("--spot and --spot-or-demand exclude each other")
-    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand):
-        raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
-    if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
-        raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
-    if options.host_key and not (options.ssh_host and HOST_KEY.fullmatch(options.host_key)):
-        raise UsageError(
-            "--host-key is SHA256:... or `ssh-ed25519 AAAA...` of --ssh-host",
-            remedy="ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that machine prints it",
-        )
-    if options.ssh_key:
-        from orchestrator.transport.keys import require_private
-
-        require_private(options.ssh_key)
-    host = options.ssh_host.rpartition("@")[2].partition(":")[0]
-    if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
-        raise UsageError(
-            f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
-            remedy="rehearse on localhost, or leave --dry-run out",
-        )
 
 
 def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:

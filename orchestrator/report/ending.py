@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.engine import accounting, names
@@ -14,6 +13,7 @@ from orchestrator.ledger.rows import PhaseRow, StepRow
 from orchestrator.report import advice
 from orchestrator.report.console import indented, one_line
 from orchestrator.report.figures import money, spoken
+from orchestrator.report.leftover import kept
 from orchestrator.report.verdicts import Verdict
 from orchestrator.words.lifecycle import Outcome, StepState
 from orchestrator.words.spec import RunSpec
@@ -90,19 +90,6 @@ def _pulled(spec: RunSpec) -> list[str]:
         (Path(spec.pull_root) / p.pull_to).resolve() for p in spec.plan.phases if p.name in spec.asked and p.pull_to
     ]
     return [f"pulled files: {home}" for home in dict.fromkeys(homes) if home.exists()]
-
-
-def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each volume of the plan that goes on costing money, with what ends it."""
-    lines = []
-    for row in [] if spec.world.throwaway else accounting.living_volumes(ledger, spec):
-        due = accounting.moment(row.deadline) if row.deadline else None
-        late = f", was to be gone by {due.astimezone():%Y-%m-%d}" if due and due < datetime.now(UTC) else ""
-        lines.append(
-            f"kept: volume {row.label}, {row.size_gb} GB, {money(row.price_hour * 24)} a day{late} "
-            f"(gpuplan down {spec.run} --volumes deletes it)"
-        )
-    return lines
 
 
 def _spent(ledger: Ledger, spec: RunSpec) -> str:

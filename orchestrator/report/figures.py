@@ -36,7 +36,7 @@ def money(usd: Decimal | None) -> str:
     if usd is None:
         return "-"
     amount = abs(usd)
-    digits = 2 if amount == 0 or amount >= Decimal("0.1") else 5
+    digits = 2 if amount >= Decimal("0.1") or amount == round(amount, 2) else 5
     return f"{'-' if usd < 0 else ''}${amount:.{digits}f}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from orchestrator.report.figures import duration, elapsed, money, size, speed, spoken
 from orchestrator.report.snapshot import MachineLine, Snapshot, TransferLine
@@ -81,8 +80,3 @@ def transfer(line: TransferLine, now: datetime) -> str:
     if line.left_s is not None:
         parts.append(f"{duration(line.left_s)} left")
     return f"{under_way} {line.place}: {', '.join(parts)}"
-
-
-def hourly(usd: Decimal) -> str:
-    """`$0.74/h`; `-` for nothing."""
-    return f"{money(usd)}/h" if usd else "-"

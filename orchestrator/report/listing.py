@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -11,6 +11,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
 from orchestrator.report.figures import money, spoken
 from orchestrator.words.lifecycle import PhaseState, RunState
+from orchestrator.words.outside import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,25 @@ def runs(ledger: Ledger, is_driven: Callable[[str], bool], tag: str = "") -> lis
     """All runs, the newest first; `tag`: those that have it. `is_driven`: whether a living process drives a run."""
     rows = reversed(ledger.runs.all())
     return [_listed(ledger, row, is_driven) for row in rows if not tag or tag in row.tags.split(",")]
+
+
+def table(rows: Sequence[Listed], width: int) -> list[str]:
+    """A head and a line a run, columns below one another; what is kept, and tags, fold below where it is narrow."""
+    cells = [("RUN", "PLAN", "STATE", "NOW", "SO FAR", "KEPT"), *(_cells(row) for row in rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(5)]
+    lines = []
+    for row in cells:
+        figures = [f"{row[3]:>{widths[3]}}", f"{row[4]:>{widths[4]}}"]
+        line = "  ".join([*(f"{row[n]:{widths[n]}}" for n in range(3)), *figures])
+        fits = len(line) + 2 + len(row[5]) <= width
+        lines += [f"{line}  {row[5]}"] if fits else [line, f"    {row[5]}"]
+    return [escape(line) for line in lines]
+
+
+def _cells(row: Listed) -> tuple[str, ...]:
+    now = f"{money(row.usd_hour)}/h" if row.usd_hour else "-"
+    tags = f"tags: {', '.join(row.tags)}" if row.tags else ""
+    return row.run, row.plan, row.state, now, money(row.usd), "; ".join([*row.kept, *filter(None, [tags])]) or "-"
 
 
 def _listed(ledger: Ledger, row: RunRow, is_driven: Callable[[str], bool]) -> Listed:

@@ -63,7 +63,8 @@ class Milestones:
             if new and new[0].price_hour:
                 price = new[0].price_hour * len(new)
                 many = f"{len(new)} machines, each " if len(new) > 1 else ""
-                yield Milestone(RENTED, phase, f"{phase}  {many}{what} rented, {money(price)}/h")
+                name = phase if len(new) > 1 or new[0].name.endswith("#1") else new[0].name
+                yield Milestone(RENTED, phase, f"{name}  {many}{what} rented, {money(price)}/h")
 
     def _ended_machines(self, seen: Snapshot) -> Iterator[Milestone]:
         """A machine that ended before its phase did; one that ends with it is in the phase's own line."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from orchestrator.engine import accounting, names
 from orchestrator.ledger import Ledger
-from orchestrator.report import documents, ending, header, rendering, verdicts, views
+from orchestrator.report import documents, header, leftover, verdicts, views
 from orchestrator.report.console import event_lines, say
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.words.lifecycle import RunState, StepState
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan.preview import Preview
     from orchestrator.report.documents import StatusDocument
-    from orchestrator.report.listing import Listed
     from orchestrator.report.snapshot import Snapshot
     from orchestrator.transport.code import Code
     from orchestrator.transport.code_folder import CodeFile
@@ -40,6 +39,8 @@ def preview(
 
     `passed_over`: providers that would have been taken first, each with the reason.
     """
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
@@ -72,6 +73,8 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
 
 def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) -> None:
     """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     rendering.show(
         _plan_words(loaded),
         f"prices: {source}",
@@ -90,6 +93,8 @@ def _plan_words(plan: Plan) -> str:
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     shown = rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
     rendering.show(shown, out=sys.stdout)
 
@@ -144,7 +149,9 @@ def status(ledger: Ledger, spec: RunSpec, found: StatusDocument, *, closely: boo
             say(f"machine {machine['called']} is {machine['name']} ({machine['provider']}, {machine['state'].lower()})")
         for volume in found["volumes"]:
             say(f"volume {volume['label']} is {volume['name']} ({volume['state'].lower()})")
-    for line in (ending.kept(ledger, spec) if seen.state == RunState.DONE else []) + unfinished(ledger, spec):
+    for line in (leftover.kept(ledger, spec) if seen.state == RunState.DONE else []) + leftover.unfinished(
+        ledger, spec
+    ):
         say(line)
     for event in ledger.newest_events(spec.run, EVENTS, minor=closely):
         said = "\n".join(
@@ -160,13 +167,13 @@ def looked_at(seen: Snapshot, now: datetime) -> list[str]:
     return [header.headline(seen, now), header.prices(seen), *machines]
 
 
-def listing(rows: Sequence[Listed], out: TextIO) -> None:
-    """`gpuplan ls`: a line a run."""
-    rendering.show(rendering.runs(rows), out=out)
-
-
 def end(ledger: Ledger, spec: RunSpec, *, err: bool) -> None:
     """The end of a run: what it took and holds, what does not, and what to do, each once."""
+    from orchestrator.report import (
+        ending,  # it reads plans, which takes its time
+        rendering,  # and rich: a reading command does without
+    )
+
     out = sys.stderr if err else sys.stdout
     found = [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]
     report = documents.bill(ledger, spec.run, spec.plan)
@@ -174,16 +181,6 @@ def end(ledger: Ledger, spec: RunSpec, *, err: bool) -> None:
     rendering.show(table, out=out)
     for line in ending.block(ledger, spec, found):
         say(line, err=err)
-
-
-def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each other run that has not ended; beside a real run rehearsals do not matter."""
-    others = [r for r in ledger.runs.all() if r.state != RunState.DONE and r.id != spec.run]
-    return [
-        f"{r.id} has not ended either: gpuplan status {r.id}, gpuplan down {r.id}"
-        for r in others
-        if spec.world.dry_run or not r.dry_run
-    ]
 
 
 def catalogue(ledger: Ledger, spec: RunSpec) -> dict[str, Decimal]:

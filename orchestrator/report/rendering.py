@@ -17,14 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.figures import duration, hours, money
-from orchestrator.report.header import hourly
 from orchestrator.report.verdicts import Verdict, summary
 from orchestrator.words.outside import escape
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan import PhasePreview, Preview
-    from orchestrator.report.listing import Listed
 
 
 PLAIN_WIDTH = 119  # where no terminal says how wide it is
@@ -81,29 +79,6 @@ def ending(
 def _verdict(found: Sequence[Verdict]) -> Text:
     good = all(one.ok or (one.ok is None and one.answered) for one in found)
     return Text(summary(found), style="green" if good else "red")
-
-
-def runs(rows: Sequence[Listed]) -> RenderableType:
-    """`gpuplan ls`: run, plan, state, what it costs now and has cost, and what is kept."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2), collapse_padding=True)
-    for name in ("RUN", "PLAN", "STATE"):
-        table.add_column(name, overflow="fold")
-    for name in ("NOW", "SO FAR"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("KEPT", overflow="fold")
-    if tagged := any(row.tags for row in rows):
-        table.add_column("TAGS", overflow="fold")
-    for row in rows:
-        cells: list[RenderableType] = [
-            row.run,
-            row.plan,
-            Text(row.state),
-            hourly(row.usd_hour),
-            money(row.usd),
-            "; ".join(row.kept) or "-",
-        ]
-        table.add_row(*cells, *([", ".join(row.tags)] if tagged else []))
-    return table
 
 
 def costs(
@@ -233,5 +208,11 @@ def _pulled_in(phase: PhasePreview) -> Iterable[str]:
 
 def _table(title: str | None) -> Table:
     return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1),
     )

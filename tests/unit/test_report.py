@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.report import figures, rendering
+from orchestrator.report import figures, listing, rendering
 from orchestrator.report.listing import Listed
 from orchestrator.report.verdicts import Verdict
 from orchestrator.words.ports import Offer
@@ -78,7 +78,7 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
     total = next(line for line in text.splitlines() if line.strip().startswith("total"))
     assert total.split() == ["total", "12s", "$0.00737", "-", "-", "-"]
     preview = replace(_preview(), phases=tuple(replace(p, planned=None) for p in _preview().phases))
-    figures = next(li for li in _printed(rendering.preview(preview), width=119).splitlines() if li.startswith(" total"))
+    figures = next(li for li in _printed(rendering.preview(preview), width=119).splitlines() if li.startswith("total"))
     assert figures.split()[-2:] == ["-", "-"]
 
 
@@ -101,26 +101,29 @@ def test_the_end_counts_deliverables_a_phase() -> None:
 
 
 def test_names_are_never_taken_as_markup() -> None:
-    """A plain text and a run's name, plan and tags with brackets or colons are printed as they are."""
-    row = Listed("[red]r", ":warning:", "no process", Decimal("0.74"), Decimal("0.02"), ("volume toy",), ("[b]",))
-    text = _printed("run [bold]r1[/bold] :smile:", rendering.runs([row]), width=80)
-    for said in ("run [bold]r1[/bold] :smile:", "[red]r", ":warning:", "$0.74/h", "$0.02", "volume toy", "[b]"):
-        assert said in text
+    """A plain text and a phase's name with brackets or colons are printed as they are."""
+    row = Verdict("[red]d1", ":warning:", True)
+    named = replace(_report(), run="[red]r")
+    text = _printed("run [bold]r1[/bold] :smile:", rendering.ending(named, {}, [row], (), rehearsed=False), width=80)
+    assert "run [bold]r1[/bold] :smile:" in text
+    assert "[red]r" in text
 
 
 @pytest.mark.parametrize("width", [60, 100, 160])
 def test_the_list_of_runs_is_whole(width: int) -> None:
-    """A head and a line a run, with all money whole at 60 columns; nothing that costs is a dash."""
+    """A head and a line a run, all money whole at 60 columns, what is kept below where it must; nothing is a dash."""
     rows = [
         Listed("1128-ccjp", "toy", "no process", Decimal("0.74"), Decimal("0.02"), ("volume toy 10 GB $0.02/day",)),
-        Listed("1128-jmeg", "glm", "succeeded", Decimal(0), Decimal("11.84")),
+        Listed("1128-jmeg", "g\x07lm", "succeeded", Decimal(0), Decimal("11.84"), (), ("nightly",)),
     ]
-    text = _printed(rendering.runs(rows), width=width)
-    assert text.split()[:7] == ["RUN", "PLAN", "STATE", "NOW", "SO", "FAR", "KEPT"]
-    assert "$0.74/h" in text
-    assert next(line for line in text.splitlines() if "1128-jmeg" in line).split() == [
-        "1128-jmeg", "glm", "succeeded", "-", "$11.84", "-",
-    ]  # fmt: skip
+    found = listing.table(rows, width)
+    assert max(map(len, found)) <= width
+    assert found[0].split() == ["RUN", "PLAN", "STATE", "NOW", "SO", "FAR", "KEPT"]
+    assert " ".join(" ".join(found[1:]).split()) == (
+        "1128-ccjp toy no process $0.74/h $0.02 volume toy 10 GB $0.02/day "
+        "1128-jmeg g\\x07lm succeeded - $11.84 tags: nightly"
+    )
+    assert len(found) == (3 if width > 60 else 4)
 
 
 def _preview() -> Preview:
