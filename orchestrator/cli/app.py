@@ -20,6 +20,7 @@ from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
+from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
 from orchestrator.report.console import indented, say
 from orchestrator.words import disk
@@ -29,7 +30,7 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, plan, validate, schema, ssh, pull, reap, prune, rm, completion,
+    run, resume, down, ls, status, logs, cost, init, plan, validate, schema, ssh, pull, reap, prune, rm, completion,
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from orchestrator.words.lifecycle import Outcome, RunState, StepState, VolumeSta
 from orchestrator.world.home import Home
 from tests.unit.engine.stepbench import Bench
 
-NAMES = [name for group in pages.GROUPS.values() for name in group if name != "init"]
+NAMES = [name for group in pages.GROUPS.values() for name in group]
 
 
 def group() -> Any:
