@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,6 +172,9 @@ def run(
         tuple(fault or ()), deadman, tuple(tag or ()),
     )  # fmt: skip
     check_flags(options)
+    if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():
+        _run_frozen(Path(phases[0]), options, DriveOptions(yes=yes, json=json, detach=detach, events=json_events))
+        return
     loaded = read_plan(plan, config, phases or (), {"budget_usd": budget})
     if not phases:
         named = ", ".join(phase.name for phase in loaded.phases)
@@ -182,6 +186,20 @@ def run(
     begin(
         home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
     )
+
+
+def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
+    """Do what `plan --out` has shown. UsageError: the code has changed since, or flags ask for something else."""
+    from orchestrator.cli import frozen
+    from orchestrator.world.opening import find_code
+
+    kept = frozen.read(file)
+    if options.provider or options.spot or options.spot_or_demand or options.force:
+        raise UsageError(f"{file} says what is done", remedy="leave --provider, --spot and --force out")
+    home, ledger = open_home()
+    frozen.require_same_code(kept, find_code(home, kept.plan, Path.cwd()))
+    options = replace(options, provider=kept.provider or None, spot=kept.spot)
+    begin(home, ledger, _draft(home, kept.plan, kept.asked, options), how)
 
 
 def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan.preview import Preview
     from orchestrator.report.documents import StatusDocument
+    from orchestrator.report.rendering import Stands
     from orchestrator.report.snapshot import Snapshot
     from orchestrator.transport.code import Code
     from orchestrator.transport.code_folder import CodeFile
@@ -71,19 +72,28 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
     return lines
 
 
-def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) -> None:
-    """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
+def plan(
+    loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile], stands: Mapping[str, Stands], *, notes: bool
+) -> None:
+    """A line a step, the machines with hours and dollars, and how many of the plan's claims do not hold (`notes`: all).
+
+    `stands`: step id -> whether it runs, is done, or has changed.
+    """
     from orchestrator.report import rendering  # and rich: a reading command does without
 
     rendering.show(
         _plan_words(loaded),
         f"prices: {source}",
+        rendering.steps(found, stands),
         rendering.preview(found),
-        rendering.claims(found),
+        *([rendering.claims(found)] if notes else []),
         out=sys.stdout,
     )
     for line in _sent(loaded, code):
         say(line)
+    if found.notes and not notes:
+        claims = "1 claim of the plan does" if len(found.notes) == 1 else f"{len(found.notes)} claims of the plan do"
+        say(f"{claims} not hold as written: --notes shows all, with what does")
 
 
 def _plan_words(plan: Plan) -> str:

@@ -6,9 +6,10 @@ At 60 columns every figure is still whole: names and sentences are folded instea
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -149,6 +150,42 @@ def preview(found: Preview) -> RenderableType:
         parts.append(Text(words, style="dim"))
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
+
+
+class Stands(Protocol):
+    """How a step stands before a run: `str` of it says so, `mark` in one character."""
+
+    @property
+    def mark(self) -> str:
+        """+ it runs, = it is done, ~ it was done otherwise."""
+
+    @property
+    def measured_s(self) -> float | None:
+        """Seconds of its last real run; None: it never ran."""
+
+
+_STYLES = {"+": "green", "=": "dim", "~": "yellow"}
+
+
+def steps(found: Preview, stands: Mapping[str, Stands]) -> RenderableType:
+    """A line a step below its phase: whether it runs, how long by itself, and how long it took before."""
+    table = _table(None)
+    table.add_column("step", overflow="fold", ratio=1)
+    for name in ("estimated", "measured"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for phase in found.phases:
+        table.add_row(Text(f"{phase.phase}  {phase.title}", style="bold"))
+        for step in phase.steps:
+            one = stands.get(step.id)
+            mark, said = (one.mark, str(one)) if one else ("+", "run")
+            name = step.id.removeprefix(f"{phase.phase}/") + (", of another phase" if step.pulled_in else "")
+            took = duration(one.measured_s) if one and one.measured_s is not None else "-"
+            text = Text(f"  {mark} {name}{f'  {said}' if mark == '~' else ''}", style=_STYLES[mark])
+            table.add_row(text, duration(step.seconds), took)
+    counts = Counter(stands[s.id].mark for p in found.phases for s in p.steps if s.id in stands)
+    words = {"+": "to run", "~": "changed", "=": "done"}
+    numbers = [f"{counts[mark]} {word}" for mark, word in words.items() if counts[mark]]
+    return Group(table, Text(f"steps: {', '.join(numbers)}"))
 
 
 def claims(found: Preview) -> RenderableType:
