@@ -88,7 +88,7 @@ class Creations:
         self._ledger.machines.move({"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now)
         row = self._ledger.machines.get(name=name)
         image = image_of(self._context, self._context.need(row.phase), gpus=row.gpus)
-        self._context.event(f"{name}: created as {provider_id}" + (f" from {image}" if image else ""))
+        self._context.event(f"{name}: created as {provider_id}" + (f" from {image}" if image else ""), minor=True)
         return Created(provider_id)
 
     def reconcile(self, name: str, why: str) -> Creation:

@@ -109,7 +109,8 @@ class PhaseWork:
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
-        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
+        transfer = self._uploads.transfer(name, store, self._listed(name))
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
     def put_manifest(self, name: str, store: ArtifactStore) -> None:
         """The manifest goes last: where it is, everything is."""
@@ -174,7 +175,7 @@ class PhaseWork:
         """Note the outcome, and end the phase's machines but for those that a coming phase may take over."""
         self._ledger.phases.move(self._key(name), PhaseState.TEARING_DOWN, outcome=outcome, error=why)
         if why:
-            self._context.event(f"{name}: {outcome}: {why}")
+            self._context.event(f"{name}: {outcome}: {why}", minor=True)  # the phase's own line says it
         close_steps(self._ledger, self._context.run, name)
         self._release(name)
         held = self._ledger.charges.all(run=self._context.run, phase=name, until=None)
@@ -216,6 +217,10 @@ class PhaseWork:
     def _manifest(self, name: str) -> Path:
         """The manifest at home."""
         return self._context.folder / f"manifest-{name}.json"
+
+    def _listed(self, name: str) -> list[ManifestFile]:
+        """All of the phase's artifacts, as `manifest` wrote them down."""
+        return artifacts.manifest_files(self._manifest(name).read_text())
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""

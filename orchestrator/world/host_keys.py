@@ -68,7 +68,7 @@ class HostKeys:
 
     def _pin(self, key: str, why: str) -> None:
         said = f"{self._row.name}: host key {key.partition(' ')[0]} {fingerprint(key)} is trusted from now on: {why}"
-        self._ledger.event(self._row.run, said)
+        self._ledger.event(self._row.run, said, minor=self._rented)
         self._ledger.host_keys.put(HostKeyRow(address=self._place, key=key))
 
 
