@@ -128,7 +128,7 @@ class Context:
 
     async def halt(self, key: str) -> None:
         """Stop what runs under this key, but never in the middle of a `locked` part."""
-        task = self._tasks.pop(key, None)
+        task = self._tasks.get(key)  # it counts as background work until it has ended
         if task is None or task is asyncio.current_task():
             return
         async with self.locked(key):
