@@ -157,7 +157,7 @@ def test_global_networking_gives_addresses_of_their_own(cloud: Cloud, pod_body: 
 
 def test_cpu_pods_have_memory_and_no_gpu(cloud: Cloud, pod_body: dict[str, Any]):
     """A CPU pod is priced by the vCPU and gets its memory from the flavour."""
-    body = {**pod_body, "cpu": {"id": "cpu3c", "vcpuCount": 4}}
+    body = {**pod_body, "cpu": {"id": "cpu3c", "vcpuCount": 4}, "disk": 40}
     del body["gpu"]
     pod = create(cloud, body)
     assert pod["cpu"] == {"id": "cpu3c", "vcpuCount": 4, "memory": 8}

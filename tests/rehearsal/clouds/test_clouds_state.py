@@ -16,7 +16,8 @@ from tests.rehearsal.clouds.clouds_support import Cloud, FakeHosts
 
 def test_the_invoice_is_price_times_whole_seconds(cloud: Cloud, pod_body: dict[str, Any]) -> None:
     """A pod bills from the accepted create to its end by the second, stopped time is free, a volume bills on."""
-    volume = cloud.runpod.post("/network-volumes", json={"name": "v", "size": 1000, "dataCenter": "EU-RO-1"}).json()
+    wanted = {"name": "v", "size": 1000, "dataCenter": "EU-RO-1", "type": "STANDARD"}
+    volume = cloud.runpod.post("/network-volumes", json=wanted).json()
     gpu = {"id": "NVIDIA A100 80GB PCIe", "count": 2}
     pod_id = cloud.runpod.post("/pods", json={**pod_body, "gpu": gpu}).json()["id"]
     cloud.advance(1800.9)
