@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, ranked
-from orchestrator.plan.machines import described
+from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, may_stage, ranked, staging_need
+from orchestrator.plan.machines import MachineRequest, described
 from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
-from orchestrator.words.model import Phase
+from orchestrator.words.model import MachineNeed, Phase
 from orchestrator.words.ports import Capability, Offer, Provider
 
 
@@ -22,6 +22,8 @@ class Choice:
     offers: dict[str, Offer]
     dearest: dict[str, Decimal]  # USD an hour of one machine
     looked_at: frozenset[str] = frozenset()  # phases with nothing left to run that get a machine without GPU
+    staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on a CPU machine
+    cpu: Offer | None = None  # the CPU machine that is tried first at that place; None: none is sold there
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
@@ -66,9 +68,12 @@ class _Asked:
         phases = [p.phase for p in self._phases if p.phase.name not in looking]
         self._require_sold(phases)
         on_sale = {p.name: self._on_sale(p) for p in phases}
+        staging = [p for p in self._phases if p.phase.name not in looking and provider.rented and may_stage(p)]
+        cpus = self._cpus() if staging or looking else []
         if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
             anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
-            place = choose_place(anywhere, spot=self._only_spot(phases))
+            place = self._choose_place(anywhere, [(staging_need(p.phase), cpus) for p in staging], phases)
+        cpu = next((o for o in cpus if o.available and place in (None, o.place)), None)
         found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
         for phase in phases:
             if not found[phase.name]:
@@ -82,7 +87,23 @@ class _Asked:
             offers={name: offers[0] for name, offers in found.items()},
             dearest={name: max(offer.price_hour for offer in offers) for name, offers in found.items()},
             looked_at=frozenset(looking),
+            staged=frozenset(p.phase.name for p in staging) if cpu else frozenset(),
+            cpu=cpu,
         )
+
+    def _choose_place(
+        self, requests: Sequence[MachineRequest], staging: Sequence[MachineRequest], phases: Sequence[Phase]
+    ) -> str:
+        """A place that sells CPU machines too, if there is one."""
+        spot = self._only_spot(phases)
+        try:
+            return choose_place([*requests, *staging], spot=spot)
+        except NoMachine:
+            return choose_place(requests, spot=spot)
+
+    def _cpus(self) -> list[Offer]:
+        """The machines without GPU, cheapest first."""
+        return candidates(MachineNeed(), self._provider.offers(gpus=0, spot=False), place=None, spot=False)
 
     def _kinds(self, phase: Phase) -> tuple[bool, ...]:
         return kinds(phase, spot=self._spot, spot_or_demand=self._spot_or_demand)

@@ -11,11 +11,11 @@ from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
-from orchestrator.plan.preview import Market, Preview, preview
+from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, ranked, resolve
+from orchestrator.plan.preview import Market, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
-from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
+from orchestrator.words.errors import NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Phase, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
@@ -91,6 +91,7 @@ def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> R
             "place": choice.place,
             "seen_done": tuple(sorted(done)),
             "looked_at": tuple(sorted(choice.looked_at)),
+            "staged": tuple(sorted(choice.staged)),
         }
     )
 
@@ -213,7 +214,8 @@ def _market(
     return Market(
         offers=choice.offers,
         dearest=choice.dearest,
-        cpu=_cheapest_cpu(provider, choice.place),
+        cpu=choice.cpu,
+        staged=choice.staged,
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),
         rates=history.rates(ledger, plan),
@@ -221,15 +223,6 @@ def _market(
         done=done,
         stores=stores,
     )
-
-
-def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
-    """A CPU machine at that place, for the figure of what needs no GPU; None: not sold, or not to be asked."""
-    try:
-        offers = provider.offers(gpus=0, spot=False)
-    except GpuplanError:
-        return None
-    return next((o for o in offers if o.available and place in (None, o.place)), None)
 
 
 def _listed(prices: PriceList, phase: Phase, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
@@ -269,6 +262,7 @@ def estimate(
     market = Market(
         offers=offers,
         cpu=prices.cpu_offer(),
+        staged=frozenset(run.phase.name for run in phases if may_stage(run)),
         volume_price_hour=prices.volume_hour(max(sizes)) if sizes else Decimal(0),
         earlier=history.earlier(ledger, plan),
         rates=history.rates(ledger, plan),

@@ -138,10 +138,11 @@ def _check(settings: Settings, source: Source) -> None:
 def _check_code(settings: Settings, source: Source) -> None:
     if settings.code and (wrong := below(settings.code)):
         source.wrong(("code",), wrong)
-    for index, file in enumerate(settings.requirements):
-        if wrong := below(file):
-            source.wrong(("requirements", index), wrong)
-    if settings.requirements and not settings.code:
-        source.wrong(("requirements",), "requirements names files of the code, and there is none", "add code: FOLDER")
+    for key in ("requirements", "requirements_gpu"):
+        for index, file in enumerate(getattr(settings, key)):
+            if wrong := below(file):
+                source.wrong((key, index), wrong)
+        if getattr(settings, key) and not settings.code:
+            source.wrong((key,), f"{key} names files of the code, and there is none", "add code: FOLDER")
     if len(settings.setup.encode()) > LONGEST_COMMAND:
         source.wrong(("setup",), f"setup is longer than {LONGEST_COMMAND:,} bytes", "put it into a script of the code")

@@ -55,7 +55,7 @@ class Creations:
         if volume and not volume.provider_id:
             raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
         return MachineSpec(
-            name=row.name, offer=offer_of(row), image=image_of(self._context, need),
+            name=row.name, offer=offer_of(row), image=image_of(self._context, need, row.gpus),
             disk_gb=need.disk_gb, ports=need.ports,
             public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
@@ -85,7 +85,8 @@ class Creations:
     def _created(self, name: str, provider_id: str) -> Created:
         now = self._context.now()
         self._ledger.machines.move({"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now)
-        image = image_of(self._context, self._context.need(self._ledger.machines.get(name=name).phase))
+        row = self._ledger.machines.get(name=name)
+        image = image_of(self._context, self._context.need(row.phase), row.gpus)
         self._context.event(f"{name}: created as {provider_id}" + (f" from {image}" if image else ""))
         return Created(provider_id)
 

@@ -23,6 +23,7 @@ from orchestrator.plan.resolve import StepRun, all_steps
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.refusals import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Deliverable, Phase
 
 VERIFIED = "VERIFIED"
@@ -93,16 +94,40 @@ class Deliverables:
 
 
 def _machine(judge: Deliverables, _wanted: Deliverable) -> str:
-    rows = judge.context.machines(judge.phase.name)
-    for node, row in enumerate(rows):
-        _require_answer(judge, row, root=node == 0)
-    if len(rows) < judge.phase.machine.nodes:
-        raise StepFailed(f"{len(rows)} of {judge.phase.machine.nodes} machines are there")
-    gpus = sum(row.gpus for row in rows)
-    stands_in = f" ({STANDS_IN})" if not judge.context.provider.shows_gpu else ""
-    return f"{_count(rows, 'machine')} answering" + (
-        f", {_count(range(gpus), 'GPU')} listed{stands_in}" if gpus else ""
+    context, name = judge.context, judge.phase.name
+    root, living = context.root(name), context.machines(name)
+    for row in living:
+        _require_answer(judge, row, root=row == root)
+    reached = _reached(judge)
+    if len(reached) < (wanted := _wanted_nodes(judge)):
+        raise StepFailed(f"{len(reached)} of {wanted} machines are there")
+    gpus = sum(row.gpus for row in reached)
+    stands_in = f" ({STANDS_IN})" if not context.provider.shows_gpu else ""
+    ended = [row for row in reached if row not in living]
+    answering = f"{_count(living, 'machine')} answering" + (
+        f", {len(ended)} more did until its last step had ended" if ended else ""
     )
+    return answering + (f", {_count(range(gpus), 'GPU')} listed{stands_in}" if gpus else "")
+
+
+def _reached(judge: Deliverables) -> list[MachineRow]:
+    """The machine of each node of the phase that was reached last, and did not go before it was let go."""
+    context, name = judge.context, judge.phase.name
+    held = {c.machine for c in context.ledger.charges.all(run=context.run, phase=name)}
+    rows = [r for r in context.ledger.machines.all(run=context.run) if r.name in held and r.reachable_at]
+    staged = name in context.spec.staged
+    last = {row.node: row for row in rows if row.gpus or not staged}
+    return [last[node] for node in sorted(last)]
+
+
+def _wanted_nodes(judge: Deliverables) -> int:
+    """How many machines must have been there: none of those that only steps which were done before need."""
+    context, name = judge.context, judge.phase.name
+    if name not in context.spec.staged:
+        return judge.phase.machine.nodes
+    ran = {r.id for r in context.ledger.steps.all(run=context.run, phase=name) if r.state != StepState.UP_TO_DATE}
+    crews = [crew for crew in context.crews(name)[1:] if any(step.id in ran for step in crew.steps)]
+    return sum(len(crew.nodes) for crew in crews)
 
 
 def _require_answer(judge: Deliverables, row: MachineRow, *, root: bool) -> None:

@@ -131,6 +131,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class CrewEnd:
+    """How machines that came and went within a phase ended. `lost`: why the phase is to have others; "": it is not."""
+
+    crew: str
+    outcome: Outcome = Outcome.SUCCEEDED
+    why: str = ""
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEnd:
+    """How many artifacts of a step were on their way before their phase came to its end."""
+
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseEnd:
     """How a phase ended."""
 

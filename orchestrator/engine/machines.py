@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -33,6 +34,7 @@ class Machines:
         self.clock, self.control = context.clock, context.control
         self._ledger, self._provider = context.ledger, context.provider
         self.creations = Creations(context)
+        self._naming = threading.Lock()
 
     # -- coming to life --------------------------------------------------------------------------------------------
 
@@ -41,6 +43,10 @@ class Machines:
 
         `seconds`: how long it may live.
         """
+        with self._naming:  # crews of one phase ask at the same time
+            return self._request(phase, request, node, offer, seconds)
+
+    def _request(self, phase: str, request: str, node: int, offer: Offer, seconds: float) -> str:
         run, now = self._context.run, self._context.now()
         mine = self._ledger.machines.all(run=run, phase=phase)
         if row := next((r for r in mine if r.request == request), None):
@@ -68,7 +74,9 @@ class Machines:
         """Bring code and venv to a machine that was reached, and open the live logs for people there."""
         agent, code = self._context.agents(name), self._context.code
         folder = code.push(agent, kept=setup.has_begun(self._context, agent)) if code.hash else ""
-        agent.bootstrap([f"{folder}/{file}" for file in self._context.spec.plan.settings.requirements])
+        settings, gpus = self._context.spec.plan.settings, self._ledger.machines.get(name=name).gpus
+        more = settings.requirements_gpu if gpus or not self._provider.rented else ()
+        agent.bootstrap([f"{folder}/{file}" for file in (*settings.requirements, *more)])
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
             self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
 

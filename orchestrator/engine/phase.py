@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from posixpath import normpath
 from typing import TypeVar
 
 from orchestrator.engine import artifacts, records, sources
+from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
@@ -15,10 +17,13 @@ from orchestrator.engine.deliverables import Deliverables
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.provisioning import left_by
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
+from orchestrator.plan.estimate import artifact_makers
+from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
 from orchestrator.words.lifecycle import Outcome, PhaseState, StepState
@@ -80,6 +85,28 @@ class PhaseWork:
         self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
         return files
 
+    def makers(self, name: str) -> list[str]:
+        """The steps whose artifacts go to the stores while others run: where no machine with a GPU would be waited for.
+
+        There the upload shares nothing with what is measured.
+        """
+        run = self._context.phase(name)
+        if name not in self._context.spec.staged or not self._context.stores:
+            return []
+        return list(artifact_makers(run.phase, run.steps))
+
+    def made(self, name: str, step: str, board: Board) -> list[ManifestFile]:
+        """Wait for a step; its artifacts as they are then. []: it comes to no good end, or makes none."""
+        ended = board.wait_for(lambda states: states[step] if states[step].has_ended else None)
+        run = next(run for run in self._context.phase(name).steps if run.id == step)
+        if not ended.is_done:
+            return []
+        root, patterns = normpath(run.step.cwd), self._phase(name).artifacts
+        found = self._at_root(
+            name, lambda agent: artifacts.manifest(agent, agent.workspace, tuple(_below(root, run.step.creates)))
+        )
+        return [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
+
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
@@ -125,10 +152,10 @@ class PhaseWork:
         self._ledger.phases.move(self._key(name), PhaseState.DONE, ended_at=self._context.now())
 
     def _release(self, name: str) -> None:
-        volume, rows = self._phase(name).volume, self._context.machines(name)
-        if not volume or not rows:
+        volume, row = self._phase(name).volume, self._context.root(name)
+        if not volume or not row:
             return
-        root = rows[0].name
+        root = row.name
         try:
             self._context.agents.let_go(root)
             self._context.agents(root).lease(volume.name, self._context.run, LEASE_S, "release")
@@ -136,15 +163,13 @@ class PhaseWork:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 
     def _wanted_later(self, name: str, outcome: Outcome) -> set[str]:
-        """The machines that the next phase takes over: as many as it needs, if they fit."""
+        """The machine that the next phase takes over, if it fits."""
         names = [p.phase.name for p in self._context.phases]
-        later = self._context.phases[names.index(name) + 1 :]
-        if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
+        later = names[names.index(name) + 1 :]
+        row = self._context.root(name)
+        if outcome != Outcome.SUCCEEDED or not later or not row or left_by(self._context, later[0]) != name:
             return set()
-        need = self._context.need(later[0].phase.name)
-        rows = self._context.machines(name)[: need.nodes]
-        fitting = len(rows) == need.nodes and all(fits(need, offer_of(row)) for row in rows)
-        return {row.name for row in rows} if fitting else set()
+        return {row.name} if fits(self._context.crews(later[0])[0].need, offer_of(row)) else set()
 
     # -- small parts -----------------------------------------------------------------------------------------------
 
@@ -163,10 +188,10 @@ class PhaseWork:
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
 
     def _root(self, name: str) -> str:
-        rows = self._context.machines(name)
-        if not rows:
+        row = self._context.root(name)
+        if row is None:
             raise MachineLost(f"{name} has no machine any more")
-        return rows[0].name
+        return row.name
 
     def _at_root(self, name: str, body: Callable[[Agent], T]) -> T:
         """Do what needs the root machine's agent, through every cut of the connection."""
@@ -175,3 +200,8 @@ class PhaseWork:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(self._context.clock, call, check=self._context.control.check)
+
+
+def _below(root: str, patterns: tuple[str, ...]) -> list[str]:
+    """What a step creates, named from the workspace."""
+    return [normpath(f"{root}/{pattern}") for pattern in patterns]

@@ -29,14 +29,20 @@ class Sources:
         return [f"- {what}: `{which}`" for what, which in (*named, *self.hub.items(), *self.clones.items())]
 
 
-def image_of(context: Context, need: MachineNeed) -> str:
-    """The image that such a machine is asked for with; "": the provider's own."""
-    return need.image or context.spec.plan.settings.images.get(context.provider.name, "")
+def image_of(context: Context, need: MachineNeed, gpus: int) -> str:
+    """The image that such a machine with so many GPUs is asked for with; "": the provider's own."""
+    settings, vendor = context.spec.plan.settings, context.provider.name
+    plain = "" if gpus else settings.cpu_images.get(vendor, "")
+    return need.image or plain or settings.images.get(vendor, "")
 
 
 def gather(context: Context, agent: Agent) -> Sources:
     """By this run's phases, and by the done-records of all of the plan's steps that lie on this machine or volume."""
-    images = {p.phase.name: image_of(context, p.phase.machine) for p in context.phases}
+    images = dict[str, str]()
+    for row in context.ledger.machines.all(run=context.run):
+        image = image_of(context, context.phase(row.phase).phase.machine, row.gpus)
+        known = images.get(row.phase, "")
+        images[row.phase] = known if image in known else ", ".join(filter(None, (known, image)))
     hub, clones = dict[str, str](), dict[str, str]()
     for phase in context.spec.plan.phases:
         for step in phase.steps:

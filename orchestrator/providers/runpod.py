@@ -196,6 +196,7 @@ def create_body(spec: MachineSpec, mount_path: str) -> dict[str, Any]:
     else:
         flavour, vcpus = runpod_catalog.cpu_type(spec.offer.type_id)
         body["cpu"] = {"id": flavour, "vcpuCount": vcpus}
+        body["disk"] = min(spec.disk_gb, runpod_catalog.most_disk_gb(vcpus))
     if spec.volume_id:
         body["mounts"] = {"network": [{"volumeId": spec.volume_id, "path": mount_path}]}
     if spec.private_network:

@@ -9,9 +9,8 @@ from typing import Any
 from orchestrator.providers import gpu_names
 from orchestrator.words.ports import Offer
 
-MIN_VCPUS = (
-    8  # container disk is tied to vCPUs (10 GB each on the older flavours), and a phase has 50 GB unless it asks
-)
+DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
+MIN_VCPUS = 8  # a phase has 50 GB unless it asks for less
 NOT_IN_STOCK = "NONE"
 
 Row = dict[str, Any]
@@ -56,6 +55,11 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
     return _sorted(found, centres)
+
+
+def most_disk_gb(vcpus: int) -> int:
+    """GB that a CPU pod's own disk may have."""
+    return vcpus * DISK_GB_PER_VCPU
 
 
 def cpu_type(type_id: str) -> tuple[str, int]:

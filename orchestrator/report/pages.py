@@ -19,7 +19,7 @@ from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
-    from orchestrator.plan.preview import Preview
+    from orchestrator.plan import Preview
     from orchestrator.report.documents import StatusDocument
     from orchestrator.transport.code import Code
     from orchestrator.transport.code_folder import CodeFile
@@ -65,6 +65,8 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
         lines.append(f"code sent to every machine: {settings.code} ({size}{named})")
     if settings.requirements:
         lines.append(f"packages for every machine: {', '.join(settings.requirements)}")
+    if settings.requirements_gpu:
+        lines.append(f"packages for those with a GPU: {', '.join(settings.requirements_gpu)}")
     if settings.setup:
         lines.append(f"setup of every machine, before its first step: {quoted(settings.setup, LONG)}")
     return lines

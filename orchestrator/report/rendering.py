@@ -101,9 +101,7 @@ def preview(found: Preview) -> RenderableType:
     """What a run is expected to take: machines, then hours and dollars of the plan, estimated, and measured earlier."""
     parts: list[RenderableType] = [_machines(found.phases), _figures(found)]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
-    if found.cpu_usd is not None:
-        words = f"with all that needs no GPU on CPU machines: {money(found.cpu_usd)}"
-        parts.append(Text(words, style="dim"))
+    parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
 
@@ -145,7 +143,8 @@ def _machines(phases: Iterable[PhasePreview]) -> Table:
 def _choice(phase: PhasePreview) -> str:
     if phase.up_to_date:
         return "up to date, as last seen"
-    if phase.takes_over:
+    gone_on = f" (goes on with {phase.takes_over}'s)" if phase.takes_over else ""
+    if phase.takes_over and not phase.staged:
         return f"goes on with {phase.takes_over}'s machine"
     if phase.offer is None:
         return "none is sold just now"
@@ -154,7 +153,8 @@ def _choice(phase: PhasePreview) -> str:
     place = f" in {phase.offer.place}" if phase.offer.place else ""
     dearer = phase.dearest_hour is not None and phase.price_hour is not None and phase.dearest_hour > phase.price_hour
     others = f"; when sold out, others up to {money(phase.dearest_hour)}/h" if dearer else ""
-    return f"{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}{others}"
+    before = f"a CPU machine{gone_on}; for what needs a GPU " if phase.staged else ""
+    return f"{before}{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}{others}"
 
 
 def _figures(found: Preview) -> Table:
@@ -170,6 +170,24 @@ def _figures(found: Preview) -> Table:
     planned = found.planned if any(found.planned) else None
     table.add_row("total", _pair(planned), estimate, _pair(found.measured), style="bold")
     return table
+
+
+def _ways(found: Preview) -> Iterable[str]:
+    """The same work done otherwise, and how far off the estimate may be."""
+    if found.ways is None or not found.estimated_hours:
+        return
+    ways = found.ways
+    yield f"the plan's own way, every machine to the end of its phase: {_range(ways.own, ways.own_far_end)}"
+    yield f"the cheapest way: {_pair(ways.cheapest)}"
+    near = (found.estimated_hours, found.estimated_usd)
+    if ways.far_end != near:
+        yield f"at the lowest rates known, where no run has measured any: {_pair(ways.far_end)}"
+    if found.pull_hours:
+        yield f"then {hours(found.pull_hours)} to bring the results home, when no machine is left: $0.00"
+
+
+def _range(near: tuple[Decimal, Decimal | None], far: tuple[Decimal, Decimal | None]) -> str:
+    return _pair(near) if near == far else f"{_pair(near)} to {_pair(far)}"
 
 
 def _pair(figures: tuple[Decimal, Decimal | None] | None) -> str:

@@ -45,6 +45,11 @@ class Cpu:
     price: Decimal
     max_vcpu: int = 32
 
+    @property
+    def disk_gb_per_vcpu(self) -> int:
+        """GB of the container's own disk that go with each vCPU."""
+        return 10 if self.group == "Gen 3" else 15
+
 
 @dataclass(frozen=True)
 class Place:

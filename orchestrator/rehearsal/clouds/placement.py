@@ -96,6 +96,9 @@ def _check_cpu(request: PodRequest) -> None:
         raise ProblemError(400, f"cpu flavor {request.cpu_id!r} not found")
     if request.vcpu & (request.vcpu - 1) or request.vcpu > flavour.max_vcpu:
         raise ProblemError(400, f"vcpuCount must be a power of two between 2 and {flavour.max_vcpu}")
+    most = request.vcpu * flavour.disk_gb_per_vcpu
+    if request.disk > most:  # how the live service words it is not documented
+        raise ProblemError(400, f"disk must be at most {most} GB for {request.vcpu} vCPUs of {flavour.id}")
 
 
 def place(request: PodRequest, volume: Volume | None) -> Placement:
