@@ -31,7 +31,11 @@ class ExistingHost:
         self._taken: set[str] = set()
         self._given_back: set[str] = set()
 
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+    def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
+        """See ports.Provider."""
+        return []
+
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
         """See ports.Provider. The user says that the host will do: it is offered under every GPU's name.
 
         What is really there is found out by the probe, as on every machine.
@@ -100,6 +104,10 @@ class ExistingHost:
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
         """See ports.Provider. It has no API."""
         del machine_id, fingerprint
+        return None
+
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
         return None
 
     def end_bill_script(self) -> str:

@@ -67,7 +67,11 @@ class Lambda:
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
     @sensible
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+    def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
+        """See ports.Provider. Lambda keeps none."""
+        return []
+
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
         """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
         if spot:
             return []
@@ -148,6 +152,10 @@ class Lambda:
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
         """See ports.Provider. Its API shows no logs; a machine here has the key that it was launched with."""
         del machine_id, fingerprint
+        return None
+
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
         return None
 
     def end_bill_script(self) -> str:

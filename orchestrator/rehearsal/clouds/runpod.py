@@ -56,7 +56,7 @@ class RunPodRest:
             ("PATCH", "/v2/pods/{id}"): self._update_pod,
             ("DELETE", "/v2/pods/{id}"): self._delete_pod,
             ("POST", "/v2/pods/{id}/action"): self._act,
-            ("GET", "/v2/pods/{id}/logs"): self._logs,
+            ("GET", "/v2/pods/{id}/logs"): self._pod_logs,
             ("GET", "/v2/network-volumes"): self._list_volumes,
             ("POST", "/v2/network-volumes"): self._create_volume,
             ("GET", "/v2/network-volumes/{id}"): self._get_volume,
@@ -135,7 +135,7 @@ class RunPodRest:
             self._context.disguise(reply.get("pods", [reply]))
         if reply is None:
             return Reply(status=status, headers=headers)
-        if isinstance(reply, str):
+        if isinstance(reply, str):  # of a stream that in truth stays open
             return Reply(status=status, headers={**headers, "Content-Type": "text/event-stream"}, body=reply.encode())
         return json_reply(reply, status, headers)
 
@@ -192,12 +192,12 @@ class RunPodRest:
         await self._pods.act(pod, call.body["action"], API)
         return (204, None) if call.body["action"] == "terminate" else (200, self._show(pod))
 
-    async def _logs(self, call: Call) -> tuple[int, Any]:
+    async def _pod_logs(self, call: Call) -> tuple[int, Any]:
         tail = call.query.get("tail", "100")
         if not (tail.isascii() and tail.isdecimal()) or int(tail) > MOST_LINES:
             raise ProblemError(422, f"tail must be 0 to {MOST_LINES}")
         pod = self._pods.get(call.params["id"])
-        return 200, "" if call.query.get("source") == "system" else log_events(pod, int(tail))
+        return 200, log_events(pod, call.query.get("source"), int(tail))
 
     # -- volumes --------------------------------------------------------------------------------------------------
 
@@ -297,6 +297,8 @@ def pod_request(body: dict[str, Any], base_url: str) -> PodRequest:
         gpu_count=gpu.get("count"),
         cuda_allowed=tuple(gpu.get("allowedCudaVersions", ())),
         cuda_minimum=gpu.get("minCudaVersion"),
+        gpu_vcpus=gpu.get("minVcpuCountPerGpu"),
+        gpu_ram_gb=gpu.get("minRamPerGpu"),
         cpu_id=cpu.get("id"),
         vcpu=cpu.get("vcpuCount", 0),
         volume_id=network.get("volumeId"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import CPUS
 from orchestrator.rehearsal.clouds.clock import stamp
-from orchestrator.rehearsal.clouds.placement import CUDA_VERSION, memory_gb
+from orchestrator.rehearsal.clouds.placement import memory_gb
 from orchestrator.rehearsal.clouds.pods import ACTIONS
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 
@@ -30,7 +30,7 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
         **_compute(pod),
         "cloud": pod.cloud,
         "dataCenterId": pod.place or None,
-        "cudaVersion": CUDA_VERSION if pod.gpu_id else None,
+        "cudaVersion": pod.cuda if pod.gpu_id else None,
         "ssh": _ssh(pod),
         "template": None,
         # The specification says 0.0 when stopped; the live service went on showing the rate.
@@ -43,11 +43,16 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
     }
 
 
-def log_events(pod: Pod, tail: int) -> str:
-    """The end of a pod's log as server-sent events. The vendor's stream goes on; this one ends."""
-    lines = pod.printed[-tail:] if tail else []
-    facts = [{"ts": stamp(at), "source": "container", "line": line} for at, line in lines]
-    return "".join(f"id: {fact['ts']}\ndata: {json.dumps(fact)}\n\n" for fact in facts)
+def log_events(pod: Pod, source: str | None, tail: int) -> str:
+    """The end of a pod's log as server-sent events; `source` None: both. The vendor's stream goes on; this one ends."""
+    said = [(moment, "system", line) for moment, line in pod.said]
+    said += [(moment, "container", line) for moment, line in pod.printed]
+    found = sorted((one for one in said if source in {None, one[1]}), key=lambda one: one[0])
+    events = []
+    for number, (moment, where, line) in enumerate(found[-tail:] if tail else []):
+        data = {"ts": stamp(moment), "source": where, "line": line}
+        events.append(f"id: {stamp(moment)}/{number:012}\ndata: {json.dumps(data)}\n\n")
+    return "".join(events)
 
 
 def _compute(pod: Pod) -> dict[str, Any]:
@@ -83,6 +88,8 @@ def _ssh(pod: Pod) -> dict[str, Any]:
 def _network(pod: Pod) -> dict[str, Any]:
     if pod.private_ip is None:
         return {"enabled": False}
+    if not pod.shows_private_ip:
+        return {"enabled": True}
     return {"enabled": True, "ip": pod.private_ip, "internalDns": f"{pod.id}.runpod.internal"}
 
 
