@@ -317,3 +317,23 @@ def test_the_plans_test_script_knows_its_five_tests(number: str):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"there is no test {number}: they are 1 to 5\n"
+
+
+def test_what_a_machine_without_gpu_does_needs_no_torch(tmp_path: Path):
+    """Setup, conversion and verification run where torch is not installed."""
+    (tmp_path / "none" / "torch").mkdir(parents=True)
+    (tmp_path / "none" / "torch" / "__init__.py").write_text('raise ImportError("there is no torch here")\n')
+    source = MODELS / REPOS["base"]
+    convert, tokenizer = PAYLOAD / "converter" / "convert-hf.py", PAYLOAD / "converter" / "convert-tokenizer-hf.py"
+    commands = [
+        [sys.executable, str(convert), str(source), "q40", "base"],
+        [sys.executable, str(tokenizer), str(source), "base"],
+        [sys.executable, str(PAYLOAD / "dllama"), "verify", "base.m", str(source)],
+        [sys.executable, str(PAYLOAD / "dllama"), "warm"],
+    ]
+    for command in commands:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False,
+            env=environment_of({"PYTHONPATH": str(tmp_path / "none")}),
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -41,8 +41,8 @@ def ways(found: Preview) -> list[str]:
     return [
         *(f"* {what}: {hours:.2f} h, ${usd:.2f}" for what, (hours, usd) in told.items()),
         (
-            f"* Bytes that must cross once, along the needs: {least['along_needs']:.2f} h (hub {least['hub']:.2f}, volume "
-            f"{least['volume']:.2f}, upload {least['upload']:.2f})"
+            f"* Bytes that must cross once, along the needs: {least['along_needs']:.2f} h (hub {least['hub']:.2f}, "
+            f"volume {least['volume']:.2f}, upload {least['upload']:.2f})"
         ),
         f"* The way home from the store, when no machine is left: {found.pull_hours:.2f} h, $0",
     ]
