@@ -323,17 +323,17 @@ def test_what_a_machine_without_gpu_does_needs_no_torch(tmp_path: Path):
     """Setup, conversion and verification run where torch is not installed."""
     (tmp_path / "none" / "torch").mkdir(parents=True)
     (tmp_path / "none" / "torch" / "__init__.py").write_text('raise ImportError("there is no torch here")\n')
-    source = MODELS / REPOS["base"]
-    convert, tokenizer = PAYLOAD / "converter" / "convert-hf.py", PAYLOAD / "converter" / "convert-tokenizer-hf.py"
+    source, clone = str(MODELS / REPOS["base"]), tmp_path / "clone"
+    shutil.copytree(PAYLOAD, clone)  # the converters write beside themselves
     commands = [
-        [sys.executable, str(convert), str(source), "q40", "base"],
-        [sys.executable, str(tokenizer), str(source), "base"],
-        [sys.executable, str(PAYLOAD / "dllama"), "verify", "base.m", str(source)],
-        [sys.executable, str(PAYLOAD / "dllama"), "warm"],
+        [sys.executable, "converter/convert-hf.py", source, "q40", "base"],
+        [sys.executable, "converter/convert-tokenizer-hf.py", source, "base"],
+        [sys.executable, "dllama", "verify", "converter/base.m", source],
+        [sys.executable, "dllama", "warm"],
     ]
     for command in commands:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False,
+            command, capture_output=True, text=True, timeout=300, cwd=clone, check=False,
             env=environment_of({"PYTHONPATH": str(tmp_path / "none")}),
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
