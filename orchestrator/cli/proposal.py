@@ -11,7 +11,7 @@ from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, ranked, resolve
+from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, networked, ranked, resolve
 from orchestrator.plan.preview import Market, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
@@ -63,6 +63,8 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
+        network=networked(spec.plan, [p.phase for p in phases]),
+        cuda=spec.plan.settings.cuda,
         done=done,
     )
     for url in spec.stores:
@@ -77,7 +79,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
     chosen = _settled(spec, choice, done)
     return Proposal(
         chosen,
-        preview(spec.plan, _shown(spec, phases), market),
+        replace(preview(spec.plan, _shown(spec, phases), market), credit_usd=choice.provider.credit()),
         volume.name if volume else "",
         passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
     )
@@ -248,7 +250,10 @@ def estimate(
     for name in [provider] if provider else plan.settings.providers:
         try:
             found = world.provider(name)
-            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None)
+            network = networked(plan, [p.phase for p in phases])
+            choice = preflight.choose(
+                phases, [found], spot=spot, spot_or_demand=False, place=None, network=network, cuda=plan.settings.cuda
+            )
         except (UsageError, NoMachine, ProviderUnavailable):
             if provider:
                 raise

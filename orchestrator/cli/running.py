@@ -25,7 +25,7 @@ from orchestrator.cli.common import (
     read_plan,
 )
 from orchestrator.report.console import say
-from orchestrator.words.errors import OverBudget, StillRunning, UsageError
+from orchestrator.words.errors import NoMachine, OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
@@ -276,6 +276,8 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
         agreed = ""
     if proposal.preview.over_budget:
         raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
+    if short := proposal.preview.short_of_credit:
+        raise NoMachine(f"{proposal.spec.world.provider}: {short}", remedy="add credit, or ask for less")
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     if not options.yes and not typer.confirm("Run it?", err=json):

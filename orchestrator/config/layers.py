@@ -28,7 +28,7 @@ STORE_SCHEMES = ("s3://", "gs://")
 def read_settings(
     layers: Items[Node], environ: Map[str, str], overrides: Map[str, object], problems: Problems
 ) -> Settings:
-    """Bind the layers, each winning over those before it; rates and images are joined key by key.
+    """Bind the layers, each winning over those before it; rates, images and cuda are joined key by key.
 
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
@@ -124,6 +124,9 @@ def _check(settings: Settings, source: Source) -> None:
             source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
+    for provider, version in settings.cuda.items():
+        if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
+            source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')
     _check_code(settings, source)
     if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
         source.wrong(

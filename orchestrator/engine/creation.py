@@ -61,6 +61,7 @@ class Creations:
             public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
             private_network=need.nodes > 1, host_key=self._host_key(row.name),
+            min_cuda=self._context.spec.plan.settings.cuda.get(self._provider.name, "") if row.gpus else "",
         )  # fmt: skip
 
     def _host_key(self, name: str) -> Secret | None:

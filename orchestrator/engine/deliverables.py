@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -29,25 +30,29 @@ from orchestrator.words.model import Deliverable, Phase
 VERIFIED = "VERIFIED"
 
 
+class _LaterError(Exception):
+    """The question is asked again when the machines are gone."""
+
+
 class Deliverables:
     """Judges the deliverables of one phase on its root machine."""
 
     def __init__(self, context: Context, phase: Phase, agent: Agent, workspace: str) -> None:
         self.context, self.phase, self.agent, self.workspace = context, phase, agent, workspace
         self.files: Sequence[ManifestFile] = ()
-        self.home = Path()
+        self.home: Path | None = None
 
-    def judge(self, files: Sequence[ManifestFile], home: Path) -> list[Answer]:
-        """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`."""
+    def judge(self, files: Sequence[ManifestFile], home: Path | None) -> list[Answer]:
+        """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`.
+
+        home None: what was uploaded comes home later; whether it has is left open (see `at_home`).
+        """
         self.files, self.home = files, home
-        answers = [self._answer(wanted) for wanted in self.phase.deliverables]
-        for position, answer in enumerate(answers):
-            self.context.ledger.deliverables.put(
-                DeliverableRow(
-                    run=self.context.run, phase=self.phase.name, name=answer.name, position=position, ok=answer.ok,
-                    detail=answer.detail,
-                )
-            )  # fmt: skip
+        answers = []
+        for position, wanted in enumerate(self.phase.deliverables):
+            with suppress(_LaterError):
+                answers.append(self._answer(wanted))
+                note(self.context, self.phase.name, position, answers[-1])
         return answers
 
     def _answer(self, wanted: Deliverable) -> Answer:
@@ -225,11 +230,34 @@ def _uploaded(judge: Deliverables, wanted: Deliverable) -> str:
 def _pulled(judge: Deliverables, wanted: Deliverable) -> str:
     judge.made(wanted.pulled or "")
     files = judge.artifacts(wanted.pulled or "")
+    if judge.home is None:
+        raise _LaterError
+    return _whole(files, judge.home)
+
+
+def _whole(files: Sequence[ManifestFile], home: Path) -> str:
     for file in files:
-        path = judge.home / file.name
+        path = home / file.name
         if not path.exists() or path.stat().st_size != file.bytes:
-            raise StepFailed(f"{file.name} is not whole in {judge.home}")
-    return f"{_count(files)} in {judge.home}"
+            raise StepFailed(f"{file.name} is not whole in {home}")
+    return f"{_count(files)} in {home}"
+
+
+def at_home(context: Context, phase: Phase, files: Sequence[ManifestFile], home: Path) -> None:
+    """Answer what `judge` left open: these files have come home."""
+    answered = {row.name for row in context.ledger.deliverables.all(run=context.run, phase=phase.name)}
+    for position, wanted in enumerate(phase.deliverables):
+        if wanted.pulled and wanted.name not in answered:
+            found = _whole([f for f in files if matches(f.name, wanted.pulled)], home)
+            note(context, phase.name, position, Answer(wanted.name, ok=True, detail=found))
+
+
+def note(context: Context, phase: str, position: int, answer: Answer) -> None:
+    """Write an answer down."""
+    row = DeliverableRow(
+        run=context.run, phase=phase, name=answer.name, position=position, ok=answer.ok, detail=answer.detail
+    )
+    context.ledger.deliverables.put(row)
 
 
 def _count(found: Sequence[object], what: str = "file") -> str:

@@ -46,9 +46,10 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class NotReached:
-    """It did not become ready, and why: what was seen last."""
+    """It did not become ready, and why: what was seen last. `nowhere`: it never answered at any address."""
 
     why: str
+    nowhere: bool = False
     kind: Literal["not_reached"] = "not_reached"
 
 

@@ -12,8 +12,9 @@ from typing import TypeVar
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
-from orchestrator.engine.effects import Created, End, Gone, NotGone, Readiness, Refused
+from orchestrator.engine.effects import Created, End, Gone, NotGone, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
+from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
 from orchestrator.ledger.rows import ChargeRow, MachineRow
@@ -66,9 +67,16 @@ class Machines:
         return name
 
     def wait(self, names: list[str]) -> list[Readiness]:
-        """Wait, for all at the same time, until each answers over SSH and its GPUs work."""
+        """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
         rows = [self._ledger.machines.get(name=name) for name in names]
-        return self.clock.gather([partial(wait, self._context, row) for row in rows])
+        found = self.clock.gather([partial(wait, self._context, row) for row in rows])
+        held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
+        phase = held[0].phase if held else rows[0].phase
+        nodes = self._context.need(phase).nodes
+        if nodes == 1 or not all(isinstance(end, Reached) for end in found):
+            return found
+        met = meet(self._context, phase, names) if len(self._context.machines(phase)) == nodes else {}
+        return [met.get(name, end) for name, end in zip(names, found, strict=True)]
 
     def prepare(self, name: str) -> None:
         """Bring code and venv to a machine that was reached, and open the live logs for people there."""

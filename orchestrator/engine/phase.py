@@ -15,7 +15,7 @@ from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
-from orchestrator.engine.deliverables import Deliverables
+from orchestrator.engine.deliverables import VERIFIED, Deliverables, at_home
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
@@ -27,8 +27,8 @@ from orchestrator.plan import fits
 from orchestrator.plan.estimate import artifact_makers
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
-from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
-from orchestrator.words.lifecycle import Outcome, PhaseState, StepState
+from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.words.lifecycle import Outcome, PhaseState, StepState, worst
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import ArtifactStore
 
@@ -117,7 +117,7 @@ class PhaseWork:
         self._patiently(partial(store.put_text, f"manifest-{name}.json", _as_json(files)))
 
     def pull(self, name: str, files: list[ManifestFile]) -> str:
-        """Fetch the artifacts home, if the phase says so; return the folder."""
+        """Fetch the artifacts home from the machine, if the phase says so; return the folder."""
         if not self._phase(name).pull_to:
             return ""
         workspace = self._at_root(name, lambda agent: agent.workspace)
@@ -125,12 +125,46 @@ class PhaseWork:
             artifacts.pull(self._context, self._root(name), workspace, file, self._home(name))
         return str(self._home(name))
 
+    def bring_home(self, name: str) -> Outcome:
+        """Fetch home from the store what the phase has saved there: no machine is paid for meanwhile. Never raises."""
+        context, phase = self._context, self._phase(name)
+        files = self._saved(name)
+        if not files:
+            return Outcome.SUCCEEDED
+        home, outcome = artifacts.Home(self._home(name), context.folder.parent), Outcome.FAILED
+        try:
+            artifacts.fetch_all(context.stores[0], files, home, context.clock, check=context.control.check)
+            at_home(context, phase, files, home.folder)
+        except (Interrupted, OverBudget) as error:
+            outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.OVER_BUDGET
+            why = error.message
+        except (GpuplanError, OSError) as error:
+            why = str(error)
+        else:
+            return Outcome.SUCCEEDED
+        why = f"not all of it is in {home.folder}: {why}; gpuplan pull {context.run} goes on with it"
+        context.event(f"{name}: {why}")
+        mine, run = self._ledger.phases.get(**self._key(name)), self._ledger.runs.get(id=context.run)
+        self._ledger.phases.change(self._key(name), outcome=worst([mine.outcome or outcome, outcome]), error=why)
+        self._ledger.runs.change({"id": run.id}, outcome=worst([run.outcome or outcome, outcome]))
+        return outcome
+
+    def _saved(self, name: str) -> list[ManifestFile]:
+        """What the phase has made, if all of it is verified in the store that it comes home from."""
+        manifest = self._context.folder / f"manifest-{name}.json"
+        if not manifest.exists():
+            return []
+        files = [ManifestFile(**said) for said in json.loads(manifest.read_text())]
+        url = self._context.stores[0].url
+        rows = self._ledger.artifacts.all(run=self._context.run, store=url, state=VERIFIED)
+        return files if {f.name for f in files} <= {row.name for row in rows} else []
+
     def judge(self, name: str, files: list[ManifestFile]) -> list[Answer]:
         """Every deliverable of the phase."""
 
         def ask(agent: Agent) -> list[Answer]:
             judge = Deliverables(self._context, self._phase(name), agent, agent.workspace)
-            return judge.judge(files, self._home(name))
+            return judge.judge(files, None if self._context.stores else self._home(name))
 
         return self._at_root(name, ask)
 

@@ -21,6 +21,7 @@ from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
 
+MOST_NOWHERE = 2  # machines for one node that nobody could reach: each is paid for until it is given up
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
 
 
@@ -69,7 +70,8 @@ class Provisioning:
         places = {row.place for row in self._context.machines(name)}
         sold = []
         for kind in kinds(phase, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
-            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind)
+            cuda = spec.plan.settings.cuda.get(self._context.provider.name, "")
+            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind, min_cuda=cuda)
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
         found = ranked(phase, sold, place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
@@ -152,6 +154,10 @@ class Provisioning:
         for machine, reason in rows.items():
             if reason:
                 self._machines.destroy(machine, reason)
+        credit = self._context.provider.credit() if any(rows.values()) or not rows else None
+        if credit is not None and credit <= 0:  # that is why it was stopped, and no other one would be given
+            cloud = self._context.provider.name
+            raise NoMachine(f"{cloud} has stopped it: the account's credit is used up (${credit:.2f})")
 
     def _lifetime(self, name: str) -> float:
         """Seconds after which a machine made now must be gone: after every phase that may still use it."""
@@ -189,6 +195,7 @@ class Candidates:
         self._tried: dict[int, set[int]] = {node: set() for node in nodes}
         self._held: dict[int, Offer] = {}
         self._why = "nobody sells a machine that fits"
+        self._nowhere: dict[int, list[str]] = {node: [] for node in nodes}
 
     @property
     def open(self) -> list[int]:
@@ -211,6 +218,11 @@ class Candidates:
         self._held[node] = offer
 
     def failed(self, node: int, why: NotReached | str) -> None:
-        """It has not, and why."""
+        """It has not, and why. NoMachine: a second one came up nowhere: whatever is wrong, another type has it too."""
         self._held.pop(node, None)
         self._why = why if isinstance(why, str) else why.why
+        if isinstance(why, NotReached) and why.nowhere:
+            seen = self._nowhere[node]
+            seen.append(why.why)
+            if len(seen) == MOST_NOWHERE:
+                raise NoMachine(f"{self._phase}: {len(seen)} machines came up nowhere: " + "; ".join(seen))

@@ -1,7 +1,7 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
-run:    phases in order -> machines and volumes ended -> proof -> outcome
-phase:  volume -> machine -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
+run:    phases in order -> machines ended -> artifacts home from the store -> volumes ended -> proof -> outcome
+phase:  volume -> machines -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
 crew:   (machines that come and go in a phase) its turn -> machines -> code -> ... its last step -> end
 
 An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
@@ -79,6 +79,11 @@ class Story:
         outcome = worst(outcomes)
         recorder.record("tear_down", partial(self._tear_down, outcome), NoneType)
         left = recorder.record("end_machines", partial(self.ending.end_machines, outcome), list[str])
+        for phase in self._context.phases:
+            if phase.phase.pull_to and self._context.stores:
+                name = phase.phase.name
+                came = recorder.record(f"bring_home {name}", partial(self._work.bring_home, name), Outcome)
+                outcome = worst([outcome, came])
         left += recorder.record("end_volumes", partial(self.ending.end_volumes, outcome), list[str])
         recorder.record("settle", self.ending.settle, NoneType)
         if not left:
@@ -212,7 +217,9 @@ class Story:
                 if isinstance(end, NotReached):
                     label = f"destroy-{attempt}.{node}.{tries}"
                     recorder.record(label, partial(self._machines.destroy, machine, end.why), End)
-                    candidates.failed(node, end.why)
+            for (node, _), end in zip(asked, ends, strict=True):
+                if isinstance(end, NotReached):
+                    candidates.failed(node, end)
 
     def _rent(self, recorder: Recorder, name: str, crew: Crew, request: str, candidates: Candidates) -> str:
         """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""
@@ -262,7 +269,8 @@ class Story:
                     label = f"upload {store.url} {lot[0].name}"
                     recorder.record(label, partial(work.upload, name, store, lot), NoneType)
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
-            recorder.record("pull", partial(work.pull, name, files), str)
+            if not self._context.stores:  # else it comes from there, when no machine is paid for
+                recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])
         wrong = [f"{answer.name}: {answer.detail}" for answer in answers if answer.ok is False]
         if failed or wrong:

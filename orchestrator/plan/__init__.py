@@ -12,6 +12,7 @@ from orchestrator.plan.machines import (
     kinds,
     memory_of,
     misplaced,
+    networked,
     ranked,
     serves,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "measured_rates",
     "memory_of",
     "misplaced",
+    "networked",
     "preview",
     "ranked",
     "resolve",

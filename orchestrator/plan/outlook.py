@@ -11,6 +11,7 @@ from orchestrator.plan.costing import CrewCost
 from orchestrator.plan.notes import Expectation, Remark
 from orchestrator.words.ports import Offer
 
+CREDIT_MARGIN = Decimal("1.25")  # of the estimate: what is to be there before it begins
 Figures = tuple[Decimal, Decimal]  # hours, USD
 
 
@@ -75,6 +76,7 @@ class Preview:
     ways: Ways | None = None
     bound_hours: Mapping[str, Decimal] = field(default_factory=dict)  # see costing.bounds
     pull_hours: Decimal = Decimal(0)  # of the way home from the store, when no machine is left: it costs nothing
+    credit_usd: Decimal | None = None  # at the provider; None: nothing is paid ahead there, or it does not say
 
     @property
     def planned(self) -> Figures:
@@ -112,6 +114,14 @@ class Preview:
             earlier = f", spent by the runs before it ${self.spent_usd:.2f}" if self.spent_usd else ""
             over.append(f"the run: estimated ${wanted:.2f}{earlier}, budget ${self.budget_usd:.2f}")
         return tuple(over)
+
+    @property
+    def short_of_credit(self) -> str:
+        """Why what was paid ahead may not last: at its end the provider stops every machine. "": it lasts."""
+        wanted = (self.estimated_usd or Decimal(0)) * CREDIT_MARGIN
+        if self.credit_usd is None or self.credit_usd >= wanted:
+            return ""
+        return f"the account's credit is ${self.credit_usd:.2f}; with a quarter to spare ${wanted:.2f} are needed"
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `gpuplan plan --json`; money as text."""

@@ -11,6 +11,7 @@ from orchestrator.words.ports import Offer
 
 DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
 MIN_VCPUS = 8  # a phase has 50 GB unless it asks for less
+VCPUS_A_GPU, GB_A_GPU = 4, 16  # asked for at least; and no less memory than the card has
 NOT_IN_STOCK = "NONE"
 
 Row = dict[str, Any]
@@ -34,7 +35,7 @@ def gpu_offers(types: list[Row], centres: list[Row], gpus: int) -> list[Offer]:
             place="",
         )
         found += _at_places(base, row, centres, "gpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
 
 
 def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
@@ -54,7 +55,12 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                     place="",
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
+
+
+def least_ram_gb(offer: Offer) -> int:
+    """GB of the host's memory to ask for, for each GPU: a model passes through it on its way to the card."""
+    return max(offer.memory_gb, GB_A_GPU)
 
 
 def most_disk_gb(vcpus: int) -> int:
@@ -88,11 +94,17 @@ def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> lis
         listed = any(item["id"] == row["id"] for item in centre.get(stock_key) or [])
         if centre["id"] in stock or listed:
             level = stock.get(centre["id"], NOT_IN_STOCK)
-            offers.append(replace(base, place=centre["id"], available=level != NOT_IN_STOCK))
+            offers.append(
+                replace(
+                    base,
+                    place=centre["id"],
+                    available=level != NOT_IN_STOCK,
+                    private_network=bool(centre.get("globalNetwork")),
+                )
+            )
     return offers
 
 
-def _sorted(offers: list[Offer], centres: list[Row]) -> list[Offer]:
+def _sorted(offers: list[Offer]) -> list[Offer]:
     """Cheapest first; among equals what is in stock, then where machines can have a private network."""
-    networked = {c["id"] for c in centres if c.get("globalNetwork")}
-    return sorted(offers, key=lambda o: (o.price_hour, not o.available, o.place not in networked, o.place))
+    return sorted(offers, key=lambda o: (o.price_hour, not o.available, not o.private_network, o.place))

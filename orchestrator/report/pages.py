@@ -49,6 +49,8 @@ def preview(
         say(f"passed over: {reason}", err=err)
     cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
     say(cap, err=err)
+    if found.credit_usd is not None:
+        say(f"credit at {spec.world.provider}: {money(found.credit_usd)}", err=err)
     for line in _sent(spec.plan, code.content, code.hash):
         say(line, err=err)
     if volume:

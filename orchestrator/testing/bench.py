@@ -25,7 +25,7 @@ from orchestrator.plan import may_stage, resolve
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.machine import Disk, Script, ScriptedMachine
+from orchestrator.testing.machine import Disk, Door, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
 from orchestrator.testing.store import MemoryStore
 from orchestrator.testing.traffic import Traffic
@@ -69,6 +69,7 @@ class Bench:
         self.stores = [MemoryStore(f"memory://store{n}") for n in range(world.stores)]
         self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
+        self._doors: dict[str, Door] = {}
         self.machines: dict[str, ScriptedMachine] = {}  # by name; those that are up
         self.host = self._scripted(Disk(), ()) if world.provider == "ssh-host" else None
         self.clouds = InProcessClouds(
@@ -109,7 +110,9 @@ class Bench:
         self.machines[machine_id].cuts += 1
 
     def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
-        return ScriptedMachine(self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic)
+        return ScriptedMachine(
+            self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic, doors=self._doors
+        )
 
     def _put(self, url: str, data: bytes) -> int:
         return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)

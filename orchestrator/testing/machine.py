@@ -16,7 +16,7 @@ from orchestrator.plan.globs import matches
 from orchestrator.testing.traffic import Flow, Move, Traffic
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import CommandResult
-from orchestrator.words.waiting import Clock
+from orchestrator.words.waiting import Clock, Signal
 
 Json = dict[str, Any]
 WORKSPACE = "/workspace"
@@ -65,6 +65,14 @@ class Job:
     flow: Flow | None = None
 
 
+@dataclass
+class Door:
+    """A port that a machine has open for others, by its address."""
+
+    knocked: Signal
+    came: int = 0
+
+
 class Refusal(Exception):
     """What the agent says no to."""
 
@@ -90,6 +98,7 @@ class ScriptedMachine:
         gpus: tuple[str, ...] = (),
         put: Callable[[str, bytes], int] = lambda _url, _data: 200,
         traffic: Traffic | None = None,
+        doors: dict[str, Door] | None = None,
     ) -> None:
         """`traffic`: what bytes take; None: no time."""
         self._clock, self.disk, self._scripts, self._gpus, self._put = clock, disk, scripts, gpus, put
@@ -100,6 +109,8 @@ class ScriptedMachine:
         self._metrics: dict[str, Json] = {}
         self.up = True
         self.cuts = 0  # so many of the next calls find the line dead
+        self.alone = False  # nobody is reached from here, and nobody reaches it
+        self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
 
     # -- ports.Transport ------------------------------------------------------------------------------------------
@@ -211,6 +222,8 @@ class ScriptedMachine:
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "door":
+                reply = self._hold_open(request, say)
             else:
                 reply = getattr(self, f"_op_{op}")(request)
         except Refusal as no:
@@ -315,6 +328,21 @@ class ScriptedMachine:
 
     def _op_used(self, _request: Json) -> Json:
         return {"bytes": sum(map(len, self.disk.files.values()))}
+
+    def _hold_open(self, request: Json, say: Callable[[bytes], None]) -> Json:
+        door = self._doors[str(request["address"])] = Door(self._clock.signal())
+        say(json.dumps({"port": 1}).encode())
+        door.knocked.wait(lambda: door.came >= int(request["guests"]), float(request["within_s"]))
+        del self._doors[str(request["address"])]
+        return {"came": door.came}
+
+    def _op_knock(self, request: Json) -> Json:
+        door = self._doors.get(str(request["address"]))
+        if door is None or self.alone:
+            return {"why": "timed out"}
+        door.came += 1
+        door.knocked.notify()
+        return {"why": ""}
 
     def _op_published(self, _request: Json) -> Json:
         return {"files": {}}

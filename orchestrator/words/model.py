@@ -226,6 +226,7 @@ class Settings(Value):
     providers: tuple[str, ...] = ("runpod", "lambda")  # in order of preference
     images: dict[str, str] = {}  # provider -> image
     cpu_images: dict[str, str] = {}  # provider -> image of its machines without GPU; none: as the others'
+    cuda: dict[str, str] = {}  # provider -> the version that its image needs of a machine's driver, as 12.8
     stores: tuple[str, ...] = ()
     rates: Rates = Rates()
     rates_low: Rates = Rates()  # the lowest that are known of, for the far end of an estimate

@@ -11,7 +11,8 @@ import pytest
 from orchestrator.engine.context import Context
 from orchestrator.engine.control import Control
 from orchestrator.engine.effects import ManifestFile
-from orchestrator.engine.uploads import AT_ONCE, PATIENCE_S, RENEWALS, SMALL_BYTES, Uploads, lots
+from orchestrator.engine.together import AT_ONCE
+from orchestrator.engine.uploads import PATIENCE_S, RENEWALS, SMALL_BYTES, Uploads, lots
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Checksums, PartSum, SentPart
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
