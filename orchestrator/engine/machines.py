@@ -72,10 +72,10 @@ class Machines:
         found = self.clock.gather([partial(wait, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
         phase = held[0].phase if held else rows[0].phase
-        nodes = self._context.need(phase).nodes
+        nodes, staged = self._context.need(phase).nodes, phase in self._context.spec.staged
         if nodes == 1 or not all(isinstance(end, Reached) for end in found):
             return found
-        met = meet(self._context, phase, names) if len(self._context.machines(phase)) == nodes else {}
+        met = meet(self._context, phase, names) if any(row.gpus for row in rows) or not staged else {}
         return [met.get(name, end) for name, end in zip(names, found, strict=True)]
 
     def prepare(self, name: str) -> None:

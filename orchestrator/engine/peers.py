@@ -18,7 +18,7 @@ KNOCK_S = 20.0  # for the connections, real seconds
 
 
 def meet(context: Context, phase: str, asked: Sequence[str]) -> dict[str, Readiness]:
-    """How it stands with the machines of a phase with several nodes, all of which were reached.
+    """How it stands with the machines of a phase with several nodes, of which those that are there were reached.
 
     Only those in `asked` are answered for: they were made now, so they are given up where something is amiss.
     """
@@ -28,7 +28,7 @@ def meet(context: Context, phase: str, asked: Sequence[str]) -> dict[str, Readin
         said = f"had no private address within {ADDRESS_S / 60:g} min"
         found: dict[str, Readiness] = {row.name: NotReached(f"{row.name} {said}", nowhere=True) for row in lacking}
         return {name: found.get(name, Reached()) for name in asked}
-    why = _why_apart(context, rows)
+    why = _why_apart(context, rows) if len(rows) > 1 else ""  # the root may be there before the others
     return {name: NotReached(f"{name}: {why}", nowhere=True) if why else Reached() for name in asked}
 
 
@@ -37,7 +37,7 @@ def _with_addresses(context: Context, phase: str) -> list[MachineRow]:
     clock = context.clock
     give_up = clock.monotonic() + clock.real(ADDRESS_S)
     while True:
-        rows = context.machines(phase)
+        rows = context.nodes(phase)
         lacking = [row for row in rows if not row.private_ip]
         if not lacking or clock.monotonic() >= give_up:
             return rows
