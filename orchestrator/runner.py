@@ -58,7 +58,7 @@ def first_row(spec: RunSpec) -> RunRow:
     """What the ledger says of a run that has not begun."""
     return RunRow(
         id=spec.run, state=RunState.PLANNED, dry_run=spec.world.dry_run, version=APPLICATION_VERSION,
-        created_at=spec.created_at,
+        created_at=spec.created_at, tags=",".join(spec.tags), plan=spec.plan.name,
     )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _story(context: Context) -> RunEnd:
 def _show(view: SafeView, ledger: Ledger, spec: RunSpec) -> None:
     """The picture of this moment; a ledger that is busy has another one in the next."""
     with contextlib.suppress(Exception):
-        view.update(snapshot(ledger, spec.run, spec.plan.settings.budget_usd))
+        view.update(snapshot(ledger, spec))
 
 
 @contextlib.contextmanager

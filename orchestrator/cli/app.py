@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 
 import typer
 
+from orchestrator.cli import help as pages
 from orchestrator.cli.common import print_failure
-from orchestrator.cli.looking import cost, logs, status
+from orchestrator.cli.completion import ASK, answer, completion
+from orchestrator.cli.housekeeping import prune, rm
+from orchestrator.cli.logs import logs
+from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
+from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
 from orchestrator.report.console import indented, say
 from orchestrator.words import disk
@@ -23,13 +29,17 @@ from orchestrator.words.secret import hide
 
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
-COMMANDS = (run, plan, validate, schema, status, logs, cost, resume, down, reap, pull, ssh)  # as a user meets them
+COMMANDS = (
+    run, resume, down, ls, status, logs, cost, init, plan, validate, schema, ssh, pull, reap, prune, rm, completion,
+)  # fmt: skip
 
 
 def application() -> typer.Typer:
     """Every command under its function's name, in their order."""
     app = typer.Typer(
         name="gpuplan",
+        cls=pages.Commands,
+        context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,
@@ -41,17 +51,35 @@ def application() -> typer.Typer:
         callback=_options,
     )
     for command in COMMANDS:
-        app.command(command.__name__)(command)
+        app.command(command.__name__, cls=pages.Command)(command)
     return app
 
 
-def _options(*, debug: bool = typer.Option(False, "--debug", help="Show a traceback with an error.")) -> None:
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"gpuplan {version('gpuplan')}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_say_version),
+    debug: bool = typer.Option(False, "--debug", help="Show a traceback with an error."),
+) -> None:
+    del version  # it has been said
     if debug:
         os.environ["GPUPLAN_DEBUG"] = "1"
 
 
 def main() -> None:
     """Run the command line and exit with the code of errors.ExitCode."""
+    gc.set_threshold(100_000, 50, 50)  # imports make much that stays: looking through it again takes a tenth of a start
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # nobody's plugin is looked for, nor loaded
+    if sys.argv[1:2] == [ASK]:
+        answer(sys.argv[2:], typer.main.get_command(application()))
+        return
     debug = "--debug" in sys.argv or bool(os.environ.get("GPUPLAN_DEBUG"))
     document = print_failure if "--json" in sys.argv[1:] else _nothing
     try:

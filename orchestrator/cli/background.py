@@ -12,6 +12,8 @@ from orchestrator.report.console import say
 from orchestrator.words.errors import GpuplanError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.ledger import Ledger
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
@@ -20,10 +22,11 @@ PROGRAM = "from orchestrator.cli import main; main()"
 BEGINS_WITHIN_S = 60.0
 
 
-def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
+def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool, events: Path | None = None) -> None:
     """Have a process of its own drive the run, and return once it does. GpuplanError: it ended before."""
     said = home.run_folder(spec.run) / "console.log"
     words = [sys.executable, "-P", "-c", PROGRAM, "resume", spec.run, "--yes"]
+    words += ["--json-events", str(events.absolute())] if events else []
     with said.open("a") as out:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -41,4 +44,4 @@ def detach(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
         print_json({"run": spec.run, "pid": process.pid, "output": str(said)})
         return
     say(f"{spec.run} goes on in the background; what it prints: {said}")
-    say(f"gpuplan status {spec.run} and gpuplan logs -f {spec.run} look on, gpuplan down {spec.run} ends it")
+    say(f"gpuplan status --watch {spec.run} and gpuplan logs -f {spec.run} look on, gpuplan down {spec.run} ends it")

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Go on in the background once it is confirmed.")]
+EventsFile = Annotated[
+    Path | None,
+    typer.Option("--json-events", metavar="FILE", help="Append each event to FILE: a JSON document a line."),
+]
 RunName = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run; left out: the newest.", show_default=False)
 ]

@@ -20,12 +20,18 @@ def plan(
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Whose prices.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Prices of interruptible machines.")] = False,
+    notes: Annotated[bool, typer.Option("--notes", help="Show where the plan is wrong, in full.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Freeze what is shown: gpuplan run FILE does that.")
+    ] = None,
     plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Show what a run would take: machines, hours and dollars beside the plan's own, and where the plan is wrong."""
+    """Show what a run would take: a line a step, machines, hours and dollars beside the plan's own."""
+    from orchestrator.cli import frozen
     from orchestrator.cli.proposal import estimate
+    from orchestrator.cli.standing import standing
     from orchestrator.report import pages
     from orchestrator.world.opening import find_code
 
@@ -33,12 +39,20 @@ def plan(
     loaded = read_plan(plan, config, phases or ())
     code = find_code(home, loaded, Path.cwd())
     found = estimate(home, ledger, loaded, tuple(phases or ("all",)), provider=provider, spot=spot)
+    stands = standing(home, ledger, loaded, code)
+    if out:
+        shown = tuple(phase.phase for phase in found.preview.phases)
+        kept = frozen.Frozen(plan=loaded, asked=shown, provider=provider or "", spot=spot, code=frozen.hashes(code))
+        frozen.write(out, kept)
     if json:
         sent = {"files": len(code), "bytes": sum(entry.bytes for entry in code), "setup": loaded.settings.setup}
+        stood = [{"id": name, "mark": one.mark, "why": one.why} for name, one in stands.items()]
         named = {"plan": {"name": loaded.name, "folder": loaded.folder}}
-        print_json(named | found.preview.document() | {"prices_from": found.prices_from, "code": sent})
+        print_json(named | found.preview.document() | {"prices_from": found.prices_from, "code": sent, "steps": stood})
     else:
-        pages.plan(loaded, found.preview, found.prices_from, code)
+        pages.plan(loaded, found.preview, found.prices_from, code, stands, notes=notes)
+        if out:
+            say(f"frozen in {out}: gpuplan run {out} does exactly this")
 
 
 def validate(

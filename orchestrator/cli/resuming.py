@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import running
-from orchestrator.cli.common import Detach, Json, RunName, Yes, find_run, open_home, open_world
+from orchestrator.cli import driving, running
+from orchestrator.cli.common import Detach, EventsFile, Json, RunName, Yes, find_run, open_home, open_world
 from orchestrator.report.console import say
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
@@ -27,16 +27,17 @@ def resume(
     yes: Yes = False,
     detach: Detach = False,
     json: Json = False,
+    json_events: EventsFile = None,
 ) -> None:
     """Go on with a run: a dead process's where it was, an ended one's as RUN.2 on the same frozen plan."""
     home, ledger = open_home()
     spec = find_run(home, ledger, run, exactly=True)
-    options = running.DriveOptions(yes=yes, json=json, detach=detach)
+    options = driving.DriveOptions(yes=yes, json=json, detach=detach, events=json_events)
     row = ledger.runs.maybe(id=spec.run)  # None: killed before its first row
     if row and row.state == RunState.DONE:
         if row.outcome == Outcome.SUCCEEDED:
             say(f"{spec.run} is done; nothing to resume", err=True)
-            running.show_end(home, ledger, spec, json=json)
+            driving.show_end(ledger, spec, json=json)
             return
         spec = spec.model_copy(
             update={
@@ -58,7 +59,7 @@ def resume(
     world = open_world(home, ledger, spec)
     if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none
         _require_open_secrets(world, spec)
-    running.carry_out(world, spec, options)
+    driving.carry_out(world, spec, options)
 
 
 def _with_budget(plan: Plan, budget: str | None) -> Plan:

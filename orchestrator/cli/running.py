@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ import typer
 from orchestrator.cli.common import (
     ConfigFile,
     Detach,
+    EventsFile,
     Json,
     PlanName,
     Yes,
@@ -24,8 +24,10 @@ from orchestrator.cli.common import (
     print_json,
     read_plan,
 )
+from orchestrator.cli.driving import DriveOptions, carry_out, discard_output
+from orchestrator.cli.flags import RunOptions, check_flags
 from orchestrator.report.console import say
-from orchestrator.words.errors import NoMachine, OverBudget, StillRunning, UsageError
+from orchestrator.words.errors import NoMachine, OverBudget, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
@@ -40,76 +42,104 @@ if TYPE_CHECKING:
     from orchestrator.world.world import World
 
 
-HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
-
-
-@dataclass(frozen=True, slots=True)
-class DriveOptions:
-    """How a command drives a run. `yes`: nobody is asked anything; `detach`: in the background."""
-
-    yes: bool
-    json: bool
-    detach: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """The flags of `run` that shape it."""
-
-    dry_run: bool
-    spot: bool
-    spot_or_demand: bool
-    provider: str | None
-    ssh_host: str
-    ssh_key: Path | None
-    host_key: str
-    stores: tuple[str, ...]
-    force: tuple[str, ...]
-    only: bool
-    cloud: Path | None
-    faults: tuple[str, ...]
-    deadman_minutes: float | None
-
-
 def run(
-    phases: Annotated[list[str], typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")],
+    phases: Annotated[
+        list[str] | None, typer.Argument(metavar="PHASE...|all", help="Phases of the plan, or all of them.")
+    ] = None,
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Rehearse against emulated clouds on this computer.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Rehearse against emulated clouds on this computer.", rich_help_panel="Rehearse"
+        ),
     ] = False,
     yes: Yes = False,
-    spot: Annotated[bool, typer.Option("--spot", help="Interruptible machines only.")] = False,
-    spot_or_demand: Annotated[
-        bool, typer.Option("--spot-or-demand", help="Interruptible machines, on-demand ones where none is to be had.")
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Interruptible machines only.", rich_help_panel="Machines")
     ] = False,
-    provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.")] = None,
+    spot_or_demand: Annotated[
+        bool,
+        typer.Option(
+            "--spot-or-demand",
+            help="Interruptible machines, on-demand ones where none is to be had.",
+            rich_help_panel="Machines",
+        ),
+    ] = False,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.", rich_help_panel="Machines")
+    ] = None,
     ssh_host: Annotated[
-        str, typer.Option("--ssh-host", metavar="USER@HOST:PORT", help="Use this machine; nothing is rented.")
+        str,
+        typer.Option(
+            "--ssh-host",
+            metavar="USER@HOST:PORT",
+            help="Use this machine; nothing is rented.",
+            rich_help_panel="Machines",
+        ),
     ] = "",
     ssh_key: Annotated[
         Path | None,
-        typer.Option("--ssh-key", metavar="FILE", help="Private key for --ssh-host (default: gpuplan's own)."),
+        typer.Option(
+            "--ssh-key",
+            metavar="FILE",
+            help="Private key for --ssh-host (default: gpuplan's own).",
+            rich_help_panel="Machines",
+        ),
     ] = None,
     host_key: Annotated[
-        str, typer.Option("--host-key", metavar="KEY", help="Host key of --ssh-host: SHA256:..., or TYPE BASE64.")
+        str,
+        typer.Option(
+            "--host-key",
+            metavar="KEY",
+            help="Host key of --ssh-host: SHA256:..., or TYPE BASE64.",
+            rich_help_panel="Machines",
+        ),
     ] = "",
     store: Annotated[
-        list[str] | None, typer.Option("--store", metavar="URL", help="Where artifacts go: s3://..., gs://...")
+        list[str] | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="Where artifacts go: s3://..., gs://...",
+            rich_help_panel="Limits and results",
+        ),
     ] = None,
-    budget: Annotated[str | None, typer.Option("--budget", metavar="USD", help="Cap of the whole run.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="USD", help="Cap of the whole run.", rich_help_panel="Limits and results"),
+    ] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option("--force", metavar="STEP|all", help="Run this step, and all that need it, though they are done."),
+        typer.Option(
+            "--force",
+            metavar="STEP|all",
+            help="Run this step, and all that need it, though they are done.",
+            rich_help_panel="What is done",
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Look again at what is done, on the volume itself; rents a machine.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Look again at what is done, on the volume itself; rents a machine.",
+            rich_help_panel="What is done",
+        ),
     ] = False,
-    only: Annotated[bool, typer.Option("--only", help="Refuse when steps of other phases are missing.")] = False,
+    only: Annotated[
+        bool,
+        typer.Option("--only", help="Refuse when steps of other phases are missing.", rich_help_panel="What is done"),
+    ] = False,
     cloud: Annotated[
-        Path | None, typer.Option("--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.")
+        Path | None,
+        typer.Option(
+            "--cloud", metavar="DIR", help="Keep the rehearsed cloud here, for more runs.", rich_help_panel="Rehearse"
+        ),
     ] = None,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).")
+        list[str] | None,
+        typer.Option(
+            "--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).", rich_help_panel="Rehearse"
+        ),
     ] = None,
     deadman: Annotated[
         float | None,
@@ -118,12 +148,18 @@ def run(
             metavar="MINUTES",
             min=0.05,
             help="Without a sign of life from here for so long, a machine stops its steps and ends its bill.",
+            rich_help_panel="Machines",
         ),
     ] = None,
     plan: PlanName = None,
     config: ConfigFile = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="WORD", help="To find it by; repeatable.", rich_help_panel="Limits and results"),
+    ] = None,
     detach: Detach = False,
     json: Json = False,
+    json_events: EventsFile = None,
 ) -> None:
     """Run phases: rent what they need, do their steps, check, upload, and leave nothing running.
 
@@ -133,43 +169,37 @@ def run(
     options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
-        tuple(fault or ()), deadman,
+        tuple(fault or ()), deadman, tuple(tag or ()),
     )  # fmt: skip
-    _check_flags(options)
-    loaded = read_plan(plan, config, phases, {"budget_usd": budget})
+    check_flags(options)
+    if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():
+        _run_frozen(Path(phases[0]), options, DriveOptions(yes=yes, json=json, detach=detach, events=json_events))
+        return
+    loaded = read_plan(plan, config, phases or (), {"budget_usd": budget})
+    if not phases:
+        named = ", ".join(phase.name for phase in loaded.phases)
+        raise UsageError(f"which phases? {loaded.called} has {named}", remedy="name some, or all")
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
     spec = _draft(home, loaded, tuple(phases), options)
-    begin(home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach), only=only, check=check)
+    begin(
+        home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
+    )
 
 
-def _check_flags(options: RunOptions) -> None:
-    if options.faults and not options.dry_run:
-        raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
-    if options.cloud and not options.dry_run:
-        raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
-    if options.spot and options.spot_or_demand:
-        raise UsageError("--spot and --spot-or-demand exclude each other")
-    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand):
-        raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
-    if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
-        raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
-    if options.host_key and not (options.ssh_host and HOST_KEY.fullmatch(options.host_key)):
-        raise UsageError(
-            "--host-key is SHA256:... or `ssh-ed25519 AAAA...` of --ssh-host",
-            remedy="ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that machine prints it",
-        )
-    if options.ssh_key:
-        from orchestrator.transport.keys import require_private
+def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
+    """Do what `plan --out` has shown. UsageError: the code has changed since, or flags ask for something else."""
+    from orchestrator.cli import frozen
+    from orchestrator.world.opening import find_code
 
-        require_private(options.ssh_key)
-    host = options.ssh_host.rpartition("@")[2].partition(":")[0]
-    if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
-        raise UsageError(
-            f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
-            remedy="rehearse on localhost, or leave --dry-run out",
-        )
+    kept = frozen.read(file)
+    if options.provider or options.spot or options.spot_or_demand or options.force:
+        raise UsageError(f"{file} says what is done", remedy="leave --provider, --spot and --force out")
+    home, ledger = open_home()
+    frozen.require_same_code(kept, find_code(home, kept.plan, Path.cwd()))
+    options = replace(options, provider=kept.provider or None, spot=kept.spot)
+    begin(home, ledger, _draft(home, kept.plan, kept.asked, options), how)
 
 
 def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:
@@ -219,6 +249,7 @@ def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) 
         stores=stores,
         pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),
         created_at=home.timeline(),
+        tags=options.tags,
     )
 
 
@@ -257,6 +288,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     from orchestrator.cli import terms
     from orchestrator.cli.proposal import propose
     from orchestrator.report import pages
+    from orchestrator.words.spec import Expected
 
     json = options.json
     proposal = propose(world, spec, code, only=only, check=check)
@@ -272,7 +304,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
     except BrokenPipeError:
         if not options.yes:
             raise
-        _discard_output()  # nobody reads; what was asked for is done all the same
+        discard_output()  # nobody reads; what was asked for is done all the same
         agreed = ""
     if proposal.preview.over_budget:
         raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
@@ -287,42 +319,7 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
         raise typer.Exit
     if agreed:
         world.home.agree(agreed)
-    return proposal.spec
-
-
-def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
-    """Bring the run to its end, show it, and exit with its code; or have the background do so."""
-    from orchestrator.cli.background import detach
-    from orchestrator.report.views import open_view
-    from orchestrator.runner import drive
-
-    if options.detach:
-        detach(world.home, world.ledger, spec, json=options.json)
-        return
-    with open_view(err=options.json) as view:
-        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
-    try:
-        show_end(world.home, world.ledger, spec, json=options.json)
-    except BrokenPipeError:  # how it ended is said by the exit code all the same
-        _discard_output()
-    if result.left:
-        raise StillRunning(
-            "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
-        )
-    for fault in result.unfired:
-        say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
-    raise typer.Exit(int(result.exit_code))
-
-
-def _discard_output() -> None:
-    """Whoever read has gone: from now on nothing is said on standard output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_end(home: Home, ledger: Ledger, spec: RunSpec, *, json: bool) -> None:
-    """The final status: one JSON document, or the tables of deliverables and cost."""
-    from orchestrator.report import documents, pages
-
-    pages.end(ledger, spec, home.run_folder(spec.run), err=json)
-    if json:
-        print_json(documents.status(ledger, spec, driven=False))
+    if spec.world.dry_run:
+        return proposal.spec
+    expected = {p.phase: Expected(hours=p.estimated_hours, usd=p.estimated_usd) for p in proposal.preview.phases}
+    return proposal.spec.model_copy(update={"expected": expected})

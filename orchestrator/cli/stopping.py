@@ -86,7 +86,7 @@ def _tell(
     ledger: Ledger, spec: RunSpec, left: list[str], ended: list[str], deleted: list[VolumeRow], *, json: bool
 ) -> None:
     """What was done, and what goes on costing money."""
-    from orchestrator.report import documents, pages
+    from orchestrator.report import documents, leftover
 
     if json:
         names = [row.name for row in deleted]
@@ -99,7 +99,7 @@ def _tell(
     for name in ended:
         say(f"ended: {name}")
     say(f"{spec.run}: nothing of it is running")
-    for line in pages.kept(ledger, spec) + pages.unfinished(ledger, spec):
+    for line in leftover.kept(ledger, spec) + leftover.unfinished(ledger, spec):
         say(line)
 
 

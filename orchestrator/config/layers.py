@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.validate import Source, validate
-from orchestrator.config.words import LONGEST_COMMAND, below
+from orchestrator.config.words import LONGEST_COMMAND, below, set_name, volume_name
 from orchestrator.words.model import OF_THE_PLAN, Settings, Value
 
 PREFIX = "GPUPLAN_"
@@ -128,7 +128,15 @@ def _check(settings: Settings, source: Source) -> None:
         if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
             source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')
     _check_code(settings, source)
-    if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
+    volume = settings.defaults.volume
+    if volume and (wrong := volume_name(volume.name)):
+        source.wrong(("defaults", "volume", "name"), wrong)
+    for name in settings.defaults.env:
+        if wrong := set_name(name):
+            source.wrong(("defaults", "env", name), wrong)
+    if not re.match(
+        r"https://[^\s/@\[\]]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url
+    ):
         source.wrong(
             ("hub_url",), f"{settings.hub_url} is no address that a token may go to", "write https://huggingface.co"
         )

@@ -11,13 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
 from orchestrator.config.layers import read_settings
+from orchestrator.config.matrix import expand, variants_of
 from orchestrator.config.phase_checks import check_phase
-from orchestrator.config.plan_checks import Document, check_code, check_plan, in_order
+from orchestrator.config.plan_checks import Document, check_code, check_defaults, check_plan, in_order
 from orchestrator.config.problems import KeyPath, Place, Problems, nearest
 from orchestrator.config.sources import Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
-from orchestrator.words.model import OF_THE_PLAN, Expected, Former, Note, Notes, Phase, Plan, Settings
+from orchestrator.words.model import OF_THE_PLAN, Defaults, Expected, Former, Note, Notes, Phase, Plan, Settings
 
 
 def load_plan(
@@ -35,9 +36,11 @@ def load_plan(
     sources = find(folder, config)
     problems = Problems()
     documents, broken = _read_phases(sources.phases, problems)
-    check_plan(documents, broken)
     layers = [_layer(path, sources, problems) for path in sources.settings]
     settings = read_settings(layers, environ, overrides, problems)
+    documents = [Document(settings.defaults.apply(one.phase), one.source) for one in documents]
+    check_defaults(documents, settings)
+    check_plan(documents, broken)
     if not problems.found:
         check_code(documents, settings)
     phases = tuple(document.phase for document in in_order(documents))
@@ -94,19 +97,36 @@ def load_file(path: Path) -> Phase | Settings:
         problems.raise_all()
         return settings
     neighbours = [other for other in phase_files(path.parent) if other.name != path.name and _has_steps(other)]
-    others, broken = _read_phases(tuple(neighbours), Problems())
-    own, _ = _read_phases((path,), problems)
-    check_plan([*others, *own], broken)
+    others, broken = _read_phases(tuple(neighbours), Problems(), (path,))
+    own, _ = _read_phases((path,), problems, tuple(neighbours))
+    defaults = _defaults_beside(path)
+    documents = [Document(defaults.apply(one.phase), one.source) for one in [*others, *own]]
+    check_plan(documents, broken)
     problems.raise_all()
-    return own[0].phase
+    return documents[-1].phase
 
 
-def _read_phases(paths: tuple[Path, ...], problems: Problems) -> tuple[list[Document], frozenset[str]]:
-    """The phases that could be read, and the names of those that could not (a need of theirs is no mistake)."""
+def _defaults_beside(path: Path) -> Defaults:
+    """What the plan of a phase file says for every phase; what is wrong in its settings is theirs."""
+    for folder in (path.parent, path.parent.parent):
+        if (file := folder / "gpuplan.yaml").is_file():
+            return read_settings([read_file(file, Problems())], {}, {}, Problems()).defaults
+    return Defaults()
+
+
+def _read_phases(
+    paths: tuple[Path, ...], problems: Problems, beside: tuple[Path, ...] = ()
+) -> tuple[list[Document], frozenset[str]]:
+    """The phases that could be read, and the names of those that could not (a need of theirs is no mistake).
+
+    `beside`: other files of the plan, whose steps they may need.
+    """
+    nodes = {path: read_file(path, problems) for path in paths}
+    variants = variants_of([*nodes.values(), *(read_file(path, Problems()) for path in beside)])
     documents = []
     broken = set()
-    for path in paths:
-        node = read_file(path, problems)
+    for path, read in nodes.items():
+        node = expand(read, variants, problems)
         phase, source = validate(Phase, node, problems)
         if phase is None:
             name = node.get("name") if isinstance(node, Mapping) else None

@@ -48,6 +48,14 @@ def check_code(documents: Sequence[Document], settings: Settings) -> None:
                 document.wrong(("steps", index, wants), message, "say in gpuplan.yaml which folder it is: code: FOLDER")
 
 
+def check_defaults(documents: Sequence[Document], settings: Settings) -> None:
+    """Note every phase that takes a variable of the plan's defaults for a secret: env is shown and logged."""
+    for document in documents:
+        for name in sorted(settings.defaults.env.keys() & set(document.phase.secrets)):
+            remedy = "leave it out of defaults: in gpuplan.yaml, or out of secrets"
+            document.wrong(("secrets",), f"{name} is in the plan's default env too", remedy)
+
+
 def in_order(documents: Sequence[Document]) -> list[Document]:
     """Return the phases in the order of their files, moved only where a phase needs a later one."""
     by_name = {document.phase.name: document for document in documents}

@@ -26,6 +26,8 @@ class _Schema(GenerateJsonSchema):
         found = super().dict_schema(schema)
         if found.get("additionalProperties") == {"type": "string"}:  # {THREADS: 8} is the text 8
             found["additionalProperties"] = {"type": ["string", "number", "boolean"]}
+        elif found.get("additionalProperties") == {"type": "array", "items": {"type": "string"}}:  # a matrix's values
+            found["additionalProperties"] = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
         return found
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from orchestrator import cost
-from orchestrator.ledger import Ledger
-from orchestrator.ledger.rows import VolumeRow
-from orchestrator.words.spec import RunSpec
+
+if TYPE_CHECKING:  # reading commands load no more than they read
+    from orchestrator.ledger import Ledger
+    from orchestrator.ledger.rows import VolumeRow
+    from orchestrator.words.spec import RunSpec
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:

@@ -72,8 +72,16 @@ class Code(Protocol):
         """Path -> sha256."""
         ...
 
-    def push(self, agent: Agent, *, kept: bool) -> str:
-        """Bring exactly this to the machine, but for `kept`: one that is there stays as it is; its folder there."""
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        ...
+
+    def push(self, agent: Agent, *, kept: bool, sent: Callable[[int], None] = ...) -> str:
+        """Bring exactly this to the machine, but for `kept`: one that is there stays as it is; its folder there.
+
+        `sent` hears how many bytes are on their way, each time that there are more.
+        """
         ...
 
 
@@ -135,9 +143,9 @@ class Context:
         """Unix seconds on the ledger's line: what is written down, and what is compared with it."""
         return self.ledger.now()
 
-    def event(self, text: str) -> None:
-        """Note something worth reading later."""
-        self.ledger.event(self.run, text)
+    def event(self, text: str, *, minor: bool = False) -> None:
+        """Note something worth reading later; `minor`: only by who looks closely."""
+        self.ledger.event(self.run, text, minor=minor)
 
     def machines(self, phase: str) -> list[MachineRow]:
         """The phase's living machines that were reached, of all its crews, by node."""

@@ -45,7 +45,7 @@ class Ending:
             if row is None:
                 continue
             if not done and row.state != VolumeState.DESTROYING and not self._is_new_and_unused(row):
-                self._context.event(f"{row.name}: kept, ${row.price_hour * 24:.2f} a day")
+                self._context.event(f"{row.name}: kept, ${row.price_hour * 24:.2f} a day", minor=True)
                 continue
             if isinstance(end := self._volumes.destroy(row.name), NotGone):
                 left.append(f"{row.name} ({end.why})")
@@ -72,7 +72,7 @@ class Ending:
         if len(billed) == len(rows):
             context.ledger.runs.change({"id": context.run}, settled=True)
             machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
-            context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}")
+            context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}", minor=True)
 
     def close(self) -> None:
         """The run is done: every machine of it is proven gone."""

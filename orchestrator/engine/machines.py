@@ -17,7 +17,9 @@ from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
+from orchestrator.engine.transfers import CODE, Transfer
 from orchestrator.ledger.rows import ChargeRow, MachineRow
+from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import AccountRefused, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import Offer
@@ -80,13 +82,28 @@ class Machines:
 
     def prepare(self, name: str) -> None:
         """Bring code and venv to a machine that was reached, and open the live logs for people there."""
-        agent, code = self._context.agents(name), self._context.code
-        folder = code.push(agent, kept=setup.has_begun(self._context, agent)) if code.hash else ""
+        agent = self._context.agents(name)
+        folder = self._send_code(name, agent) if self._context.code.hash else ""
         settings, gpus = self._context.spec.plan.settings, self._ledger.machines.get(name=name).gpus
         more = settings.requirements_gpu if gpus or not self._provider.rented else ()
         agent.bootstrap([f"{folder}/{file}" for file in (*settings.requirements, *more)])
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
-            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}")
+            self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}", minor=True)
+
+    def _send_code(self, name: str, agent: Agent) -> str:
+        """Bring the code there, as a transfer of one thing; its folder."""
+        context, phase = self._context, self._ledger.machines.get(name=name).phase
+        transfer = Transfer(context, phase, CODE, name, {"code": context.code.bytes})
+        before = 0
+
+        def sent(count: int) -> None:
+            nonlocal before
+            transfer.arrived("code", count, count - before)
+            before = count
+
+        folder = context.code.push(agent, kept=setup.has_begun(context, agent), sent=sent)
+        transfer.whole("code")
+        return folder
 
     # -- being there -----------------------------------------------------------------------------------------------
 
@@ -190,5 +207,5 @@ class Machines:
             self._context.event(f"{row.name}: not proven gone: {proof.why}")
             return proof
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
-        self._context.event(f"{row.name}: gone")
+        self._context.event(f"{row.name}: gone", minor=True)
         return Gone()

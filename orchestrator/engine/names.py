@@ -6,6 +6,7 @@ A machine is called gpuplan-OWNER-RUN-PHASE-N-tDEADLINE, a volume gpuplan-OWNER-
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.words.ports import MACHINE_PREFIX
@@ -17,6 +18,10 @@ _BEGIN, _END = rf"{MACHINE_PREFIX}(?P<owner>[^-]+)-", r"-t(?P<deadline>\d{9,11})
 _MACHINE = re.compile(rf"{_BEGIN}{_RUN}-(?P<phase>.+)-(?P<number>\d+){_END}")
 _VOLUME = re.compile(rf"{_BEGIN}vol-(?P<label>.+)-{_RUN}{_END}")
 _ANY = re.compile(rf"{_BEGIN}.*{_END}")
+_OF = r"\d{4}-[a-z0-9]{4}(?:-\d+)?"
+_QUOTED = re.compile(
+    rf"{MACHINE_PREFIX}[a-z0-9]+-(?:vol-(?P<label>[\w-]+?)-{_OF}|{_OF}-(?P<phase>[\w-]+?)-(?P<number>\d+))-t\d{{9,11}}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +86,18 @@ class Due:
         """Whose it is and when it is to be gone; None: no name of ours, only its beginning perhaps."""
         found = _ANY.fullmatch(text)
         return Due(found["owner"], int(found["deadline"])) if found else None
+
+
+def spoken(text: str, phases: Sequence[str] = ()) -> str:
+    """A text with every name of ours in it as people say it: `day2-3#1`, `volume glm`.
+
+    `phases`: those of the plan, whose names are longer than what a machine's name has room for.
+    """
+    whole = {plain(name)[:LONGEST_PHASE]: name for name in phases}
+
+    def said(found: re.Match[str]) -> str:
+        if found["label"]:
+            return f"volume {found['label']}"
+        return f"{whole.get(found['phase'], found['phase'])}#{found['number']}"
+
+    return _QUOTED.sub(said, text)

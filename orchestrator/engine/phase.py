@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from posixpath import normpath
 from typing import TypeVar
 
-from orchestrator.engine import artifacts, records
+from orchestrator.engine import artifacts, records, sources
 from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
@@ -83,7 +81,8 @@ class PhaseWork:
                 f"{', '.join(changed)}: not what its step wrote (it published another sha256)",
                 remedy="run the step again (--force), or have the step that changes it publish what it wrote",
             )
-        (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
+        made_of = self._at_root(name, lambda agent: sources.gather(self._context, agent))
+        self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
         return files
 
     def makers(self, name: str) -> list[str]:
@@ -110,11 +109,13 @@ class PhaseWork:
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
-        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files))
+        transfer = self._uploads.transfer(name, store, self._listed(name))
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
-    def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
+    def put_manifest(self, name: str, store: ArtifactStore) -> None:
         """The manifest goes last: where it is, everything is."""
-        self._patiently(partial(store.put_text, f"manifest-{name}.json", _as_json(files)))
+        file = self._manifest(name)
+        self._patiently(partial(store.put_text, file.name, file.read_text()))
 
     def pull(self, name: str, files: list[ManifestFile]) -> str:
         """Fetch the artifacts home from the machine, if the phase says so; return the folder."""
@@ -151,10 +152,10 @@ class PhaseWork:
 
     def _saved(self, name: str) -> list[ManifestFile]:
         """What the phase has made, if all of it is verified in the store that it comes home from."""
-        manifest = self._context.folder / f"manifest-{name}.json"
+        manifest = self._manifest(name)
         if not manifest.exists():
             return []
-        files = [ManifestFile(**said) for said in json.loads(manifest.read_text())]
+        files = artifacts.manifest_files(manifest.read_text())
         url = self._context.stores[0].url
         rows = self._ledger.artifacts.all(run=self._context.run, store=url, state=VERIFIED)
         return files if {f.name for f in files} <= {row.name for row in rows} else []
@@ -174,7 +175,7 @@ class PhaseWork:
         """Note the outcome, and end the phase's machines but for those that a coming phase may take over."""
         self._ledger.phases.move(self._key(name), PhaseState.TEARING_DOWN, outcome=outcome, error=why)
         if why:
-            self._context.event(f"{name}: {outcome}: {why}")
+            self._context.event(f"{name}: {outcome}: {why}", minor=True)  # the phase's own line says it
         close_steps(self._ledger, self._context.run, name)
         self._release(name)
         held = self._ledger.charges.all(run=self._context.run, phase=name, until=None)
@@ -213,6 +214,14 @@ class PhaseWork:
     def _key(self, name: str) -> dict[str, object]:
         return {"run": self._context.run, "name": name}
 
+    def _manifest(self, name: str) -> Path:
+        """The manifest at home."""
+        return self._context.folder / f"manifest-{name}.json"
+
+    def _listed(self, name: str) -> list[ManifestFile]:
+        """All of the phase's artifacts, as `manifest` wrote them down."""
+        return artifacts.manifest_files(self._manifest(name).read_text())
+
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
@@ -235,7 +244,3 @@ class PhaseWork:
 def _below(root: str, patterns: tuple[str, ...]) -> list[str]:
     """What a step creates, named from the workspace."""
     return [normpath(f"{root}/{pattern}") for pattern in patterns]
-
-
-def _as_json(files: list[ManifestFile]) -> str:
-    return json.dumps([asdict(file) for file in files], indent=1)

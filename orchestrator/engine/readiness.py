@@ -90,4 +90,4 @@ def _first_contact(context: Context, row: MachineRow) -> None:
     if not context.provider.shows_gpu:
         where = f"a CPU with {hello.cores} cores, standing in"
     context.ledger.machines.move({"name": row.name}, MachineState.REACHABLE, reachable_at=context.now())
-    context.event(f"{row.name}: reachable, {where}")
+    context.event(f"{row.name}: reachable, {where}", minor=True)

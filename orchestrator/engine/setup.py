@@ -35,7 +35,7 @@ def run(context: Context, machines: Reached, phase: str, machine: str, node: int
     start = jobs.Start(
         job_name(context),
         lambda agent: _job(context, agent, phase, command),
-        lambda: context.event(f"{machine}: setup begins: {command}"),
+        lambda: context.event(f"{machine}: setup begins: {command}", minor=True),
     )
     end = jobs.follow(context, machines, machine, start, log, timeout_s=LONGEST_S)
     assert end, "only a stop, which raises, ends it before the job does"
@@ -45,7 +45,7 @@ def run(context: Context, machines: Reached, phase: str, machine: str, node: int
             f"setup {how} on {machine}\n{log.last_lines()}".rstrip(),
             remedy=f"gpuplan logs --step {NAME} shows all of it; the plan's `setup` is run in its code's folder",
         )
-    context.event(f"{machine}: setup took {end.seconds:.1f} s")
+    context.event(f"{machine}: setup took {end.seconds:.1f} s", minor=True)
 
 
 def _was_taken_over(context: Context, phase: str, machine: str) -> bool:

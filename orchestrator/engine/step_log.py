@@ -12,6 +12,7 @@ from orchestrator.transport.replies import Sample
 from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home
+TIMES = ".times"  # beside a log: Unix seconds, and the byte of it that was new then
 BLOCK = 1 << 20  # bytes that a search holds at a time
 LAST_BYTES = 1 << 16  # enough for the last lines of any log
 
@@ -28,6 +29,7 @@ class StepLog:
         self._stdout = self.path.with_suffix(".stdout")
         self._offset_file, self._job_file = self.path.with_suffix(".offset"), self.path.with_suffix(".job")
         self._context, self._phase, self._step = context, phase, step
+        self._noted = 0.0  # when a time was written down last
         self._searched = 0  # no text that `prints` was asked for ends before this byte
 
     @property
@@ -52,12 +54,26 @@ class StepLog:
     def add(self, text: str, offset: int) -> None:
         """Append new output, up to LONGEST_LOG; the machine keeps the end of what is longer."""
         with self.path.open("a", encoding="utf-8") as log:
+            self._note_time(log.tell())
             if log.tell() < LONGEST_LOG:
                 log.write(text)
                 if log.tell() >= LONGEST_LOG:
                     log.write("\n[gpuplan: this log is full: what follows is not kept here]\n")
         self._offset_file.write_text(str(offset))
         self._context.log(self._step, text)
+
+    def _note_time(self, at: int) -> None:
+        """Write down, once a second, from which byte of the file on output is that new: `logs --since` asks."""
+        now = self._context.clock.wall().timestamp()
+        if now - self._noted >= 1:
+            self._noted = now
+            with self.path.with_suffix(TIMES).open("a") as times:
+                times.write(f"{now:.0f} {at}\n")
+
+    def note(self, text: str) -> None:
+        """A line of ours, below what came so far: between two tries of a step."""
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(f"[gpuplan: {text}]\n")
 
     def sample(self, sample: Sample) -> None:
         """Keep what the step uses beside it while it runs, and tell whoever looks on how far it says it is."""

@@ -139,7 +139,7 @@ class StepWork:
 
     def _try(self, command: str, number: int) -> Attempt:
         targets = self._targets()
-        self._mark_running(targets)
+        self._mark_running(targets, number)
         self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
         records.forget(self._context, self.run)
         job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
@@ -193,9 +193,12 @@ class StepWork:
         through_cuts(self._machines, machine, begin)
         self._context.announce(self.run.step.name, "started", machine)
 
-    def before_retry(self) -> None:
-        """Clear away what a killed download left."""
+    def before_retry(self, how: str) -> None:
+        """Say how the try ended, here and in its log, and clear away what a killed download left."""
         self._context.control.check()
+        said = f"{how}: again, attempt {self.row().tries + 1}"
+        self._context.event(f"{self.run.id}: {said}")
+        self._log(0).note(said)
         if self.run.step.hub:
             agent = self._root()
             agent.clean_incomplete(posixpath.join(agent.workspace, self.run.step.hub.dir))
@@ -203,7 +206,10 @@ class StepWork:
     def verify(self, number: int) -> None:
         """Check what the step's try of that number created, against the hub where it says so; write its done-record."""
         agent, step = self._root(), self.run.step
-        commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
+        commit, known = "", dict[str, str]()
+        if step.hub:
+            commit, known = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit)
+            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}")
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
@@ -211,10 +217,10 @@ class StepWork:
         if files:
             job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
-            files = records.with_checksums(files, agent.published(job), folder)
+            files = records.with_checksums(files, agent.published(job) | known, folder)
             clones = records.clones(agent, folder, files)
-            for name, commit in clones.items():
-                self._context.event(f"{self.run.id}: {name} is a clone at commit {commit}")
+            for name, at in clones.items():
+                self._context.event(f"{self.run.id}: {name} is a clone at commit {at}", minor=True)
         measured = self._context.ledger.figures.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
             step=self.run.id,
@@ -311,19 +317,23 @@ class StepWork:
         self.mark(state, detail=detail, **({} if state == StepState.READY else {"ended_at": ended}))
         return StepEnd(self.run.id, state, detail)
 
+    def how(self, end: Attempt) -> str:
+        """How a try ended that did not succeed."""
+        if end.lost:
+            return "it was killed together with its supervisor"
+        return f"took longer than {self.run.step.timeout:.0f} s" if end.timed_out else f"exit code {end.exit}"
+
     def why(self, end: Attempt, log: StepLog | None = None) -> str:
         """Why a try did not succeed, with the last lines of its log."""
-        how = f"took longer than {self.run.step.timeout:.0f} s" if end.timed_out else f"exit code {end.exit}"
-        if end.lost:
-            how = "it was killed together with its supervisor"
+        how = self.how(end)
         lines = (log or self._log(0)).last_lines()
         if full := room.said_full(lines, self._need(), float(self.run.step.writes_gb)):
             lines = f"{lines}\n{full}"
         return f"{self.run.id}: {how}\n{lines}" if lines else f"{self.run.id}: {how}, without any output"
 
-    def _mark_running(self, targets: list[str]) -> None:
+    def _mark_running(self, targets: list[str], number: int = 1) -> None:
         started = self.row().started_at or self._context.now()
-        self.mark(StepState.RUNNING, machines=",".join(targets), started_at=started, detail="")
+        self.mark(StepState.RUNNING, machines=",".join(targets), started_at=started, detail="", tries=number)
 
     def _targets(self) -> list[str]:
         rows = self._context.beside(self._phase, self._crews[0])

@@ -89,7 +89,8 @@ class Steps:
             if failures >= step.retries:
                 raise StepFailed(work.why(end))
             failures += 1
-            recorder.record(f"retry-{number}", partial(work.reaching, work.before_retry), NoneType)
+            again = partial(work.before_retry, work.how(end))
+            recorder.record(f"retry-{number}", partial(work.reaching, again), NoneType)
 
     def _work(self, phase: str, step: str, attempt: int) -> StepWork:
         return StepWork(self._context, self._machines, self._boards.of(phase, attempt), phase, step, attempt)

@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.together import together
+from orchestrator.engine.transfers import UPLOAD, Transfer
 from orchestrator.ledger.rows import ArtifactRow
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Checksums, SentPart
@@ -50,21 +51,33 @@ class Uploads:
         # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
+        self._transfers: dict[tuple[str, str], Transfer] = {}  # of this process, by phase and store
 
-    def send_all(self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile]) -> None:
+    def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile]) -> Transfer:
+        """How far all of a phase's files are on their way to a store; what is verified there has arrived."""
+        key = (phase, store.url)
+        if key not in self._transfers:
+            rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
+            there, sizes = {row.name for row in rows}, {file.name: file.bytes for file in files}
+            self._transfers[key] = Transfer(self._context, phase, UPLOAD, store.url, sizes, there)
+        return self._transfers[key]
+
+    def send_all(
+        self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile], transfer: Transfer
+    ) -> None:
         """Bring files to one store, several at the same time; the first error ends it when what is under way has."""
-        together(self._context.clock, lambda file: self.send(store, agent, workspace, file), files)
+        together(self._context.clock, lambda file: self.send(store, agent, workspace, file, transfer), files)
         if len(files) > 1:
-            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}")
+            self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}", minor=True)
 
-    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile) -> str:
+    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, transfer: Transfer) -> str:
         """Bring one file to one store, verified; return "sent" or "already there".
 
         A store that fails is tried again until PATIENCE_S pass without a stored part, one that asks for patience (429,
         503) until the phase's time-out stops the run. StoreUnavailable: it was given up; what arrived is kept.
         """
         token = self._tokens / f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
-        sending, patience = Sending(store, agent, workspace, file, token), Patience(self._context)
+        sending, patience = Sending(store, agent, workspace, file, token, transfer), Patience(self._context)
         self._note(store, file, "UPLOADING")
         while True:
             try:
@@ -77,6 +90,7 @@ class Uploads:
                 patience.wait(self._named(store, file, error))
         token.unlink(missing_ok=True)
         self._note(store, file, "VERIFIED")
+        transfer.whole(file.name)
         return how
 
     def _named(self, store: ArtifactStore, file: ManifestFile, error: StoreUnavailable) -> StoreUnavailable:
@@ -121,8 +135,11 @@ class Patience:
 class Sending:
     """One file on its way to one store."""
 
-    def __init__(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, token: Path) -> None:
-        """`token`: the file that keeps the upload's capability for a later try."""
+    def __init__(
+        self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, token: Path, transfer: Transfer
+    ) -> None:
+        """`token`: the file that keeps the upload's capability for a later try; `transfer` hears of each part."""
+        self._transfer = transfer
         self._store, self._agent, self._file, self._token = store, agent, file, token
         self._path = f"{workspace}/{file.name}"
         self._sums: dict[int, Checksums] = {}  # by the size of a part: hashed once, however often it is tried
@@ -161,6 +178,9 @@ class Sending:
             batch = self._store.sign(upload, missing[:BATCH])
             sent = self._agent.put(self._path, batch, ordered=self._store.ordered)
             left = self._store.missing(upload, parts)
+            lacks = sum(part.length for part in left)
+            moved = sum(part.length for part in missing) - lacks
+            self._transfer.arrived(self._file.name, self._file.bytes - lacks, max(moved, 0))
             if len(left) < len(missing):
                 patience.renew()
                 renewals = 0

@@ -106,7 +106,7 @@ class Volumes:
                 return
             raise NoMachine(f"the volume {name} was asked for and never appeared: {error.message}") from error
         self._accepted(name, volume_id)
-        self._context.event(f"{name}: created as {volume_id} in {row.place}")
+        self._context.event(f"{name}: created as {volume_id} in {row.place}", minor=True)
 
     def _accepted(self, name: str, volume_id: str) -> None:
         now = self._context.now()
@@ -143,7 +143,7 @@ class Volumes:
         if isinstance(proof, NotGone):
             return proof
         self._ledger.volumes.move({"name": name}, VolumeState.DESTROYED, gone_at=proof.at.timestamp())
-        self._context.event(f"{name}: gone")
+        self._context.event(f"{name}: gone", minor=True)
         return Gone()
 
     def _present(self, name: str) -> bool:

@@ -21,6 +21,8 @@ class RunRow:
     stop: str = ""  # why somebody asked it to stop; "": nobody did
     version: str = ""  # of the story: another version cannot take the run up
     settled: bool = False
+    tags: str = ""  # words of whoever began it, separated by commas
+    plan: str = ""  # the plan's name
     created_at: float
     ended_at: float | None = None
 
@@ -48,7 +50,8 @@ class StepRow:
     id: str
     position: int = 0
     state: StepState
-    attempt: int = 0
+    attempt: int = 0  # of its phase: one a set of machines
+    tries: int = 0  # of its command in this attempt, the one that is under way included
     machines: str = ""  # names, separated by commas
     detail: str = ""
     started_at: float | None = None
@@ -203,3 +206,22 @@ class EventRow:
     run: str
     at: float
     text: str
+    minor: bool = False  # only for who looks closely: it is no line of its own while a run goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRow:
+    """How far files are on their way. `bytes_done` and `files_done` arrived, `moved` bytes of them since `since`."""
+
+    run: str
+    phase: str
+    kind: str  # upload, pull, code
+    place: str  # a store's URL, a folder at home, a machine's name
+    files: int
+    files_done: int = 0
+    bytes: int
+    bytes_done: int = 0
+    moved: int = 0
+    since: float
+    at: float
+    ended_at: float | None = None

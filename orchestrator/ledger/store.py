@@ -21,7 +21,10 @@ T = TypeVar("T")
 PATIENCE_S = 30.0  # how long a command waits for a database that another process holds
 _UNPAID = "UPDATE gpuplan_charges SET until = :moment WHERE machine = :machine AND until IS NULL"
 _PAYS = "SELECT phase FROM gpuplan_charges WHERE machine = :machine AND until IS NULL"
-_NEWEST_EVENTS = "SELECT id, run, at, text FROM gpuplan_events WHERE run = :run ORDER BY id DESC LIMIT :count"
+_NEWEST_EVENTS = (
+    "SELECT id, run, at, text, minor FROM gpuplan_events WHERE run = :run AND minor <= :minor "
+    "ORDER BY id DESC LIMIT :count"
+)
 _NEWEST_RUN = "SELECT id FROM gpuplan_runs ORDER BY created_at DESC LIMIT 1"
 TRY_S = 5.0  # of which each try: a longer one would not see that the wait is over
 
@@ -77,6 +80,7 @@ class Ledger:
         self.figures = Book(access, tables.figures, kinds.FigureRow)
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
+        self.transfers = Book(access, tables.transfers, kinds.TransferRow)
 
     @property
     def where(self) -> str:
@@ -147,15 +151,15 @@ class Ledger:
                 self.machines.write_in(connection, key, state, values)
             connection.execute(_UNPAID, {"machine": machine, "moment": ended})
 
-    def event(self, run: str, text: str) -> None:
-        """Note something that a person may want to read later."""
+    def event(self, run: str, text: str, *, minor: bool = False) -> None:
+        """Note something that a person may want to read later; `minor`: only who looks closely."""
         with self.transaction() as connection:
-            self.events.put_in(connection, kinds.EventRow(id=0, run=run, at=self.now(), text=text))
+            self.events.put_in(connection, kinds.EventRow(id=0, run=run, at=self.now(), text=text, minor=minor))
 
-    def newest_events(self, run: str, count: int) -> list[kinds.EventRow]:
-        """The run's last events, oldest first."""
-        found = self.read(_NEWEST_EVENTS, {"run": run, "count": count})
-        return [kinds.EventRow(id=row[0], run=row[1], at=row[2], text=row[3]) for row in reversed(found)]
+    def newest_events(self, run: str, count: int, *, minor: bool = True) -> list[kinds.EventRow]:
+        """The run's last events, oldest first; `minor` False: without the minor ones."""
+        found = self.read(_NEWEST_EVENTS, {"run": run, "count": count, "minor": int(minor)})
+        return [kinds.EventRow(id=r[0], run=r[1], at=r[2], text=r[3], minor=bool(r[4])) for r in reversed(found)]
 
     def newest_run(self) -> str | None:
         """The id of the run that was created last; None: there is none."""

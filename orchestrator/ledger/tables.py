@@ -83,6 +83,8 @@ runs = _table(
     _text("stop"),  # why somebody asked it to stop; "" nobody did
     _text("version"),  # of the order of recorded effects: another version cannot take the run up
     _int("settled"),
+    _text("tags"),  # words of whoever began it, separated by commas
+    _text("plan"),
     _time("created_at"),
     _time("ended_at"),
 )
@@ -107,6 +109,7 @@ steps = _table(
     _int("position"),
     _text("state"),
     _int("attempt"),
+    _int("tries"),
     _text("machines"),  # names, separated by commas
     _text("detail"),
     _int("offset"),  # nobody reads it; ledgers of older versions have it, and take no row without it
@@ -204,8 +207,16 @@ figures = _table(
 host_keys = _table("host_keys", _key("address"), _text("key"))
 
 events = _table(
-    "events", _key("id", "INTEGER"), _text("run"), _float("at"), _text("text"), numbered=True, indexed="run"
-)
+    "events", _key("id", "INTEGER"), _text("run"), _float("at"), _text("text"),
+    _int("minor"),
+    numbered=True, indexed="run",
+)  # fmt: skip
+
+# How far files are on their way: to a store, home from one, or the plan's code to a machine.
+transfers = _table(
+    "transfers", _key("run"), _key("phase"), _key("kind"), _key("place"), _int("files"), _int("files_done"),
+    _int("bytes"), _int("bytes_done"), _int("moved"), _time("since"), _time("at"), _time("ended_at"),
+)  # fmt: skip
 
 _COLUMNS = "\n".join(sorted(f"{t.name}.{c.name} {c.kind} {c.is_nullable}" for t in TABLES for c in t.columns))
 VERSION = zlib.crc32(_COLUMNS.encode()) & 0x7FFFFFFF  # of all tables and their columns: SQLite keeps it in the file

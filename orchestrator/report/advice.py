@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from orchestrator.config import SHIPPED, find_plan, is_shipped
+from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.plan import makespan, resolve
 from orchestrator.plan.estimate import makes
@@ -17,21 +19,36 @@ from orchestrator.words.model import Deliverable, Phase
 from orchestrator.words.spec import RunSpec
 
 
-def after(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each way to go on. A mended plan is another run: `resume` goes on with the one that was frozen."""
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One way to go on: when it is meant, what to type, and what that does."""
+
+    case: str
+    command: str
+    does: str
+
+    def __str__(self) -> str:
+        return f"{self.case}  {self.command}  ({self.does})"
+
+
+def after(ledger: Ledger, spec: RunSpec) -> list[Advice]:
+    """Each way to go on. A mended plan is another run: `resume` goes on with the one that was frozen."""
     again, about = command(spec), _about(ledger, spec)
-    lines = [
-        f"{name}: {again} --force {step} repeats the step that it is about"
+    ways = [
+        Advice(f"{name}?", f"{again} --force {step}", "repeats the step that it is about")
         for name, step in _found_wanting(ledger, spec)
     ]
     if spec.world.throwaway:
-        lines.append(f"the plan was mended: {again} rehearses it anew (--cloud DIR keeps what is done)")
+        ways.append(Advice("mended it?", again, "rehearses it anew; --cloud DIR keeps what is done"))
     else:
-        lines.append(f"the plan was mended: {again} skips what is done{about}")
+        ways.append(Advice("mended it?", again, f"skips what is done{about}"))
     over = ledger.runs.get(id=spec.run).outcome == Outcome.OVER_BUDGET
     budget = " --budget USD" if over else ""
-    lines.append(f"as it was: gpuplan resume {spec.run}{budget} goes on with what is missing{about}")
-    return lines
+    ways.append(Advice("as it was?", f"gpuplan resume {spec.run}{budget}", f"goes on with what is missing{about}"))
+    if (kept := accounting.living_volumes(ledger, spec)) and not spec.world.throwaway:
+        names = ", ".join(row.label for row in kept)
+        ways.append(Advice("or no more?", f"gpuplan down {spec.run} --volumes", f"deletes volume {names}"))
+    return ways
 
 
 def command(spec: RunSpec) -> str:

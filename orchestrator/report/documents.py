@@ -1,27 +1,47 @@
-"""The two JSON documents, from the ledger: `gpuplan status --json` and `gpuplan cost --json`."""
+"""The JSON documents, from the ledger: `gpuplan status --json` and `gpuplan cost --json`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
 
 from orchestrator import cost
-from orchestrator.engine import accounting
+from orchestrator.engine import accounting, names
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.rows import PhaseRow, StepRow
-from orchestrator.report import verdicts
+from orchestrator.ledger.rows import MachineRow, PhaseRow, RunRow, VolumeRow
+from orchestrator.report import verdicts, views
+from orchestrator.report.naming import machine_name, shown, what
+from orchestrator.report.snapshot import PhaseLine, StepLine, TransferLine
 from orchestrator.report.verdicts import Verdict
+from orchestrator.words.errors import ExitCode
+from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Plan
 from orchestrator.words.spec import RunSpec
 
 
+class KeptDocument(TypedDict):
+    """A volume that goes on costing money. `due`: when it was to be gone; None: unknown."""
+
+    name: str
+    label: str
+    size_gb: int
+    usd_a_day: str
+    due: str | None
+
+
 class StepDocument(TypedDict):
-    """One step of the status."""
+    """One step of the status. `attempt`: how often its command was begun, of so many `attempts`; times in ISO 8601."""
 
     name: str
     state: str
     seconds: float
+    attempt: int
+    attempts: int
+    started_at: str | None
+    ended_at: str | None
+    detail: str
 
 
 class DeliverableDocument(TypedDict):
@@ -33,66 +53,129 @@ class DeliverableDocument(TypedDict):
 
 
 class PhaseDocument(TypedDict):
-    """One phase of the status."""
+    """One phase of the status. `usd`: of its machines so far."""
 
     phase: str
     state: str
+    outcome: str | None
+    usd: str
+    started_at: str | None
+    ended_at: str | None
     steps: list[StepDocument]
     deliverables: list[DeliverableDocument]
 
 
 class MachineDocument(TypedDict):
-    """One machine of the status."""
+    """One machine of the status. `name`: as the provider lists it; `called`: as people say it."""
 
     name: str
+    called: str
     provider: str
     state: str
+    what: str
+    usd_hour: str
+    spot: bool
 
 
 class VolumeDocument(TypedDict):
     """One volume of the status."""
 
     name: str
+    label: str
     state: str
+    size_gb: int
+    usd_hour: str
+
+
+class TransferDocument(TypedDict):
+    """Files on their way. bytes_s None: nothing has moved; left_s None: unknown, or over."""
+
+    phase: str
+    kind: str
+    place: str
+    files: int
+    files_done: int
+    bytes: int
+    bytes_done: int
+    bytes_s: float | None
+    left_s: float | None
+    ended: bool
 
 
 class StatusDocument(TypedDict):
-    """Where a run is. `driven`: a living process drives it; `usd_hour`: what it costs an hour now."""
+    """Where a run is. `driven`: a living process drives it; `usd_hour`: what it costs an hour now.
+
+    exit None: it has not ended; left_s, expected_usd None: not known; `reason`: why it failed, if it did.
+    """
 
     run: str
+    plan: str
     state: str
     outcome: str | None
     driven: bool
+    exit: int | None
+    reason: str
+    usd: str
     usd_hour: str
+    budget_usd: str | None
+    expected_usd: str | None
+    started_at: str | None
+    ended_at: str | None
+    elapsed_s: float
+    left_s: float | None
     dry_run: bool
+    tags: list[str]
     phases: list[PhaseDocument]
     machines: list[MachineDocument]
     volumes: list[VolumeDocument]
+    transfers: list[TransferDocument]
+    kept: list[KeptDocument]
 
 
-class KeptDocument(TypedDict):
-    """A volume that goes on costing money. `due`: when it was to be gone; None: unknown."""
-
-    name: str
-    usd_a_day: str
-    due: str | None
-
-
-def status(ledger: Ledger, spec: RunSpec, *, driven: bool) -> StatusDocument:
-    """Where a run is: the document of DESIGN section 8. `driven`: whether a process holds the run's lock."""
-    run = spec.run
-    row, answers = ledger.runs.get(id=run), verdicts.of_run(ledger, spec)
+def status(ledger: Ledger, spec: RunSpec, *, driven: bool, exit_code: int | None = None) -> StatusDocument:
+    """Where a run is. `driven`: whether a process holds its lock; `exit_code`: what its command ends with, if known."""
+    seen = views.snapshot(ledger, spec, driven=driven)
+    row, answers = ledger.runs.get(id=spec.run), verdicts.of_run(ledger, spec)
+    now = accounting.moment(ledger.now())
+    lines = {phase.name: phase for phase in seen.phases}
     return {
-        "run": run,
+        "run": spec.run,
+        "plan": spec.plan.name,
         "state": row.state,
         "outcome": row.outcome,
         "driven": driven,
-        "usd_hour": f"{usd_hour(ledger, run):.5f}",
+        "exit": exit_code if exit_code is not None else exit_of(ledger, row),
+        "reason": reason(ledger, spec.run),
+        "usd": _usd(seen.cost_usd),
+        "usd_hour": f"{usd_hour(ledger, spec.run):.5f}",
+        "budget_usd": str(seen.budget_usd) if seen.budget_usd is not None else None,
+        "expected_usd": _usd(seen.expected_usd) if seen.expected_usd is not None else None,
+        "started_at": _iso(seen.started),
+        "ended_at": _iso(seen.ended),
+        "elapsed_s": round(((seen.ended or now) - seen.started).total_seconds(), 3) if seen.started else 0.0,
+        "left_s": round(seen.left_s) if seen.left_s is not None else None,
         "dry_run": row.dry_run,
-        "phases": [_phase(ledger, p, answers) for p in ledger.phases.all(run=run)],
-        "machines": [{"name": m.name, "provider": m.provider, "state": m.state} for m in ledger.machines.all(run=run)],
-        "volumes": [{"name": v.name, "state": v.state} for v in accounting.volumes_of(ledger, run)],
+        "tags": [tag for tag in row.tags.split(",") if tag],
+        "phases": [_phase(p, lines[p.name], answers, now) for p in ledger.phases.all(run=spec.run)],
+        "machines": [_machine(m) for m in ledger.machines.all(run=spec.run)],
+        "volumes": [_volume(v) for v in accounting.volumes_of(ledger, spec.run)],
+        "transfers": [_transfer(one) for one in seen.transfers],
+        "kept": kept(ledger, spec) if row.state == RunState.DONE else [],
     }
+
+
+def exit_of(ledger: Ledger, row: RunRow) -> int | None:
+    """The exit code of the command that brought a run to its end; None: it has not ended."""
+    if row.state != RunState.DONE or row.outcome is None:
+        return None
+    unshown = not row.dry_run and ledger.deliverables.all(run=row.id, ok=None)
+    return int(max(row.outcome.exit_code, ExitCode.FAILED if unshown else ExitCode.DONE))
+
+
+def reason(ledger: Ledger, run: str) -> str:
+    """Why a run did not succeed, in the words of the phase that did not; "": nothing went wrong so far."""
+    said = (row.error for row in ledger.phases.all(run=run) if row.error)
+    return names.spoken(next(said, ledger.runs.get(id=run).error))
 
 
 def usd_hour(ledger: Ledger, run: str) -> Decimal:
@@ -109,6 +192,8 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[KeptDocument]:
     return [
         {
             "name": volume.name,
+            "label": volume.label,
+            "size_gb": volume.size_gb,
             "usd_a_day": str(volume.price_hour * 24),
             "due": accounting.moment(volume.deadline).isoformat() if volume.deadline else None,
         }
@@ -116,17 +201,77 @@ def kept(ledger: Ledger, spec: RunSpec) -> list[KeptDocument]:
     ]
 
 
-def _phase(ledger: Ledger, phase: PhaseRow, answers: Sequence[Verdict]) -> PhaseDocument:
-    of_phase = {"run": phase.run, "phase": phase.name}
+def _phase(row: PhaseRow, line: PhaseLine, answers: Sequence[Verdict], now: datetime) -> PhaseDocument:
     return {
-        "phase": phase.name,
-        "state": phase.state,
-        "steps": [
-            {"name": shown(s), "state": s.state, "seconds": round(_seconds(s, ledger.now()), 3)}
-            for s in ledger.steps.all(**of_phase)
-        ],
-        "deliverables": [{"name": a.name, "ok": a.ok, "detail": a.detail} for a in answers if a.phase == phase.name],
+        "phase": row.name,
+        "state": row.state,
+        "outcome": row.outcome,
+        "usd": _usd(line.usd),
+        "started_at": _iso(line.started),
+        "ended_at": _iso(line.ended),
+        "steps": [_step(step, now) for step in line.steps],
+        "deliverables": [{"name": a.name, "ok": a.ok, "detail": a.detail} for a in answers if a.phase == row.name],
     }
+
+
+def _step(step: StepLine, now: datetime) -> StepDocument:
+    took = ((step.ended or now) - step.started).total_seconds() if step.started else 0.0
+    return {
+        "name": step.name,
+        "state": step.state,
+        "seconds": round(took, 3),
+        "attempt": step.tries,
+        "attempts": step.attempts,
+        "started_at": _iso(step.started),
+        "ended_at": _iso(step.ended),
+        "detail": step.detail,
+    }
+
+
+def _machine(row: MachineRow) -> MachineDocument:
+    return {
+        "name": row.name,
+        "called": machine_name(row),
+        "provider": row.provider,
+        "state": row.state,
+        "what": what(row),
+        "usd_hour": str(row.price_hour),
+        "spot": row.spot,
+    }
+
+
+def _volume(row: VolumeRow) -> VolumeDocument:
+    return {
+        "name": row.name,
+        "label": row.label,
+        "state": row.state,
+        "size_gb": row.size_gb,
+        "usd_hour": str(row.price_hour),
+    }
+
+
+def _transfer(line: TransferLine) -> TransferDocument:
+    over = line.ended is not None
+    return {
+        "phase": line.phase,
+        "kind": line.kind,
+        "place": line.place,
+        "files": line.files,
+        "files_done": line.files_done,
+        "bytes": line.bytes,
+        "bytes_done": line.bytes_done,
+        "bytes_s": round(line.rate, 1) if line.rate else None,
+        "left_s": round(line.left_s, 1) if line.left_s is not None and not over else None,
+        "ended": over,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds") if moment else None
+
+
+def _usd(amount: Decimal) -> str:
+    return str(amount.quantize(cost.PLACES))
 
 
 def bill(ledger: Ledger, run: str, plan: Plan) -> cost.CostReport:
@@ -156,12 +301,3 @@ def bill(ledger: Ledger, run: str, plan: Plan) -> cost.CostReport:
 def _planned(plan: Plan, phase: str) -> tuple[Decimal, Decimal] | None:
     planned = plan.phase(phase).planned
     return (planned.hours, planned.usd) if planned else None
-
-
-def shown(step: StepRow) -> str:
-    """A step's own name inside its phase; PHASE/STEP for one that was pulled in."""
-    return step.id.removeprefix(f"{step.phase}/")
-
-
-def _seconds(step: StepRow, now: float) -> float:
-    return (step.ended_at or now) - step.started_at if step.started_at else 0.0

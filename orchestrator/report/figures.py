@@ -36,7 +36,7 @@ def money(usd: Decimal | None) -> str:
     if usd is None:
         return "-"
     amount = abs(usd)
-    digits = 2 if amount == 0 or amount >= Decimal("0.1") else 5
+    digits = 2 if amount >= Decimal("0.1") or amount == round(amount, 2) else 5
     return f"{'-' if usd < 0 else ''}${amount:.{digits}f}"
 
 
@@ -54,14 +54,31 @@ def speed(rate: float) -> str:
     return f"{rate / 1e6:.0f} MB/s" if rate >= 9.95e6 else f"{rate / 1e6:.1f} MB/s"
 
 
+def size(count: float) -> str:
+    """`62.3 GB`, `450 MB`, `2.9 MB`, `12 kB`, `7 bytes`: of bytes."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= one:
+            amount = count / one
+            return f"{amount:.0f} {unit}" if amount >= 99.95 or unit == "kB" else f"{amount:.1f} {unit}"
+    return "1 byte" if count == 1 else f"{count:.0f} bytes"
+
+
 def how_far(progress: Progress) -> str:
-    """`62 %, 1.1 GB/s, 3m 10s left, model.layers.3`; what is not known is left out, and 100 % is all of it."""
+    """`62 %, 1.1 GB/s, 3m 10s left, model.layers.3`; what is not known is left out, and 100 % is all of it.
+
+    A rate has the unit that the step says: bytes as sizes, anything else as it is called (`12 steps/s`); none, no rate.
+    """
     parts = [f"{int(100 * progress.done / progress.total)} %"]
-    if progress.rate:
-        parts.append(speed(progress.rate))
+    if progress.rate and progress.unit:
+        parts.append(speed(progress.rate) if progress.unit == "B" else f"{_few(progress.rate)} {progress.unit}/s")
     if progress.left_s is not None:
         parts.append(f"{duration(progress.left_s)} left")
     return ", ".join([*parts, *filter(None, [one_line(progress.what)])])
+
+
+def _few(value: float) -> str:
+    """Three digits at most where there is a point."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
 
 
 def elapsed(started: datetime | None, ended: datetime | None, now: datetime) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from orchestrator.report import header
 from orchestrator.report.console import one_line
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
@@ -28,6 +29,7 @@ _SYMBOLS = {
 _FINISHED = frozenset({StepState.DONE, StepState.UP_TO_DATE, StepState.SKIPPED})
 _AT_WORK = frozenset({StepState.RUNNING, StepState.READY})
 _IDLE_PHASE = frozenset({PhaseState.PLANNED, PhaseState.DONE})
+_TIME = 7  # cells of the longest time, `59m 59s`: it stands before the name, which may be long
 
 # Which lines go first when the terminal is too low: the highest number.
 _MUST, _AT_WORK_LINE, _PHASE, _LOG, _WAITING, _PAST = range(6)
@@ -39,17 +41,29 @@ class _Line:
     text: Text
 
 
-def frame(
-    snapshot: Snapshot, logs: Mapping[str, str], now: datetime, width: int, height: int, *, fancy: bool = True
-) -> list[Text]:
-    """Return at most `height` lines of at most `width` cells. `logs`: step id -> its last line, raw.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What steps said last: step id -> its last line, raw; step id -> how far it is."""
+
+    logs: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[str, str] = field(default_factory=dict)
+
+
+def frame(snapshot: Snapshot, said: Said, now: datetime, width: int, height: int, *, fancy: bool = True) -> list[Text]:
+    """Return at most `height` lines of at most `width` cells.
 
     What is at work or went wrong stays longest; `fancy` False uses ASCII only.
     """
-    lines = [_Line(_MUST, _header(snapshot, now))]
+    lines = [
+        _Line(_MUST, Text(header.headline(snapshot, now), style="bold")),
+        _Line(_AT_WORK_LINE, Text(header.prices(snapshot))),
+        *(_Line(_AT_WORK_LINE, _machine(machine, now)) for machine in snapshot.machines if machine.costs),
+    ]
     for phase in snapshot.phases:
-        lines += _phase(phase, logs, now, fancy=fancy)
-    lines += [_Line(_AT_WORK_LINE, _machine(machine)) for machine in snapshot.machines if machine.costs]
+        lines += _phase(phase, said, now, fancy=fancy)
+        for transfer in snapshot.transfers:
+            if transfer.phase == phase.name and not transfer.ended:
+                lines.append(_Line(_AT_WORK_LINE, Text(f"  {header.transfer(transfer, now)}", style="cyan")))
     return [_cut(line.text, width, fancy=fancy) for line in _fit(lines, max(height, 1))]
 
 
@@ -62,45 +76,40 @@ def _fit(lines: list[_Line], height: int) -> list[_Line]:
     return lines
 
 
-def _header(snapshot: Snapshot, now: datetime) -> Text:
-    cap = f" of {money(snapshot.budget_usd)}" if snapshot.budget_usd is not None else ""
-    took = elapsed(snapshot.started, None, now)
-    parts = [f"run {snapshot.run}", spoken(snapshot.state), took, f"{money(snapshot.cost_usd)}{cap}"]
-    return Text("  ".join(part for part in parts if part), style="bold")
-
-
-def _phase(phase: PhaseLine, logs: Mapping[str, str], now: datetime, *, fancy: bool) -> Iterator[_Line]:
+def _phase(phase: PhaseLine, said: Said, now: datetime, *, fancy: bool) -> Iterator[_Line]:
     finished = sum(step.state in _FINISHED for step in phase.steps)
-    word = spoken(phase.outcome or phase.state)
     style = {None: "", Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red"}.get(phase.outcome, "yellow")
     text = Text(f"{phase.name}  ")
-    text.append(word, style=style).append(f"  {finished} of {len(phase.steps)} steps")
-    if phase.detail:
-        text.append(f"  {one_line(phase.detail)}", style="dim")
+    text.append(spoken(phase.outcome or phase.state), style=style).append(f"  {finished} of {len(phase.steps)} steps")
+    took = elapsed(phase.started, phase.ended, now)
+    cost = money(phase.usd) if phase.usd else ""
+    text.append("  ".join(["", *filter(None, [took, cost, one_line(phase.detail)])]), style="dim")
     yield _Line(_PHASE if phase.state in _IDLE_PHASE else _AT_WORK_LINE, text)
     for step in phase.steps:
-        yield from _step(step, logs, now, opened=phase.state not in _IDLE_PHASE, fancy=fancy)
+        yield from _step(step, said, now, opened=phase.state != PhaseState.PLANNED, fancy=fancy)
 
 
-def _step(step: StepLine, logs: Mapping[str, str], now: datetime, *, opened: bool, fancy: bool) -> Iterator[_Line]:
+def _step(step: StepLine, said: Said, now: datetime, *, opened: bool, fancy: bool) -> Iterator[_Line]:
     trouble = step.state not in _FINISHED | _AT_WORK | {StepState.PENDING}
     if not (opened or trouble):
         return
     symbol, plain, style = _SYMBOLS[step.state]
-    text = Text("  ").append(f"{symbol if fancy else plain} {step.name}", style=style)
-    text.append("  ".join(["", *filter(None, [elapsed(step.started, step.ended, now), one_line(step.detail)])]), "dim")
+    took = elapsed(step.started, step.ended, now)
+    text = Text("  ").append(f"{symbol if fancy else plain} ", style=style).append(f"{took:>{_TIME}}  ", "dim")
+    text.append(step.name, style=style)
+    at_work = step.state in _AT_WORK
+    how = one_line(said.progress.get(step.id, "")) if at_work else ""
+    text.append("  ".join(["", *filter(None, [step.attempt, how, one_line(step.detail)])]), "dim")
     waiting = _WAITING if step.state == StepState.PENDING else _PAST
-    yield _Line(_AT_WORK_LINE if trouble or step.state in _AT_WORK else waiting, text)
-    last = one_line(logs.get(step.id, ""))
-    if last and step.state in _AT_WORK:
-        yield _Line(_LOG, Text(f"      {last}", style="dim"))
+    yield _Line(_AT_WORK_LINE if trouble or at_work else waiting, text)
+    last = one_line(said.logs.get(step.id, "")) if at_work else ""
+    if last:
+        yield _Line(_LOG, Text(f"{' ' * (_TIME + 6)}{last}", style="dim"))
 
 
-def _machine(machine: MachineLine) -> Text:
+def _machine(machine: MachineLine, now: datetime) -> Text:
     style = "yellow" if machine.state in {MachineState.REQUESTED, MachineState.DESTROYING} else "blue"
-    price = f"{money(machine.price_hour)}/h" if machine.price_hour is not None else ""
-    text = Text("machine ").append(machine.state.lower(), style=style)
-    return text.append("  ".join(["", *filter(None, [price, machine.what, machine.name, one_line(machine.detail)])]))
+    return Text(header.machine(machine, now), style=style)
 
 
 def _cut(text: Text, width: int, *, fancy: bool) -> Text:

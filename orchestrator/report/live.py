@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.report.console import confirm, event_lines
-from orchestrator.report.frame import frame
+from orchestrator.report.frame import Said, frame
 from orchestrator.report.snapshot import NewEvents, Snapshot
 from orchestrator.words.outside import escape
 
@@ -32,6 +32,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._logs: dict[str, str] = {}
+        self._progress: dict[str, str] = {}
         self._events = NewEvents()
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=_REDRAWS_A_SECOND)
 
@@ -47,12 +48,14 @@ class LiveView:
     def update(self, snapshot: Snapshot) -> None:
         """Show this state of the run from the next redraw on."""
         for text in self._events.of(snapshot):
-            words = Text("\n".join(event_lines(text)), style="dim")
+            said = "\n".join(event_lines(text))
+            words = Text(f"{self._now().astimezone():%H:%M:%S} {said}", style="dim")
             self._console.print(words, soft_wrap=True)  # a command in it stays whole
         with self._lock:
             self._snapshot = snapshot
             at_work = {step.id for phase in snapshot.phases for step in phase.steps if step.ended is None}
             self._logs = {step: line for step, line in self._logs.items() if step in at_work}
+            self._progress = {step: how for step, how in self._progress.items() if step in at_work}
 
     def log(self, step: str, line: str) -> None:
         """Keep the step's last line; it is shown while the step runs."""
@@ -61,8 +64,9 @@ class LiveView:
                 self._logs[step] = line[-2000:]
 
     def progress(self, step: str, text: str) -> None:
-        """Show how far the step is in place of its last line, until it prints another one."""
-        self.log(step, text)
+        """Show how far the step is, beside its name; its last line stays below."""
+        with self._lock:
+            self._progress[step] = text[:500]
 
     def say(self, text: str) -> None:
         """Print above the picture."""
@@ -78,10 +82,10 @@ class LiveView:
 
     def _draw(self) -> Group:
         with self._lock:
-            snapshot, logs = self._snapshot, dict(self._logs)
+            snapshot, said = self._snapshot, Said(dict(self._logs), dict(self._progress))
         if snapshot is None:
             return Group()
         width, height = self._console.size
         fancy = self._console.encoding.lower().startswith("utf")
         # The cursor's own line stays free: a picture of the full height would scroll at each redraw.
-        return Group(*frame(snapshot, logs, self._now(), width, height - 1, fancy=fancy))
+        return Group(*frame(snapshot, said, self._now(), width, height - 1, fancy=fancy))

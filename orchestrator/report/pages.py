@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import accounting, names
 from orchestrator.ledger import Ledger
-from orchestrator.report import advice, documents, rendering, verdicts
-from orchestrator.report.console import event_lines, indented, say
-from orchestrator.report.figures import duration, money, spoken
-from orchestrator.words.lifecycle import Outcome, RunState, StepState
+from orchestrator.report import documents, header, leftover, verdicts, views
+from orchestrator.report.console import event_lines, say
+from orchestrator.report.figures import elapsed, money, spoken
+from orchestrator.words.lifecycle import RunState, StepState
 from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan import Preview
     from orchestrator.report.documents import StatusDocument
+    from orchestrator.report.rendering import Stands
+    from orchestrator.report.snapshot import Snapshot
     from orchestrator.transport.code import Code
     from orchestrator.transport.code_folder import CodeFile
     from orchestrator.words.model import Plan
@@ -38,6 +40,8 @@ def preview(
 
     `passed_over`: providers that would have been taken first, each with the reason.
     """
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     out = sys.stderr if err else sys.stdout
     where = (
         "a rehearsal on this computer"
@@ -47,15 +51,13 @@ def preview(
     rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
     for reason in passed_over:
         say(f"passed over: {reason}", err=err)
-    cap = f"budget of the run: {money(found.budget_usd)}" if found.budget_usd else "no budget for the run"
-    say(cap, err=err)
     if found.credit_usd is not None:
         say(f"credit at {spec.world.provider}: {money(found.credit_usd)}", err=err)
     for line in _sent(spec.plan, code.content, code.hash):
         say(line, err=err)
     if volume:
         ends = "; it is deleted when all of it has succeeded" if spec.ends_volume else ""
-        say(f"works on {volume}, which is there{ends}", err=err)
+        say(f"works on {names.spoken(volume)}, which is there{ends}", err=err)
 
 
 def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
@@ -74,17 +76,28 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
     return lines
 
 
-def plan(loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile]) -> None:
-    """The plan against reality: three columns of hours and dollars, and every claim that does not hold."""
+def plan(
+    loaded: Plan, found: Preview, source: str, code: Sequence[CodeFile], stands: Mapping[str, Stands], *, notes: bool
+) -> None:
+    """A line a step, the machines with hours and dollars, and how many of the plan's claims do not hold (`notes`: all).
+
+    `stands`: step id -> whether it runs, is done, or has changed.
+    """
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     rendering.show(
         _plan_words(loaded),
         f"prices: {source}",
+        rendering.steps(found, stands),
         rendering.preview(found),
-        rendering.claims(found),
+        *([rendering.claims(found)] if notes else []),
         out=sys.stdout,
     )
     for line in _sent(loaded, code):
         say(line)
+    if found.notes and not notes:
+        claims = "1 claim of the plan does" if len(found.notes) == 1 else f"{len(found.notes)} claims of the plan do"
+        say(f"{claims} not hold as written: --notes shows all, with what does")
 
 
 def _plan_words(plan: Plan) -> str:
@@ -94,6 +107,8 @@ def _plan_words(plan: Plan) -> str:
 
 def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
     """The cost of a run, with a line for each step."""
+    from orchestrator.report import rendering  # and rich: a reading command does without
+
     shown = rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run, steps=True)
     rendering.show(shown, out=sys.stdout)
 
@@ -117,87 +132,69 @@ def undriven(ledger: Ledger, spec: RunSpec) -> str:
     return f"{words}; {which} ends itself {minutes:g} min after it last heard from here{until}"
 
 
-def status(ledger: Ledger, spec: RunSpec, found: StatusDocument) -> None:
-    """Where a run is, as text. `found`: documents.status."""
-    if found["state"] != RunState.DONE:
+def status(ledger: Ledger, spec: RunSpec, found: StatusDocument, *, closely: bool = False) -> None:
+    """Where a run is, as text. `found`: documents.status; `closely`: with providers' names and minor events."""
+    seen = views.snapshot(ledger, spec, driven=found["driven"])
+    now = accounting.moment(ledger.now())
+    if seen.state != RunState.DONE:
         say((driver if found["driven"] else undriven)(ledger, spec))
-    say("  ".join(filter(None, ["run", found["run"], found["state"], found["outcome"]])))
+    for line in looked_at(seen, now):
+        say(line)
     say(spec.plan.called)
-    uses = {(s.phase, documents.shown(s)): s.detail for s in ledger.steps.all(run=spec.run, state=StepState.RUNNING)}
-    for phase in found["phases"]:
-        say(f"\n{phase['phase']}  {spoken(phase['state'])}")
-        for step in phase["steps"]:
-            mark = MARKS.get(StepState(step["state"]), "..")
-            took = duration(step["seconds"]) if step["seconds"] else ""
-            using = uses.get((phase["phase"], step["name"]), "")
-            say(f"  {mark}  {step['name']}  {spoken(step['state'])}  {took}  {using}".rstrip())
-        for answer in phase["deliverables"]:
+    if found["reason"]:
+        say(f"why: {quoted(found['reason'], LONG)}")
+    for phase, answered in zip(seen.phases, found["phases"], strict=True):
+        took = elapsed(phase.started, phase.ended, now)
+        usd = money(phase.usd) if phase.usd else ""
+        say("\n" + "  ".join(filter(None, [phase.name, spoken(phase.outcome or phase.state), took, usd])))
+        for step in phase.steps:
+            using = step.detail if step.state in (StepState.RUNNING, StepState.FAILED, StepState.SKIPPED) else ""
+            took = elapsed(step.started, step.ended, now)
+            words = [MARKS.get(step.state, ".."), step.name, spoken(step.state), took, step.attempt, using]
+            say(f"  {'  '.join(filter(None, words))}")
+        for transfer in seen.transfers:
+            if transfer.phase == phase.name and transfer.kind != "code":
+                say(f"  {header.transfer(transfer, now)}")
+        for answer in answered["deliverables"]:
             say(f"  {VERDICTS[answer['ok']]}  {answer['name']}: {quoted(answer['detail'], LONG)}")
     say()
-    for machine in found["machines"]:
-        say(f"machine {machine['name']}  {machine['provider']}  {machine['state'].lower()}")
-    for volume in found["volumes"]:
-        say(f"volume {volume['name']}  {volume['state'].lower()}")
-    lines = kept(ledger, spec) if found["state"] == RunState.DONE else []
-    for line in lines + unfinished(ledger, spec):
+    if closely:
+        for machine in found["machines"]:
+            say(f"machine {machine['called']} is {machine['name']} ({machine['provider']}, {machine['state'].lower()})")
+        for volume in found["volumes"]:
+            say(f"volume {volume['label']} is {volume['name']} ({volume['state'].lower()})")
+    for line in (leftover.kept(ledger, spec) if seen.state == RunState.DONE else []) + leftover.unfinished(
+        ledger, spec
+    ):
         say(line)
-    say()
-    for event in ledger.newest_events(spec.run, EVENTS):
-        said = "\n".join(event_lines(event.text))
+    for event in ledger.newest_events(spec.run, EVENTS, minor=closely):
+        said = "\n".join(
+            event_lines(event.text if closely else names.spoken(event.text, [p.name for p in spec.plan.phases]))
+        )
         say(f"{datetime.fromtimestamp(event.at).astimezone():%H:%M:%S} {said}")
 
 
-def end(ledger: Ledger, spec: RunSpec, folder: Path, *, err: bool) -> None:
-    """The end of a run: deliverables, cost, where the files lie, what is kept, and why it failed if it did."""
+def looked_at(seen: Snapshot, now: datetime) -> list[str]:
+    """The header: the run, what it costs, and each machine that is rented for it."""
+    deadman = None if seen.dry_run else seen.deadman_minutes
+    machines = [header.machine(m, now, deadman) for m in seen.machines if m.costs]
+    return [header.headline(seen, now), header.prices(seen), *machines]
+
+
+def end(ledger: Ledger, spec: RunSpec, *, err: bool) -> None:
+    """The end of a run: what it took and holds, what does not, and what to do, each once."""
+    from orchestrator.report import (
+        ending,  # it reads plans, which takes its time
+        rendering,  # and rich: a reading command does without
+    )
+
     out = sys.stderr if err else sys.stdout
-    if found := [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]:
-        rendering.show(rendering.deliverables(found, spec.asked), out=out)
+    found = [replace(one, detail=quoted(one.detail, LONG)) for one in verdicts.of_run(ledger, spec)]
     report = documents.bill(ledger, spec.run, spec.plan)
-    rendering.show(rendering.costs(report, catalogue(ledger, spec), rehearsed=spec.world.dry_run), out=out)
-    for line in _last_words(ledger, spec, folder):
+    table = rendering.ending(report, catalogue(ledger, spec), found, spec.asked, rehearsed=spec.world.dry_run)
+    rendering.show(table, out=out)
+    for line in ending.block(ledger, spec, found):
         say(line, err=err)
-
-
-def _last_words(ledger: Ledger, spec: RunSpec, folder: Path) -> list[str]:
-    lines = []
-    for phase in spec.plan.phases:
-        if phase.name in spec.asked and phase.pull_to:
-            home = (Path(spec.pull_root) / phase.pull_to).resolve()
-            if home.exists():
-                lines.append(f"pulled files: {home}")
-    lines += kept(ledger, spec)
-    run = ledger.runs.get(id=spec.run)
-    for phase_row in ledger.phases.all(run=spec.run):
-        if phase_row.error:
-            ended = phase_row.outcome or phase_row.state
-            lines.append(f"\n{phase_row.name} {spoken(ended)}: {indented(phase_row.error)}")
-    if run.outcome not in (None, Outcome.SUCCEEDED):
-        lines += [f"\nlogs: {folder / 'logs'}", *advice.after(ledger, spec)]
-    lines.append(f"\n{spec.run}: {spoken(run.outcome or run.state)}")
-    return lines
-
-
-def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each volume of the plan that goes on costing money, with what ends it."""
-    lines = []
-    for volume in documents.kept(ledger, spec):
-        due = datetime.fromisoformat(volume["due"]) if volume["due"] else None
-        late = f", was to be gone by {due.astimezone():%Y-%m-%d}" if due and due < datetime.now(UTC) else ""
-        lines.append(
-            f"kept: volume {volume['name']}, {money(Decimal(volume['usd_a_day']))} a day{late} "
-            f"(gpuplan down {spec.run} --volumes deletes it)"
-        )
-    return lines
-
-
-def unfinished(ledger: Ledger, spec: RunSpec) -> list[str]:
-    """A line for each other run that has not ended; beside a real run rehearsals do not matter."""
-    others = [r for r in ledger.runs.all() if r.state != RunState.DONE and r.id != spec.run]
-    return [
-        f"{r.id} has not ended either: gpuplan status {r.id}, gpuplan down {r.id}"
-        for r in others
-        if spec.world.dry_run or not r.dry_run
-    ]
 
 
 def catalogue(ledger: Ledger, spec: RunSpec) -> dict[str, Decimal]:

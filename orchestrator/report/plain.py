@@ -1,4 +1,9 @@
-"""The view where there is no terminal: one line for each thing that happens, so that a log reads from top to bottom."""
+"""The view where there is no terminal: a line for each thing that a person wants to know, read from top to bottom.
+
+13:50:20 day2-3  A100 80GB in EU-RO-1 rented, $1.79/h
+13:50:21 day2-3  up after 1s
+13:50:27 day2-3  succeeded, 7.5s, $0.00371; machine gone
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
+from orchestrator.report import milestones
 from orchestrator.report.console import confirm, event_lines, indented, one_line
-from orchestrator.report.figures import elapsed, money, spoken
-from orchestrator.report.snapshot import MachineLine, NewEvents, PhaseLine, Snapshot, StepLine
+from orchestrator.report.figures import elapsed
+from orchestrator.report.milestones import Milestone, Milestones
+from orchestrator.report.snapshot import NewEvents, PhaseLine, Snapshot, StepLine
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.outside import escape
 from orchestrator.words.secret import hide
@@ -20,12 +27,13 @@ _KEPT_LINES = 10
 _KEPT_RAW = 4 * _KEPT_LINES  # lines as they came: some turn out to show nothing
 _LONGEST_RAW = 4096  # characters; a longer one is cleaned at once, and cut
 _LONGEST_SHOWN = 500
+_WIDEST = 119  # cells of a line, but for what others wrote
 _STILL_RUNNING_S = 60.0
-_ENDINGS_WITH_LOG = frozenset({StepState.FAILED, StepState.LOST, StepState.INTERRUPTED})
+_TOGETHER_S = 5.0  # steps that end so soon after one another share a line
 
 
 class PlainView:
-    """Writes `12:03:04 day2-3/convert-glm  running` to `out` whenever a run, phase, step or machine moves.
+    """Writes to `out` what a person wants to know: machines, the ends of steps and phases, transfers, trouble.
 
     The last lines of a step's output follow when it fails; a step that runs on says so once a minute.
     """
@@ -34,11 +42,13 @@ class PlainView:
         self._out = out
         self._now = now
         self._lock = threading.Lock()
-        self._said: dict[str, str] = {}
-        self._moved: dict[str, datetime] = {}
+        self._milestones = Milestones()
+        self._ended: list[Milestone] = []  # steps that will share a line
+        self._since: datetime | None = None  # when the first of them did
+        self._spoke: dict[str, datetime] = {}  # step id -> when its last line was
         self._logs: dict[str, deque[str]] = {}  # raw: only what is shown is cleaned
         self._sayings: deque[str] = deque()
-        self._progress: dict[str, str] = {}  # where it is newer than the log
+        self._progress: dict[str, str] = {}
         self._events = NewEvents()
 
     def __enter__(self) -> Self:
@@ -48,6 +58,7 @@ class PlainView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
+            self._write_ended()
             self._write_sayings()
 
     def update(self, snapshot: Snapshot) -> None:
@@ -58,11 +69,13 @@ class PlainView:
                 self._write(first)
                 for line in more:
                     self._out.write(f"         {line}\n")
-            self._note(f"run {snapshot.run}", spoken(snapshot.state), money(snapshot.cost_usd))
+            for found in self._milestones.of(snapshot, self._now()):
+                self._milestone(found)
             for phase in snapshot.phases:
-                self._phase(phase)
-            for machine in snapshot.machines:
-                self._machine(machine)
+                for step in phase.steps:
+                    self._still(phase, step)
+            if self._since and (self._now() - self._since).total_seconds() >= _TOGETHER_S:
+                self._write_ended()
             self._write_sayings()
 
     def log(self, step: str, line: str) -> None:
@@ -71,11 +84,9 @@ class PlainView:
         raw = [_shown(part) if len(part) > _LONGEST_RAW else part for part in newest if part and not part.isspace()]
         with self._lock:
             self._logs.setdefault(step, deque(maxlen=_KEPT_RAW)).extend(raw)
-            if raw:
-                self._progress.pop(step, None)
 
     def progress(self, step: str, text: str) -> None:
-        """Keep how far the step is, for its line a minute, until it prints something."""
+        """Keep how far the step is, for its line a minute."""
         with self._lock:
             self._progress[step] = _shown(text)
 
@@ -92,44 +103,47 @@ class PlainView:
         """Ask in a line of its own."""
         return confirm(self._out, question, given_up)
 
-    def _phase(self, phase: PhaseLine) -> None:
-        if phase.state != "PLANNED":
-            outcome = spoken(phase.outcome) if phase.outcome else ""
-            self._note(phase.name, f"{spoken(phase.state)} {outcome}".rstrip(), one_line(phase.detail))
-        for step in phase.steps:
-            if step.state != StepState.PENDING:
-                self._step(step.name if "/" in step.name else f"{phase.name}/{step.name}", step)
-
-    def _step(self, name: str, step: StepLine) -> None:
-        took = elapsed(step.started, step.ended, self._now()) if step.ended else ""
-        changed = self._note(name, spoken(step.state), took, one_line(step.detail))
-        if changed and step.state in _ENDINGS_WITH_LOG:
-            for line in self._last_lines(step.id):
+    def _milestone(self, found: Milestone) -> None:
+        if found.kind == milestones.STEP_ENDED and found.good:
+            if self._ended and self._ended[0].phase != found.phase:
+                self._write_ended()
+            self._ended.append(found)
+            self._since = self._since or self._now()
+            return
+        self._write(found.text)
+        if found.kind == milestones.STEP_ENDED:
+            for line in self._last_lines(found.step):
                 self._out.write(f"         | {hide(line)}\n")
-        elif not changed and step.state == StepState.RUNNING:
-            self._still(name, step)
-        if step.ended:
-            self._logs.pop(step.id, None)
 
-    def _still(self, name: str, step: StepLine) -> None:
+    def _write_ended(self) -> None:
+        """Write the steps that ended well, as many on a line as fit."""
+        ended, self._ended, self._since = self._ended, [], None
+        line = ""
+        for one in ended:
+            longer = f"{line}, {one.brief}" if line else f"{one.phase}  done: {one.brief}"
+            if line and len(longer) + len("00:00:00 ") > _WIDEST:
+                self._line(line)
+                longer = f"{one.phase}  done: {one.brief}"
+            line = longer
+        if line:
+            self._line(line)
+
+    def _still(self, phase: PhaseLine, step: StepLine) -> None:
+        """Once a minute, that a step runs on."""
+        if step.ended or step.state != StepState.RUNNING or step.started is None:
+            self._spoke.pop(step.id, None)
+            if step.ended:
+                self._logs.pop(step.id, None)
+                self._progress.pop(step.id, None)
+            return
         now = self._now()
-        if (now - self._moved[name]).total_seconds() >= _STILL_RUNNING_S:
-            self._moved[name] = now
-            last = self._progress.get(step.id) or next(reversed(self._last_lines(step.id)), "")
-            self._write("  ".join(filter(None, [name, f"running {elapsed(step.started, None, now)}", last])))
-
-    def _machine(self, machine: MachineLine) -> None:
-        price = f"{money(machine.price_hour)}/h" if machine.price_hour is not None else ""
-        self._note(f"machine {machine.name}", machine.state.lower(), machine.what, price, one_line(machine.detail))
-
-    def _note(self, name: str, state: str, *rest: str) -> bool:
-        """Write the line if the state is another one than was said last; return whether it was."""
-        if self._said.get(name) == state:
-            return False
-        self._said[name] = state
-        self._moved[name] = self._now()
-        self._write("  ".join(filter(None, [name, state, *rest])))
-        return True
+        if (now - self._spoke.setdefault(step.id, now)).total_seconds() < _STILL_RUNNING_S:
+            return
+        self._spoke[step.id] = now
+        last = next(reversed(self._last_lines(step.id)), "")
+        running = f"{step.name} running {elapsed(step.started, None, now)}"
+        said = "  ".join(filter(None, [phase.name, running, step.attempt, self._progress.get(step.id, ""), last]))
+        self._write(said if len(said) <= _WIDEST - 9 else f"{said[: _WIDEST - 10]}…")
 
     def _last_lines(self, step: str) -> list[str]:
         """The step's last lines, cleaned."""
@@ -142,6 +156,10 @@ class PlainView:
         self._out.flush()
 
     def _write(self, text: str) -> None:
+        self._write_ended()
+        self._line(text)
+
+    def _line(self, text: str) -> None:
         self._out.write(f"{self._now().astimezone():%H:%M:%S} {indented(escape(hide(text)))}\n")
 
 

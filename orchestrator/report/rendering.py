@@ -5,9 +5,11 @@ At 60 columns every figure is still whole: names and sentences are folded instea
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from orchestrator.plan import PhasePreview, Preview
 
 
+PLAIN_WIDTH = 119  # where no terminal says how wide it is
+
+
 class StrictConsole(Console):
     """A console that writes no text but escaped, and that says when nobody reads any more; rich's own ends then."""
 
@@ -38,22 +43,43 @@ class StrictConsole(Console):
 
 
 def show(*parts: RenderableType, out: TextIO, width: int | None = None) -> None:
-    """Print renderables to `out`; width None: the terminal's. Without colours where `out` is no terminal."""
-    StrictConsole(file=out, width=width, highlight=False, markup=False, emoji=False).print(*parts, sep="\n")
+    """Print renderables to `out`; width None: the terminal's, or 119 where there is none. No colours there either."""
+    if width is None and not out.isatty() and "COLUMNS" not in os.environ:
+        width = PLAIN_WIDTH
+    console = StrictConsole(file=out, width=width, highlight=False, markup=False, emoji=False)
+    console.print(*parts, sep="\n")
 
 
-def deliverables(found: Sequence[Verdict], asked: Container[str]) -> RenderableType:
-    """Every deliverable of the phases that were `asked` for with its mark, and how many of the plan's hold."""
-    rows = [one for one in found if one.phase in asked]
-    table = _table("deliverables")
-    table.add_column("", no_wrap=True)
-    table.add_column("phase", no_wrap=True)
-    table.add_column("deliverable", overflow="fold", ratio=2)
-    table.add_column("detail", overflow="fold", ratio=3, style="dim")
-    for row in rows:
-        table.add_row(_mark(row.ok), Text(row.phase), Text(row.name), Text(row.detail))
-    good = all(row.ok or (row.ok is None and row.answered) for row in rows)
-    return Group(table, Text(f"deliverables: {summary(found)}", style="green" if good else "red"))
+def ending(
+    report: CostReport,
+    catalogue_usd: Mapping[str, Decimal],
+    found: Sequence[Verdict],
+    asked: Container[str],
+    *,
+    rehearsed: bool,
+) -> RenderableType:
+    """What each phase took and cost, beside the plan's hours and dollars and those hours at list prices, and holds."""
+    table = _table(f"{report.run}{' (rehearsed: nothing was paid)' if rehearsed else ''}")
+    table.add_column("phase", overflow="fold", min_width=8)
+    for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("deliverables", overflow="fold", min_width=14)
+    for phase in report.phases:
+        planned = (hours(phase.planned_hours), money(phase.planned_usd), money(catalogue_usd.get(phase.phase)))
+        mine = [one for one in found if one.phase == phase.phase and one.phase in asked]
+        took = duration(phase.hours * 3600) if phase.hours else "-"
+        table.add_row(phase.phase, took, money(phase.usd), *planned, _verdict(mine) if mine else "-")
+    if report.volumes_usd:
+        table.add_row("volumes", "", money(report.volumes_usd))
+    table.add_row("total", *_sums(report, catalogue_usd), _verdict(found) if found else "-", style="bold")
+    if report.settled or rehearsed:
+        return table
+    return Group(table, Text("not settled: the bill may still change", style="dim"))
+
+
+def _verdict(found: Sequence[Verdict]) -> Text:
+    good = all(one.ok or (one.ok is None and one.answered) for one in found)
+    return Text(summary(found), style="green" if good else "red")
 
 
 def costs(
@@ -98,12 +124,66 @@ def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str
 
 
 def preview(found: Preview) -> RenderableType:
-    """What a run is expected to take: machines, then hours and dollars of the plan, estimated, and measured earlier."""
-    parts: list[RenderableType] = [_machines(found.phases), _figures(found)]
+    """What a run is expected to take: machine, price, and hours and dollars as estimated, measured and planned."""
+    table = _table(None)
+    table.add_column("phase", no_wrap=True)
+    table.add_column("machine", overflow="fold", ratio=1)
+    measured = any(phase.measured for phase in found.phases)
+    for name in ("$/hour", "estimated", *(["measured"] if measured else []), "the plan", "budget"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for phase in found.phases:
+        known = [_pair(phase.measured)] if measured else []
+        estimate = _pair((phase.estimated_hours, phase.estimated_usd))
+        figures = [money(phase.price_hour), estimate, *known, _pair(phase.planned), money(phase.budget_usd)]
+        table.add_row(phase.phase, Text(_choice(phase)), *figures)
+    volume = f"with {money(found.volume_usd)} for the volume" if found.volume_usd else ""
+    estimate = _pair((found.estimated_hours, found.estimated_usd))
+    known = [_pair(found.measured)] if measured else []
+    planned = _pair(found.planned if any(found.planned) else None)
+    table.add_row("total", volume, "", estimate, *known, planned, money(found.budget_usd), style="bold")
+    parts: list[RenderableType] = [table]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
+    if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
+        parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h", style="dim"))
     parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
+
+
+class Stands(Protocol):
+    """How a step stands before a run: `str` of it says so, `mark` in one character."""
+
+    @property
+    def mark(self) -> str:
+        """+ it runs, = it is done, ~ it was done otherwise."""
+
+    @property
+    def measured_s(self) -> float | None:
+        """Seconds of its last real run; None: it never ran."""
+
+
+_STYLES = {"+": "green", "=": "dim", "~": "yellow"}
+
+
+def steps(found: Preview, stands: Mapping[str, Stands]) -> RenderableType:
+    """A line a step below its phase: whether it runs, how long by itself, and how long it took before."""
+    table = _table(None)
+    table.add_column("step", overflow="fold", ratio=1)
+    for name in ("estimated", "measured"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for phase in found.phases:
+        table.add_row(Text(f"{phase.phase}  {phase.title}", style="bold"))
+        for step in phase.steps:
+            one = stands.get(step.id)
+            mark, said = (one.mark, str(one)) if one else ("+", "run")
+            name = step.id.removeprefix(f"{phase.phase}/") + (", of another phase" if step.pulled_in else "")
+            took = duration(one.measured_s) if one and one.measured_s is not None else "-"
+            text = Text(f"  {mark} {name}{f'  {said}' if mark == '~' else ''}", style=_STYLES[mark])
+            table.add_row(text, duration(step.seconds), took)
+    counts = Counter(stands[s.id].mark for p in found.phases for s in p.steps if s.id in stands)
+    words = {"+": "to run", "~": "changed", "=": "done"}
+    numbers = [f"{counts[mark]} {word}" for mark, word in words.items() if counts[mark]]
+    return Group(table, Text(f"steps: {', '.join(numbers)}"))
 
 
 def claims(found: Preview) -> RenderableType:
@@ -126,20 +206,6 @@ def claims(found: Preview) -> RenderableType:
     return Group(*parts)
 
 
-def _machines(phases: Iterable[PhasePreview]) -> Table:
-    table = _table("machines")
-    table.add_column("phase", no_wrap=True)
-    table.add_column("needs", overflow="fold", ratio=1)
-    table.add_column("first choice", overflow="fold", ratio=2)
-    table.add_column("$/hour", justify="right", no_wrap=True)
-    table.add_column("budget", justify="right", no_wrap=True)
-    for phase in phases:
-        table.add_row(
-            phase.phase, Text(phase.needs), Text(_choice(phase)), money(phase.price_hour), money(phase.budget_usd)
-        )
-    return table
-
-
 def _choice(phase: PhasePreview) -> str:
     if phase.up_to_date:
         return "up to date, as last seen"
@@ -147,29 +213,21 @@ def _choice(phase: PhasePreview) -> str:
     if phase.takes_over and not phase.staged:
         return f"goes on with {phase.takes_over}'s machine"
     if phase.offer is None:
-        return "none is sold just now"
-    nodes = f"{phase.nodes} machines: " if phase.nodes > 1 else ""
-    spot = ", interruptible" if phase.offer.spot else ""
-    place = f" in {phase.offer.place}" if phase.offer.place else ""
-    dearer = phase.dearest_hour is not None and phase.price_hour is not None and phase.dearest_hour > phase.price_hour
-    others = f"; when sold out, others up to {money(phase.dearest_hour)}/h" if dearer else ""
+        return f"{phase.needs}: none is sold just now"
+    offer = phase.offer
+    cards = offer.gpu.replace("-", " ") if offer.gpus else offer.type_id
+    many = f"{offer.gpus}x " if offer.gpus > 1 else ""
+    nodes = f"{phase.nodes} machines, each " if phase.nodes > 1 else ""
+    place = f" in {offer.place}" if offer.place else ""
     before = f"a CPU machine{gone_on}; for what needs a GPU " if phase.staged else ""
-    return f"{before}{nodes}{phase.offer.provider} {phase.offer.type_id}{place}{spot}{others}"
+    return f"{before}{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
 
 
-def _figures(found: Preview) -> Table:
-    table = _table("hours and dollars")
-    table.add_column("phase", no_wrap=True)
-    for name in ("the plan", "estimated", "measured"):
-        table.add_column(name, justify="right")
-    for phase in found.phases:
-        estimate = _pair((phase.estimated_hours, phase.estimated_usd))
-        table.add_row(phase.phase, _pair(phase.planned), estimate, _pair(phase.measured))
-    table.add_row("volume", "", money(found.volume_usd), end_section=True)
-    estimate = _pair((found.estimated_hours, found.estimated_usd))
-    planned = found.planned if any(found.planned) else None
-    table.add_row("total", _pair(planned), estimate, _pair(found.measured), style="bold")
-    return table
+def _dearer(phase: PhasePreview) -> bool:
+    """Whether another machine that may be taken costs more than the first choice."""
+    if phase.dearest_hour is None or phase.price_hour is None or phase.up_to_date:
+        return False
+    return phase.dearest_hour > phase.price_hour
 
 
 def _ways(found: Preview) -> Iterable[str]:
@@ -203,13 +261,13 @@ def _pulled_in(phase: PhasePreview) -> Iterable[str]:
         yield f"{phase.phase} also runs {', '.join(names)} ({took}{cheaper})"
 
 
-def _mark(ok: bool | None) -> Text:  # noqa: FBT001 - three values that mean themselves
-    if ok is None:
-        return Text("?", style="yellow")
-    return Text("ok", style="green") if ok else Text("NO", style="bold red")
-
-
-def _table(title: str) -> Table:
+def _table(title: str | None) -> Table:
     return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1),
     )

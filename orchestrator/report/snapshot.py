@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -13,7 +13,10 @@ from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunS
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """One step. `id` is unique in the run and what `View.log` names; `name` is shown below its phase."""
+    """One step. `id` is unique in the run and what `View.log` names; `name` is shown below its phase.
+
+    `tries`: how often its command was begun; `attempts`: how often it may be.
+    """
 
     id: str
     name: str
@@ -21,28 +24,46 @@ class StepLine:
     started: datetime | None = None
     ended: datetime | None = None
     detail: str = ""
+    tries: int = 0
+    attempts: int = 1
+
+    @property
+    def attempt(self) -> str:
+        """`attempt 2 of 3`; "" for the first."""
+        return f"attempt {self.tries} of {max(self.attempts, self.tries)}" if self.tries > 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseLine:
-    """One phase with its steps in order. outcome None: it has not ended."""
+    """One phase with its steps in order. outcome None: it has not ended. `usd`: of its machines so far."""
 
     name: str
     state: PhaseState
     outcome: Outcome | None = None
     steps: tuple[StepLine, ...] = ()
     detail: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class MachineLine:
-    """One machine. `what`: provider, type and place in words; price_hour None: nothing is known of its price."""
+    """One machine. `name`: as people say it, `long` as the provider knows it; price_hour None: it is not known.
+
+    `what`: cards and place in words; `since`, `up`: when it was asked for, and reached.
+    """
 
     name: str
     state: MachineState
     what: str = ""
     price_hour: Decimal | None = None
     detail: str = ""
+    phase: str = ""
+    provider: str = ""
+    long: str = ""
+    since: datetime | None = None
+    up: datetime | None = None
 
     @property
     def costs(self) -> bool:
@@ -51,8 +72,32 @@ class MachineLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferLine:
+    """Files on their way. `rate`: bytes a second since it began; None: nothing has moved yet."""
+
+    phase: str
+    kind: str  # upload, pull, code
+    place: str
+    files: int
+    files_done: int
+    bytes: int
+    bytes_done: int
+    rate: float | None = None
+    since: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all of it is there, at its rate so far; None: unknown."""
+        return (self.bytes - self.bytes_done) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run. cost_usd is what has accrued; budget_usd None: no cap; started None: not yet."""
+    """A run. cost_usd is what has accrued; budget_usd None: no cap; started None: not yet.
+
+    `volume_hour`: dollars an hour of its volumes; left_s, expected_usd None: not known, as in a rehearsal.
+    """
 
     run: str
     state: RunState
@@ -62,6 +107,20 @@ class Snapshot:
     budget_usd: Decimal | None = None
     started: datetime | None = None
     events: tuple[tuple[int, str], ...] = ()  # rising number, and what happened, in words
+    plan: str = ""
+    dry_run: bool = False
+    ended: datetime | None = None
+    transfers: tuple[TransferLine, ...] = ()
+    volume_hour: Decimal = Decimal(0)
+    left_s: float | None = None
+    expected_usd: Decimal | None = None
+    deadman_minutes: float | None = None  # after which a machine that hears nothing ends itself; None: it does not
+    driven: bool = field(default=True)
+
+    @property
+    def machines_hour(self) -> Decimal:
+        """Dollars an hour of the machines that may still cost money."""
+        return sum((m.price_hour for m in self.machines if m.costs and m.price_hour), Decimal(0))
 
 
 class NewEvents:
@@ -88,7 +147,7 @@ class View(Protocol):
         ...
 
     def progress(self, step: str, text: str) -> None:
-        """Take note of how far the step with this id is; what it prints later is newer."""
+        """Take note of how far the step with this id is."""
         ...
 
     def say(self, text: str) -> None:

@@ -246,8 +246,9 @@ class NoCode:
 
     hash = ""
     files: Mapping[str, str] = {}
+    bytes = 0
 
-    def push(self, agent: Agent, *, kept: bool) -> str:
+    def push(self, agent: Agent, *, kept: bool, sent: object = None) -> str:
         """See engine.context.Code."""
         raise AssertionError("there is nothing to send")
 

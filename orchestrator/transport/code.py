@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,16 +63,30 @@ class Code:
             if name not in self.files:
                 raise UsageError(f"the code has no {name}", remedy="requirements: names files of the code")
 
-    def push(self, agent: Agent, *, kept: bool) -> str:
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        return sum(entry.bytes for entry in self.content)
+
+    def push(self, agent: Agent, *, kept: bool, sent: Callable[[int], None] = lambda _bytes: None) -> str:
         """Bring exactly these files to the machine's own disk, and return their folder there.
 
-        `kept`: one that is there is left as it is, whatever `setup` has made of it.
+        `kept`: one that is there is left as it is, whatever `setup` has made of it; `sent`: see engine.context.Code.
         """
         if not (found := agent.code(self.hash, kept=kept)):
-            chunks = bundle.stream({entry.path: entry.file for entry in self.content})
+            chunks = _counted(bundle.stream({entry.path: entry.file for entry in self.content}), sent)
             result = agent.transport.send(commands.unpack_code(self.hash).text, chunks, timeout_s=SEND_S)
             found = "" if result.exit else agent.code(self.hash, kept=False)
             if not found:
                 said = result.stderr.decode("utf-8", "replace").strip() or "what arrived is not what was sent"
                 raise StepFailed(f"the code cannot be put on the machine: {said}")
         return found
+
+
+def _counted(chunks: Iterator[bytes], sent: Callable[[int], None]) -> Iterator[bytes]:
+    """The same chunks; `sent` hears of the bytes before each."""
+    count = 0
+    for chunk in chunks:
+        sent(count)
+        yield chunk
+        count += len(chunk)

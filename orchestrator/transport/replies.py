@@ -119,6 +119,7 @@ class Progress:
     rate: float | None  # a second
     left_s: float | None
     what: str  # the thing in hand, as the machine wrote it; "": it does not say
+    unit: str = ""  # what is counted: B for bytes; "": it does not say
 
     @classmethod
     def read(cls, said: Any) -> Progress | None:
@@ -128,8 +129,9 @@ class Progress:
         done, total, rate, left = (_amount(said.get(name)) for name in ("done", "total", "rate", "left_s"))
         if done is None or not total:
             return None
-        what = said.get("what")
-        return cls(min(done, total), total, rate, left, what[:200] if isinstance(what, str) else "")
+        what, unit = (text if isinstance(text := said.get(name), str) else "" for name in ("what", "unit"))
+        unit = unit if unit.isalpha() and unit.isascii() else ""
+        return cls(min(done, total), total, rate, left, what[:200], unit[:20])
 
 
 def _amount(value: Any) -> float | None:

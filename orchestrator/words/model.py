@@ -155,6 +155,7 @@ class Step(Value):
     ready: Ready | None = None  # set: the step is a service
     timeout: Seconds = 6 * 3600.0
     retries: int = Field(default=0, ge=0, le=10)
+    matrix: dict[str, tuple[str, ...]] = {}  # names and values: a step for each combination; read by config.matrix
     on_oom: str | None = None
     creates: tuple[str, ...] = ()  # globs below cwd
     hub: HubCheckout | None = None
@@ -219,6 +220,25 @@ class Rates(Value):
     home: Rate = Decimal(125)  # from the store to the user's own disk
 
 
+class Defaults(Value):
+    """What every phase of the plan has that does not say otherwise."""
+
+    volume: VolumeNeed | None = None
+    env: dict[str, str] = {}  # a phase's own variables win
+    image: str | None = None
+
+    def apply(self, phase: Phase) -> Phase:
+        """The phase with what it leaves out."""
+        image = phase.machine.image if phase.machine.image is not None else self.image
+        return phase.model_copy(
+            update={
+                "volume": phase.volume or self.volume,
+                "env": {**self.env, **phase.env},
+                "machine": phase.machine.model_copy(update={"image": image}),
+            }
+        )
+
+
 class Settings(Value):
     """configs/*.yaml: what is not the plan's own."""
 
@@ -243,10 +263,11 @@ class Settings(Value):
     requirements: tuple[str, ...] = ()  # files of the code with Python packages for every machine
     requirements_gpu: tuple[str, ...] = ()  # ... and more of them, for those with a GPU
     setup: str = ""  # command that runs once on every machine, in the code's folder, before its first step
+    defaults: Defaults = Defaults()  # of every phase; they are in the phases by the time that a plan is read
 
 
 # Settings that name files of one plan: no other plan's gpuplan.yaml has a say in them, and neither has a variable.
-OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "requirements_gpu", "setup"})
+OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "requirements_gpu", "setup", "defaults"})
 
 
 class Former(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ class WorldSpec(Value):
         return self.dry_run and not self.keep_cloud
 
 
+class Expected(Value):
+    """What a phase was expected to take when the run was confirmed. usd None: no price was known."""
+
+    hours: Decimal
+    usd: Decimal | None = None
+
+
 class RunSpec(Value):
     """One run, decided and confirmed."""
 
@@ -55,7 +63,9 @@ class RunSpec(Value):
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with
+    expected: dict[str, Expected] = Field(default_factory=dict)  # phase -> the preview's figures; none of a rehearsal's
     created_at: float
+    tags: tuple[str, ...] = ()  # words to find it by
 
     @model_validator(mode="before")
     @classmethod

@@ -37,6 +37,11 @@ def test_the_whole_plan_is_rehearsed(tool: Tool):
     assert sorted(n for n, d in answers.items() if d["ok"] is None) == sorted(NEED_A_GPU)
     assert all("a CPU stands in for the GPU here" in answers[n]["detail"] for n in NEED_A_GPU)
     assert f"{len(answers) - len(NEED_A_GPU)} hold, {len(NEED_A_GPU)} need a real GPU" in " ".join(done.stderr.split())
+    said = [line.rstrip() for line in done.stderr.splitlines()]
+    assert (len(said) <= 60, max(map(len, said)) <= 120) == (True, True), done.stderr
+    assert "gpuplan-" not in done.stderr.replace("gpuplan-rehearsal", ""), "people see day2-3#1"
+    assert (document["exit"], document["reason"], document["kept"]) == (0, "", [])
+    assert [t["files_done"] == t["files"] and t["ended"] for t in document["transfers"]].count(False) == 0
     assert "Paris" in answers["Basic inference test passes"]["detail"]
     assert {m["state"] for m in document["machines"]} == {"DESTROYED"}
     assert len(document["machines"]) == 5

@@ -18,7 +18,8 @@ timeout: 5m
 steps:
   - name: tell
     run: |
-      echo '{"done": 62, "total": 100, "rate": 1100000000, "left_s": 190, "what": "layers.3"}' > "$GPUPLAN_PROGRESS"
+      said='{"done": 62, "total": 100, "unit": "B", "rate": 1100000000, "left_s": 190, "what": "layers.3"}'
+      echo "$said" > "$GPUPLAN_PROGRESS"
       sleep 4
     timeout: 1m
 """

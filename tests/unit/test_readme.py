@@ -29,6 +29,7 @@ KEYS: dict[str, type[BaseModel]] = {
     "Deliverable": model.Deliverable,
     "Settings": model.Settings,
     "`rates`": model.Rates,
+    "`defaults`": model.Defaults,
 }
 
 

@@ -16,7 +16,8 @@ from rich.cells import cell_len
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.report import figures, rendering
+from orchestrator.report import figures, listing, rendering
+from orchestrator.report.listing import Listed
 from orchestrator.report.verdicts import Verdict
 from orchestrator.words.ports import Offer
 
@@ -77,35 +78,52 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
     total = next(line for line in text.splitlines() if line.strip().startswith("total"))
     assert total.split() == ["total", "12s", "$0.00737", "-", "-", "-"]
     preview = replace(_preview(), phases=tuple(replace(p, planned=None) for p in _preview().phases))
-    figures = next(li for li in _printed(rendering.preview(preview), width=100).splitlines() if li.startswith(" total"))
-    assert figures.split()[1] == "-"
+    figures = next(li for li in _printed(rendering.preview(preview), width=119).splitlines() if li.startswith("total"))
+    assert figures.split()[-2:] == ["-", "-"]
 
 
-@pytest.mark.parametrize("width", [60, 100])
-def test_deliverables_table_counts_and_escapes(width: int) -> None:
-    """Each deliverable has its mark; what a machine said is escaped and never taken as markup."""
+def test_the_end_counts_deliverables_a_phase() -> None:
+    """Those that hold are a number beside what the phase took and cost; other phases' are in the sum alone."""
     rows = [
-        Verdict("day1", "clone", True, "[bold]fine[/bold]"),
-        Verdict("day2-3", "GLM converted", False, "\x1b[2Jglm4_5_air.m is missing"),
-        Verdict("day6-7", "uploaded", None),
+        Verdict("day1", "clone", True),
+        Verdict("day2-3", "GLM converted", False, "missing"),
+        Verdict("day2-3", "tokens", None),
         Verdict("day8", "never", None, answered=False),
     ]
-    text = _printed(rendering.deliverables(rows, ("day1", "day2-3", "day6-7")), width=width)
-    marks = [line.split()[:2] for line in text.splitlines() if line.split()[1:2] in (["day1"], ["day2-3"], ["day6-7"])]
-    assert marks == [["ok", "day1"], ["NO", "day2-3"], ["?", "day6-7"]]
-    assert "deliverables: 1 holds, 1 does not hold, 1 needs a real GPU, 1 was not asked" in " ".join(text.split())
-    assert "never" not in text
-    assert "[bold]fine[/bold]" in text
-    assert "\x1b" not in text
+    text = _printed(rendering.ending(_report(), {}, rows, ("day1", "day2-3"), rehearsed=True), width=140)
+    row = next(line for line in text.splitlines() if line.strip().startswith("day2-3"))
+    assert row.split(maxsplit=6)[:4] == ["day2-3", "12s", "$0.00630", "16.0h"]
+    assert row.strip().endswith("0 hold, 1 does not hold, 1 needs a real GPU")
+    total = next(line for line in text.splitlines() if line.strip().startswith("total"))
+    assert total.strip().endswith("1 holds, 1 does not hold, 1 needs a real GPU, 1 was not asked")
+    assert "rehearsed: nothing was paid" in text
+    assert len(text.splitlines()) <= 10
 
 
 def test_names_are_never_taken_as_markup() -> None:
     """A plain text and a phase's name with brackets or colons are printed as they are."""
     row = Verdict("[red]d1", ":warning:", True)
-    text = _printed("run [bold]r1[/bold] :smile:", rendering.deliverables([row], ("[red]d1",)), width=80)
+    named = replace(_report(), run="[red]r")
+    text = _printed("run [bold]r1[/bold] :smile:", rendering.ending(named, {}, [row], (), rehearsed=False), width=80)
     assert "run [bold]r1[/bold] :smile:" in text
-    assert "[red]d1" in text
-    assert ":warning:" in text
+    assert "[red]r" in text
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_the_list_of_runs_is_whole(width: int) -> None:
+    """A head and a line a run, all money whole at 60 columns, what is kept below where it must; nothing is a dash."""
+    rows = [
+        Listed("1128-ccjp", "toy", "no process", Decimal("0.74"), Decimal("0.02"), ("volume toy 10 GB $0.02/day",)),
+        Listed("1128-jmeg", "g\x07lm", "succeeded", Decimal(0), Decimal("11.84"), (), ("nightly",)),
+    ]
+    found = listing.table(rows, width)
+    assert max(map(len, found)) <= width
+    assert found[0].split() == ["RUN", "PLAN", "STATE", "NOW", "SO", "FAR", "KEPT"]
+    assert " ".join(" ".join(found[1:]).split()) == (
+        "1128-ccjp toy no process $0.74/h $0.02 volume toy 10 GB $0.02/day "
+        "1128-jmeg g\\x07lm succeeded - $11.84 tags: nightly"
+    )
+    assert len(found) == (3 if width > 60 else 4)
 
 
 def _preview() -> Preview:
@@ -138,9 +156,9 @@ def _preview() -> Preview:
     return Preview((done, phase, sold_out), Decimal("0.10"), None, (note,), (expected,))
 
 
-@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("width", [80, 119])
 def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
-    """Machines, prices and the three columns are whole at 60 columns; over budget and pulled-in steps are said."""
+    """Machines, prices and the three columns are whole at 80 columns; over budget and pulled-in steps are said."""
     text = _printed(rendering.preview(_preview()), width=width)
     flat = " ".join(text.split())
     assert "24.0h $69.00" in flat
@@ -149,7 +167,7 @@ def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
         "over budget: day4-5: estimated $3.74, budget $2.00",
         "up to date",
         "none is sold",
-        "others up to $3.99/h",
+        "2x A100 80GB, runpod",
     ):
         assert words_ in flat
     assert "day4-5 also runs day1/clone (0.36h, $1.29; $0.99 less if their own phases run first)" in flat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import select
@@ -21,13 +22,15 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.report import figures
-from orchestrator.report.frame import frame
+from orchestrator.report import figures, header
+from orchestrator.report.events import EventsView
+from orchestrator.report.frame import Said, frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
-from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
+from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine, TransferLine
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.secret import Secret
 
 ROOT = Path(__file__).parents[2]
 T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
@@ -49,17 +52,28 @@ def snapshot(*steps: StepLine, state: PhaseState = PhaseState.RUNNING) -> Snapsh
         run="r1",
         state=RunState.RUNNING,
         phases=(
-            PhaseLine("day1", PhaseState.DONE, Outcome.SUCCEEDED, done),
-            PhaseLine("day2-3", state, None, steps),
+            PhaseLine("day1", PhaseState.DONE, Outcome.SUCCEEDED, done, "", T0, at(4), Decimal("0.5")),
+            PhaseLine("day2-3", state, None, steps, "", at(4)),
             PhaseLine("day4-5", PhaseState.PLANNED, None, later),
         ),
         machines=(
-            MachineLine("gpuplan-a", MachineState.REACHABLE, "runpod A100-80GB in EU-1", Decimal("1.89")),
-            MachineLine("gpuplan-b", MachineState.DESTROYED, "runpod RTX-4090"),
+            MachineLine(
+                "day2-3#1",
+                MachineState.REACHABLE,
+                "A100 80GB in EU-1",
+                Decimal("1.89"),
+                phase="day2-3",
+                provider="runpod",
+                long="gpuplan-a",
+                since=T0,
+                up=at(2),
+            ),
+            MachineLine("day1#1", MachineState.DESTROYED, "RTX 4090", phase="day1", long="gpuplan-b"),
         ),
         cost_usd=Decimal("1.2345"),
         budget_usd=Decimal(90),
         started=T0,
+        plan="shipped",
     )
 
 
@@ -68,22 +82,25 @@ RUNNING = snapshot(step("day2-3", "overlay", StepState.DONE, 5, 9), CONVERT, ste
 
 
 def lines(shown: Snapshot, logs: dict[str, str], width: int = 80, height: int = 24, *, fancy: bool = True) -> list[str]:
-    return [line.plain for line in frame(shown, logs, at(262), width, height, fancy=fancy)]
+    return [line.plain for line in frame(shown, Said(logs), at(262), width, height, fancy=fancy)]
 
 
 def test_frame_shows_run_phases_steps_log_and_machines() -> None:
     """All that a person looks for is there once: money, times, the newest log line, only machines that cost."""
     found = lines(RUNNING, {"day2-3/convert-glm": "\x1b[32m10 %\r42 % layers.3\x1b[0m", "day2-3/overlay": "old"})
     assert found == [
-        "run r1  running  4m 22s  $1.23 of $90.00",
-        "day1  succeeded  2 of 2 steps",
-        "day2-3  running  1 of 3 steps",
-        "  ✔ overlay  4.0s",
-        "  ▶ convert-glm  4m 12s",
-        "      42 % layers.3",
-        "  · infer",
+        "shipped r1   day2-3 (2 of 3)   4m 22s",
+        "$1.23 of $90.00   now $1.89/h",
+        "machine  day2-3#1  A100 80GB in EU-1  runpod  up 4m 20s  $1.89/h",
+        "day1  succeeded  2 of 2 steps  4.0s  $0.50",
+        "  ✔    3.0s  clone",
+        "  =          install",
+        "day2-3  running  1 of 3 steps  4m 18s",
+        "  ✔    4.0s  overlay",
+        "  ▶  4m 12s  convert-glm",
+        "             42 % layers.3",
+        "  ·          infer",
         "day4-5  planned  0 of 1 steps",
-        "machine reachable  $1.89/h  runpod A100-80GB in EU-1  gpuplan-a",
     ]
 
 
@@ -91,9 +108,30 @@ def test_failed_steps_of_a_phase_that_ended_stay_visible() -> None:
     """What went wrong is shown for as long as the run goes on."""
     failed = replace(step("day1", "clone", StepState.FAILED, 0, 3), detail="exit 128\nfatal: no")
     phase = PhaseLine("day1", PhaseState.DONE, Outcome.FAILED, (failed, step("day1", "next", StepState.SKIPPED)))
-    assert lines(replace(RUNNING, phases=(phase,), machines=()), {})[1:] == [
+    assert lines(replace(RUNNING, phases=(phase,), machines=()), {})[2:] == [
         "day1  failed  1 of 2 steps",
-        "  ✘ clone  3.0s  fatal: no",
+        "  ✘    3.0s  clone  fatal: no",
+        "  -          next",
+    ]
+
+
+def test_a_long_name_leaves_its_time_and_its_progress_its_last_line() -> None:
+    """At 60 columns the time of a step with a long name is whole; how far it is and what it printed are both there."""
+    long = replace(CONVERT, name="convert-" * 12, tries=2, attempts=3)
+    said = Said({long.id: "layers.3"}, {CONVERT.id: "62 %, 3m 10s left"})
+    found = [line.plain for line in frame(snapshot(long), said, at(262), 60, 24)]
+    assert next(line for line in found if "convert-" in line).startswith("  ▶  4m 12s  convert-")
+    found = [line.plain for line in frame(snapshot(replace(long, name="c")), said, at(262), 60, 24)]
+    assert "  ▶  4m 12s  c  attempt 2 of 3  62 %, 3m 10s left" in found
+    assert "             layers.3" in found
+
+
+def test_files_on_their_way_are_in_the_picture() -> None:
+    """Files, bytes, rate and time left below their phase, until they have arrived."""
+    line = TransferLine("day2-3", "upload", "s3://b/x", 8, 3, 62_300_000_000, 12_460_000_000, 640e6, T0)
+    shown = replace(RUNNING, transfers=(line, replace(line, kind="code", ended=at(4))))
+    assert [one for one in lines(shown, {}) if "s3:" in one] == [
+        "  uploading to s3://b/x: 3 of 8 files, 12.5 GB of 62.3 GB, 640 MB/s, 1m 18s left"
     ]
 
 
@@ -122,8 +160,8 @@ def test_a_low_terminal_keeps_what_is_at_work() -> None:
     many = [step("day2-3", f"s{n}", StepState.DONE, 0, 1) for n in range(20)]
     waiting = [step("day2-3", f"w{n}", StepState.PENDING) for n in range(20)]
     found = lines(snapshot(*many, CONVERT, *waiting), {"day2-3/convert-glm": "42 %"}, height=6)
-    assert [line.split()[0] for line in found] == ["run", "day1", "day2-3", "▶", "day4-5", "machine"]
-    assert lines(snapshot(*many, CONVERT, *waiting), {}, height=1) == ["run r1  running  4m 22s  $1.23 of $90.00"]
+    assert [line.split()[0] for line in found] == ["shipped", "$1.23", "machine", "day1", "day2-3", "▶"]
+    assert lines(snapshot(*many, CONVERT, *waiting), {}, height=1) == ["shipped r1   day2-3 (2 of 3)   4m 22s"]
 
 
 class _Clock:
@@ -140,32 +178,93 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-def test_plain_view_writes_a_line_for_each_event(zone: None) -> None:
-    """One line with time, step and state; the same snapshot again writes nothing; ended machines say so once."""
+def test_plain_view_writes_what_a_person_wants_to_know(zone: None) -> None:
+    """Machines, ready, steps that end near one another in one line, the phase's end; the same again writes nothing."""
     out, clock = io.StringIO(), _Clock()
+    clock.now = at(20)
     with PlainView(out, clock) as view:
+        view.update(RUNNING)
+        clock.now = at(30)
         view.update(RUNNING)
         first = out.getvalue()
         view.update(RUNNING)
         assert out.getvalue() == first
         clock.now = at(300)
-        view.update(snapshot(replace(CONVERT, state=StepState.DONE, ended=at(262))))
+        (day1, day2, day4) = snapshot(replace(CONVERT, state=StepState.DONE, ended=at(262))).phases
+        ended = replace(day2, state=PhaseState.DONE, outcome=Outcome.SUCCEEDED, ended=at(264), usd=Decimal("0.7"))
+        gone = tuple(replace(m, state=MachineState.DESTROYED) for m in RUNNING.machines)
+        view.update(replace(RUNNING, phases=(day1, ended, day4), machines=gone))
         view.say("still \x1b[31mthere")
     assert first.splitlines() == [
-        "12:03:04 run r1  running  $1.23",
-        "12:03:04 day1  done succeeded",
-        "12:03:04 day1/clone  done  3.0s",
-        "12:03:04 day1/install  up to date",
-        "12:03:04 day2-3  running",
-        "12:03:04 day2-3/overlay  done  4.0s",
-        "12:03:04 day2-3/convert-glm  running",
-        "12:03:04 machine gpuplan-a  reachable  runpod A100-80GB in EU-1  $1.89/h",
-        "12:03:04 machine gpuplan-b  destroyed  runpod RTX-4090",
+        "12:03:24 day2-3  A100 80GB in EU-1 rented, $1.89/h",
+        "12:03:24 day1  done: clone 3.0s, install up to date",
+        "12:03:24 day1  succeeded, 4.0s, $0.50; machine gone",
+        "12:03:24 day2-3  up after 2.0s, ready after 16s",
+        "12:03:34 day2-3  done: overlay 4.0s",
     ]
     assert out.getvalue()[len(first) :].splitlines() == [
-        "12:08:04 day2-3/convert-glm  done  4m 12s",
+        "12:08:04 day2-3  done: convert-glm 4m 12s",
+        "12:08:04 day2-3  succeeded, 4m 20s, $0.70; machine gone",
         "12:08:04 still there",
     ]
+
+
+def test_steps_that_end_together_fill_lines_and_no_more(zone: None) -> None:
+    """Forty steps of one phase share lines, none of them above 120 characters; each is there once."""
+    out = io.StringIO()
+    with PlainView(out, _Clock()) as view:
+        view.update(snapshot(*(step("day2-3", f"step-{n:02}", StepState.DONE, 0, 1) for n in range(40))))
+    found = [line for line in out.getvalue().splitlines() if "day2-3  done" in line]
+    assert all(len(line) < 120 for line in found)
+    assert len(found) < 10
+    assert all(out.getvalue().count(f"step-{n:02} ") == 1 for n in range(40))
+
+
+def test_a_machine_that_ends_before_its_phase_is_said(zone: None) -> None:
+    """A pre-empted machine has a line of its own, with the reason; one that ends with its phase has none."""
+    out = io.StringIO()
+    with PlainView(out, _Clock()) as view:
+        view.update(RUNNING)
+        lost = replace(RUNNING.machines[0], state=MachineState.LOST, detail="runpod says EXITED")
+        view.update(replace(RUNNING, machines=(lost, RUNNING.machines[1])))
+    assert [line for line in out.getvalue().splitlines() if "gone" in line][-1] == (
+        "12:03:04 day2-3#1 is gone: runpod says EXITED"
+    )
+    assert "day1#1" not in out.getvalue()
+
+
+def test_the_header_says_what_is_left_and_what_it_will_cost(zone: None) -> None:
+    """Time left with the hour, what is spent of the budget, what it costs now, what it is expected to cost."""
+    shown = replace(RUNNING, left_s=3000, expected_usd=Decimal("11.9"), volume_hour=Decimal("0.1"))
+    assert header.headline(shown, at(262)) == "shipped r1   day2-3 (2 of 3)   4m 22s, about 50m 00s left (12:57)"
+    assert header.prices(shown) == "$1.23 of $90.00   now $1.89/h + volume $0.10/h   expected $11.90"
+    over = replace(shown, state=RunState.DONE, ended=at(100))
+    assert header.headline(over, at(262)) == "shipped r1   succeeded   1m 40s"
+    undriven = replace(shown, driven=False)
+    assert "no process drives it" in header.headline(undriven, at(262))
+    assert header.machine(RUNNING.machines[0], at(262), 60).endswith("ends itself 60m after this computer is gone")
+
+
+def test_events_are_a_document_a_line() -> None:
+    """`--json-events`: states, transfers and what a person is told, once each; secrets are masked; the view goes on."""
+    out, plain = io.StringIO(), io.StringIO()
+    line = TransferLine("day2-3", "upload", "s3://b/x", 8, 3, 100, 50, 10.0, T0)
+    held = Secret("hush-hush-7")
+    view = EventsView(PlainView(plain, _Clock()), out, _Clock())
+    view.update(RUNNING)
+    view.update(RUNNING)
+    view.progress("day2-3/convert-glm", f"62 % {held.reveal()}")
+    view.update(replace(RUNNING, transfers=(line,)))
+    found = [json.loads(text) for text in out.getvalue().splitlines()]
+    assert all(one["at"].startswith("2026-11-25T12:03:04") and one["run"] for one in found)
+    states = {(one["of"], one["name"]): one["state"] for one in found if one["event"] == "state"}
+    assert states["step", "day2-3/convert-glm"] == "RUNNING"
+    assert states["machine", "gpuplan-a"] == "REACHABLE"
+    assert sum(one["event"] == "machines_rented" for one in found) == 1
+    (moved,) = [one for one in found if one["event"] == "transfer"]
+    assert (moved["files_done"], moved["bytes_done"], moved["left_s"]) == (3, 50, 5.0)
+    assert "hush" not in out.getvalue()
+    assert "rented" in plain.getvalue()
 
 
 def test_views_show_each_event_that_happens_while_they_look(zone: None) -> None:
@@ -190,8 +289,8 @@ def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
             view.log("day2-3/convert-glm", f"\x1b[31mline {number}\n")
         view.log("day2-3/convert-glm", "two\nlines\r\n")
         view.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(20), detail="exit 1")))
-    tail = out.getvalue().splitlines()[9:]
-    assert tail[0].endswith("day2-3/convert-glm  failed  10s  exit 1")
+    tail = out.getvalue().partition("day2-3/convert-glm")[2].splitlines()
+    assert tail[0] == "  failed  10s  exit 1"
     assert tail[1:] == [f"         | {text}" for text in [*(f"line {n}" for n in range(22, 30)), "two", "lines"]]
 
 
@@ -203,11 +302,11 @@ def test_plain_view_says_once_a_minute_what_still_runs(zone: None) -> None:
             clock.now = at(second)
             view.log("day2-3/convert-glm", f"{second} %")
             view.update(RUNNING)
-    found = [line for line in out.getvalue().splitlines() if "convert-glm  running " in line]
+    found = [line for line in out.getvalue().splitlines() if "convert-glm running " in line]
     assert found == [
-        "12:04:04 day2-3/convert-glm  running 50s  60 %",
-        "12:05:04 day2-3/convert-glm  running 1m 50s  120 %",
-        "12:06:04 day2-3/convert-glm  running 2m 50s  180 %",
+        "12:04:04 day2-3  convert-glm running 50s  60 %",
+        "12:05:04 day2-3  convert-glm running 1m 50s  120 %",
+        "12:06:04 day2-3  convert-glm running 2m 50s  180 %",
     ]
 
 
@@ -223,27 +322,28 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
     text = out.getvalue()
     assert "reconnecting\\x07" in text
     assert text.rstrip().endswith("\x1b[?25h")
-    last = text[text.rindex("run r1") :]
+    last = text[text.rindex("shipped r1") :]
     assert "tearing down" in last
     assert "42 %" in last
 
 
-def test_progress_stands_in_for_the_last_line_while_it_is_newer(zone: None) -> None:
-    """Both views show a running step's progress until it prints again; what it printed stays what a failure shows."""
+def test_progress_stands_beside_the_last_line(zone: None) -> None:
+    """Both views show how far a step is and what it printed last; what it printed is what a failure shows."""
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
     out, clock = io.StringIO(), _Clock()
     live, plain = LiveView(console, lambda: at(262)), PlainView(out, clock)
-    shown = []
     for second, (tell, text) in enumerate([("log", "begins\n"), ("progress", "62 %, 3m 10s left"), ("log", "warns\n")]):
         for view in (live, plain):
             getattr(view, tell)("day2-3/convert-glm", text)
             clock.now = at(61 * second)
             view.update(RUNNING)
-        shown.append([str(line) for line in live._draw().renderables][5].strip())
-    assert shown == ["begins", "62 %, 3m 10s left", "warns"]
-    found = [line for line in out.getvalue().splitlines() if "convert-glm  running " in line]
-    assert [line.rsplit("  ", 1)[1] for line in found] == ["62 %, 3m 10s left", "warns"]
-    plain.progress("day2-3/convert-glm", "63 %")
+    shown = [str(line) for line in live._draw().renderables]
+    assert "  ▶  4m 12s  convert-glm  62 %, 3m 10s left" in shown
+    assert "             warns" in shown
+    found = [line for line in out.getvalue().splitlines() if "convert-glm running " in line]
+    assert [line.split("  ", 1)[1].split("  ", 1)[1] for line in found] == [
+        "62 %, 3m 10s left  begins", "62 %, 3m 10s left  warns",
+    ]  # fmt: skip
     plain.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(200))))
     assert out.getvalue().splitlines()[-2:] == ["         | begins", "         | warns"]
 
@@ -252,12 +352,16 @@ def test_progress_stands_in_for_the_last_line_while_it_is_newer(zone: None) -> N
     ("said", "text"),
     [
         (
-            {"done": 137e9, "total": 221e9, "rate": 1.12e9, "left_s": 190.4, "what": "model.layers.3"},
+            {"done": 137e9, "total": 221e9, "rate": 1.12e9, "left_s": 190.4, "what": "model.layers.3", "unit": "B"},
             "61 %, 1.1 GB/s, 3m 10s left, model.layers.3",
         ),
-        ({"done": 999, "total": 1000, "rate": 9.96e6, "left_s": None}, "99 %, 10 MB/s"),
+        ({"done": 999, "total": 1000, "rate": 9.96e6, "left_s": None, "unit": "B"}, "99 %, 10 MB/s"),
+        ({"done": 30, "total": 100, "rate": 12.345, "unit": "steps"}, "30 %, 12.3 steps/s"),
+        ({"done": 30, "total": 100, "rate": 4200, "unit": "tokens"}, "30 %, 4,200 tokens/s"),
+        ({"done": 30, "total": 100, "rate": 12}, "30 %"),
+        ({"done": 30, "total": 100, "rate": 12, "unit": "\x1b[2J"}, "30 %"),
         (
-            {"done": 7, "total": 5, "rate": 420e3, "left_s": 0, "what": "\x1b[2Ja\rb\u202e"},
+            {"done": 7, "total": 5, "rate": 420e3, "left_s": 0, "what": "\x1b[2Ja\rb\u202e", "unit": "B"},
             "100 %, 0.4 MB/s, 0s left, b\\u202e",
         ),
         ({"done": 0, "total": 5, "rate": "fast", "left_s": float("inf"), "what": 3}, "0 %"),

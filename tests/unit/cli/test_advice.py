@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.resuming import _with_budget
 from orchestrator.config import ConfigErrors
-from orchestrator.report import advice
+from orchestrator.report import advice, ending
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome
@@ -39,10 +40,25 @@ def test_a_failed_step_has_two_ways_on(tmp_path: Path):
     ledger, spec = made.bench.ledger(), made.bench.spec
     (machine,) = ledger.machines.all()
     about = f", about ${machine.price_hour * 3 / 2:.2f}"  # an hour's boot, half an hour's step: `make` is done
-    assert advice.after(ledger, spec) == [
-        f"the plan was mended: gpuplan run all --plan {tmp_path}/plan skips what is done{about}",
-        f"as it was: gpuplan resume {spec.run} goes on with what is missing{about}",
+    assert [str(way) for way in advice.after(ledger, spec)] == [
+        f"mended it?  gpuplan run all --plan {tmp_path}/plan  (skips what is done{about})",
+        f"as it was?  gpuplan resume {spec.run}  (goes on with what is missing{about})",
+        f"or no more?  gpuplan down {spec.run} --volumes  (deletes volume desk-data)",
     ]
+
+
+def test_the_end_of_a_failed_run_says_each_thing_once(tmp_path: Path):
+    """What failed with its last line, where the plan names it, its log; what is done and safe; then what to do."""
+    made = desk(tmp_path, use=Script(exit=1, output="Traceback\nModuleNotFoundError: No module named 'x'\n"))
+    made.run("one")
+    lines = ending.block(made.bench.ledger(), made.bench.spec, [])
+    assert lines[0] == "FAILED  one/use  exit code 1"
+    assert lines[1] == "  ModuleNotFoundError: No module named 'x'"
+    assert re.fullmatch(r"  .*phases/0-one.yaml:\d+, gpuplan logs \S+ --step one/use", lines[2]), lines[2]
+    assert re.fullmatch(r"spent \$[\d.]+; 1 step is done and safe on volume desk-data \(\$[\d.]+ a day\)", lines[3])
+    assert [line.split("?")[0] for line in lines[4:] if "?" in line] == ["mended it", "as it was", "or no more"]
+    assert lines[-1] == f"{made.bench.spec.run}: failed"
+    assert "\n".join(lines).count("ModuleNotFoundError") == 1
 
 
 def test_a_deliverable_that_fails_on_a_finished_step_offers_to_repeat_it(tmp_path: Path):
@@ -50,8 +66,8 @@ def test_a_deliverable_that_fails_on_a_finished_step_offers_to_repeat_it(tmp_pat
     made = desk(tmp_path, least=1000, make=Script(creates={"one.txt": "1"}, output="London\n"))
     assert made.run("one").outcome == Outcome.FAILED
     large, right, *_ = advice.after(made.bench.ledger(), made.bench.spec)
-    again = f"gpuplan run all --plan {tmp_path}/plan --force one/make repeats the step that it is about"
-    assert (large, right) == (f"large: {again}", f"right: {again}")
+    again = f"gpuplan run all --plan {tmp_path}/plan --force one/make  (repeats the step that it is about)"
+    assert (str(large), str(right)) == (f"large?  {again}", f"right?  {again}")
     proposal = made.propose("one", force=("one/make", "one/use"))
     assert [s.done for s in proposal.preview.phases[0].steps] == [False, False]
 
@@ -62,7 +78,7 @@ def test_a_budget_that_is_used_up_offers_another(tmp_path: Path):
     made.run("one")
     ledger, spec = made.bench.ledger(), made.bench.spec
     ledger.runs.change({"id": spec.run}, outcome=Outcome.OVER_BUDGET)
-    assert f"gpuplan resume {spec.run} --budget USD" in advice.after(ledger, spec)[-1]
+    assert f"gpuplan resume {spec.run} --budget USD" in str(advice.after(ledger, spec)[1])
     assert _with_budget(spec.plan, "7.50").settings.budget_usd == 7.5
     assert _with_budget(spec.plan, None) is spec.plan
     with pytest.raises(ConfigErrors, match="--budget"):
@@ -83,7 +99,7 @@ def test_the_command_means_the_same_again(tmp_path: Path, monkeypatch: pytest.Mo
     rehearsed = spec.world.model_copy(update={"dry_run": True, "cloud": "/c", "keep_cloud": True})
     assert advice.command(spec.model_copy(update={"world": rehearsed})) == "gpuplan run all --dry-run --cloud /c"
     thrown = spec.model_copy(update={"world": spec.world.model_copy(update={"dry_run": True})})
-    assert "rehearses it anew" in advice.after(made.bench.ledger(), thrown)[0]
+    assert "rehearses it anew" in str(advice.after(made.bench.ledger(), thrown)[0])
 
 
 def test_force_takes_a_step_and_all_that_need_it(tmp_path: Path):

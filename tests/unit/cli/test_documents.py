@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import app, common, looking
+from orchestrator.cli import app, common
+from orchestrator.cli import logs as looking
 from orchestrator.cli.app import main
 from orchestrator.ledger.rows import RunRow
 from orchestrator.words.errors import UsageError

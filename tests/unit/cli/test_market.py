@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import running
+from orchestrator.cli import driving, running
 from orchestrator.ledger import open_ledger
 from orchestrator.testing import bench
 from orchestrator.words.errors import NoMachine, UsageError
@@ -114,6 +114,6 @@ def test_the_wait_for_an_answer_costs_nothing(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(running, "open_world", lambda *_: SimpleNamespace(leave=lambda _run: None))
     monkeypatch.setattr(running, "_confirmed", lambda _world, spec, _code, _options, **_more: spec)
     monkeypatch.setattr(running, "carry_out", lambda _world, spec, _options: begun.append(spec))
-    running.begin(home, ledger, spec, running.DriveOptions(yes=True, json=False, detach=False))
+    running.begin(home, ledger, spec, driving.DriveOptions(yes=True, json=False, detach=False))
     assert begun[0].created_at == 4600.0
     assert ledger.runs.get(id=spec.run).created_at == 4600.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import running
+from orchestrator.cli import driving, running
 from orchestrator.testing.machine import Script
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import NoMachine
@@ -21,7 +21,7 @@ ONE = "large: {machine: {gpu: [A100-80GB]}, volume: {name: data, size_gb: 10}, s
 
 def confirmed(desk: Desk) -> RunSpec:
     """What `gpuplan run all --yes` begins with."""
-    options = running.DriveOptions(yes=True, json=False, detach=False)
+    options = driving.DriveOptions(yes=True, json=False, detach=False)
     code = Code(desk.folder / "no-code")
     return running._confirmed(desk._world(), desk._draft(("all",), {}), code, options, only=False, check=False)
 

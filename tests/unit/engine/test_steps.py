@@ -39,7 +39,7 @@ def test_a_job_whose_supervisor_is_killed_runs_again_a_bounded_number_of_times(t
     end = bench.run("die")
     assert (end.state, "killed together with its supervisor" in end.detail) == (StepState.FAILED, True)
     assert (bench.workspace / "runs").read_text().count("run") == 3 + retries
-    assert [text for text in bench.said() if "supervisor" in text] == [
+    assert [text for text in bench.said() if "its supervisor was" in text] == [
         f"only/die: its supervisor was killed: again ({n} of 2 times for that)" for n in (1, 2)
     ]
 
@@ -118,3 +118,13 @@ def test_done_records_of_earlier_versions_hold():
     for text in ("", "{", "[]", "7", '{"key": "k"}', '{"key": "k", "files": [1]}', json.dumps(old | {"metrics": [1]}),
                  json.dumps(old | {"figures": [{"name": "n", "value": "x", "node": 0}]})):  # fmt: skip
         assert records.parse(text) is None, text
+
+
+def test_a_step_that_is_tried_again_says_how_the_try_before_ended(tmp_path: Path):
+    """Its exit code and which attempt comes now are an event and a line of the log; the ledger has the attempt."""
+    bench = Bench(tmp_path, Step(name="flaky", run="echo said; test -e once || { touch once; exit 9; }", retries=2))
+    assert bench.run("flaky").state == StepState.DONE
+    assert "only/flaky: exit code 9: again, attempt 2" in bench.said()
+    (log,) = bench.context.folder.glob("logs/*/flaky.log")
+    assert log.read_text() == "said\n[gpuplan: exit code 9: again, attempt 2]\nsaid\n"
+    assert bench.row("flaky").tries == 2

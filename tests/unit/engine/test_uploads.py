@@ -106,7 +106,8 @@ def both(store: Store) -> tuple[ArtifactStore, Agent]:
 
 
 def send(context: Context, store: Store) -> str:
-    return Uploads(context).send(*both(store), "/workspace", FILE)
+    uploads, (there, agent) = Uploads(context), both(store)
+    return uploads.send(there, agent, "/workspace", FILE, uploads.transfer("one", there, [FILE]))
 
 
 def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
@@ -161,19 +162,21 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     context, seen, together = context_of(tmp_path), list[str](), threading.Barrier(AT_ONCE, timeout=60)
     uploads = Uploads(context)
 
-    def send(_store: Any, _agent: Any, _workspace: str, file: ManifestFile) -> str:
+    def send(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any) -> str:
         together.wait()  # broken unless so many are here at the same time
         seen.append(file.name)
         return "sent"
 
     monkeypatch.setattr(uploads, "send", send)
     files = [ManifestFile(f"f{n}", 7, "h") for n in range(3 * AT_ONCE)]
-    uploads.send_all(*both(Store([])), "/workspace", files)
+    store, agent = both(Store([]))
+    transfer = uploads.transfer("one", store, files)
+    uploads.send_all(store, agent, "/workspace", files, transfer)
     assert sorted(seen) == sorted(f.name for f in files)
 
-    def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile) -> str:
+    def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any) -> str:
         raise StepFailed(f"{file.name} changed")
 
     monkeypatch.setattr(uploads, "send", fails)
     with pytest.raises(StepFailed, match="changed"):
-        uploads.send_all(*both(Store([])), "/workspace", files)
+        uploads.send_all(store, agent, "/workspace", files, transfer)

@@ -30,7 +30,8 @@ class ProgressFile:
         if done == self._done or (early and done < total):
             return
         self._written, self._done = now, done
-        facts = {"done": done, "total": total, "rate": rate, "left_s": left, "what": what[:_LONGEST_NAME]}
+        facts = {"done": done, "total": total, "rate": rate, "left_s": left, "unit": "B"}
+        facts["what"] = what[:_LONGEST_NAME]
         with contextlib.suppress(OSError):  # a full disk is found out, and said, where the output is written
             self._new.write_text(json.dumps(facts), encoding="utf-8")
             self._new.replace(self._path)

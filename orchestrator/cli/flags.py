@@ -1,0 +1,63 @@
+"""The flags of `run` that shape it, and which of them go together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.words.errors import UsageError
+
+HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}")
+TAG = re.compile(r"[\w.-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The flags of `run` that shape it."""
+
+    dry_run: bool
+    spot: bool
+    spot_or_demand: bool
+    provider: str | None
+    ssh_host: str
+    ssh_key: Path | None
+    host_key: str
+    stores: tuple[str, ...]
+    force: tuple[str, ...]
+    only: bool
+    cloud: Path | None
+    faults: tuple[str, ...]
+    deadman_minutes: float | None
+    tags: tuple[str, ...] = ()
+
+
+def check_flags(options: RunOptions) -> None:
+    """UsageError: two of them exclude each other, or one means nothing here."""
+    if wrong := [tag for tag in options.tags if not TAG.fullmatch(tag)]:
+        raise UsageError(f"--tag {wrong[0]}: a tag is a word of letters, digits, dots and dashes")
+    if options.faults and not options.dry_run:
+        raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
+    if options.cloud and not options.dry_run:
+        raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
+    if options.spot and options.spot_or_demand:
+        raise UsageError("--spot and --spot-or-demand exclude each other")
+    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand):
+        raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
+    if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
+        raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
+    if options.host_key and not (options.ssh_host and HOST_KEY.fullmatch(options.host_key)):
+        raise UsageError(
+            "--host-key is SHA256:... or `ssh-ed25519 AAAA...` of --ssh-host",
+            remedy="ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on that machine prints it",
+        )
+    if options.ssh_key:
+        from orchestrator.transport.keys import require_private
+
+        require_private(options.ssh_key)
+    host = options.ssh_host.rpartition("@")[2].partition(":")[0]
+    if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
+        raise UsageError(
+            f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
+            remedy="rehearse on localhost, or leave --dry-run out",
+        )

@@ -1,0 +1,63 @@
+"""How far files are on their way, as whoever looks on reads it in the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.engine.context import Context
+from orchestrator.engine.transfers import PULL, UPLOAD, WRITE_S, Transfer
+from orchestrator.ledger.rows import TransferRow
+from orchestrator.report.snapshot import TransferLine
+from orchestrator.report.views import _transfer
+from orchestrator.words.model import Step
+from tests.unit.engine.stepbench import Bench
+
+SIZES = {"a.bin": 100, "b.bin": 300}
+
+
+def context_of(folder: Path) -> Context:
+    return Bench(folder, Step(name="one", run="true")).context
+
+
+def row(context: Context) -> TransferRow:
+    return context.ledger.transfers.get(run=context.run)
+
+
+def line(context: Context) -> TransferLine:
+    return _transfer(row(context))
+
+
+def test_each_part_and_file_that_arrives_is_in_the_ledger(tmp_path: Path):
+    """Bytes after each second, files as they are whole, the end with the last; what was there before has not moved."""
+    context = context_of(tmp_path)
+    transfer = Transfer(context, "one", UPLOAD, "s3://b", SIZES, ["a.bin", "of-another-phase.bin"])
+    assert (row(context).files_done, row(context).bytes_done, row(context).moved) == (1, 100, 0)
+    transfer._written -= WRITE_S
+    transfer.arrived("b.bin", 200, moved=200)
+    assert (row(context).bytes_done, row(context).moved) == (300, 200)
+    transfer.arrived("b.bin", 250, moved=50)
+    assert row(context).bytes_done == 300, "within a second the ledger is not written again"
+    transfer.whole("b.bin")
+    assert (row(context).files_done, row(context).bytes_done, row(context).moved) == (2, 400, 250)
+    assert row(context).ended_at is not None
+
+
+def test_a_part_that_is_sent_again_counts_once(tmp_path: Path):
+    """What has arrived of a file is a state, not a sum: one that begins anew goes back, and never beyond its size."""
+    context = context_of(tmp_path)
+    transfer = Transfer(context, "one", PULL, "/home/x", SIZES)
+    for count in (200, 50, 900):
+        transfer._written -= WRITE_S
+        transfer.arrived("b.bin", count, moved=10)
+        assert row(context).bytes_done == min(count, 300)
+    assert row(context).ended_at is None
+
+
+def test_time_left_is_that_of_what_has_moved(tmp_path: Path):
+    """The rate counts what came in this process; before anything moved nothing is said."""
+    context = context_of(tmp_path)
+    Transfer(context, "one", UPLOAD, "s3://b", SIZES, ["a.bin"])
+    assert (line(context).rate, line(context).left_s) == (None, None)
+    key = {"run": context.run, "phase": "one", "kind": UPLOAD, "place": "s3://b"}
+    context.ledger.transfers.change(key, bytes_done=200, moved=100, since=10.0, at=20.0)
+    assert (line(context).rate, line(context).left_s) == (10.0, 20.0)
