@@ -72,7 +72,8 @@ class Machines:
         """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
         rows = [self._ledger.machines.get(name=name) for name in names]
         found = self.clock.gather([partial(wait, self._context, row) for row in rows])
-        phase = rows[0].phase
+        held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
+        phase = held[0].phase if held else rows[0].phase
         staging = phase in self._context.spec.staged and not rows[0].gpus
         crew = self._context.crews(phase)[0 if staging else -1]
         if crew.need.nodes == 1 or not all(isinstance(end, Reached) for end in found):

@@ -130,10 +130,13 @@ class Context:
         """Stop what runs under this key, but never in the middle of a `locked` part."""
         task = self._tasks.get(key)  # it counts as background work until it has ended
         if task is None or task is asyncio.current_task():
+            self._tasks.pop(key, None)
             return
         async with self.locked(key):
             task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(task, return_exceptions=True)  # it is in the background until it has ended
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
 
     def locked(self, key: str) -> asyncio.Lock:
         """The lock that a boot holds, so that no half-booted machine is left."""

@@ -48,7 +48,7 @@ def test_two_nodes_without_a_private_address_end_the_search(tmp_path: Path):
     assert bench.controller().run().outcome == Outcome.NO_MACHINE
     (phase,) = bench.ledger().phases.all()
     assert "had no private address within 2 min" in phase.error
-    assert len(bench.creates()) == 2
+    assert len(bench.creates()) == 2, "the root comes first"
     assert unsafe(bench) == []
 
 
