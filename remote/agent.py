@@ -38,6 +38,8 @@ MODULES = {
     "checksums": "checksums",
     "put": "uploads",
     "published": "published",
+    "door": "meeting",
+    "knock": "meeting",
 }
 ROLES = {"cuda": "cuda", "follow": "viewing"}  # what the agent runs of itself: agent ROLE ARGUMENTS
 

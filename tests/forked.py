@@ -1,6 +1,7 @@
-"""Processes of gpuplan and of its rehearsal, forked from one that has imported what they need: it saves seconds.
+"""Processes of gpuplan, of its rehearsal and of the payload, forked from one that has imported what they need.
 
-They are processes like any other: with an environment, a folder, files and signals of their own, and killed as such.
+They are processes like any other: with an environment, a folder, files and signals of their own, and killed as such;
+but a second earlier at work, and with what their memory holds shared with the one before them.
 What only a fresh interpreter shows is tested in one (tests/e2e/test_wheel.py, tests/e2e/test_strange_folder.py).
 """
 
@@ -10,8 +11,10 @@ import atexit
 import importlib
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import DupFd
@@ -27,7 +30,7 @@ NEEDED = (
     *(f"orchestrator.{name}" for name in ("engine.durable", "rehearsal.daemon", "report.live", "transport.ssh")),
     *(f"orchestrator.{name}" for name in ("providers.lambdalabs", "providers.runpod", "storage.s3")),
     *(f"orchestrator.world.{name}" for name in ("opening", "rehearsed")),
-    "moto.server",
+    *("moto.server", "numba", "safetensors", "tokenizers", "jinja2", "torch", "torch.distributed"),
 )
 WARM = (
     Path(__file__).parents[1] / "remote/distributed-llama/dllama_glm/quantise/__pycache__"
@@ -40,10 +43,24 @@ class Living:
     """A process that writes to descriptors of its maker; `pid`, `poll` and others are as `subprocess.Popen`'s."""
 
     def __init__(
-        self, play: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: int, errors: int
+        self,
+        play: str,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: int,
+        errors: int,
+        text: str = "",
     ) -> None:
-        """Begin `play` (`module:function`, called without arguments) with these words as its sys.argv."""
-        arguments = (play, list(words), dict(env), str(cwd), _Descriptor(output), _Descriptor(errors))
+        """Begin `play` (`module:function`, called without arguments) with these words as sys.argv, `text` as stdin."""
+        with tempfile.TemporaryFile("w+") as given:
+            given.write(text)
+            given.seek(0)
+            files = tuple(_Descriptor(number) for number in (given.fileno(), output, errors))
+            self._begin((play, list(words), dict(env), str(cwd), files))
+
+    def _begin(self, arguments: tuple[Any, ...]) -> None:
         self._process = _context.Process(target=_become, args=arguments, daemon=True)  # it does not outlive the tests
         self._process.start()
         self.pid = self._process.pid or 0
@@ -56,6 +73,10 @@ class Living:
     def poll(self) -> int | None:
         """The same."""
         return self._process.exitcode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
 
     def send_signal(self, number: int) -> None:
         """Nothing, once it has ended."""
@@ -75,11 +96,11 @@ class Forked(Living):
     """One whose output is read; with errors in `stdout` too, or `apart` in `stderr`."""
 
     def __init__(
-        self, play: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, apart: bool = False
+        self, play: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, apart: bool = False, text: str = ""
     ) -> None:
         reading, output = os.pipe()
         reading_errors, errors = os.pipe() if apart else (None, os.dup(output))
-        super().__init__(play, words, env=env, cwd=cwd, output=output, errors=errors)
+        super().__init__(play, words, env=env, cwd=cwd, output=output, errors=errors, text=text)
         os.close(output)
         os.close(errors)
         self.stdout: IO[str] = os.fdopen(reading)
@@ -138,9 +159,31 @@ def _daemon() -> None:
     sys.exit(main(sys.argv[1:]))
 
 
-def _become(play: str, words: list[str], env: dict[str, str], cwd: str, output: int, errors: int) -> None:
+def script(
+    path: Path, *words: str, env: Mapping[str, str], cwd: Path | None = None, text: str = "", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the payload's scripts to its end, with `text` on its standard input."""
+    process = started_script(path, *words, env=env, cwd=cwd, text=text)
+    out, errors = process.communicate(timeout)
+    return subprocess.CompletedProcess([str(path), *words], process.wait(), out, errors)
+
+
+def started_script(path: Path, *words: str, env: Mapping[str, str], cwd: Path | None = None, text: str = "") -> Forked:
+    """The same, under way."""
+    return Forked(f"{__name__}:_script", [str(path), *words], env=env, cwd=cwd or Path.cwd(), apart=True, text=text)
+
+
+def _script() -> None:
+    import numba
+
+    numba.core.config.reload_config()  # the environment is another one
+    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _become(play: str, words: list[str], env: dict[str, str], cwd: str, files: Sequence[int]) -> None:
     """Be what a fresh interpreter would be, and end as it ends."""
-    for descriptor, place in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (errors, 2)):
+    for place, descriptor in enumerate(files):
         os.dup2(descriptor, place)
         os.close(descriptor)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import ConfigFile, Json, PlanName, open_home, print_json, read_plan
 from orchestrator.report.console import say
 from orchestrator.words.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.words.model import Plan
 
 
 def plan(
@@ -66,6 +69,7 @@ def validate(
     from orchestrator.config.problems import ConfigErrors
 
     checked, read = [str(f) for f in files or ()], ""
+    notes: list[str] = []
     wrong: list[ConfigError] = []
     for file in files or (None,):
         try:
@@ -74,17 +78,31 @@ def validate(
             else:
                 loaded = read_plan(plan, config)
                 checked, read = [p.name for p in loaded.phases], f" {loaded.called}:"
+                notes = _notes(loaded)
         except ConfigErrors as mistakes:
             wrong += mistakes.errors
     if json:
         said = [
             {"where": e.where, "message": e.message.removeprefix(f"{e.where}: "), "remedy": e.remedy} for e in wrong
         ]
-        print_json({"valid": not wrong, "plan": read.strip(" :"), "checked": checked, "mistakes": said})
+        print_json({"valid": not wrong, "plan": read.strip(" :"), "checked": checked, "mistakes": said, "notes": notes})
         raise typer.Exit(int(ExitCode.USAGE if wrong else ExitCode.DONE))
     if wrong:
         raise ConfigErrors(wrong)
     say(f"valid:{read} {', '.join(checked)}")
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _notes(loaded: Plan) -> list[str]:
+    """What is no mistake, and may surprise."""
+    from orchestrator.plan.crews import left_behind
+
+    return [
+        f"{quiet.id} needs no GPU and creates nothing, and {user.id} needs it on a machine with one: what it leaves "
+        "outside $WORKSPACE is not there. Say what it creates, leave gpu: false out, or write staging: none"
+        for quiet, user in left_behind(loaded)
+    ]
 
 
 def schema(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, ranked
-from orchestrator.plan.machines import described
+from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, may_stage, ranked, staging_need
+from orchestrator.plan.machines import MachineRequest, described
 from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
-from orchestrator.words.model import Phase
+from orchestrator.words.model import MachineNeed, Phase
 from orchestrator.words.ports import Capability, Offer, Provider
 
 
@@ -22,6 +22,8 @@ class Choice:
     offers: dict[str, Offer]
     dearest: dict[str, Decimal]  # USD an hour of one machine
     looked_at: frozenset[str] = frozenset()  # phases with nothing left to run that get a machine without GPU
+    staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on a CPU machine
+    cpu: Offer | None = None  # the CPU machine that is tried first at that place; None: none is sold there
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
@@ -32,47 +34,60 @@ def choose(
     spot: bool,
     spot_or_demand: bool,
     place: str | None,
+    network: bool,
+    cuda: Mapping[str, str],
     done: Collection[str] = (),
 ) -> Choice:
     """The first provider, in the order of preference, that serves all phases. NoMachine: each one's reason.
 
-    `place`: where the plan's volume already is; None: free to choose. `done`: ids of the steps that are.
+    `place`: where the plan's volume already is; None: free to choose, `network`: among those with a private one.
+    `cuda`: provider -> the least that its machines' drivers must know. `done`: ids of the steps that are.
     """
     ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
     reasons: list[str] = []
     for provider in providers:
         try:
-            asked = _Asked(phases, provider, place, spot=spot, spot_or_demand=spot_or_demand)
-            return replace(asked.choice(ran), passed_over=tuple(reasons))
+            asked = _Asked(phases, provider, place, spot, spot_or_demand, cuda.get(provider.name, ""))
+            return replace(asked.choice(ran, network=network), passed_over=tuple(reasons))
         except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
 
 
+@dataclass
 class _Asked:
     """One provider, asked for the machines of these phases."""
 
-    def __init__(
-        self, phases: Sequence[PhaseRun], provider: Provider, place: str | None, *, spot: bool, spot_or_demand: bool
-    ) -> None:
-        self._phases, self._provider, self._place = phases, provider, place
-        self._spot, self._spot_or_demand = spot, spot_or_demand
-        self._answers: dict[tuple[int, bool], list[Offer]] = {}  # by GPUs and kind
+    phases: Sequence[PhaseRun]
+    provider: Provider
+    place: str | None
+    spot: bool
+    spot_or_demand: bool
+    cuda: str
+    answers: dict[tuple[int, bool], list[Offer]] = field(default_factory=dict)  # by GPUs and kind
 
-    def choice(self, ran: frozenset[str]) -> Choice:
+    def choice(self, ran: frozenset[str], *, network: bool) -> Choice:
         """What it has for them. NoMachine: it does not serve one; ProviderUnavailable: it does not answer."""
-        provider, place = self._provider, self._place
-        looking = _lookers(self._phases, provider, place, ran)
-        phases = [p.phase for p in self._phases if p.phase.name not in looking]
+        provider, place = self.provider, self.place
+        looking = _lookers(self.phases, provider, place, ran)
+        phases = [p.phase for p in self.phases if p.phase.name not in looking]
         self._require_sold(phases)
         on_sale = {p.name: self._on_sale(p) for p in phases}
+        staging = [p for p in self.phases if p.phase.name not in looking and provider.rented and may_stage(p)]
+        cpus = self._cpus() if staging or looking else []
         if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
             anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
-            place = choose_place(anywhere, spot=self._only_spot(phases))
+            if network:
+                anywhere = [(need, [o for o in offers if o.private_network]) for need, offers in anywhere]
+            place = self._choose_place(
+                anywhere, [(staging_need(p.phase), cpus) for p in staging], phases, network=network
+            )
+        cpu = next((o for o in cpus if o.available and place in (None, o.place)), None)
         found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
         for phase in phases:
             if not found[phase.name]:
                 where = f" in {place}" if place else ""
+                where += " with a private network" if phase.machine.nodes > 1 else ""
                 bound = f" for ${phase.max_usd_hour} an hour" if phase.max_usd_hour else ""
                 raise NoMachine(f"{phase.name} needs {described(phase.machine)}: not sold{where}{bound}")
         found |= looking
@@ -82,28 +97,49 @@ class _Asked:
             offers={name: offers[0] for name, offers in found.items()},
             dearest={name: max(offer.price_hour for offer in offers) for name, offers in found.items()},
             looked_at=frozenset(looking),
+            staged=frozenset(p.phase.name for p in staging) if cpu else frozenset(),
+            cpu=cpu,
         )
 
+    def _choose_place(
+        self,
+        requests: Sequence[MachineRequest],
+        staging: Sequence[MachineRequest],
+        phases: Sequence[Phase],
+        *,
+        network: bool,
+    ) -> str:
+        """A place that sells CPU machines too, if there is one."""
+        spot = self._only_spot(phases)
+        try:
+            return choose_place([*requests, *staging], spot=spot, network=network)
+        except NoMachine:
+            return choose_place(requests, spot=spot, network=network)
+
+    def _cpus(self) -> list[Offer]:
+        """The machines without GPU, cheapest first."""
+        return candidates(MachineNeed(), self.provider.offers(gpus=0, spot=False), place=None, spot=False)
+
     def _kinds(self, phase: Phase) -> tuple[bool, ...]:
-        return kinds(phase, spot=self._spot, spot_or_demand=self._spot_or_demand)
+        return kinds(phase, spot=self.spot, spot_or_demand=self.spot_or_demand)
 
     def _only_spot(self, phases: Sequence[Phase]) -> bool:
         """Whether one of them takes nothing but interruptible machines."""
         return any(False not in self._kinds(p) for p in phases)
 
     def _require_sold(self, phases: Sequence[Phase]) -> None:
-        if self._only_spot(phases) and not _has(self._provider, Capability.SPOT):
+        if self._only_spot(phases) and not _has(self.provider, Capability.SPOT):
             raise NoMachine("it does not sell interruptible machines")
-        if any(p.machine.nodes > 1 for p in phases) and not _has(self._provider, Capability.PRIVATE_NETWORK):
+        if any(p.machine.nodes > 1 for p in phases) and not _has(self.provider, Capability.PRIVATE_NETWORK):
             raise NoMachine("several nodes need a private network, which it does not have")
 
     def _on_sale(self, phase: Phase) -> list[tuple[bool, list[Offer]]]:
         """What is sold with as many GPUs as are needed, by kind; each question is asked once."""
         gpus = phase.machine.count if phase.machine.gpu else 0
         for kind in self._kinds(phase):
-            if (gpus, kind) not in self._answers:
-                self._answers[gpus, kind] = self._provider.offers(gpus=gpus, spot=kind)
-        return [(kind, self._answers[gpus, kind]) for kind in self._kinds(phase)]
+            if (gpus, kind) not in self.answers:
+                self.answers[gpus, kind] = self.provider.offers(gpus=gpus, spot=kind, min_cuda=self.cuda)
+        return [(kind, self.answers[gpus, kind]) for kind in self._kinds(phase)]
 
 
 def _has(provider: Provider, capability: Capability) -> bool:

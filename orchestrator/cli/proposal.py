@@ -11,11 +11,11 @@ from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, described, kinds, misplaced, ranked, resolve
-from orchestrator.plan.preview import Market, Preview, preview
+from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, networked, ranked, resolve
+from orchestrator.plan.preview import Market, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
-from orchestrator.words.errors import GpuplanError, NoMachine, ProviderUnavailable, UsageError
+from orchestrator.words.errors import NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Phase, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
@@ -63,6 +63,8 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         spot=spec.spot,
         spot_or_demand=spec.spot_or_demand,
         place=volume.place or None if volume else spec.place,
+        network=networked(spec.plan, [p.phase for p in phases]),
+        cuda=spec.plan.settings.cuda,
         done=done,
     )
     for url in spec.stores:
@@ -77,7 +79,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
     chosen = _settled(spec, choice, done)
     return Proposal(
         chosen,
-        preview(spec.plan, _shown(spec, phases), market),
+        replace(preview(spec.plan, _shown(spec, phases), market), credit_usd=choice.provider.credit()),
         volume.name if volume else "",
         passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
     )
@@ -91,6 +93,7 @@ def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> R
             "place": choice.place,
             "seen_done": tuple(sorted(done)),
             "looked_at": tuple(sorted(choice.looked_at)),
+            "staged": tuple(sorted(choice.staged)),
         }
     )
 
@@ -213,7 +216,8 @@ def _market(
     return Market(
         offers=choice.offers,
         dearest=choice.dearest,
-        cpu=_cheapest_cpu(provider, choice.place),
+        cpu=choice.cpu,
+        staged=choice.staged,
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),
         rates=history.rates(ledger, plan),
@@ -221,15 +225,6 @@ def _market(
         done=done,
         stores=stores,
     )
-
-
-def _cheapest_cpu(provider: Provider, place: str | None) -> Offer | None:
-    """A CPU machine at that place, for the figure of what needs no GPU; None: not sold, or not to be asked."""
-    try:
-        offers = provider.offers(gpus=0, spot=False)
-    except GpuplanError:
-        return None
-    return next((o for o in offers if o.available and place in (None, o.place)), None)
 
 
 def _listed(prices: PriceList, phase: Phase, *, spot: bool) -> list[tuple[bool, list[Offer]]]:
@@ -255,7 +250,10 @@ def estimate(
     for name in [provider] if provider else plan.settings.providers:
         try:
             found = world.provider(name)
-            choice = preflight.choose(phases, [found], spot=spot, spot_or_demand=False, place=None)
+            network = networked(plan, [p.phase for p in phases])
+            choice = preflight.choose(
+                phases, [found], spot=spot, spot_or_demand=False, place=None, network=network, cuda=plan.settings.cuda
+            )
         except (UsageError, NoMachine, ProviderUnavailable):
             if provider:
                 raise
@@ -269,6 +267,7 @@ def estimate(
     market = Market(
         offers=offers,
         cpu=prices.cpu_offer(),
+        staged=frozenset(run.phase.name for run in phases if may_stage(run)),
         volume_price_hour=prices.volume_hour(max(sizes)) if sizes else Decimal(0),
         earlier=history.earlier(ledger, plan),
         rates=history.rates(ledger, plan),

@@ -61,9 +61,10 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
+    from dataclasses import asdict
     from json import loads
 
-    from orchestrator.engine.artifacts import fetch_from_store
+    from orchestrator.engine.artifacts import Home, fetch_all
     from orchestrator.engine.effects import ManifestFile
 
     home, ledger = open_home()
@@ -78,14 +79,17 @@ def pull(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )
     world = open_world(home, ledger, spec)
-    files = []
+    files: list[dict[str, object]] = []
+
+    def note(file: ManifestFile, how: str) -> None:
+        files.append(asdict(file) | {"how": how})
+        if not json:
+            say(f"{file.name}  {how}")
+
     try:
         store = world.store(spec.stores[0])
-        for file in (file for manifest in manifests for file in loads(manifest.read_text())):
-            how = fetch_from_store(store, ManifestFile(**file), to, home.run_folder(spec.run).parent, force=force)
-            files.append(file | {"how": how})
-            if not json:
-                say(f"{file['name']}  {files[-1]['how']}")
+        wanted = [ManifestFile(**file) for manifest in manifests for file in loads(manifest.read_text())]
+        fetch_all(store, wanted, Home(to, home.run_folder(spec.run).parent, force), world.clock, said=note)
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:

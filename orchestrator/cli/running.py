@@ -27,7 +27,7 @@ from orchestrator.cli.common import (
 from orchestrator.cli.driving import DriveOptions, carry_out, discard_output
 from orchestrator.cli.flags import RunOptions, check_flags
 from orchestrator.report.console import say
-from orchestrator.words.errors import OverBudget, UsageError
+from orchestrator.words.errors import NoMachine, OverBudget, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
@@ -308,6 +308,8 @@ def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *
         agreed = ""
     if proposal.preview.over_budget:
         raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
+    if short := proposal.preview.short_of_credit:
+        raise NoMachine(f"{proposal.spec.world.provider}: {short}", remedy="add credit, or ask for less")
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
     if not options.yes and not typer.confirm("Run it?", err=json):

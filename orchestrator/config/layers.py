@@ -28,7 +28,7 @@ STORE_SCHEMES = ("s3://", "gs://")
 def read_settings(
     layers: Items[Node], environ: Map[str, str], overrides: Map[str, object], problems: Problems
 ) -> Settings:
-    """Bind the layers, each winning over those before it; rates and images are joined key by key.
+    """Bind the layers, each winning over those before it; rates, images and cuda are joined key by key.
 
     `overrides` are flags: setting name -> value (`rates.hub` reaches inside; None: not given).
     """
@@ -124,6 +124,9 @@ def _check(settings: Settings, source: Source) -> None:
             source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
+    for provider, version in settings.cuda.items():
+        if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
+            source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')
     _check_code(settings, source)
     volume = settings.defaults.volume
     if volume and (wrong := volume_name(volume.name)):
@@ -142,10 +145,11 @@ def _check(settings: Settings, source: Source) -> None:
 def _check_code(settings: Settings, source: Source) -> None:
     if settings.code and (wrong := below(settings.code)):
         source.wrong(("code",), wrong)
-    for index, file in enumerate(settings.requirements):
-        if wrong := below(file):
-            source.wrong(("requirements", index), wrong)
-    if settings.requirements and not settings.code:
-        source.wrong(("requirements",), "requirements names files of the code, and there is none", "add code: FOLDER")
+    for key in ("requirements", "requirements_gpu"):
+        for index, file in enumerate(getattr(settings, key)):
+            if wrong := below(file):
+                source.wrong((key, index), wrong)
+        if getattr(settings, key) and not settings.code:
+            source.wrong((key,), f"{key} names files of the code, and there is none", "add code: FOLDER")
     if len(settings.setup.encode()) > LONGEST_COMMAND:
         source.wrong(("setup",), f"setup is longer than {LONGEST_COMMAND:,} bytes", "put it into a script of the code")

@@ -28,10 +28,10 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
     _ask_about_strangers(context, machines, phase)
     seen = set(context.spec.seen_done) - set(agreed)
     steps = [s for s in context.phase(phase).steps if s.id in seen and not s.step.ready]
-    rows = context.machines(phase)
-    if not steps or not rows:
+    rows, first = context.machines(phase), context.root(phase)
+    if not steps or not first:
         return []
-    root = rows[0].name
+    root = first.name
 
     def undone() -> list[StepRun]:
         agent = context.agents(root)
@@ -61,9 +61,9 @@ def _ask_about_strangers(context: Context, machines: Machines, phase: str) -> No
 
     With nobody to ask nothing is taken: such a step runs again, as it was previewed.
     """
-    need, rows = context.phase(phase).phase.volume, context.machines(phase)
+    need, row = context.phase(phase).phase.volume, context.root(phase)
     volume = Volumes(context).row(need) if need else None
-    if volume is None or not rows or context.spec.force:
+    if volume is None or not row or context.spec.force:
         return
     known = {(row.step, row.key) for row in context.ledger.records.all(volume=volume.name)}
     unknown = [
@@ -71,7 +71,7 @@ def _ask_about_strangers(context: Context, machines: Machines, phase: str) -> No
         for step in context.phase(phase).steps
         if not step.step.ready and not any((step.id, key) in known for key in context.accepted[step.id])
     ]
-    root = rows[0].name
+    root = row.name
 
     def strangers() -> list[tuple[StepRun, records.DoneRecord]]:
         agent = context.agents(root)

@@ -7,16 +7,22 @@ import json
 import os
 import posixpath
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from orchestrator.engine.context import Context
+from orchestrator.engine.download import arrived, download, forget, notes_of
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.together import together
+from orchestrator.engine.uploads import lots
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.waiting import Clock
 
 PARTIAL = ".partial"  # what is on its way here
 STALLS = 5  # tries without a single new byte before a download is given up
@@ -58,6 +64,8 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
     if is_whole(final, file):
         return
     make_place(final, partial, file, context.folder.parent, force=False)
+    if notes_of(partial).exists():  # a store's half file, which may have holes
+        forget(partial)
     path, stalls = posixpath.join(workspace, str(name)), 0
     while stalls < STALLS:
         context.control.check()
@@ -97,24 +105,56 @@ def _append(out: BinaryIO, chunk: bytes, size: int) -> None:
     out.write(chunk)
 
 
-def fetch_from_store(store: ArtifactStore, file: ManifestFile, target: Path, runs: Path, *, force: bool = False) -> str:
-    """Bring one uploaded file home, going on with what is there; return "fetched" or "already there".
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A folder that artifacts come to. `runs`: the folder of this home's runs, whose files may be replaced."""
 
-    `runs`: the folder of this home's runs, whose files may be replaced; `force`: any may.
+    folder: Path
+    runs: Path
+    force: bool = False  # any file may be replaced
+
+
+def fetch_all(
+    store: ArtifactStore,
+    files: list[ManifestFile],
+    home: Home,
+    clock: Clock,
+    *,
+    check: Callable[[], None] = lambda: None,
+    said: Callable[[ManifestFile, str], None] = lambda _file, _how: None,
+    arrived: Callable[[str, int, int], None] = lambda _name, _bytes, _moved: None,
+) -> None:
+    """Bring uploaded files home, going on with what is there, each verified; small ones several at the same time.
+
+    `said` hears of each whether it was "fetched" or "already there", `arrived` of its bytes, and of those that
+    just came. Errors: see download.download.
     """
+
+    def fetch(file: ManifestFile) -> None:
+        said(file, _from_store(store, file, home, clock, check, lambda *told: arrived(file.name, *told)))
+
+    for lot in lots(files):
+        together(clock, fetch, lot)
+
+
+def _from_store(
+    store: ArtifactStore,
+    file: ManifestFile,
+    home: Home,
+    clock: Clock,
+    check: Callable[[], None],
+    arrived: Callable[[int, int], None],
+) -> str:
     name = safe(file.name)
-    final, partial = target / name, target / f"{name}{PARTIAL}"
+    final, half = home.folder / name, home.folder / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return "already there"
-    make_place(final, partial, file, runs, force=force)
-    with partial.open("ab") as out:
-        for chunk in store.read(str(name), out.tell()):
-            _append(out, chunk, file.bytes)
-        os.fsync(out.fileno())
-    if _sha256(partial) != file.sha256:
-        partial.unlink()
+    make_place(final, half, file, home.runs, force=home.force)
+    if download(store, file, half, clock, check, arrived) != file.sha256:
+        forget(half)
         raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
-    partial.replace(final)
+    half.replace(final)
+    forget(half)
     return "fetched"
 
 
@@ -126,7 +166,7 @@ def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, fo
             f"{final} is there and is not what gpuplan fetched", remedy="move it away; gpuplan pull --force replaces it"
         )
     final.parent.mkdir(parents=True, exist_ok=True)
-    missing, free = file.bytes - _bytes(partial), shutil.disk_usage(final.parent).free
+    missing, free = file.bytes - arrived(partial), shutil.disk_usage(final.parent).free
     if missing > free:
         raise StepFailed(f"disk full: {file.name} needs {missing:,} bytes more in {final.parent}, {free:,} are free")
 

@@ -11,7 +11,8 @@ from typing import Protocol
 from orchestrator.engine.control import Control
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import MachineRow
-from orchestrator.plan import PhaseRun, accepted_keys, bare, done_keys, resolve
+from orchestrator.plan import Crew, PhaseRun, accepted_keys, bare, crews_of, done_keys, resolve
+from orchestrator.plan.crews import Name
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Progress
 from orchestrator.words.lifecycle import MachineState
@@ -124,6 +125,10 @@ class Context:
         machine = self.phase(name).phase.machine
         return bare(machine) if name in self.spec.looked_at else machine
 
+    def crews(self, name: str) -> tuple[Crew, ...]:
+        """The phase's crews; the first is there as long as the phase is."""
+        return crews_of(self.phase(name), self.need(name), staged=name in self.spec.staged)
+
     @cached_property
     def keys(self) -> dict[str, str]:
         """Step id -> the key of its done-record."""
@@ -143,7 +148,23 @@ class Context:
         self.ledger.event(self.run, text, minor=minor)
 
     def machines(self, phase: str) -> list[MachineRow]:
-        """The phase's living machines that were reached, by node."""
+        """The phase's living machines that were reached, of all its crews, by node."""
         held = {c.machine for c in self.ledger.charges.all(run=self.run, phase=phase, until=None)}
         rows = self.ledger.machines.all(run=self.run, state=MachineState.REACHABLE)
         return sorted((r for r in rows if r.name in held), key=lambda r: r.node)
+
+    def of_crew(self, phase: str, crew: Crew) -> list[MachineRow]:
+        """Those of them that are this crew's, by node."""
+        return [row for row in self.machines(phase) if row.node in crew.nodes and self._is_of(phase, row, crew)]
+
+    def root(self, phase: str) -> MachineRow | None:
+        """The machine that is there as long as the phase is; None: it is not, now."""
+        return next(iter(self.of_crew(phase, self.crews(phase)[0])), None)
+
+    def beside(self, phase: str, crew: Crew) -> list[MachineRow]:
+        """The machines that a step of this crew has to do with, by node: what it sees as the phase's nodes."""
+        return [row for row in self.machines(phase) if self._is_of(phase, row, crew)]
+
+    def _is_of(self, phase: str, row: MachineRow, crew: Crew) -> bool:
+        """Whether the machine is on the crew's side of a staged phase: a staging machine is one without GPU."""
+        return phase not in self.spec.staged or (row.gpus == 0) == (crew.name is Name.STAGING)

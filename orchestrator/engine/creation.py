@@ -53,12 +53,15 @@ class Creations:
         """What to ask the provider for, from what was written down."""
         if volume and not volume.provider_id:
             raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
-        image = need.image or self._context.spec.plan.settings.images.get(self._provider.name, "")
+        settings, vendor = self._context.spec.plan.settings, self._provider.name
+        plain = "" if row.gpus else settings.cpu_images.get(vendor, "")
+        image = need.image or plain or settings.images.get(vendor, "")
         return MachineSpec(
             name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
             public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
             private_network=need.nodes > 1, host_key=self._host_key(row.name),
+            min_cuda=self._context.spec.plan.settings.cuda.get(self._provider.name, "") if row.gpus else "",
         )  # fmt: skip
 
     def _host_key(self, name: str) -> Secret | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,9 +24,14 @@ from orchestrator.plan.resolve import StepRun, all_steps
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.refusals import DeadmanExpired
 from orchestrator.words.errors import ConnectionLost, GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Deliverable, Phase
 
 VERIFIED = "VERIFIED"
+
+
+class _LaterError(Exception):
+    """The question is asked again when the machines are gone."""
 
 
 class Deliverables:
@@ -34,19 +40,19 @@ class Deliverables:
     def __init__(self, context: Context, phase: Phase, agent: Agent, workspace: str) -> None:
         self.context, self.phase, self.agent, self.workspace = context, phase, agent, workspace
         self.files: Sequence[ManifestFile] = ()
-        self.home = Path()
+        self.home: Path | None = None
 
-    def judge(self, files: Sequence[ManifestFile], home: Path) -> list[Answer]:
-        """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`."""
+    def judge(self, files: Sequence[ManifestFile], home: Path | None) -> list[Answer]:
+        """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`.
+
+        home None: what was uploaded comes home later; whether it has is left open (see `at_home`).
+        """
         self.files, self.home = files, home
-        answers = [self._answer(wanted) for wanted in self.phase.deliverables]
-        for position, answer in enumerate(answers):
-            self.context.ledger.deliverables.put(
-                DeliverableRow(
-                    run=self.context.run, phase=self.phase.name, name=answer.name, position=position, ok=answer.ok,
-                    detail=answer.detail,
-                )
-            )  # fmt: skip
+        answers = []
+        for position, wanted in enumerate(self.phase.deliverables):
+            with suppress(_LaterError):
+                answers.append(self._answer(wanted))
+                note(self.context, self.phase.name, position, answers[-1])
         return answers
 
     def _answer(self, wanted: Deliverable) -> Answer:
@@ -93,16 +99,40 @@ class Deliverables:
 
 
 def _machine(judge: Deliverables, _wanted: Deliverable) -> str:
-    rows = judge.context.machines(judge.phase.name)
-    for node, row in enumerate(rows):
-        _require_answer(judge, row, root=node == 0)
-    if len(rows) < judge.phase.machine.nodes:
-        raise StepFailed(f"{len(rows)} of {judge.phase.machine.nodes} machines are there")
-    gpus = sum(row.gpus for row in rows)
-    stands_in = f" ({STANDS_IN})" if not judge.context.provider.shows_gpu else ""
-    return f"{_count(rows, 'machine')} answering" + (
-        f", {_count(range(gpus), 'GPU')} listed{stands_in}" if gpus else ""
+    context, name = judge.context, judge.phase.name
+    root, living = context.root(name), context.machines(name)
+    for row in living:
+        _require_answer(judge, row, root=row == root)
+    reached = _reached(judge)
+    if len(reached) < (wanted := _wanted_nodes(judge)):
+        raise StepFailed(f"{len(reached)} of {wanted} machines are there")
+    gpus = sum(row.gpus for row in reached)
+    stands_in = f" ({STANDS_IN})" if not context.provider.shows_gpu else ""
+    ended = [row for row in reached if row not in living]
+    answering = f"{_count(living, 'machine')} answering" + (
+        f", {len(ended)} more did until its last step had ended" if ended else ""
     )
+    return answering + (f", {_count(range(gpus), 'GPU')} listed{stands_in}" if gpus else "")
+
+
+def _reached(judge: Deliverables) -> list[MachineRow]:
+    """The machine of each node of the phase that was reached last, and did not go before it was let go."""
+    context, name = judge.context, judge.phase.name
+    held = {c.machine for c in context.ledger.charges.all(run=context.run, phase=name)}
+    rows = [r for r in context.ledger.machines.all(run=context.run) if r.name in held and r.reachable_at]
+    staged = name in context.spec.staged
+    last = {row.node: row for row in rows if row.gpus or not staged}
+    return [last[node] for node in sorted(last)]
+
+
+def _wanted_nodes(judge: Deliverables) -> int:
+    """How many machines must have been there: none of those that only steps which were done before need."""
+    context, name = judge.context, judge.phase.name
+    if name not in context.spec.staged:
+        return judge.phase.machine.nodes
+    ran = {r.id for r in context.ledger.steps.all(run=context.run, phase=name) if r.state != StepState.UP_TO_DATE}
+    crews = [crew for crew in context.crews(name)[1:] if any(step.id in ran for step in crew.steps)]
+    return sum(len(crew.nodes) for crew in crews)
 
 
 def _require_answer(judge: Deliverables, row: MachineRow, *, root: bool) -> None:
@@ -200,11 +230,34 @@ def _uploaded(judge: Deliverables, wanted: Deliverable) -> str:
 def _pulled(judge: Deliverables, wanted: Deliverable) -> str:
     judge.made(wanted.pulled or "")
     files = judge.artifacts(wanted.pulled or "")
+    if judge.home is None:
+        raise _LaterError
+    return _whole(files, judge.home)
+
+
+def _whole(files: Sequence[ManifestFile], home: Path) -> str:
     for file in files:
-        path = judge.home / file.name
+        path = home / file.name
         if not path.exists() or path.stat().st_size != file.bytes:
-            raise StepFailed(f"{file.name} is not whole in {judge.home}")
-    return f"{_count(files)} in {judge.home}"
+            raise StepFailed(f"{file.name} is not whole in {home}")
+    return f"{_count(files)} in {home}"
+
+
+def at_home(context: Context, phase: Phase, files: Sequence[ManifestFile], home: Path) -> None:
+    """Answer what `judge` left open: these files have come home."""
+    answered = {row.name for row in context.ledger.deliverables.all(run=context.run, phase=phase.name)}
+    for position, wanted in enumerate(phase.deliverables):
+        if wanted.pulled and wanted.name not in answered:
+            found = _whole([f for f in files if matches(f.name, wanted.pulled)], home)
+            note(context, phase.name, position, Answer(wanted.name, ok=True, detail=found))
+
+
+def note(context: Context, phase: str, position: int, answer: Answer) -> None:
+    """Write an answer down."""
+    row = DeliverableRow(
+        run=context.run, phase=phase, name=answer.name, position=position, ok=answer.ok, detail=answer.detail
+    )
+    context.ledger.deliverables.put(row)
 
 
 def _count(found: Sequence[object], what: str = "file") -> str:

@@ -20,7 +20,7 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
-from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
+from orchestrator.engine.effects import CrewEnd, PhaseEnd, RunEnd, SaveEnd, StepEnd
 from orchestrator.engine.recorder import Branch, Story
 from orchestrator.engine.recording import decode, encode, plain, read
 from orchestrator.engine.version import APPLICATION_VERSION
@@ -29,7 +29,13 @@ from orchestrator.words.secret import hide
 
 Json = Any  # what json.dumps takes: results are plain values, without secrets
 Trigger = Callable[[str, str, Literal["before", "after"]], None]
-ENDS: dict[str, object] = {"phase": PhaseEnd, "step": StepEnd, "stop_service": StepEnd}
+ENDS: dict[str, object] = {
+    "phase": PhaseEnd,
+    "crew": CrewEnd,
+    "save": SaveEnd,
+    "step": StepEnd,
+    "stop_service": StepEnd,
+}
 LISTEN_S = 0.25  # between two looks for messages, of which there are none: the engine's end waits for the last one
 SCHEDULE_S = 60.0  # between two looks for schedules: there are none
 POLL_S = 0.2  # between two looks at a workflow's end
@@ -70,6 +76,14 @@ class _Workflows(DBOSConfiguredInstance):
         return plain(PhaseEnd, self._story.phase(self, name))
 
     @DBOS.workflow()
+    def crew(self, phase: str, crew: str, attempt: str) -> Json:
+        return plain(CrewEnd, self._story.crew(self, phase, crew, int(attempt)))
+
+    @DBOS.workflow()
+    def save(self, phase: str, step: str, attempt: str) -> Json:
+        return plain(SaveEnd, self._story.save(self, phase, step, int(attempt)))
+
+    @DBOS.workflow()
     def step(self, phase: str, step: str, attempt: str) -> Json:
         return plain(StepEnd, self._story.step(self, phase, step, int(attempt)))
 
@@ -102,6 +116,8 @@ class _Workflows(DBOSConfiguredInstance):
         """See engine.recorder.Recorder."""
         workflows: dict[str, Callable[..., Json]] = {
             "phase": self.phase,
+            "crew": self.crew,
+            "save": self.save,
             "step": self.step,
             "stop_service": self.stop_service,
         }

@@ -46,9 +46,10 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class NotReached:
-    """It did not become ready, and why: what was seen last."""
+    """It did not become ready, and why: what was seen last. `nowhere`: it never answered at any address."""
 
     why: str
+    nowhere: bool = False
     kind: Literal["not_reached"] = "not_reached"
 
 
@@ -128,6 +129,23 @@ class Answer:
     name: str
     ok: bool | None
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrewEnd:
+    """How machines that came and went within a phase ended. `lost`: why the phase is to have others; "": it is not."""
+
+    crew: str
+    outcome: Outcome = Outcome.SUCCEEDED
+    why: str = ""
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEnd:
+    """How many artifacts of a step were on their way before their phase came to its end."""
+
+    files: int
 
 
 @dataclass(frozen=True, slots=True)

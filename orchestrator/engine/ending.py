@@ -7,9 +7,12 @@ from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import NotGone, RunEnd
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.names import VolumeName
 from orchestrator.engine.volumes import Volumes
+from orchestrator.ledger.rows import VolumeRow
 from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
 from orchestrator.words.ports import Capability
+from orchestrator.words.spec import plain
 
 
 class Ending:
@@ -41,12 +44,19 @@ class Ending:
             row = self._volumes.row(need)
             if row is None:
                 continue
-            if not done and row.state != VolumeState.DESTROYING:
+            if not done and row.state != VolumeState.DESTROYING and not self._is_new_and_unused(row):
                 self._context.event(f"{row.name}: kept, ${row.price_hour * 24:.2f} a day", minor=True)
                 continue
             if isinstance(end := self._volumes.destroy(row.name), NotGone):
                 left.append(f"{row.name} ({end.why})")
         return left
+
+    def _is_new_and_unused(self, row: VolumeRow) -> bool:
+        """Whether this very run made the volume, and no step of it ever began: nothing is on it."""
+        name, run = VolumeName.parse(row.name), self._context.run
+        if name is None or name.run != plain(run):
+            return False
+        return not any(step.started_at for step in self._context.ledger.steps.all(run=run))
 
     def settle(self) -> None:
         """Compare with the provider's own billing where there is one; note it in the ledger."""

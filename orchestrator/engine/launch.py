@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.engine import write_up
 from orchestrator.engine.context import Context
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import StepRun
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
+from orchestrator.words.errors import StepFailed
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import plain
 
@@ -32,10 +36,11 @@ def shell_text(context: Context, agent: Agent, run: StepRun, command: str) -> st
     return command
 
 
-def environment(context: Context, phase: str, run: StepRun, machine: str) -> dict[str, str]:
-    """The step's environment on that machine of its phase."""
-    rows = context.machines(phase)
+def environment(context: Context, rows: Sequence[MachineRow], phase: str, run: StepRun, machine: str) -> dict[str, str]:
+    """The step's environment on one of the machines that it sees as its phase's nodes."""
     names = [row.name for row in rows]
+    if len(rows) > 1 and (lacking := next((row.name for row in rows if not row.private_ip), "")):
+        raise StepFailed(f"{lacking} has no private address: the nodes do not reach each other")
     # Without a private network a phase has one node, and what it binds is its own loopback.
     addresses = [row.private_ip or "127.0.0.1" for row in rows]
     own = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -11,8 +12,9 @@ from typing import TypeVar
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
-from orchestrator.engine.effects import Created, End, Gone, NotGone, Readiness, Refused
+from orchestrator.engine.effects import Created, End, Gone, NotGone, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
+from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
 from orchestrator.engine.transfers import CODE, Transfer
@@ -35,6 +37,7 @@ class Machines:
         self.clock, self.control = context.clock, context.control
         self._ledger, self._provider = context.ledger, context.provider
         self.creations = Creations(context)
+        self._naming = threading.Lock()
 
     # -- coming to life --------------------------------------------------------------------------------------------
 
@@ -43,6 +46,10 @@ class Machines:
 
         `seconds`: how long it may live.
         """
+        with self._naming:  # crews of one phase ask at the same time
+            return self._request(phase, request, node, offer, seconds)
+
+    def _request(self, phase: str, request: str, node: int, offer: Offer, seconds: float) -> str:
         run, now = self._context.run, self._context.now()
         mine = self._ledger.machines.all(run=run, phase=phase)
         if row := next((r for r in mine if r.request == request), None):
@@ -62,22 +69,32 @@ class Machines:
         return name
 
     def wait(self, names: list[str]) -> list[Readiness]:
-        """Wait, for all at the same time, until each answers over SSH and its GPUs work."""
+        """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
         rows = [self._ledger.machines.get(name=name) for name in names]
-        return self.clock.gather([partial(wait, self._context, row) for row in rows])
+        found = self.clock.gather([partial(wait, self._context, row) for row in rows])
+        held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
+        phase = held[0].phase if held else rows[0].phase
+        nodes = self._context.need(phase).nodes
+        if nodes == 1 or not all(isinstance(end, Reached) for end in found):
+            return found
+        met = meet(self._context, phase, names) if len(self._context.machines(phase)) == nodes else {}
+        return [met.get(name, end) for name, end in zip(names, found, strict=True)]
 
     def prepare(self, name: str) -> None:
         """Bring code and venv to a machine that was reached, and open the live logs for people there."""
         agent = self._context.agents(name)
         folder = self._send_code(name, agent) if self._context.code.hash else ""
-        agent.bootstrap([f"{folder}/{file}" for file in self._context.spec.plan.settings.requirements])
+        settings, gpus = self._context.spec.plan.settings, self._ledger.machines.get(name=name).gpus
+        more = settings.requirements_gpu if gpus or not self._provider.rented else ()
+        agent.bootstrap([f"{folder}/{file}" for file in (*settings.requirements, *more)])
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
             self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}", minor=True)
 
     def _send_code(self, name: str, agent: Agent) -> str:
         """Bring the code there, as a transfer of one thing; its folder."""
         context, phase = self._context, self._ledger.machines.get(name=name).phase
-        transfer = Transfer(context, phase, CODE, name, {"code": context.code.bytes})
+        transfer = Transfer(context, phase, CODE, name)
+        transfer.expect({"code": context.code.bytes})
         before = 0
 
         def sent(count: int) -> None:

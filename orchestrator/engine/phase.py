@@ -7,23 +7,29 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from posixpath import normpath
 from typing import TypeVar
 
 from orchestrator.engine import artifacts, records
+from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
-from orchestrator.engine.deliverables import Deliverables
+from orchestrator.engine.deliverables import VERIFIED, Deliverables, at_home
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.provisioning import left_by
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.transfers import PULL, Transfer
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
+from orchestrator.plan.estimate import artifact_makers
+from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
-from orchestrator.words.errors import GpuplanError, MachineLost, StepFailed
-from orchestrator.words.lifecycle import Outcome, PhaseState, StepState
+from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
+from orchestrator.words.lifecycle import Outcome, PhaseState, StepState, worst
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import ArtifactStore
 
@@ -81,9 +87,32 @@ class PhaseWork:
         (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
         return files
 
+    def makers(self, name: str) -> list[str]:
+        """The steps whose artifacts go to the stores while others run: where no machine with a GPU would be waited for.
+
+        There the upload shares nothing with what is measured.
+        """
+        run = self._context.phase(name)
+        if name not in self._context.spec.staged or not self._context.stores:
+            return []
+        return list(artifact_makers(run.phase, run.steps))
+
+    def made(self, name: str, step: str, board: Board) -> list[ManifestFile]:
+        """Wait for a step; its artifacts as they are then. []: it comes to no good end, or makes none."""
+        ended = board.wait_for(lambda states: states[step] if states[step].has_ended else None)
+        run = next(run for run in self._context.phase(name).steps if run.id == step)
+        if not ended.is_done:
+            return []
+        root, patterns = normpath(run.step.cwd), self._phase(name).artifacts
+        found = self._at_root(
+            name, lambda agent: artifacts.manifest(agent, agent.workspace, tuple(_below(root, run.step.creates)))
+        )
+        return [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
+
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
-        transfer = self._uploads.transfer(name, store, self._listed(name))
+        listed = self._listed(name)  # what steps send while others run is there before the whole list
+        transfer = self._uploads.transfer(name, store, listed or files, is_all=bool(listed))
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
     def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
@@ -91,7 +120,7 @@ class PhaseWork:
         self._patiently(partial(store.put_text, f"manifest-{name}.json", _as_json(files)))
 
     def pull(self, name: str, files: list[ManifestFile]) -> str:
-        """Fetch the artifacts home, if the phase says so; return the folder."""
+        """Fetch the artifacts home from the machine, if the phase says so; return the folder."""
         if not self._phase(name).pull_to:
             return ""
         workspace = self._at_root(name, lambda agent: agent.workspace)
@@ -99,12 +128,48 @@ class PhaseWork:
             artifacts.pull(self._context, self._root(name), workspace, file, self._home(name))
         return str(self._home(name))
 
+    def bring_home(self, name: str) -> Outcome:
+        """Fetch home from the store what the phase has saved there: no machine is paid for meanwhile. Never raises."""
+        context, phase = self._context, self._phase(name)
+        files = self._saved(name)
+        if not files:
+            return Outcome.SUCCEEDED
+        home, outcome = artifacts.Home(self._home(name), context.folder.parent), Outcome.FAILED
+        try:
+            transfer = Transfer(context, name, PULL, str(home.folder))
+            transfer.expect({file.name: file.bytes for file in files})
+            artifacts.fetch_all(
+                context.stores[0], files, home, context.clock, check=context.control.check, arrived=transfer.arrived,
+                said=lambda file, _how: transfer.whole(file.name),
+            )  # fmt: skip
+            at_home(context, phase, files, home.folder)
+        except (Interrupted, OverBudget) as error:
+            outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.OVER_BUDGET
+            why = error.message
+        except (GpuplanError, OSError) as error:
+            why = str(error)
+        else:
+            return Outcome.SUCCEEDED
+        why = f"not all of it is in {home.folder}: {why}; gpuplan pull {context.run} goes on with it"
+        context.event(f"{name}: {why}")
+        mine, run = self._ledger.phases.get(**self._key(name)), self._ledger.runs.get(id=context.run)
+        self._ledger.phases.change(self._key(name), outcome=worst([mine.outcome or outcome, outcome]), error=why)
+        self._ledger.runs.change({"id": run.id}, outcome=worst([run.outcome or outcome, outcome]))
+        return outcome
+
+    def _saved(self, name: str) -> list[ManifestFile]:
+        """What the phase has made, if all of it is verified in the store that it comes home from."""
+        files = self._listed(name)
+        url = self._context.stores[0].url
+        rows = self._ledger.artifacts.all(run=self._context.run, store=url, state=VERIFIED)
+        return files if {f.name for f in files} <= {row.name for row in rows} else []
+
     def judge(self, name: str, files: list[ManifestFile]) -> list[Answer]:
         """Every deliverable of the phase."""
 
         def ask(agent: Agent) -> list[Answer]:
             judge = Deliverables(self._context, self._phase(name), agent, agent.workspace)
-            return judge.judge(files, self._home(name))
+            return judge.judge(files, None if self._context.stores else self._home(name))
 
         return self._at_root(name, ask)
 
@@ -126,10 +191,10 @@ class PhaseWork:
         self._ledger.phases.move(self._key(name), PhaseState.DONE, ended_at=self._context.now())
 
     def _release(self, name: str) -> None:
-        volume, rows = self._phase(name).volume, self._context.machines(name)
-        if not volume or not rows:
+        volume, row = self._phase(name).volume, self._context.root(name)
+        if not volume or not row:
             return
-        root = rows[0].name
+        root = row.name
         try:
             self._context.agents.let_go(root)
             self._context.agents(root).lease(volume.name, self._context.run, LEASE_S, "release")
@@ -137,15 +202,13 @@ class PhaseWork:
             self._context.event(f"{name}: the lease on {volume.name} runs out by itself: {error.message}")
 
     def _wanted_later(self, name: str, outcome: Outcome) -> set[str]:
-        """The machines that the next phase takes over: as many as it needs, if they fit."""
+        """The machine that the next phase takes over, if it fits."""
         names = [p.phase.name for p in self._context.phases]
-        later = self._context.phases[names.index(name) + 1 :]
-        if outcome != Outcome.SUCCEEDED or not later or later[0].phase.machine.reuse != name:
+        later = names[names.index(name) + 1 :]
+        row = self._context.root(name)
+        if outcome != Outcome.SUCCEEDED or not later or not row or left_by(self._context, later[0]) != name:
             return set()
-        need = self._context.need(later[0].phase.name)
-        rows = self._context.machines(name)[: need.nodes]
-        fitting = len(rows) == need.nodes and all(fits(need, offer_of(row)) for row in rows)
-        return {row.name for row in rows} if fitting else set()
+        return {row.name} if fits(self._context.crews(later[0])[0].need, offer_of(row)) else set()
 
     # -- small parts -----------------------------------------------------------------------------------------------
 
@@ -156,19 +219,19 @@ class PhaseWork:
         return {"run": self._context.run, "name": name}
 
     def _listed(self, name: str) -> list[ManifestFile]:
-        """All of the phase's artifacts, as `manifest` wrote them down."""
-        text = (self._context.folder / f"manifest-{name}.json").read_text()
-        return [ManifestFile(**said) for said in json.loads(text)]
+        """All of the phase's artifacts, as `manifest` wrote them down; []: it has not yet."""
+        manifest = self._context.folder / f"manifest-{name}.json"
+        return [ManifestFile(**said) for said in json.loads(manifest.read_text())] if manifest.exists() else []
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""
         return (Path(self._context.spec.pull_root) / (self._phase(name).pull_to or ".")).resolve()
 
     def _root(self, name: str) -> str:
-        rows = self._context.machines(name)
-        if not rows:
+        row = self._context.root(name)
+        if row is None:
             raise MachineLost(f"{name} has no machine any more")
-        return rows[0].name
+        return row.name
 
     def _at_root(self, name: str, body: Callable[[Agent], T]) -> T:
         """Do what needs the root machine's agent, through every cut of the connection."""
@@ -177,6 +240,11 @@ class PhaseWork:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(self._context.clock, call, check=self._context.control.check)
+
+
+def _below(root: str, patterns: tuple[str, ...]) -> list[str]:
+    """What a step creates, named from the workspace."""
+    return [normpath(f"{root}/{pattern}") for pattern in patterns]
 
 
 def _as_json(files: list[ManifestFile]) -> str:

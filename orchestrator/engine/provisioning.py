@@ -13,13 +13,15 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
-from orchestrator.plan import fits, kinds, ranked
+from orchestrator.plan import Crew, fits, kinds, ranked
+from orchestrator.plan.crews import Name
 from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine
 from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
 
+MOST_NOWHERE = 2  # machines for one node that nobody could reach: each is paid for until it is given up
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
 
 
@@ -45,70 +47,71 @@ class Provisioning:
             self._ledger.volume_uses.put(VolumeUseRow(volume=found, run=self._context.run))
         return found
 
-    def take_over(self, name: str) -> bool:
-        """Go on with what the phase holds, or take over the machines of the phase that `reuse` names, if they fit."""
-        need = self._context.need(name)
-        if len(self._context.machines(name)) >= need.nodes:
-            return True  # a crash came after the last of them was taken over
-        reuse = need.reuse
-        if not reuse or reuse not in {p.phase.name for p in self._context.phases}:
+    def take_over(self, name: str, crew: Crew) -> bool:
+        """Go on with what the phase holds, or take over what an earlier phase has left for it, if it fits."""
+        if len(self._context.of_crew(name, crew)) >= len(crew.nodes):
+            return True  # it was not lost, or a crash came after it was taken over
+        earlier = left_by(self._context, name)
+        if not earlier or crew.name != self._context.crews(name)[0].name:
             return False
-        rows = self._context.machines(name) + self._context.machines(reuse)  # some may be ours already, after a crash
-        if len(rows) < need.nodes or not all(fits(need, offer_of(row)) for row in rows[: need.nodes]):
+        row = self._context.root(earlier)
+        if row is None or not fits(crew.need, offer_of(row)):
             return False
-        for row in rows[: need.nodes]:
-            self._ledger.charge(row.name, self._context.run, name, self._context.now())
-            self._context.event(f"{row.name}: taken over by {name}")
+        self._ledger.charge(row.name, self._context.run, name, self._context.now())
+        self._context.event(f"{row.name}: taken over by {name}")
         return True
 
-    def offers(self, name: str) -> list[Offer]:
+    def offers(self, name: str, crew: Crew) -> list[Offer]:
         """The machines to try, best first; where the phase has one already, those at its place."""
         check = self._context.control.check
         check()
-        need, spec = self._context.need(name), self._context.spec
+        need, spec = crew.need, self._context.spec
         phase = self._phase(name).model_copy(update={"machine": need})
         places = {row.place for row in self._context.machines(name)}
         sold = []
         for kind in kinds(phase, spot=spec.spot, spot_or_demand=spec.spot_or_demand):
-            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind)
+            cuda = spec.plan.settings.cuda.get(self._context.provider.name, "")
+            ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind, min_cuda=cuda)
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
         found = ranked(phase, sold, place=spec.place)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]
 
-    def missing_nodes(self, name: str) -> list[int]:
-        """Which nodes of the phase have no machine."""
-        have = {row.node for row in self._context.machines(name)}
-        return [node for node in range(self._context.need(name).nodes) if node not in have]
+    def missing_nodes(self, name: str, crew: Crew) -> list[int]:
+        """Which nodes of the crew have no machine."""
+        have = {row.node for row in self._context.of_crew(name, crew)}
+        return [node for node in crew.nodes if node not in have]
 
     def request(self, name: str, request: str, node: int, offer: Offer) -> str:
         """Choose a machine's name and write it down before anything is asked."""
         return self._machines.request(name, request, node, offer, self._lifetime(name))
 
-    def create(self, name: str, machine: str, volume: str) -> Creation:
+    def create(self, name: str, crew: Crew, machine: str) -> Creation:
         """Create it, once."""
-        row = self._ledger.volumes.get(name=volume) if volume else None
-        return self._machines.creations.create(machine, self._context.need(name), row)
+        need = self._phase(name).volume
+        return self._machines.creations.create(machine, crew.need, self._volumes.row(need) if need else None)
 
     def wait(self, machines: list[str]) -> list[Readiness]:
         """Wait for all of them at the same time."""
         return self._machines.wait(machines)
 
-    def prepare(self, name: str) -> str:
+    def prepare(self, name: str, crew: Crew) -> str:
         """Code, venv and setup on every node at once, then the volume's lease; "" or why the machine is lost."""
         self._context.control.check()
-        names = [row.name for row in self._context.machines(name)]
+        rows = self._context.of_crew(name, crew)
+        names = [row.name for row in rows]
         if not names:
             return f"{name} has no machine any more"
         reaching, prepare = self._machines.reaching, self._machines.prepare
         try:
             self._context.clock.gather([partial(reaching, node, partial(prepare, node)) for node in names])
-            nodes = enumerate(names)
+            beyond = self._phase(name).machine.nodes if crew.name is Name.STAGING else 0  # its log is not the root's
             self._context.clock.gather(
-                [partial(setup.run, self._context, self._machines, name, m, n) for n, m in nodes]
+                [partial(setup.run, self._context, self._machines, name, r.name, r.node + beyond) for r in rows]
             )
-            if volume := self._phase(name).volume:
+            volume = self._phase(name).volume
+            if volume and crew.name == self._context.crews(name)[0].name:
                 reaching(names[0], partial(self._lease, names[0], volume.name))
         except MachineLost as error:
             return error.message
@@ -131,9 +134,9 @@ class Provisioning:
 
     def keep_alive(self, name: str) -> None:
         """Have this process feed the dead-man's switches of the phase's machines and renew its lease."""
-        volume, rows = self._phase(name).volume, self._context.machines(name)
-        if volume and rows:
-            self._context.agents.hold(rows[0].name, volume.name)
+        volume, root = self._phase(name).volume, self._context.root(name)
+        if volume and root:
+            self._context.agents.hold(root.name, volume.name)
 
     def agree(self, name: str, agreed: list[str]) -> list[str]:
         """See agreement.agree. A machine that is lost meanwhile is found so by its steps."""
@@ -151,19 +154,37 @@ class Provisioning:
         for machine, reason in rows.items():
             if reason:
                 self._machines.destroy(machine, reason)
+        credit = self._context.provider.credit() if any(rows.values()) or not rows else None
+        if credit is not None and credit <= 0:  # that is why it was stopped, and no other one would be given
+            cloud = self._context.provider.name
+            raise NoMachine(f"{cloud} has stopped it: the account's credit is used up (${credit:.2f})")
 
     def _lifetime(self, name: str) -> float:
         """Seconds after which a machine made now must be gone: after every phase that may still use it."""
         names = [p.phase.name for p in self._context.phases]
-        total, last = 0.0, ""
+        total = 0.0
         for phase in self._context.phases[names.index(name) :]:
-            if last and phase.phase.machine.reuse != last:
+            if total and not left_by(self._context, phase.phase.name):
                 break
-            total, last = total + phase.phase.timeout, phase.phase.name
+            total += phase.phase.timeout
         return total + SPARE_S
 
     def _phase(self, name: str) -> Phase:
         return self._context.phase(name).phase
+
+
+def left_by(context: Context, name: str) -> str:
+    """The phase whose machine this one may take over; "": none.
+
+    A staging machine goes from phase to phase as long as each is staged on that volume, others as `reuse` says.
+    """
+    names = [p.phase.name for p in context.phases]
+    before = names[names.index(name) - 1] if names.index(name) else ""
+    if name in context.spec.staged:
+        phases = context.spec.plan.phase
+        return before if before in context.spec.staged and phases(before).volume == phases(name).volume else ""
+    reuse = context.need(name).reuse or ""
+    return reuse if reuse and reuse == before and reuse not in context.spec.staged else ""
 
 
 class Candidates:
@@ -174,6 +195,7 @@ class Candidates:
         self._tried: dict[int, set[int]] = {node: set() for node in nodes}
         self._held: dict[int, Offer] = {}
         self._why = "nobody sells a machine that fits"
+        self._nowhere: dict[int, list[str]] = {node: [] for node in nodes}
 
     @property
     def open(self) -> list[int]:
@@ -196,6 +218,11 @@ class Candidates:
         self._held[node] = offer
 
     def failed(self, node: int, why: NotReached | str) -> None:
-        """It has not, and why."""
+        """It has not, and why. NoMachine: a second one came up nowhere: whatever is wrong, another type has it too."""
         self._held.pop(node, None)
         self._why = why if isinstance(why, str) else why.why
+        if isinstance(why, NotReached) and why.nowhere:
+            seen = self._nowhere[node]
+            seen.append(why.why)
+            if len(seen) == MOST_NOWHERE:
+                raise NoMachine(f"{self._phase}: {len(seen)} machines came up nowhere: " + "; ".join(seen))

@@ -7,11 +7,13 @@ from orchestrator.engine.effects import NotReached, Reached, Readiness
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.words.errors import ConnectionLost, KeyRefused, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import MachineStatus, MachineView
 
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time
 SKEW_S = 60.0  # of a machine's clock against ours, beyond which it is said
 FAULT_S = 180.0  # how long a GPU that fails its first calls is waited for, in the cloud's time
+LINES_SHOWN, LINES_BYTES = 5, 600  # of a provider's log
 ENDED_STATUSES = (MachineStatus.STOPPED, MachineStatus.FAILED, MachineStatus.ENDING)
 
 
@@ -48,15 +50,19 @@ def wait(context: Context, row: MachineRow) -> Readiness:
             if not faulty:
                 faulty, give_up = True, min(give_up, clock.monotonic() + clock.real(FAULT_S))
         context.control.pause(clock.scaled(POLL_S))
-    return NotReached(f"{row.name} was not ready within {limit_s / 60:g} min: it lacked {lacks}; last seen: {seen}")
+    why = f"{row.name} was not ready within {limit_s / 60:g} min: it lacked {lacks}; last seen: {seen}"
+    if said := [] if faulty else context.provider.last_words(row.provider_id):
+        why += f"; {row.provider}'s log of its start ends: " + quoted(" | ".join(said[-LINES_SHOWN:]), LINES_BYTES)
+    return NotReached(why, nowhere=not faulty)
 
 
 def address(context: Context, row: MachineRow, view: MachineView) -> None:
     """Note where the machine answers now, if the provider says so."""
     if where := view.address:
         context.ledger.machines.change(
-            {"name": row.name}, host=where.host, port=where.port, user=where.user, private_ip=view.private_ip or ""
-        )
+            {"name": row.name}, host=where.host, port=where.port, user=where.user,
+            private_ip=view.private_ip or row.private_ip,
+        )  # fmt: skip
 
 
 def _note_skew(context: Context, row: MachineRow, its: float, asked: float) -> None:

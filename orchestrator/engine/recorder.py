@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar, overload
 
-from orchestrator.engine.effects import PhaseEnd, RunEnd, StepEnd
+from orchestrator.engine.effects import CrewEnd, PhaseEnd, RunEnd, SaveEnd, StepEnd
 
 T = TypeVar("T")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -34,6 +34,12 @@ class Recorder(Protocol):
     def branch(self, kind: Literal["phase"], *arguments: str, id: str) -> Branch[PhaseEnd]: ...
 
     @overload
+    def branch(self, kind: Literal["crew"], *arguments: str, id: str) -> Branch[CrewEnd]: ...
+
+    @overload
+    def branch(self, kind: Literal["save"], *arguments: str, id: str) -> Branch[SaveEnd]: ...
+
+    @overload
     def branch(self, kind: Literal["step", "stop_service"], *arguments: str, id: str) -> Branch[StepEnd]: ...
 
     def branch(self, kind: str, *arguments: str, id: str) -> Branch[object]:  # noqa: A002  it is the workflow's id
@@ -50,6 +56,14 @@ class Story(Protocol):
 
     def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
         """One phase of it."""
+        ...
+
+    def crew(self, recorder: Recorder, phase: str, crew: str, attempt: int) -> CrewEnd:
+        """Machines that come and go within a phase."""
+        ...
+
+    def save(self, recorder: Recorder, phase: str, step: str, attempt: int) -> SaveEnd:
+        """The artifacts of a step, on their way while others run."""
         ...
 
     def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:

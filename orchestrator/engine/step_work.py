@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from orchestrator.engine import hub_check, jobs, launch, records, room
+from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
@@ -17,6 +18,7 @@ from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import FigureRow, StepRow
+from orchestrator.plan import crews_for
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
@@ -37,6 +39,7 @@ class StepWork:
         self._context, self._machines, self._board = context, machines, board
         self._phase, self._attempt = phase, attempt
         self._key = {"run": context.run, "phase": phase, "id": step}
+        self._crews = crews_for(context.crews(phase), step)
         self.commit = ""  # of the hub's repository that the step downloads
 
     # -- waiting for others ----------------------------------------------------------------------------------------
@@ -63,6 +66,10 @@ class StepWork:
                 return Go(go=False, state=ends_as, why=f"{need} is {state.lower()}")
         return Go(go=True) if all(state.serves for state in needs.values()) else None
 
+    def await_machine(self) -> Go:
+        """Wait until the step's machines are there; nothing new starts once something has failed."""
+        return self._board.await_crews(self.run.id, self._crews)
+
     def await_users(self) -> None:
         """Wait until nothing that needs this service (or, where nothing does, nothing at all) is at work any more.
 
@@ -78,12 +85,19 @@ class StepWork:
 
     # -- what was done before --------------------------------------------------------------------------------------
 
-    def up_to_date(self) -> bool:
-        """Whether the step's done-record holds; its figures and the end of its log are then this run's too."""
+    def is_up_to_date(self) -> bool:
+        """Whether the step's done-record holds; its figures and the end of its log are then this run's too.
+
+        It is looked for on the machine that the phase always has: no other is rented for a step that is done.
+        """
         if self.run.id in self._context.spec.force:
             return False
         self.mark(StepState.PENDING, detail="checking what is done")
-        agent = self._root()
+        if (row := self._context.root(self._phase)) is None:
+            raise MachineLost(f"{self._phase} has no machine")
+        return through_cuts(self._machines, row.name, lambda: self._record_holds(self._context.agents(row.name)))
+
+    def _record_holds(self, agent: Agent) -> bool:
         record = records.read(self._context, agent, agent.workspace, self.run)
         if record is None:
             return False
@@ -118,6 +132,12 @@ class StepWork:
     def try_once(self, command: str, number: int) -> Attempt:
         """Run the command on every machine that it is meant for; the first bad end decides."""
         self._context.control.check()  # what was stopped before a crash does not begin again
+        if self.run.step.creates or self.run.step.hub:
+            with self._board.writing(self.run.id):
+                return self._try(command, number)
+        return self._try(command, number)
+
+    def _try(self, command: str, number: int) -> Attempt:
         targets = self._targets()
         self._mark_running(targets, number)
         self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
@@ -128,7 +148,7 @@ class StepWork:
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
         on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
-        ends = self._context.clock.gather(on_each)
+        ends = hashed_beside(self._context, self._root, self.run.step, lambda: self._context.clock.gather(on_each))
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         for end, machine in zip(ends, targets, strict=True):
             self._keep(self._figures_of(end, machine))
@@ -152,7 +172,9 @@ class StepWork:
             id=job,
             command=launch.shell_text(self._context, agent, self.run, command),
             cwd=posixpath.normpath(posixpath.join(agent.workspace, self.run.step.cwd)),
-            env=launch.environment(self._context, self._phase, self.run, machine)
+            env=launch.environment(
+                self._context, self._context.beside(self._phase, self._crews[0]), self._phase, self.run, machine
+            )
             | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
             secrets=launch.secrets_of(self._context, self.run),
             timeout_s=self.run.step.timeout,
@@ -251,6 +273,8 @@ class StepWork:
         try:
             targets = self._targets()
         except MachineLost as error:
+            if state == StepState.READY:
+                self.mark(StepState.LOST, detail=error.message)
             return StepEnd(self.run.id, state, error.message)
         for node, machine in enumerate(targets):
             log = self._log(node)
@@ -309,10 +333,12 @@ class StepWork:
         self.mark(StepState.RUNNING, machines=",".join(targets), started_at=started, detail="", tries=number)
 
     def _targets(self) -> list[str]:
-        names = [row.name for row in self._context.machines(self._phase)]
+        rows = self._context.beside(self._phase, self._crews[0])
+        on = self.run.step.on
+        names = [row.name for row in rows if on is RunsOn.ALL or (row.node == 0) == (on is RunsOn.ROOT)]
         if not names:
             raise MachineLost(f"{self._phase} has no machine")
-        return {RunsOn.ROOT: names[:1], RunsOn.WORKERS: names[1:], RunsOn.ALL: names}[self.run.step.on]
+        return names
 
     def _root(self) -> Agent:
         return self._context.agents(self._targets()[0])

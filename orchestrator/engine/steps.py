@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from types import NoneType
 
-from orchestrator.engine.board import Board
+from orchestrator.engine.board import Boards
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
 from orchestrator.engine.machines import Machines
@@ -23,9 +23,8 @@ FREE_RESTARTS = 2  # of a job that ended by no doing of its own, beyond the step
 class Steps:
     """Runs the steps of this run's phases."""
 
-    def __init__(self, context: Context, machines: Machines) -> None:
-        self._context, self._machines = context, machines
-        self._boards: dict[tuple[str, int], Board] = {}
+    def __init__(self, context: Context, machines: Machines, boards: Boards) -> None:
+        self._context, self._machines, self._boards = context, machines, boards
 
     def run(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """Bring one step to its end. Never raises."""
@@ -35,11 +34,14 @@ class Steps:
             go = recorder.record("needs", work.await_needs, Go)
             if not go.go:
                 return _end(recorder, work, go.state, go.why)
+            if not work.run.step.ready and recorder.record("up-to-date", work.is_up_to_date, bool):
+                return _end(recorder, work, StepState.UP_TO_DATE)
+            go = recorder.record("machine", work.await_machine, Go)
+            if not go.go:
+                return _end(recorder, work, go.state, go.why)
             if work.run.step.ready:
                 recorder.record("start", work.serve, NoneType)
                 return _end(recorder, work, StepState.READY)
-            if recorder.record("up-to-date", partial(work.reaching, work.up_to_date), bool):
-                return _end(recorder, work, StepState.UP_TO_DATE)
             work.commit = recorder.record("room", partial(work.reaching, work.check_room), str)
             self._execute(recorder, work, tries)
             recorder.record("verify", partial(work.reaching, partial(work.verify, len(tries))), NoneType)
@@ -91,10 +93,7 @@ class Steps:
             recorder.record(f"retry-{number}", partial(work.reaching, again), NoneType)
 
     def _work(self, phase: str, step: str, attempt: int) -> StepWork:
-        board = self._boards.get((phase, attempt))
-        if board is None:  # of two that look at the same time one wins, and a move is told to the one that won
-            board = self._boards.setdefault((phase, attempt), Board(self._context, phase))
-        return StepWork(self._context, self._machines, board, phase, step, attempt)
+        return StepWork(self._context, self._machines, self._boards.of(phase, attempt), phase, step, attempt)
 
 
 def _end(

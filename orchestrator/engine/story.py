@@ -1,7 +1,8 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
-run:    phases in order -> machines and volumes ended -> proof -> outcome
+run:    phases in order -> machines ended -> artifacts home from the store -> volumes ended -> proof -> outcome
 phase:  volume -> machines -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
+crew:   (machines that come and go in a phase) its turn -> machines -> code -> ... its last step -> end
 
 An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
 are asked for one after the other, and one effect then waits for all of them.
@@ -12,11 +13,14 @@ from __future__ import annotations
 from functools import partial
 from types import NoneType
 
+from orchestrator.engine.board import Boards
 from orchestrator.engine.context import Context
+from orchestrator.engine.crew_work import CrewWork
 from orchestrator.engine.effects import (
     Answer,
     Created,
     Creation,
+    CrewEnd,
     End,
     ManifestFile,
     NotReached,
@@ -24,6 +28,7 @@ from orchestrator.engine.effects import (
     Readiness,
     Refused,
     RunEnd,
+    SaveEnd,
     StepEnd,
 )
 from orchestrator.engine.ending import Ending
@@ -34,6 +39,7 @@ from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
 from orchestrator.engine.uploads import lots
 from orchestrator.engine.volumes import Volumes
+from orchestrator.plan import Crew
 from orchestrator.words.errors import (
     ConnectionLost,
     GpuplanError,
@@ -56,7 +62,8 @@ class Story:
         self._machines, volumes = Machines(context), Volumes(context)
         self._provisioning = Provisioning(context, self._machines, volumes)
         self._work = PhaseWork(context, self._machines, volumes)
-        self._steps = Steps(context, self._machines)
+        self._boards = Boards(context)
+        self._steps = Steps(context, self._machines, self._boards)
         self.ending = Ending(context, self._machines, volumes)
 
     # -- the run ---------------------------------------------------------------------------------------------------
@@ -72,6 +79,11 @@ class Story:
         outcome = worst(outcomes)
         recorder.record("tear_down", partial(self._tear_down, outcome), NoneType)
         left = recorder.record("end_machines", partial(self.ending.end_machines, outcome), list[str])
+        for phase in self._context.phases:
+            if phase.phase.pull_to and self._context.stores:
+                name = phase.phase.name
+                came = recorder.record(f"bring_home {name}", partial(self._work.bring_home, name), Outcome)
+                outcome = worst([outcome, came])
         left += recorder.record("end_volumes", partial(self.ending.end_volumes, outcome), list[str])
         recorder.record("settle", self.ending.settle, NoneType)
         if not left:
@@ -99,16 +111,8 @@ class Story:
         outcome, why = Outcome.SUCCEEDED, ""
         try:
             outcome, why = self._do(recorder, name)
-        except Interrupted as error:
-            outcome, why = Outcome.INTERRUPTED, error.message
-        except OverBudget as error:
-            outcome, why = Outcome.OVER_BUDGET, str(error)
-        except StoreUnavailable as error:  # what is to be saved is on the volume, and no other machine would help
-            outcome, why = Outcome.FAILED, str(error)
-        except (NoMachine, MachineLost, ConnectionLost, ProviderUnavailable) as error:
-            outcome, why = Outcome.NO_MACHINE, str(error)
         except GpuplanError as error:
-            outcome, why = Outcome.FAILED, str(error)
+            outcome, why = _outcome(error)
         try:
             recorder.record("tear_down", partial(self._work.tear_down, name, outcome, why), NoneType)
             recorder.record("finish", partial(self._work.finish, name), NoneType)
@@ -119,19 +123,35 @@ class Story:
     def _do(self, recorder: Recorder, name: str) -> tuple[Outcome, str]:
         bring = self._provisioning
         recorder.record("begin", partial(bring.begin, name), NoneType)
-        volume = recorder.record("volume", partial(bring.volume, name), str)
+        recorder.record("volume", partial(bring.volume, name), str)
+        first, *others = self._context.crews(name)
         attempts = self._context.spec.plan.settings.max_replacements + 1
         agreed: list[str] = []
         for attempt in range(1, attempts + 1):
-            self._provision(recorder, name, attempt, volume)
-            lost = recorder.record(f"prepare-{attempt}", partial(bring.prepare, name), str)
+            self._provision(recorder, name, first, attempt)
+            lost = recorder.record(f"prepare-{attempt}", partial(bring.prepare, name, first), str)
             if not lost:
                 bring.keep_alive(name)  # of this process, so not recorded
                 agreed += recorder.record(f"agree-{attempt}", partial(bring.agree, name, agreed), list[str])
                 recorder.record(f"begin_steps-{attempt}", partial(self._work.begin_steps, name, attempt), NoneType)
+                base = f"{self._context.run}/{name}"
+                crews = [
+                    recorder.branch("crew", name, c.name, str(attempt), id=f"{base}/{c.name}/{attempt}") for c in others
+                ]
+                saves = [
+                    recorder.branch("save", name, step, str(attempt), id=f"{base}/{step}/{attempt}/save")
+                    for step in self._work.makers(name)
+                ]
                 results = self._run_steps(recorder, name, attempt)
+                for save in saves:
+                    save.result()
+                ends = [crew.result() for crew in crews]
                 failed = any(end.state == StepState.FAILED for end in results)
                 losses = [end.detail for end in results if end.state == StepState.LOST]
+                losses += [end.lost for end in ends if end.lost]
+                absent = next((end for end in ends if end.outcome != Outcome.SUCCEEDED), None)
+                if absent and not failed:
+                    return absent.outcome, absent.why
                 if failed or not losses:  # a failure ends the phase: no other machine is rented to fail again
                     try:
                         return self._collect(recorder, name, results)
@@ -143,34 +163,73 @@ class Story:
             recorder.record(f"replace-{attempt}", partial(bring.replace, name, lost), NoneType)
         raise NoMachine(f"{name} lost its machine {attempts} times; last: {lost}")
 
-    def _provision(self, recorder: Recorder, name: str, attempt: int, volume: str) -> None:
+    def crew(self, recorder: Recorder, phase: str, crew: str, attempt: int) -> CrewEnd:
+        """Machines that come and go within a phase, from the first step that needs them to the last. Never raises."""
+        work = CrewWork(self._context, self._machines, self._boards.of(phase, attempt), phase, crew)
+        try:
+            if not recorder.record("turn", work.await_turn, bool):
+                return CrewEnd(crew)
+            self._provision(recorder, phase, work.crew, attempt)
+            lost = recorder.record("prepare", partial(self._provisioning.prepare, phase, work.crew), str)
+            if lost:
+                work.gone(lost, lost=True)  # of this process, so not recorded; and so is what follows
+                return CrewEnd(crew, lost=lost)
+            work.up()
+            if recorder.record("last_step", work.await_end, bool):
+                recorder.record("end", work.end, NoneType)
+        except GpuplanError as error:
+            outcome, why = _outcome(error)
+            work.gone(why)
+            return CrewEnd(crew, outcome, why)
+        return CrewEnd(crew)
+
+    def save(self, recorder: Recorder, phase: str, step: str, attempt: int) -> SaveEnd:
+        """The artifacts of a step, on their way to the stores while others run. Never raises: the phase sends the rest.
+
+        What a later step changes is sent anew then.
+        """
+        work, board, files = self._work, self._boards.of(phase, attempt), list[ManifestFile]()
+        try:
+            files = recorder.record("made", partial(work.made, phase, step, board), list[ManifestFile])
+            for store in self._context.stores:
+                for lot in lots(files):
+                    label = f"upload {store.url} {lot[0].name}"
+                    recorder.record(label, partial(work.upload, phase, store, lot), NoneType)
+        except GpuplanError as error:
+            self._context.event(f"{step}: its artifacts are sent later: {error.message}")
+        return SaveEnd(len(files))
+
+    def _provision(self, recorder: Recorder, name: str, crew: Crew, attempt: int) -> None:
         """Take over, or create, each node's machine: the first candidate that comes up."""
         bring = self._provisioning
-        if recorder.record(f"take_over-{attempt}", partial(bring.take_over, name), bool):
+        if recorder.record(f"take_over-{attempt}", partial(bring.take_over, name, crew), bool):
             return
-        offers = recorder.record(f"offers-{attempt}", partial(bring.offers, name), list[Offer])
-        missing = recorder.record(f"missing_nodes-{attempt}", partial(bring.missing_nodes, name), list[int])
+        offers = recorder.record(f"offers-{attempt}", partial(bring.offers, name, crew), list[Offer])
+        missing = recorder.record(f"missing_nodes-{attempt}", partial(bring.missing_nodes, name, crew), list[int])
         candidates = Candidates(name, offers, missing)
         tries = 0
         while nodes := candidates.open:
             tries += 1
-            asked = [(node, self._rent(recorder, name, f"{attempt}.{node}", volume, candidates)) for node in nodes]
+            asked = [(node, self._rent(recorder, name, crew, f"{attempt}.{node}", candidates)) for node in nodes]
             machines = [machine for _, machine in asked]
             ends = recorder.record(f"wait-{attempt}.{tries}", partial(bring.wait, machines), list[Readiness])
             for (node, machine), end in zip(asked, ends, strict=True):
                 if isinstance(end, NotReached):
                     label = f"destroy-{attempt}.{node}.{tries}"
                     recorder.record(label, partial(self._machines.destroy, machine, end.why), End)
-                    candidates.failed(node, end.why)
+            for (node, _), end in zip(asked, ends, strict=True):
+                if isinstance(end, NotReached):
+                    candidates.failed(node, end)
 
-    def _rent(self, recorder: Recorder, name: str, request: str, volume: str, candidates: Candidates) -> str:
+    def _rent(self, recorder: Recorder, name: str, crew: Crew, request: str, candidates: Candidates) -> str:
         """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""
         bring, node = self._provisioning, int(request.rpartition(".")[2])
         while True:
             number, offer = candidates.next(node)
             label = f"{request}.{number}"
-            machine = recorder.record(f"request-{label}", partial(bring.request, name, label, node, offer), str)
-            made = recorder.record(f"create-{label}", partial(bring.create, name, machine, volume), Creation)
+            mine = f"{crew.name}-{label}"
+            machine = recorder.record(f"request-{label}", partial(bring.request, name, mine, node, offer), str)
+            made = recorder.record(f"create-{label}", partial(bring.create, name, crew, machine), Creation)
             if isinstance(made, Created):
                 candidates.hold(node, offer)
                 return machine
@@ -210,7 +269,8 @@ class Story:
                     label = f"upload {store.url} {lot[0].name}"
                     recorder.record(label, partial(work.upload, name, store, lot), NoneType)
                 recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
-            recorder.record("pull", partial(work.pull, name, files), str)
+            if not self._context.stores:  # else it comes from there, when no machine is paid for
+                recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])
         wrong = [f"{answer.name}: {answer.detail}" for answer in answers if answer.ok is False]
         if failed or wrong:
@@ -226,6 +286,20 @@ class Story:
     def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """The end of a service (engine.steps)."""
         return self._steps.stop_service(recorder, phase, step, attempt)
+
+
+def _outcome(error: GpuplanError) -> tuple[Outcome, str]:
+    """What a phase comes to that ends with this error, and why."""
+    match error:
+        case Interrupted():
+            return Outcome.INTERRUPTED, error.message
+        case OverBudget():
+            return Outcome.OVER_BUDGET, str(error)
+        case StoreUnavailable():  # what is to be saved is on the volume, and no other machine would help
+            return Outcome.FAILED, str(error)
+        case NoMachine() | MachineLost() | ConnectionLost() | ProviderUnavailable():
+            return Outcome.NO_MACHINE, str(error)
+    return Outcome.FAILED, str(error)
 
 
 def _why(results: list[StepEnd]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.together import together
 from orchestrator.engine.transfers import UPLOAD, Transfer
 from orchestrator.ledger.rows import ArtifactRow
 from orchestrator.transport.agent import Agent
@@ -21,7 +21,6 @@ from orchestrator.words.ports import ArtifactStore, Part, Upload
 
 SMALL_BYTES = 8 << 20  # a file up to this size is one part
 LOT = 100  # small files that are sent, and recorded, together
-AT_ONCE = 8  # of them under way at the same time
 BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
@@ -54,32 +53,19 @@ class Uploads:
         self._tokens.mkdir(mode=0o700, exist_ok=True)
         self._transfers: dict[tuple[str, str], Transfer] = {}  # of this process, by phase and store
 
-    def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile]) -> Transfer:
-        """How far all of a phase's files are on their way to a store; what is verified there has arrived."""
+    def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile], *, is_all: bool) -> Transfer:
+        """How far a phase's files are on their way to a store: these, and what was said before. `is_all`: no others."""
         key = (phase, store.url)
-        if key not in self._transfers:
-            rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
-            there, sizes = {row.name for row in rows}, {file.name: file.bytes for file in files}
-            self._transfers[key] = Transfer(self._context, phase, UPLOAD, store.url, sizes, there)
-        return self._transfers[key]
+        transfer = self._transfers.setdefault(key, Transfer(self._context, phase, UPLOAD, store.url))
+        rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
+        transfer.expect({file.name: file.bytes for file in files}, {row.name for row in rows}, is_all=is_all)
+        return transfer
 
     def send_all(
         self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile], transfer: Transfer
     ) -> None:
         """Bring files to one store, several at the same time; the first error ends it when what is under way has."""
-        waiting, failed = deque(files), list[Exception]()
-
-        def work() -> None:
-            while waiting and not failed:
-                try:
-                    self.send(store, agent, workspace, waiting.popleft(), transfer)
-                except IndexError:
-                    return  # another one took the last
-                except Exception as error:
-                    failed.append(error)
-                    raise
-
-        self._context.clock.gather([work] * min(AT_ONCE, len(files)))
+        together(self._context.clock, lambda file: self.send(store, agent, workspace, file, transfer), files)
         if len(files) > 1:
             self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}", minor=True)
 

@@ -1,6 +1,7 @@
 """Decisions about a plan, without touching the world: which steps, which machines, how long, for how much."""
 
-from orchestrator.plan.estimate import estimate, makespan, measured_rates
+from orchestrator.plan.crews import Crew, crews_for, crews_of, may_stage, staging_need
+from orchestrator.plan.estimate import estimate, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import (
     bare,
@@ -11,15 +12,18 @@ from orchestrator.plan.machines import (
     kinds,
     memory_of,
     misplaced,
+    networked,
     ranked,
     serves,
 )
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
+from orchestrator.plan.schedule import makespan
 
 __all__ = [
     "ALL",
+    "Crew",
     "Market",
     "PhasePreview",
     "PhaseRun",
@@ -30,6 +34,8 @@ __all__ = [
     "bare",
     "candidates",
     "choose_place",
+    "crews_for",
+    "crews_of",
     "described",
     "done_keys",
     "estimate",
@@ -37,11 +43,14 @@ __all__ = [
     "forced",
     "kinds",
     "makespan",
+    "may_stage",
     "measured_rates",
     "memory_of",
     "misplaced",
+    "networked",
     "preview",
     "ranked",
     "resolve",
     "serves",
+    "staging_need",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from posixpath import normpath
 
 from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun
@@ -49,7 +50,7 @@ def measured_rates(plan: Plan, spans: Mapping[str, tuple[float, float]]) -> dict
 def stages(step: Step, settings: Settings, measured: Mapping[str, float]) -> tuple[Stage, ...]:
     """Return what a step does one after the other. `measured`: rate name -> MB/s of earlier runs.
 
-    Reading and writing overlap, so the larger counts. A hub checkout is read once more for its checksums.
+    Reading and writing overlap, so the larger counts. A hub checkout is hashed file by file as it arrives.
     """
     if step.expect is not None:
         return (Stage("", step.expect),)
@@ -59,10 +60,7 @@ def stages(step: Step, settings: Settings, measured: Mapping[str, float]) -> tup
         return (fixed,)
     rates = rates_in_use(settings.rates, measured)
     limit = step.rate if rates[step.rate] < rates[VOLUME] else VOLUME  # all bytes come from the volume or go to it
-    found = [fixed, Stage(limit, _seconds(moved, rates[limit]))]
-    if step.hub:
-        found.append(Stage(VOLUME, _seconds(step.writes_gb, rates[VOLUME])))
-    return tuple(found)
+    return (fixed, Stage(limit, seconds(moved, rates[limit])))
 
 
 def estimate(step: Step, settings: Settings, measured: Mapping[str, float]) -> float:
@@ -70,58 +68,32 @@ def estimate(step: Step, settings: Settings, measured: Mapping[str, float]) -> f
     return sum(stage.seconds for stage in stages(step, settings, measured))
 
 
-def makespan(steps: Sequence[StepRun], settings: Settings, measured: Mapping[str, float]) -> float:
-    """Return the seconds from the first step's start to the last one's end, with all that can run at once doing so.
-
-    Steps on one resource share it evenly. Needs outside `steps` count as done; a service counts until it is ready.
-    """
-    waiting = {run.id: run for run in steps}
-    left: dict[str, list[Stage]] = {}
-    done: set[str] = set()
-    clock = 0.0
-    while waiting or left:
-        for run in [r for r in waiting.values() if all(n in done or n not in _ids(steps) for n in r.needs)]:
-            left[run.id] = list(stages(waiting.pop(run.id).step, settings, measured))
-        if not left:  # a circle of needs: the configuration refuses it, so nobody waits here for ever
-            break
-        clock += _advance(left, done)
-    return clock
-
-
-def collecting_seconds(phase: Phase, settings: Settings, measured: Mapping[str, float], stores: int) -> float:
-    """Return the seconds after the last step: checksums of what is compared and saved, and the uploads."""
-    rates = rates_in_use(settings.rates, measured)
-    compared = sum((_compared_gb(d, phase) for d in phase.deliverables), Decimal(0))
-    hashing = _seconds(compared + phase.artifacts_gb, rates[VOLUME])
-    return hashing + _seconds(phase.artifacts_gb, rates[UPLOAD]) * max(stores, 1)
-
-
-def _advance(left: dict[str, list[Stage]], done: set[str]) -> float:
-    """Let time pass until the first stage ends; return how much."""
-    users: dict[str, int] = {}
-    for todo in left.values():
-        users[todo[0].resource] = users.get(todo[0].resource, 0) + 1
-    slower = {resource: (count if resource else 1) for resource, count in users.items()}
-    passed = min(todo[0].seconds * slower[todo[0].resource] for todo in left.values())
-    for name, todo in list(left.items()):
-        now = todo[0]
-        rest = now.seconds - passed / slower[now.resource]
-        if rest > 1e-6:
-            todo[0] = Stage(now.resource, rest)
-            continue
-        todo.pop(0)
-        if not todo:
-            del left[name]
-            done.add(name)
-    return passed
-
-
-def _compared_gb(deliverable: Deliverable, phase: Phase) -> Decimal:
+def compared_gb(deliverable: Deliverable, phase: Phase) -> Decimal:
     """What a `same` reads: the sizes that the steps say they write."""
     total = Decimal(0)
     for path in deliverable.same:
         total += next((step.writes_gb for step in phase.steps if makes(step, path)), Decimal(0))
     return total
+
+
+def makes_artifacts(phase: Phase, steps: Sequence[StepRun]) -> dict[str, Decimal]:
+    """Step id -> GB of the phase's artifacts that it makes: as it says that it writes, or all of them by the first."""
+    makers = [s for s in steps if s.id in artifact_makers(phase, steps)]
+    written = sum((s.step.writes_gb for s in makers), Decimal(0))
+    if not written:
+        return {s.id: phase.artifacts_gb for s in makers[:1]}
+    share = min(phase.artifacts_gb / written, Decimal(1))
+    return {s.id: s.step.writes_gb * share for s in makers if s.step.writes_gb}
+
+
+def artifact_makers(phase: Phase, steps: Sequence[StepRun]) -> tuple[str, ...]:
+    """The ids of the steps that create artifacts of the phase."""
+    return tuple(s.id for s in steps if any(_is_artifact(s.step, pattern, phase) for pattern in s.step.creates))
+
+
+def _is_artifact(step: Step, pattern: str, phase: Phase) -> bool:
+    path = normpath(f"{step.cwd}/{pattern}")
+    return any(matches(path, glob) or glob == path for glob in phase.artifacts)
 
 
 def makes(step: Step, path: str) -> bool:
@@ -139,9 +111,6 @@ def _covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def _seconds(gigabytes: Decimal, mb_per_second: float) -> float:
+def seconds(gigabytes: Decimal, mb_per_second: float) -> float:
+    """How long so many GB take."""
     return float(gigabytes) * _MB_PER_GB / mb_per_second
-
-
-def _ids(steps: Iterable[StepRun]) -> set[str]:
-    return {run.id for run in steps}

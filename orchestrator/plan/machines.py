@@ -59,6 +59,8 @@ def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None,
     place None: anywhere.
     """
     found = [o for o in offers if fits(need, o) and o.spot == spot and place in {None, o.place}]
+    if need.nodes > 1:  # they must reach each other
+        found = [o for o in found if o.private_network]
     ranks = {gpu: rank for rank, gpu in enumerate(need.gpu)}
 
     def order(offer: Offer) -> tuple[bool, bool, int, Decimal, str, str]:
@@ -93,11 +95,11 @@ def ranked(phase: Phase, sold: Iterable[tuple[bool, Sequence[Offer]]], *, place:
     return sorted(cheap, key=lambda offer: not offer.available)
 
 
-def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> str:
+def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False, network: bool = False) -> str:
     """Return the place that sells every phase's machine, where they cost the least an hour together.
 
-    `spot`: whether only interruptible machines were looked for. NoMachine: no place does; the message says for each
-    phase where its machine is sold.
+    `spot`, `network`: whether only interruptible machines, or only places with a private network, were looked at.
+    NoMachine: no place does; the message says for each phase where its machine is sold.
     """
     best: list[dict[str, Decimal]] = [_prices(need, offers) for need, offers in requests]
     common = set(best[0]).intersection(*best[1:]) if best else set()
@@ -105,10 +107,20 @@ def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False) -> s
         sold = [f"{described(need)}: {_listed(prices)}" for (need, _), prices in zip(requests, best, strict=True)]
         missing = [need for (need, _), prices in zip(requests, best, strict=True) if not prices]
         raise NoMachine(
-            "no place sells the machine of every phase now\n  " + "\n  ".join(dict.fromkeys(sold)),
+            f"no place {'with a private network ' if network else ''}sells the machine of every phase now\n  "
+            + "\n  ".join(dict.fromkeys(sold)),
             remedy=_remedy(missing, spot=spot),
         )
     return min(sorted(common), key=lambda place: sum(prices[place] for prices in best))
+
+
+def networked(plan: Plan, phases: Iterable[Phase]) -> bool:
+    """Whether these phases' volumes must lie where machines can have a private network.
+
+    A volume cannot move: where any phase of the plan that shares one has several nodes, it is made there at once.
+    """
+    volumes = {p.volume.name for p in phases if p.volume}
+    return any(p.volume and p.volume.name in volumes and p.machine.nodes > 1 for p in plan.phases)
 
 
 def described(need: MachineNeed) -> str:

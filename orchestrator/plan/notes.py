@@ -15,7 +15,7 @@ from orchestrator.words.model import Expected, Notes, Rates
 
 # What a preview knows by itself; everything else is in the notes' own figures.
 COMPUTED = (
-    *("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "cpu_usd", "volume_gb"),
+    *("planned_hours", "planned_usd", "estimated_hours", "estimated_usd", "own_way_usd", "volume_gb"),
     *(f"rate_{name}" for name in Rates.model_fields),
 )
 LARGEST = 1e30  # of the numbers in a formula

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from orchestrator.plan.costing import CrewCost
 from orchestrator.plan.notes import Expectation, Remark
 from orchestrator.words.ports import Offer
 
+CREDIT_MARGIN = Decimal("1.25")  # of the estimate: what is to be there before it begins
 Figures = tuple[Decimal, Decimal]  # hours, USD
 
 
@@ -46,8 +48,19 @@ class PhasePreview:
         Decimal | None
     )  # when those steps ran in their own phases, on their machines; None: unknown
     dearest_hour: Decimal | None  # of all nodes, when the others are sold out; None: not known
-    cpu_usd: Decimal | None  # with all that needs no GPU on a CPU machine; None: nothing to gain, or no price
+    crews: tuple[CrewCost, ...] = ()  # what it rents, each from its create to its end
+    staged: bool = False  # what needs no GPU runs on a CPU machine
     up_to_date: bool = False  # nothing is left to do, as last seen: nothing is rented for it
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What the same work takes done otherwise, the volume included. Dollars are None where no price is known."""
+
+    own: tuple[Decimal, Decimal | None]  # as the plan says: every phase on all its machines to its end
+    cheapest: tuple[Decimal, Decimal | None]
+    far_end: tuple[Decimal, Decimal | None]  # as it is done, at the lowest rates where nobody has measured any
+    own_far_end: tuple[Decimal, Decimal | None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,10 @@ class Preview:
     notes: tuple[Remark, ...] = ()
     expected: tuple[Expectation, ...] = ()
     spent_usd: Decimal = Decimal(0)  # of the budget, by the runs that this one goes on with
+    ways: Ways | None = None
+    bound_hours: Mapping[str, Decimal] = field(default_factory=dict)  # see costing.bounds
+    pull_hours: Decimal = Decimal(0)  # of the way home from the store, when no machine is left: it costs nothing
+    credit_usd: Decimal | None = None  # at the provider; None: nothing is paid ahead there, or it does not say
 
     @property
     def planned(self) -> Figures:
@@ -85,14 +102,6 @@ class Preview:
         return _total(found) if all(found) else None
 
     @property
-    def cpu_usd(self) -> Decimal | None:
-        """The estimate with all that needs no GPU on CPU machines. None: no price for one."""
-        if all(phase.cpu_usd is None for phase in self.phases) or self.estimated_usd is None:
-            return None
-        costs = [(phase.estimated_usd if phase.cpu_usd is None else phase.cpu_usd) for phase in self.phases]
-        return sum((cost for cost in costs if cost is not None), self.volume_usd)
-
-    @property
     def over_budget(self) -> tuple[str, ...]:
         """Why the estimate does not fit: a sentence for the run and for each phase above its cap."""
         over = [
@@ -106,6 +115,14 @@ class Preview:
             over.append(f"the run: estimated ${wanted:.2f}{earlier}, budget ${self.budget_usd:.2f}")
         return tuple(over)
 
+    @property
+    def short_of_credit(self) -> str:
+        """Why what was paid ahead may not last: at its end the provider stops every machine. "": it lasts."""
+        wanted = (self.estimated_usd or Decimal(0)) * CREDIT_MARGIN
+        if self.credit_usd is None or self.credit_usd >= wanted:
+            return ""
+        return f"the account's credit is ${self.credit_usd:.2f}; with a quarter to spare ${wanted:.2f} are needed"
+
     def document(self) -> dict[str, Any]:
         """The JSON document of `gpuplan plan --json`; money as text."""
         phases = [_plain(asdict(phase)) for phase in self.phases]
@@ -114,7 +131,9 @@ class Preview:
             "estimated_hours": self.estimated_hours,
             "estimated_usd": self.estimated_usd,
             "measured": self.measured,
-            "cpu_usd": self.cpu_usd,
+            "ways": asdict(self.ways) if self.ways else None,
+            "bound_hours": dict(self.bound_hours),
+            "pull_hours": self.pull_hours,
             "volume_usd": self.volume_usd,
             "budget_usd": self.budget_usd,
             "over_budget": self.over_budget,

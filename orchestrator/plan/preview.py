@@ -1,29 +1,31 @@
-"""Looks ahead: what running some phases is expected to take, from the plan and what is known of the market."""
+"""What a run would take: machines, hours and dollars of each phase, and the same work done otherwise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
-from orchestrator.plan.estimate import collecting_seconds, estimate, makespan, rates_in_use
+from orchestrator.plan.costing import PhaseCost, bounds, cost_of, crews, far_end, goes_on, hours, kept, spent, way
+from orchestrator.plan.crews import may_stage
+from orchestrator.plan.estimate import estimate, rates_in_use, seconds
 from orchestrator.plan.machines import bare, described, fits
 from orchestrator.plan.notes import Measured, expectations, remarks
-from orchestrator.plan.outlook import Figures, PhasePreview, Preview, StepPreview
+from orchestrator.plan.outlook import Figures, PhasePreview, Preview, StepPreview, Ways
 from orchestrator.plan.resolve import PhaseRun, StepRun
-from orchestrator.words.model import MachineNeed, Plan, Settings
+from orchestrator.plan.schedule import Scheduler
+from orchestrator.words.model import MachineNeed, Plan
 from orchestrator.words.ports import Offer
-
-__all__ = ["Market", "PhasePreview", "Preview", "StepPreview", "preview"]
 
 
 @dataclass(frozen=True)
 class Market:
-    """What is known from outside: prices now, and what earlier runs measured."""
+    """What a preview needs to know from outside: prices now, and what earlier runs measured."""
 
     offers: Mapping[str, Offer] = field(default_factory=dict)  # phase -> the machine to try first; asked or not
     dearest: Mapping[str, Decimal] = field(default_factory=dict)  # phase -> USD an hour of the last machine to try
-    cpu: Offer | None = None  # the cheapest CPU machine at the same place
+    cpu: Offer | None = None  # the CPU machine that is tried first at the same place
+    staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on it
     volume_price_hour: Decimal = Decimal(0)
     rates: Mapping[str, float] = field(default_factory=dict)  # rate name -> MB/s measured
     earlier: Mapping[str, Figures] = field(default_factory=dict)  # phase -> hours, USD of its last whole run
@@ -38,40 +40,54 @@ class Market:
 def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
     """Return what running these phases is expected to take, with the notes that apply to the plan."""
     phases: list[PhasePreview] = []
-    for run in runs:
-        phases.append(_phase(plan, run, market, phases))
-    hours = sum((phase.estimated_hours for phase in phases), Decimal(0))
-    volume_usd = _kept(hours * market.volume_price_hour)
-    whole = Preview(tuple(phases), volume_usd, plan.settings.budget_usd, spent_usd=market.spent_usd)
+    for number, run in enumerate(runs):
+        phases.append(_phase(plan, run, market, phases, runs[number - 1] if number else None))
+    took = sum((phase.estimated_hours for phase in phases), Decimal(0))
+    volume_usd = kept(took * market.volume_price_hour)
+    busy = [run for run in runs if run.phase.name not in market.idle]
+    saved = sum((run.phase.artifacts_gb for run in busy if run.phase.pull_to), Decimal(0))
+    rates = rates_in_use(plan.settings.rates, market.rates)
+    whole = Preview(
+        tuple(phases),
+        volume_usd,
+        plan.settings.budget_usd,
+        spent_usd=market.spent_usd,
+        ways=_ways(plan, busy, market),
+        bound_hours=bounds(busy, plan.settings, market.rates, market.stores, market.done),
+        pull_hours=hours(seconds(saved, rates["home"])),
+    )
     sizes = [phase.volume.size_gb for phase in plan.phases if phase.volume]
+    own = whole.ways.own[1] if whole.ways else None
     known: dict[str, Decimal | None] = {
         "planned_hours": whole.planned[0],
         "planned_usd": whole.planned[1],
         "estimated_hours": whole.estimated_hours,
         "estimated_usd": whole.estimated_usd,
-        "cpu_usd": whole.cpu_usd,
+        "own_way_usd": own if market.staged else None,
         "volume_gb": Decimal(max(sizes)) if sizes else None,
     }
-    rates = rates_in_use(plan.settings.rates, market.rates)
     known |= {f"rate_{name}": Decimal(str(speed)) for name, speed in rates.items()}
     expected = expectations(plan.notes, known, market.metrics)
     return replace(whole, notes=remarks(plan.notes, known), expected=expected)
 
 
-def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePreview]) -> PhasePreview:
-    phase, settings = run.phase, plan.settings
-    need = bare(phase.machine) if phase.name in market.looked_at else phase.machine
-    idle = phase.name in market.idle
-    takes_over = next((p for p in before if p.phase == need.reuse and _takes_over(p, need)), None)
-    offer = takes_over.offer if takes_over else market.offers.get(phase.name)
-    price = offer.price_hour * need.nodes if offer else None
+def _phase(
+    plan: Plan, run: PhaseRun, market: Market, phases: Sequence[PhasePreview], before: PhaseRun | None
+) -> PhasePreview:
+    phase = run.phase
+    need = _need(run, market)
+    idle, staged = phase.name in market.idle, phase.name in market.staged
+    last = phases[-1] if phases and not phases[-1].up_to_date else None
+    staging = last if last and before and staged and goes_on(before, run, market.staged) else None
+    other = next((p for p in phases if p.phase == need.reuse and _takes_over(p, need)), None) if not staged else None
+    takes_over = staging or other
+    offer = other.offer if other else market.offers.get(phase.name)
     dearest = market.dearest.get(phase.name)
-    open_steps = [step for step in run.steps if step.id not in market.done]
-    boot = 0.0 if takes_over else settings.boot_seconds
-    clock = _Clock(settings, market)
-    seconds = 0.0 if idle else boot + clock.steps(open_steps) + clock.collecting(run)
-    pulled = [step for step in open_steps if step.pulled_in]
-    added = clock.steps(open_steps) - clock.steps([step for step in open_steps if not step.pulled_in])
+    pricing = _Pricing(plan, run, need, replace(market, offers={**market.offers, phase.name: offer} if offer else {}))
+    cost = pricing.cost(market.done, booted=takes_over is not None)
+    pulled = [step for step in run.steps if step.pulled_in and step.id not in market.done]
+    rest = pricing.cost(market.done | {step.id for step in pulled}, booted=takes_over is not None)
+    added = None if cost.usd is None or rest.usd is None else cost.usd - rest.usd
     return PhasePreview(
         phase=phase.name,
         title=phase.title,
@@ -79,78 +95,83 @@ def _phase(plan: Plan, run: PhaseRun, market: Market, before: Sequence[PhasePrev
         offer=None if idle else offer,
         nodes=need.nodes,
         takes_over=takes_over.phase if takes_over else None,
-        price_hour=None if idle else price,
+        price_hour=offer.price_hour * need.nodes if offer and not idle else None,
         budget_usd=phase.budget_usd,
         planned=(phase.planned.hours, phase.planned.usd) if phase.planned else None,
-        estimated_hours=_hours(seconds),
-        estimated_usd=Decimal(0) if idle else _usd(seconds, price),
+        estimated_hours=Decimal(0) if idle else hours(cost.seconds),
+        estimated_usd=Decimal(0) if idle else cost.usd,
         measured=market.earlier.get(phase.name),
         steps=tuple(
-            StepPreview(s.id, estimate(s.step, settings, market.rates), s.pulled_in, s.id in market.done)
+            StepPreview(s.id, estimate(s.step, plan.settings, market.rates), s.pulled_in, s.id in market.done)
             for s in run.steps
         ),
-        pulled_in_hours=_hours(added),
-        pulled_in_usd=_usd(added, price),
-        earlier_first_saves_usd=_saving(pulled, added, price, market, clock) if pulled else None,
-        dearest_hour=dearest * need.nodes if dearest and not takes_over else None,
-        cpu_usd=_on_cpu(run, open_steps, boot, price, market.cpu, clock) if open_steps else None,
+        pulled_in_hours=hours(cost.seconds - rest.seconds),
+        pulled_in_usd=added,
+        earlier_first_saves_usd=_saving(plan, pulled, added, market) if pulled else None,
+        dearest_hour=dearest * need.nodes if dearest and not other else None,
+        crews=() if idle else cost.crews,
+        staged=staged,
         up_to_date=idle,
     )
 
 
 @dataclass(frozen=True)
-class _Clock:
-    settings: Settings
+class _Pricing:
+    """One phase, priced with more or fewer of its steps done."""
+
+    plan: Plan
+    run: PhaseRun
+    need: MachineNeed
     market: Market
 
-    def steps(self, steps: Sequence[StepRun]) -> float:
-        return makespan(steps, self.settings, self.market.rates)
+    def cost(self, done: frozenset[str], *, booted: bool = False) -> PhaseCost:
+        mine = crews(self.run, self.need, self.market.staged)
+        scheduler = Scheduler(self.plan.settings, self.market.rates, self.market.stores)
+        schedule = scheduler.of(self.run, mine, done, booted=booted)
+        return cost_of(schedule, mine, self.market.offers.get(self.run.phase.name), self.market.cpu)
 
-    def collecting(self, run: PhaseRun) -> float:
-        return collecting_seconds(run.phase, self.settings, self.market.rates, self.market.stores)
+
+def _need(run: PhaseRun, market: Market) -> MachineNeed:
+    return bare(run.phase.machine) if run.phase.name in market.looked_at else run.phase.machine
 
 
 def _takes_over(earlier: PhasePreview, need: MachineNeed) -> bool:
-    return earlier.offer is not None and earlier.nodes >= need.nodes and fits(need, earlier.offer)
+    return (
+        earlier.offer is not None and not earlier.staged and earlier.nodes >= need.nodes and fits(need, earlier.offer)
+    )
 
 
-def _saving(
-    pulled: Sequence[StepRun], added: float, price: Decimal | None, market: Market, clock: _Clock
-) -> Decimal | None:
+def _saving(plan: Plan, pulled: Sequence[StepRun], added: Decimal | None, market: Market) -> Decimal | None:
     """What it saves to run the pulled-in steps in their own phases first, a boot of each machine included."""
     own = Decimal(0)
     for name in dict.fromkeys(step.phase for step in pulled):
-        if name not in market.offers:
+        steps = tuple(step for step in pulled if step.phase == name)
+        phase = plan.phase(name).model_copy(update={"artifacts_gb": Decimal(0), "deliverables": ()})
+        alone = PhaseRun(phase, steps)
+        staged = market.staged | ({name} if market.staged and may_stage(alone) else frozenset())
+        cost = _Pricing(plan, alone, phase.machine, replace(market, staged=staged)).cost(frozenset())
+        if cost.usd is None:
             return None
-        seconds = clock.steps([step for step in pulled if step.phase == name]) + clock.settings.boot_seconds
-        own += _spent(seconds, market.offers[name].price_hour)
-    return None if price is None else max(_spent(added, price) - own, Decimal(0))
+        own += cost.usd
+    return None if added is None else max(added - own, Decimal(0))
 
 
-def _on_cpu(
-    run: PhaseRun, steps: Sequence[StepRun], boot: float, price: Decimal | None, cpu: Offer | None, clock: _Clock
-) -> Decimal | None:
-    """The phase's cost with what needs no GPU on a CPU machine first or after; None: not cheaper, or no price."""
-    without = [step for step in steps if not step.step.gpu]
-    if not without or price is None or cpu is None:
-        return None
-    on_gpu = clock.steps([step for step in steps if step.step.gpu])
-    on_cpu = clock.settings.boot_seconds + clock.steps(without) + clock.collecting(run)
-    split = _spent(on_cpu, cpu.price_hour) + (_spent(boot + on_gpu, price) if on_gpu else Decimal(0))
-    return split if split < _spent(boot + clock.steps(steps) + clock.collecting(run), price) else None
+def _ways(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Ways:
+    """The same work as the plan has it, as cheaply as it is sold, and at the lowest rates."""
+    needs = [(run, _need(run, market)) for run in runs]
+    could = frozenset(run.phase.name for run in runs if may_stage(run)) if market.cpu else frozenset[str]()
 
+    def took(rates: Mapping[str, float], staged: frozenset[str] | None) -> tuple[Decimal, Decimal | None]:
+        scheduler = Scheduler(plan.settings, rates, market.stores)
+        costs = way(scheduler, needs, staged, market.offers, market.cpu, market.done)
+        lasted = sum(cost.seconds for cost in costs)
+        machines = [cost.usd for cost in costs]
+        known = [usd for usd in machines if usd is not None]
+        volume = spent(lasted, market.volume_price_hour)
+        return hours(lasted), sum(known, volume) if len(known) == len(machines) else None
 
-def _hours(seconds: float) -> Decimal:
-    return _kept(Decimal(seconds) / 3600)
-
-
-def _spent(seconds: float, price_hour: Decimal) -> Decimal:
-    return _kept(Decimal(seconds) / 3600 * price_hour)
-
-
-def _usd(seconds: float, price_hour: Decimal | None) -> Decimal | None:
-    return None if price_hour is None else _spent(seconds, price_hour)
-
-
-def _kept(amount: Decimal) -> Decimal:
-    return amount.quantize(Decimal("0.0001"), ROUND_HALF_EVEN)
+    own = took(market.rates, None)
+    low = far_end(plan.settings, market.rates)
+    ways = [own, took(market.rates, could), took(market.rates, market.staged)]
+    cheapest = min(ways, key=lambda found: (found[1] is None, found[1] or Decimal(0)))
+    return Ways(own, cheapest, far_end=took(low, market.staged), own_far_end=took(low, None))

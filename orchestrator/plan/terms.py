@@ -31,12 +31,13 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
         if phase.phase.pull_to:
             lines.append(f"writes here: {phase.phase.pull_to} ({', '.join(phase.phase.artifacts)})")
     lines += [f"image at {name}: {image}" for name, image in sorted(plan.settings.images.items())]
+    lines += [f"image at {name}, without GPU: {image}" for name, image in sorted(plan.settings.cpu_images.items())]
     settings = plan.settings
     if settings.setup:
         lines += ["setup of every machine:", *(f"    {line}" for line in settings.setup.splitlines())]
     if settings.code:
         lines.append(f"code that goes to the machines: {settings.code}")
-    return lines + [f"packages from: {name}" for name in settings.requirements]
+    return lines + [f"packages from: {name}" for name in (*settings.requirements, *settings.requirements_gpu)]
 
 
 def digest(lines: Sequence[str]) -> str:

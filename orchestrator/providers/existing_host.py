@@ -31,7 +31,11 @@ class ExistingHost:
         self._taken: set[str] = set()
         self._given_back: set[str] = set()
 
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+    def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
+        """See ports.Provider."""
+        return []
+
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
         """See ports.Provider. The user says that the host will do: it is offered under every GPU's name.
 
         What is really there is found out by the probe, as on every machine.
@@ -96,6 +100,10 @@ class ExistingHost:
         """See ports.Provider."""
         del machine_ids
         return {}
+
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
+        return None
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -36,6 +37,7 @@ WORDS_SHOWN = 400
 LONGEST_PAUSE_S = 3600.0  # that a vendor may ask for
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
 
+LISTEN_S, LINES_HEARD, LONGEST_EVENT = 5.0, 100, 4000  # of a stream that never ends by itself
 AGAIN_AFTER_S = (0.5, 2.0)  # pauses before a read is sent again, in the cloud's time
 AGAIN_WITHIN_S = 15.0  # real seconds after its first try: a vendor that does not even answer is not asked on and on
 
@@ -163,11 +165,13 @@ class Api:
             raise ProviderUnavailable(f"{self.vendor}: GET {path} was answered with something that is not JSON")
         raise self._failure(reply, f"GET {path}")
 
-    def create(self, path: str, body: Mapping[str, Any], *, pool_closed: int | None = None) -> Any:
+    def create(
+        self, path: str, body: Mapping[str, Any], *, barred: Callable[[int, str], bool] = lambda _status, _words: False
+    ) -> Any:
         """POST once and return the JSON answer. See the module for what the errors mean.
 
         ProviderUnavailable: nothing was created either (429, or the vendor could not be connected to).
-        `pool_closed` is the status by which this vendor says that only this kind of machine is barred: NoCapacity.
+        `barred` knows the status and words by which this vendor says that only this kind of machine is: NoCapacity.
         """
         try:
             reply = self._send("POST", path, body=body, timeout=CREATE_TIMEOUT)
@@ -179,11 +183,11 @@ class Api:
             return reply.body
         if reply.ok or reply.status >= 500:
             raise Ambiguous(f"{self.vendor}: POST {path} ended in {reply.status}: {self._say(reply)}")
-        barred = reply.status == pool_closed and reply.body is not None  # a page without JSON is the front door's
-        if reply.status in {401, 402, 403, 429} and not barred:
-            raise self._failure(reply, f"POST {path}")
         words = self._say(reply)
-        kind = NoCapacity if barred or speaks_of_capacity(words) else Refused
+        closed = reply.body is not None and barred(reply.status, words)  # a page without JSON is the front door's
+        if reply.status in {401, 402, 403, 429} and not closed:
+            raise self._failure(reply, f"POST {path}")
+        kind = NoCapacity if closed or speaks_of_capacity(words) else Refused
         raise kind(f"{self.vendor} refused POST {path} ({reply.status}): {words}")
 
     def destroy(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -194,6 +198,20 @@ class Api:
         if not reply.ok:
             raise self._failure(reply, f"{method} {path}")
         return reply.body if reply.body is not None else {}
+
+    def listen(self, path: str, params: Mapping[str, str]) -> list[str]:
+        """The lines of a stream that come within LISTEN_S; whatever goes wrong ends them."""
+        lines: list[str] = []
+        give_up = self._now() + LISTEN_S
+        with (
+            suppress(httpx.RequestError, httpx.StreamError),
+            self._client.stream("GET", path, params=params, timeout=LISTEN_S) as answer,
+        ):
+            for line in answer.iter_lines() if answer.is_success else ():
+                lines.append(line[:LONGEST_EVENT])
+                if self._now() > give_up or len(lines) > LINES_HEARD:
+                    break
+        return lines
 
     def close(self) -> None:
         """Close the connections. Idempotent."""

@@ -67,7 +67,11 @@ class Lambda:
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
     @sensible
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+    def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
+        """See ports.Provider. Lambda keeps none."""
+        return []
+
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
         """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
         if spot:
             return []
@@ -144,6 +148,10 @@ class Lambda:
         """See ports.Provider: Lambda has no billing report."""
         del machine_ids
         return {}
+
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Nothing is paid ahead."""
+        return None
 
     def end_bill_script(self) -> str:
         """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, runpod_catalog
 from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.runpod_end_bill import end_bill_script
-from orchestrator.words.errors import Ambiguous, ProviderUnavailable
+from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused
 from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 REST_URL = "https://api.runpod.io/v2"
 GRAPHQL_URL = "https://api.runpod.io/graphql"
 SSH_PORT = "22/tcp"
+LEAST_RAM, LEAST_VCPUS = "minRamPerGpu", "minVcpuCountPerGpu"  # newer than the published schema of August 2026
 
 FIRST_TB_GB = 1000
 GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
@@ -61,7 +65,7 @@ class RunPod:
         self._spot: RunPodGraphQL | None = None
 
     @sensible
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
         """See ports.Provider. Only data centres that hold network volumes: a plan's place must be able to."""
         if spot and gpus == 0:
             return []
@@ -71,7 +75,7 @@ class RunPod:
         if gpus == 0:
             cpus = _rows(self._api.read("catalog/cpus", asked), "cpus")
             return runpod_catalog.cpu_offers(cpus, centres)
-        asked |= {"count": str(gpus), "cloud": "SECURE"}
+        asked |= {"count": str(gpus), "cloud": "SECURE"} | ({"minCudaVersion": min_cuda} if min_cuda else {})
         types = _rows(self._api.read("catalog/gpus", asked), "gpus")
         found = runpod_catalog.gpu_offers(types, centres, gpus)
         return runpod_catalog.spot_offers(found, self._graphql().bids(gpus)) if spot else found
@@ -82,14 +86,25 @@ class RunPod:
             return self._graphql().create_spot(spec, ports(spec), self.mount_path)
         if self._access.vendor_deadline and spec.offer.gpus:  # CPU pods have no such deadline
             return self._graphql().create_on_demand(spec, ports(spec), self.mount_path)
-        pod = self._api.create("pods", create_body(spec, self.mount_path), pool_closed=403)
-        return _id(pod, "pod")
+        body = create_body(spec, self.mount_path)
+        try:
+            return _id(self._api.create("pods", body, barred=_pool_closed), "pod")
+        except Refused as refusal:  # by a schema that is older than its own client: nothing was created
+            if not spec.offer.gpus or "not allowed" not in refusal.message or LEAST_RAM not in refusal.message:
+                raise
+            body["gpu"] = {k: v for k, v in body["gpu"].items() if k not in (LEAST_RAM, LEAST_VCPUS)}
+            return _id(self._api.create("pods", body, barred=_pool_closed), "pod")
 
     @sensible
     def machine(self, machine_id: str) -> MachineView | None:
         """See ports.Provider."""
         pod = self._api.read(f"pods/{machine_id}")
         return None if pod is None or pod.get("status") == GONE else view(pod)
+
+    def last_words(self, machine_id: str) -> list[str]:
+        """See ports.Provider. The stream stays open: what has not come within seconds is not waited for."""
+        events = self._api.listen(f"pods/{machine_id}/logs", {"tail": "20"})
+        return [line for event in events if (line := _log_line(event))]
 
     @sensible
     def machines(self) -> list[MachineView]:
@@ -146,6 +161,10 @@ class RunPod:
                 totals[record["podId"]] = totals.get(record["podId"], Decimal(0)) + Decimal(record["totalAmount"])
         return totals
 
+    def credit(self) -> Decimal | None:
+        """See ports.Provider. Only the older API knows it; where that is gone, nobody says."""
+        return self._graphql().balance()
+
     def end_bill_script(self) -> str:
         """See ports.Provider."""
         return end_bill_script(self._access.graphql_url or GRAPHQL_URL, self._access.base_url or REST_URL)
@@ -180,14 +199,32 @@ def create_body(spec: MachineSpec, mount_path: str) -> dict[str, Any]:
     if spec.offer.gpus:
         # The count is documented to default to 1, and a create without it was seen to fail as sold out.
         body["gpu"] = {"id": spec.offer.type_id, "count": spec.offer.gpus}
+        body["gpu"] |= {LEAST_VCPUS: runpod_catalog.VCPUS_A_GPU, LEAST_RAM: runpod_catalog.least_ram_gb(spec.offer)}
+        if spec.min_cuda:  # else an old driver, on which the image's container never starts
+            body["gpu"]["minCudaVersion"] = spec.min_cuda
     else:
         flavour, vcpus = runpod_catalog.cpu_type(spec.offer.type_id)
         body["cpu"] = {"id": flavour, "vcpuCount": vcpus}
+        body["disk"] = min(spec.disk_gb, runpod_catalog.most_disk_gb(vcpus))
     if spec.volume_id:
         body["mounts"] = {"network": [{"volumeId": spec.volume_id, "path": mount_path}]}
     if spec.private_network:
         body["globalNetworking"] = True
     return body
+
+
+def _pool_closed(status: int, words: str) -> bool:
+    """Whether a refusal bars this kind of machine alone, not the account."""
+    return status == httpx.codes.FORBIDDEN and "pool" in words.lower()
+
+
+def _log_line(event: str) -> str:
+    """The text of one line of the log's stream; "": it is not one."""
+    name, _, data = event.partition(":")
+    try:
+        return str(json.loads(data)["line"]) if name == "data" else ""
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def view(pod: dict[str, Any]) -> MachineView:

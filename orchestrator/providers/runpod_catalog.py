@@ -9,9 +9,9 @@ from typing import Any
 from orchestrator.providers import gpu_names
 from orchestrator.words.ports import Offer
 
-MIN_VCPUS = (
-    8  # container disk is tied to vCPUs (10 GB each on the older flavours), and a phase has 50 GB unless it asks
-)
+DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
+MIN_VCPUS = 8  # a phase has 50 GB unless it asks for less
+VCPUS_A_GPU, GB_A_GPU = 4, 16  # asked for at least; and no less memory than the card has
 NOT_IN_STOCK = "NONE"
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def gpu_offers(types: list[Row], centres: list[Row], gpus: int) -> list[Offer]:
             place="",
         )
         found += _at_places(base, row, centres, "gpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
 
 
 def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
@@ -55,7 +55,17 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                     place="",
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
-    return _sorted(found, centres)
+    return _sorted(found)
+
+
+def least_ram_gb(offer: Offer) -> int:
+    """GB of the host's memory to ask for, for each GPU: a model passes through it on its way to the card."""
+    return max(offer.memory_gb, GB_A_GPU)
+
+
+def most_disk_gb(vcpus: int) -> int:
+    """GB that a CPU pod's own disk may have."""
+    return vcpus * DISK_GB_PER_VCPU
 
 
 def cpu_type(type_id: str) -> tuple[str, int]:
@@ -84,11 +94,17 @@ def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> lis
         listed = any(item["id"] == row["id"] for item in centre.get(stock_key) or [])
         if centre["id"] in stock or listed:
             level = stock.get(centre["id"], NOT_IN_STOCK)
-            offers.append(replace(base, place=centre["id"], available=level != NOT_IN_STOCK))
+            offers.append(
+                replace(
+                    base,
+                    place=centre["id"],
+                    available=level != NOT_IN_STOCK,
+                    private_network=bool(centre.get("globalNetwork")),
+                )
+            )
     return offers
 
 
-def _sorted(offers: list[Offer], centres: list[Row]) -> list[Offer]:
+def _sorted(offers: list[Offer]) -> list[Offer]:
     """Cheapest first; among equals what is in stock, then where machines can have a private network."""
-    networked = {c["id"] for c in centres if c.get("globalNetwork")}
-    return sorted(offers, key=lambda o: (o.price_hour, not o.available, o.place not in networked, o.place))
+    return sorted(offers, key=lambda o: (o.price_hour, not o.available, not o.private_network, o.place))

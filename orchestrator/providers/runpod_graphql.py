@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from orchestrator.providers.http import WORDS_SHOWN, persistently, sensible, speaks_of_capacity, user_agent
+from orchestrator.providers.runpod_catalog import VCPUS_A_GPU, least_ram_gb
 from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
@@ -80,6 +81,14 @@ class RunPodGraphQL:
     def create_on_demand(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
         """Rent one pod that RunPod itself ends at the spec's deadline; as ports.Provider.create."""
         return self._create("podFindAndDeployOnDemand", _pod_fields(spec, ports, mount_path))
+
+    def balance(self) -> Decimal | None:
+        """USD of the account's credit; None: this key, or this API, does not say."""
+        try:
+            said = self._post("{ myself { clientBalance } }").json()["data"]["myself"]["clientBalance"]
+            return Decimal(str(said))
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, ArithmeticError):
+            return None
 
     def _retired(self) -> bool:
         """Whether the whole API is gone: the SDK shows no status, so a page in place of an answer says nothing."""
@@ -190,8 +199,12 @@ def _pod_fields(spec: MachineSpec, ports: list[str], mount_path: str) -> dict[st
         "env": f'[{{key: "PUBLIC_KEY", value: {json.dumps(spec.public_key)}}}]',
         "supportPublicIp": "true",
         "startSsh": "false",
+        "minVcpuCount": str(VCPUS_A_GPU * spec.offer.gpus),
+        "minMemoryInGb": str(least_ram_gb(spec.offer) * spec.offer.gpus),
         "terminateAfter": json.dumps(spec.deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")),
     }
+    if spec.min_cuda:
+        fields["allowedCudaVersions"] = json.dumps(cuda_from(spec.min_cuda))
     if spec.offer.place:
         fields["dataCenterId"] = json.dumps(spec.offer.place)
     if spec.volume_id:
@@ -199,6 +212,12 @@ def _pod_fields(spec: MachineSpec, ports: list[str], mount_path: str) -> dict[st
     if spec.private_network:
         fields["globalNetwork"] = "true"
     return fields
+
+
+def cuda_from(least: str) -> list[str]:
+    """The versions of CUDA from that one on: this API knows no floor, and a version that no host has does no harm."""
+    known = [f"{major}.{minor}" for major in (11, 12, 13, 14) for minor in range(10)]
+    return known[known.index(least) :] if least in known else [least]
 
 
 def _sdk() -> tuple[Callable[..., Any], Any, Any]:

@@ -21,13 +21,16 @@ AT_A_CREATE = {
     "create-refused-capacity": "the next create is refused for want of machines",
     "create-refused-payment": "the next create is refused: 402 on RunPod, account-inactive on Lambda",
     "create-refused-pool": "the next create is refused: 403 on RunPod, quota-exceeded on Lambda",
+    "create-refused-access": "RunPod's next create is refused: the key may not do it (403)",
     "volume-reply-lost": "the next create of a volume makes it, then the connection drops without a reply",
 }
 AT_A_BOOT = {
     "list-lag": "the next new machine is missing from list and GET for a minute",
     "boot-never": "the next new machine goes on booting for ever",
+    "boot-old-driver": "RunPod's next new machine has a driver that is too old for images with CUDA 12.8",
     "boot-error": "the next new machine ends its boot as ERROR or unhealthy",
     "boot-no-address": "the next new machine runs and never gets an address",
+    "private-address-never": "the next machine that is up never gets an address in the private network",
     "boot-no-gpu": "the next machine that boots has no GPU, though it was rented with some",
 }
 AT_A_DELETE = {
@@ -44,6 +47,9 @@ AT_ANY_CALL = {
     "graphql-gone": "RunPod's next GraphQL request is answered with 410",
     "graphql-null": "RunPod's next GraphQL create answers null without an error and makes nothing",
 }
+AT_THE_ACCOUNT = {
+    "credit-low": "RunPod's account has CENTS (50) left from now on; without any, every machine is stopped",
+}
 AT_A_STORE = {
     "hub-moved": "the next N questions (1) for a branch find it at another commit than those before",
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
@@ -51,6 +57,7 @@ AT_A_STORE = {
     "hub-cut": "the next N bodies (1) of the hub end half-way",
     "hub-corrupt": "the next N bodies (1) of the hub have a wrong byte in their middle",
     "s3-503": "the next N parts (1) are refused by S3 with SlowDown",
+    "s3-busy": "the next N requests (1) of any kind are refused by S3 with SlowDown",
     "s3-expired": "the next N parts (1) are refused as signed too long ago",
     "s3-cut": "the next N parts (1) are received, then the connection drops without an answer",
     "gcs-503": "the next N chunks (1) are refused by GCS",
@@ -61,12 +68,13 @@ AT_A_GPU = {
     "cuda-never": "the next GPU machine's CUDA calls always fail",
     "cuda-missing": "GPU N (0) of the next GPU machine is listed and cannot be used",
 }
-CLOUD = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL}
+CLOUD = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL, **AT_THE_ACCOUNT}
 KNOWN = {**CLOUD, **AT_A_STORE, **AT_A_GPU}
 
 # What WHERE is, and what it is when nothing is said; None: it must be said. The other faults have none.
 WHERE = {
     **dict.fromkeys(AT_A_STEP, ("STEP", None)),
+    "credit-low": ("CENTS", "50"),
     "cuda-late": ("SECONDS", "90"),
     "cuda-missing": ("GPU", "0"),
 }
@@ -140,7 +148,7 @@ def _argument(name: str, text: str) -> tuple[str, int]:
     where = where or default or ""
     if not where:
         raise ValueError(f"{name} happens at a {what.lower()}: say which ({name}@{what})")
-    if name in AT_A_GPU and not where.isdigit():
+    if name in {**AT_A_GPU, **AT_THE_ACCOUNT} and not where.isdigit():
         raise ValueError(f"{name}@{text}: {what} is a whole number")
     return where, _count(name, f"{what} or {what}:COUNT", count if colon else "1")
 

@@ -99,7 +99,9 @@ class Gcs:
     def _object(self, request: web.Request) -> dict[str, Any]:
         file = _facts_file(self._bucket(request), request.match_info["name"])
         if not file.exists():
-            raise refusal(404, f"No such object: {request.match_info['bucket']}/{request.match_info['name']}")
+            # These credentials may create and read, not list: what is not there is answered as what may not be read.
+            words = "does not have storage.objects.get access to the Google Cloud Storage object, or it may not exist"
+            raise refusal(403, f"gpuplan@rehearsal.iam {words}")
         return dict(json.loads(file.read_text()))
 
     async def _get(self, request: web.Request) -> web.StreamResponse:

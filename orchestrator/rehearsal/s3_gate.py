@@ -14,9 +14,11 @@ import secrets
 import threading
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
@@ -30,6 +32,7 @@ from orchestrator.rehearsal.s3_signature import Rejected, Request, verify
 BUCKET = "gpuplan-rehearsal"
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's own
+AMAZON = re.compile(r"(?P<bucket>.+)\.s3(\.(?P<region>[a-z0-9-]+))?\.amazonaws\.com")  # asked through us as a proxy
 PART_TAG = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
 DIGESTS: dict[str, Callable[[bytes], bytes]] = {
     "x-amz-checksum-crc32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
@@ -50,6 +53,7 @@ class Gate:
         self._switches = switches
         self._touch = touch
         self._lock = threading.Lock()
+        self.denied: set[str] = set()  # rights that the credentials lack, as `s3:GetObject`
 
     @cached_property
     def _moto(self) -> WSGIApplication:
@@ -87,6 +91,10 @@ class Gate:
         try:
             verify(request, *self._keys)
             self.warm()
+            request = self._at_its_region(request, environ)
+            self._check_right(request)
+            if self._switches.take("s3-busy"):
+                raise Rejected(503, "SlowDown", "Please reduce your request rate. (rehearsed fault)")
             content, trailers = _content(request, body)
             self._check_upload(request, content)
             _check_digests(request, content, trailers)
@@ -95,10 +103,41 @@ class Gate:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if request.method in {"GET", "HEAD"} and self._is_absent(request):
+            # These credentials may not list the bucket: what is not there is answered as what may not be read.
+            return _refuse(Rejected(403, "AccessDenied", "Access Denied"), start_response)
         answer = self._moto(environ, start_response)
         if _is_part(request) and self._switches.take("s3-cut"):
             raise ConnectionAbortedError("rehearsed fault: the part is stored, its answer is lost")
         return answer
+
+    def _at_its_region(self, request: Request, environ: WSGIEnvironment) -> Request:
+        """The request as one for a path, however its host names the bucket. Rejected: at another region's host."""
+        host = AMAZON.fullmatch(request.headers.get("host", ""))
+        if host is None:
+            return request
+        bucket, region = host["bucket"], host["region"]
+        if bucket not in self.backend.buckets:
+            raise Rejected(404, "NoSuchBucket", "The specified bucket does not exist")
+        own = self.backend.buckets[bucket].region_name
+        if region is None and own != REGION:
+            raise Rejected(307, "TemporaryRedirect", "Please re-send this request to the specified endpoint.", own)
+        if region not in {None, own}:
+            raise Rejected(301, "PermanentRedirect", "The bucket must be addressed at its own endpoint.", own)
+        environ["PATH_INFO"] = f"/{bucket}{environ['PATH_INFO']}"
+        environ["RAW_URI"] = environ["REQUEST_URI"] = f"/{bucket}{quote(request.path)}?{request.query}"
+        environ["HTTP_HOST"] = "127.0.0.1"
+        return replace(request, path=f"/{bucket}".encode() + request.path)
+
+    def _check_right(self, request: Request) -> None:
+        if (right := _right(request)) in self.denied:
+            raise Rejected(403, "AccessDenied", f"User is not authorized to perform: {right}")
+
+    def _is_absent(self, request: Request) -> bool:
+        """Whether a request is for an object that a bucket does not have."""
+        _, bucket, key = request.path.decode().split("/", 2) if request.path.count(b"/") > 1 else ("", "", "")
+        there = self.backend.buckets.get(bucket)
+        return bool(key) and there is not None and key not in there.keys and "uploadId" not in request.parameters()
 
     def _check_upload(self, request: Request, body: bytes) -> None:
         """A part or a completion: its upload exists, and the whole object has the checksum that was announced."""
@@ -158,6 +197,18 @@ def _check_digests(request: Request, content: bytes, trailers: dict[str, str]) -
             raise Rejected(400, "BadDigest", f"The {name} you specified did not match what we received.")
 
 
+def _right(request: Request) -> str:
+    """What a request needs of its credentials."""
+    upload = "uploadId" in request.parameters()
+    if request.path.strip(b"/").count(b"/") == 0:
+        return "s3:ListBucket"
+    if request.method == "DELETE":
+        return "s3:AbortMultipartUpload" if upload else "s3:DeleteObject"
+    if request.method in {"PUT", "POST"}:
+        return "s3:PutObject"
+    return "s3:ListMultipartUploadParts" if upload else "s3:GetObject"
+
+
 def _is_part(request: Request) -> bool:
     return request.method == "PUT" and "partNumber=" in request.query
 
@@ -175,7 +226,8 @@ def _refuse(refusal: Rejected, start_response: StartResponse) -> list[bytes]:
     code, message = escape(refusal.code), escape(refusal.message)
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     body = text.encode()
-    headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+    region = [("x-amz-bucket-region", refusal.region)] if refusal.region else []
+    headers = [*region, ("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
     start_response(f"{refusal.status} {refusal.code}", headers)
     return [body]
 

@@ -17,10 +17,11 @@ HEADER = re.compile(r"Credential=([^,\s]+),\s*SignedHeaders=([^,\s]+),\s*Signatu
 
 
 class Rejected(Exception):
-    """S3's refusal of a request: HTTP status, its error code, and words."""
+    """S3's refusal of a request: HTTP status, its error code, and words; the region that it says, if it does."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, region: str = "") -> None:
         super().__init__(message)
+        self.region = region
         self.status = status
         self.code = code
         self.message = message

@@ -19,7 +19,7 @@ from orchestrator.words.outside import LONG, quoted
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
-    from orchestrator.plan.preview import Preview
+    from orchestrator.plan import Preview
     from orchestrator.report.documents import StatusDocument
     from orchestrator.report.rendering import Stands
     from orchestrator.report.snapshot import Snapshot
@@ -51,6 +51,8 @@ def preview(
     rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
     for reason in passed_over:
         say(f"passed over: {reason}", err=err)
+    if found.credit_usd is not None:
+        say(f"credit at {spec.world.provider}: {money(found.credit_usd)}", err=err)
     for line in _sent(spec.plan, code.content, code.hash):
         say(line, err=err)
     if volume:
@@ -67,6 +69,8 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
         lines.append(f"code sent to every machine: {settings.code} ({size}{named})")
     if settings.requirements:
         lines.append(f"packages for every machine: {', '.join(settings.requirements)}")
+    if settings.requirements_gpu:
+        lines.append(f"packages for those with a GPU: {', '.join(settings.requirements_gpu)}")
     if settings.setup:
         lines.append(f"setup of every machine, before its first step: {quoted(settings.setup, LONG)}")
     return lines

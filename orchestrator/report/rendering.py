@@ -145,9 +145,7 @@ def preview(found: Preview) -> RenderableType:
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
         parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h", style="dim"))
-    if found.cpu_usd is not None:
-        words = f"with all that needs no GPU on CPU machines: {money(found.cpu_usd)}"
-        parts.append(Text(words, style="dim"))
+    parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
 
@@ -211,7 +209,8 @@ def claims(found: Preview) -> RenderableType:
 def _choice(phase: PhasePreview) -> str:
     if phase.up_to_date:
         return "up to date, as last seen"
-    if phase.takes_over:
+    gone_on = f" (goes on with {phase.takes_over}'s)" if phase.takes_over else ""
+    if phase.takes_over and not phase.staged:
         return f"goes on with {phase.takes_over}'s machine"
     if phase.offer is None:
         return f"{phase.needs}: none is sold just now"
@@ -220,7 +219,8 @@ def _choice(phase: PhasePreview) -> str:
     many = f"{offer.gpus}x " if offer.gpus > 1 else ""
     nodes = f"{phase.nodes} machines, each " if phase.nodes > 1 else ""
     place = f" in {offer.place}" if offer.place else ""
-    return f"{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
+    before = f"a CPU machine{gone_on}, then " if phase.staged else ""
+    return f"{before}{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
 
 
 def _dearer(phase: PhasePreview) -> bool:
@@ -228,6 +228,24 @@ def _dearer(phase: PhasePreview) -> bool:
     if phase.dearest_hour is None or phase.price_hour is None or phase.up_to_date:
         return False
     return phase.dearest_hour > phase.price_hour
+
+
+def _ways(found: Preview) -> Iterable[str]:
+    """The same work done otherwise, and how far off the estimate may be."""
+    if found.ways is None or not found.estimated_hours:
+        return
+    ways = found.ways
+    yield f"the plan's own way, every machine to the end of its phase: {_range(ways.own, ways.own_far_end)}"
+    yield f"the cheapest way: {_pair(ways.cheapest)}"
+    near = (found.estimated_hours, found.estimated_usd)
+    if ways.far_end != near:
+        yield f"at the lowest rates known, where no run has measured any: {_pair(ways.far_end)}"
+    if found.pull_hours:
+        yield f"then {hours(found.pull_hours)} to bring the results home, when no machine is left: $0.00"
+
+
+def _range(near: tuple[Decimal, Decimal | None], far: tuple[Decimal, Decimal | None]) -> str:
+    return _pair(near) if near == far else f"{_pair(near)} to {_pair(far)}"
 
 
 def _pair(figures: tuple[Decimal, Decimal | None] | None) -> str:

@@ -103,9 +103,9 @@ class DirectoryStore:
         """See ports.ArtifactStore."""
         shutil.rmtree(self._uploads / upload.token, ignore_errors=True)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
-        yield from _blocks(self._root / self._names.key(name), offset)
+        yield from _blocks(self._root / self._names.key(name), offset, length)
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
@@ -168,8 +168,10 @@ def _folder(url: str) -> Path:
     return path
 
 
-def _blocks(path: Path, offset: int = 0) -> Iterator[bytes]:
+def _blocks(path: Path, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
-        while block := file.read(BLOCK):
+        left = float("inf") if length is None else length
+        while left > 0 and (block := file.read(int(min(BLOCK, left)))):
+            left -= len(block)
             yield block

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
@@ -33,6 +34,7 @@ READ_BYTES = 8 * MIB
 TIMEOUT_S = 30.0
 RETRY = DEFAULT_RETRY.with_timeout(20.0)
 SHA256 = "sha256"  # our metadata
+CHECK = b"gpuplan was here"
 DONE, GOING_ON, UNKNOWN, CANCELLED = (200, 201), 308, (404, 410), 499
 
 
@@ -52,9 +54,22 @@ class GcsStore:
         self._bucket = self._do(lambda: _client(access).bucket(self._place.bucket))
 
     def check(self) -> None:
-        """See ports.ArtifactStore. Opens a session and gives it up: nothing is written."""
+        """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
+
+        These credentials need not be allowed to delete: where they are not, the object stays.
+        """
         key = self._place.key(".gpuplan-check")
-        self._cancel(self._session(key, 0, ""))
+        session = self._session(key, len(CHECK), hashlib.sha256(CHECK).hexdigest())
+        reply = self._put_session(session, {"Content-Range": f"bytes 0-{len(CHECK) - 1}/{len(CHECK)}"}, body=CHECK)
+        if reply.status_code not in DONE:
+            kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else StoreUnavailable
+            raise kind(f"{self.url}: a session answers {reply.status_code} to what is sent")
+        if self._blob(key) is None:
+            raise UsageError(
+                f"{self.url}: what was written cannot be read", remedy="these credentials need storage.objects.get"
+            )
+        with suppress(api_errors.GoogleAPICallError):
+            self._bucket.blob(key).delete(timeout=TIMEOUT_S, retry=RETRY)
 
     def head(self, name: str) -> StoredObject | None:
         """See ports.ArtifactStore. The checksum is CRC32C."""
@@ -100,9 +115,9 @@ class GcsStore:
         """See ports.ArtifactStore."""
         self._cancel(upload.token)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
-        yield from self._read(self._place.key(name), offset)
+        yield from self._read(self._place.key(name), offset, length)
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
@@ -143,9 +158,9 @@ class GcsStore:
         kind = StoreBusy if reply.status_code in StoreBusy.STATUSES else StoreUnavailable
         raise kind(f"{self.url}: {upload.key}: the session answered {reply.status_code}")
 
-    def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT") -> httpx.Response:
+    def _put_session(self, uri: str, headers: dict[str, str], method: str = "PUT", body: bytes = b"") -> httpx.Response:
         try:
-            return self._http.request(method, uri, headers=headers, content=b"")
+            return self._http.request(method, uri, headers=headers, content=body)
         except httpx.RequestError as error:
             raise StoreUnavailable(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
 
@@ -178,16 +193,22 @@ class GcsStore:
         return _stored_object(blob, key) if blob else None
 
     def _blob(self, key: str) -> Any:
-        """The object as it is stored; None: there is none."""
-        return self._do(lambda: self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY))
+        """The object as it is stored; None: there is none, or it may not be read, which is answered alike."""
 
-    def _read(self, key: str, offset: int) -> Iterator[bytes]:
+        def ask() -> Any:
+            with suppress(api_errors.Forbidden):
+                return self._bucket.get_blob(key, timeout=TIMEOUT_S, retry=RETRY)
+
+        return self._do(ask)
+
+    def _read(self, key: str, offset: int, length: int | None = None) -> Iterator[bytes]:
         found = self._head(key)
         if found is None:
             raise FileNotFoundError(f"{self.url}: there is no {key}")
         blob = self._bucket.blob(key)
-        while offset < found.bytes:
-            end = min(offset + READ_BYTES, found.bytes)
+        last = found.bytes if length is None else min(offset + length, found.bytes)
+        while offset < last:
+            end = min(offset + READ_BYTES, last)
             yield self._span(blob, offset, end)
             offset = end
 
@@ -206,7 +227,7 @@ class GcsStore:
         except api_errors.NotFound as error:
             raise UsageError(f"{self.url}: there is no such bucket", remedy="create it, or correct the URL") from error
         except (api_errors.Forbidden, api_errors.Unauthorized) as error:
-            remedy = "these credentials need to create, read and delete objects in the bucket"
+            remedy = "these credentials need storage.objects.create and storage.objects.get on the bucket"
             raise UsageError(f"{self.url}: {_words(error)}", remedy=remedy) from error
         except (api_errors.TooManyRequests, api_errors.ServiceUnavailable) as error:
             raise StoreBusy(f"{self.url}: {_words(error)}") from error

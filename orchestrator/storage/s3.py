@@ -6,21 +6,28 @@ the parts' own, is checked by the store when the upload is completed, and read b
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import boto3
+import httpx
 from botocore import exceptions as boto_errors
 from botocore.config import Config
 
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.words import web
 from orchestrator.words.credentials import secret_from_env
-from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
+from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable, UsageError
+from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.secret import Secret
 
@@ -34,8 +41,8 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
 _WORDS: dict[str, str] = {
     "NoSuchBucket": "there is no such bucket: create it, or correct the URL",
-    "AccessDenied": "these credentials may not do this: they need s3:PutObject, s3:GetObject and "
-    "s3:AbortMultipartUpload on the prefix",
+    "AccessDenied": "these credentials may not do this: they need s3:PutObject, s3:GetObject, "
+    "s3:ListMultipartUploadParts and s3:AbortMultipartUpload on the prefix",
     "ExpiredToken": "the credentials have expired: log in again",
     "ExpiredTokenException": "the credentials have expired: log in again",
     "RequestExpired": "the credentials have expired, or this computer's clock is wrong",
@@ -49,6 +56,9 @@ _WORDS: dict[str, str] = {
 _BUSY = frozenset({"SlowDown", "ServiceUnavailable", "Throttling", "503", "429"})
 _PASSING = frozenset({"RequestTimeout", "InternalError", "500"})
 _ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
+_FORBIDDEN = frozenset({"AccessDenied", "Forbidden", "403"})
+CHECK_NAME, CHECK = ".gpuplan-check", b"gpuplan was here"
+SEND_S, WORDS_SHOWN = 30.0, 300
 
 
 class S3Store:
@@ -76,10 +86,50 @@ class S3Store:
         return client if region in {None, client.meta.region_name} else _client(replace(self._access, region=region))
 
     def check(self) -> None:
-        """See ports.ArtifactStore. Opens an upload and gives it up: nothing is written."""
-        key = self._place.key(".gpuplan-check")
-        opened = self._do(lambda: self._client.create_multipart_upload(Bucket=self._place.bucket, Key=key))
-        self._abort(key, opened["UploadId"])
+        """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
+
+        These credentials need not be allowed to delete: where they are not, the object stays.
+        """
+        upload = self.begin(CHECK_NAME, len(CHECK), hashlib.sha256(CHECK).hexdigest())
+        part = Part(1, 0, len(CHECK), base64.b64encode(zlib.crc32(CHECK).to_bytes(4, "big")).decode())
+        try:
+            (signed,) = self.sign(upload, [part])
+            self._try(signed)
+            held = self._needing("s3:ListMultipartUploadParts", lambda: self._held(upload))
+            if not _same(held.get(1), part):
+                raise StepFailed(f"{self.url}: a part that was sent is not there: {held}")
+            self._join(upload, [part], part.crc32)
+        except Exception:
+            with suppress(GpuplanError):
+                self._abort(upload.key, upload.token)
+            raise
+        if self._head(upload.key) is None:
+            raise UsageError(f"{self.url}: what was written cannot be read", remedy=_allow("s3:GetObject"))
+        with suppress(boto_errors.ClientError):
+            self._client.delete_object(Bucket=self._place.bucket, Key=upload.key)
+
+    def _try(self, signed: SignedPart) -> None:
+        """Send a part by its URL as a machine does: without credentials, and following no redirect."""
+        try:
+            with web.client(signed.url, timeout=SEND_S, follow_redirects=False) as client:
+                reply = client.put(signed.url, content=CHECK, headers=signed.headers)
+        except httpx.RequestError as error:
+            raise StoreUnavailable(f"{self.url} cannot be reached by a signed URL: {error}") from error
+        if reply.status_code in StoreBusy.STATUSES:
+            raise StoreBusy(f"{self.url}: a signed URL is answered with {reply.status_code}")
+        if reply.status_code not in signed.accept:
+            said = quoted(web.readable(reply.text), WORDS_SHOWN)
+            where = "set AWS_REGION to the bucket's own" if reply.is_redirect else _allow("s3:PutObject")
+            raise UsageError(f"{self.url}: a signed URL is answered with {reply.status_code}: {said}", remedy=where)
+
+    def _needing(self, right: str, call: Callable[[], T]) -> T:
+        """Make a call that needs a right of its own; UsageError names that one if it is missing."""
+        try:
+            return call()
+        except UsageError as error:
+            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) in _FORBIDDEN:
+                raise UsageError(error.message, remedy=_allow(right)) from error
+            raise
 
     def head(self, name: str) -> StoredObject | None:
         """See ports.ArtifactStore."""
@@ -146,15 +196,19 @@ class S3Store:
         """See ports.ArtifactStore."""
         self._abort(upload.key, upload.token)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
-        key = self._place.key(name)
-        span = {"Range": f"bytes={offset}-"} if offset else {}
+        key, last = self._place.key(name), "" if length is None else offset + length - 1
+        span = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
         try:
             answer = self._do(lambda: self._client.get_object(Bucket=self._place.bucket, Key=key, **span))
         except StepFailed as error:
             if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) == "InvalidRange":
                 return  # nothing lies beyond the end
+            raise
+        except UsageError as error:
+            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) in _FORBIDDEN:
+                raise FileNotFoundError(f"{error.message}: it is not there, or may not be read") from error
             raise
         try:
             yield from answer["Body"].iter_chunks(READ_BYTES)
@@ -204,7 +258,7 @@ class S3Store:
         try:
             found = self._client.head_object(Bucket=self._place.bucket, Key=key, ChecksumMode="ENABLED")
         except boto_errors.ClientError as error:
-            if _code(error) in _ABSENT:
+            if _code(error) in _ABSENT | _FORBIDDEN:  # who may not list is told nothing of what is not there
                 return None
             raise self._failure(error) from error
         except boto_errors.BotoCoreError as error:
@@ -267,7 +321,8 @@ def _checked() -> list[Secret]:
 
 def _client(access: StoreAccess) -> Any:
     # Without s3v4 a custom endpoint gets the old signature, which covers no header; virtual-hosted names need DNS.
-    style = {"addressing_style": "path"} if access.endpoint else {}
+    # Signed URLs name the bucket's own region: the global host redirects new buckets, and no machine follows.
+    style = {"addressing_style": "path" if access.endpoint else "virtual", "us_east_1_regional_endpoint": "regional"}
     config = Config(
         signature_version="s3v4",
         s3=style,
@@ -297,6 +352,10 @@ def _region_of(client: Any, bucket: str) -> str | None:
         return None
     region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
     return region
+
+
+def _allow(right: str) -> str:
+    return f"allow {right} on the prefix"
 
 
 def _code(error: boto_errors.ClientError) -> str:

@@ -21,12 +21,14 @@ from orchestrator.engine.story import Story
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
+from orchestrator.plan import may_stage, resolve
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.machine import Disk, Script, ScriptedMachine
+from orchestrator.testing.machine import Disk, Door, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
 from orchestrator.testing.store import MemoryStore
+from orchestrator.testing.traffic import Traffic
 from orchestrator.transport.agent import Agent
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import ConnectionLost
@@ -47,6 +49,8 @@ class World:
     scripts: Mapping[str, Script] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     stores: int = 0
+    rates: Mapping[str, float] = field(default_factory=dict)  # MB/s of what scripts move; {}: bytes take no time
+    sizes: Mapping[str, float] = field(default_factory=dict)  # path below the workspace -> GB that a file stands for
     watched: bool = False  # budgets and time-outs act: it costs a look a second
     place: str | None = "EU-RO-1"
     spot: bool = False
@@ -63,7 +67,9 @@ class Bench:
         self.clock = ManualClock(seed)
         self.records = Records()
         self.stores = [MemoryStore(f"memory://store{n}") for n in range(world.stores)]
+        self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
+        self._doors: dict[str, Door] = {}
         self.machines: dict[str, ScriptedMachine] = {}  # by name; those that are up
         self.host = self._scripted(Disk(), ()) if world.provider == "ssh-host" else None
         self.clouds = InProcessClouds(
@@ -83,6 +89,7 @@ class Bench:
             whole_plan=len(asked) == len(plan.phases),
             world=WorldSpec(provider=world.provider),
             place=world.place,
+            staged=() if self.host else staged_in(plan, asked),
             spot=world.spot,
             stores=tuple(s.url for s in self.stores),
             pull_root=str(folder / "pulled"),
@@ -103,7 +110,9 @@ class Bench:
         self.machines[machine_id].cuts += 1
 
     def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
-        return ScriptedMachine(self.clock, disk, self.world.scripts, gpus=gpus, put=self._put)
+        return ScriptedMachine(
+            self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic, doors=self._doors
+        )
 
     def _put(self, url: str, data: bytes) -> int:
         return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)
@@ -263,6 +272,11 @@ class BenchHub:
     def listing(self, repo: str, commit: str) -> list[tuple[str, int, str | None]]:
         """See engine.context.Hub."""
         return self.repositories[repo][commit]
+
+
+def staged_in(plan: Plan, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The phases that a real run would stage, where CPU machines are sold."""
+    return tuple(run.phase.name for run in resolve(plan, asked) if may_stage(run)) if asked else ()
 
 
 def _provider(bench: Bench) -> Provider:

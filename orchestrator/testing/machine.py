@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.plan.globs import matches
+from orchestrator.testing.traffic import Flow, Move, Traffic
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import CommandResult
-from orchestrator.words.waiting import Clock
+from orchestrator.words.waiting import Clock, Signal
 
 Json = dict[str, Any]
 WORKSPACE = "/workspace"
+MEMORY_GB = 12.0  # of files that were written last, of those that stand for many bytes
 FOREVER = math.inf
 
 
@@ -35,6 +37,7 @@ class Script:
     peaks: Mapping[str, float] = field(default_factory=dict)
     cards: tuple[str, ...] = ()  # that the agent sees at work
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
+    moves: tuple[Move, ...] = ()  # what it moves in place of `seconds`; what it creates arrives meanwhile, in order
 
 
 @dataclass
@@ -59,6 +62,15 @@ class Job:
     timed_out: bool = False
     stopped: bool = False
     done: bool = False
+    flow: Flow | None = None
+
+
+@dataclass
+class Door:
+    """A port that a machine has open for others, by its address."""
+
+    knocked: Signal
+    came: int = 0
 
 
 class Refusal(Exception):
@@ -85,12 +97,20 @@ class ScriptedMachine:
         *,
         gpus: tuple[str, ...] = (),
         put: Callable[[str, bytes], int] = lambda _url, _data: 200,
+        traffic: Traffic | None = None,
+        doors: dict[str, Door] | None = None,
     ) -> None:
+        """`traffic`: what bytes take; None: no time."""
         self._clock, self.disk, self._scripts, self._gpus, self._put = clock, disk, scripts, gpus, put
+        self._traffic = traffic
+        self._hashed: set[tuple[str, bytes]] = set()  # what the agent remembers to have hashed
+        self._in_memory: dict[str, float] = {}  # path -> GB of what was written last
         self._jobs: dict[str, Job] = {}
         self._metrics: dict[str, Json] = {}
         self.up = True
         self.cuts = 0  # so many of the next calls find the line dead
+        self.alone = False  # nobody is reached from here, and nobody reaches it
+        self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
 
     # -- ports.Transport ------------------------------------------------------------------------------------------
@@ -153,11 +173,35 @@ class ScriptedMachine:
         """Bring every job to where it is by now."""
         now = self._clock.monotonic()
         for job in self._jobs.values():
+            if job.flow and self._traffic and self.up and not job.done:
+                job.ends = self._traffic.ends(job.id)
+                created = list(job.script.creates.items())
+                self._write(created[: math.floor(job.flow.progress * len(created))])
             if self.up and not job.done and job.ends <= now:
                 job.done = True
                 if job.exit == 0 and not job.timed_out and not job.stopped:
-                    for path, content in job.script.creates.items():
-                        self.disk.files[posixpath.join(WORKSPACE, path)] = content.encode()
+                    self._write(list(job.script.creates.items()))
+
+    def _write(self, files: list[tuple[str, str]]) -> None:
+        for name, content in files:
+            path = posixpath.join(WORKSPACE, name)
+            if self.disk.files.get(path) != content.encode():
+                self.disk.files[path] = content.encode()
+                self._in_memory[path] = self._weight(path)
+                while sum(self._in_memory.values()) > MEMORY_GB and len(self._in_memory) > 1:
+                    self._in_memory.pop(next(iter(self._in_memory)))
+
+    def _weight(self, path: str) -> float:
+        """GB that a file stands for."""
+        return self._traffic.sizes.get(posixpath.relpath(path, WORKSPACE), 0.0) if self._traffic else 0.0
+
+    def _hash(self, paths: list[str]) -> None:
+        """Take the time to read what the agent has not hashed yet and is not in memory any more."""
+        fresh = [path for path in paths if (path, self.disk.files[path]) not in self._hashed]
+        much = sum(self._weight(path) for path in fresh if self._in_memory.get(path) is None)
+        self._hashed |= {(path, self.disk.files[path]) for path in fresh}
+        if self._traffic and much:
+            self._traffic.wait([("volume", much)])
 
     def _listens(self) -> bool:
         return any(job.service and not job.done for job in self._jobs.values())
@@ -178,6 +222,8 @@ class ScriptedMachine:
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "door":
+                reply = self._hold_open(request, say)
             else:
                 reply = getattr(self, f"_op_{op}")(request)
         except Refusal as no:
@@ -212,6 +258,9 @@ class ScriptedMachine:
             lasts = FOREVER if request.get("service") and not code else script.seconds
             self._jobs[job] = Job(job, script, code, now, now + min(lasts, limit), bool(request.get("service")))
             self._jobs[job].timed_out = limit < lasts
+            if self._traffic and script.moves:
+                self._jobs[job].flow = self._traffic.begin(job, script.moves)
+                self._settle()
         return {"state": "ended" if self._jobs[job].done else "running"}
 
     def _watch(self, request: Json, say: Callable[[bytes], None], stop: Callable[[], bool]) -> Json | None:
@@ -266,9 +315,12 @@ class ScriptedMachine:
 
     def _op_files(self, request: Json) -> Json:
         root, found = str(request["root"]), []
-        for path, content in sorted(self.disk.files.items()):
-            name = posixpath.relpath(path, root)
-            if not name.startswith("..") and any(matches(name, pattern) for pattern in request["patterns"]):
+        named = [(path, posixpath.relpath(path, root)) for path in sorted(self.disk.files)]
+        named = [(p, n) for p, n in named if n[:2] != ".." and any(matches(n, one) for one in request["patterns"])]
+        if request["sha256"]:
+            self._hash([path for path, _ in named])
+        for path, name in named:
+            if (content := self.disk.files.get(path)) is not None:
                 entry: Json = {"path": name, "bytes": len(content), "mtime": 0.0}
                 digest = hashlib.sha256(content).hexdigest()  # of pieces of it, too: nothing here is large
                 found.append(entry | {key: digest for key in ("sha256", "samples") if request[key]})
@@ -276,6 +328,21 @@ class ScriptedMachine:
 
     def _op_used(self, _request: Json) -> Json:
         return {"bytes": sum(map(len, self.disk.files.values()))}
+
+    def _hold_open(self, request: Json, say: Callable[[bytes], None]) -> Json:
+        door = self._doors[str(request["address"])] = Door(self._clock.signal())
+        say(json.dumps({"port": 1}).encode())
+        door.knocked.wait(lambda: door.came >= int(request["guests"]), float(request["within_s"]))
+        del self._doors[str(request["address"])]
+        return {"came": door.came}
+
+    def _op_knock(self, request: Json) -> Json:
+        door = self._doors.get(str(request["address"]))
+        if door is None or self.alone:
+            return {"why": "timed out"}
+        door.came += 1
+        door.knocked.notify()
+        return {"why": ""}
 
     def _op_published(self, _request: Json) -> Json:
         return {"files": {}}
@@ -315,6 +382,7 @@ class ScriptedMachine:
 
     def _op_checksums(self, request: Json) -> Json:
         content, size = self.disk.files[str(request["path"])], int(request["part_bytes"])
+        self._hash([str(request["path"])])
         slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
         parts = [
             {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
@@ -326,7 +394,11 @@ class ScriptedMachine:
 
     def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
         content, refused = self.disk.files[str(request["path"])], 0
+        weight = self._weight(str(request["path"]))
         for part in request["parts"]:
+            if self._traffic and weight:
+                share = weight * part["length"] / len(content)
+                self._traffic.wait([("upload", share)], beside=[("volume", share)])
             data = content[part["offset"] : part["offset"] + part["length"]]
             status = self._put(str(part["url"]), data)
             line: Json = {"part": part["number"], "status": status, "etag": "", "bytes": len(data), "range": ""}

@@ -64,14 +64,23 @@ class MemoryRecorder:
     def run(self, kind: str = "run", *arguments: str) -> Any:
         """Play this workflow to its end; one that has ended gives its result again."""
         if self._workflow not in self._records.results:
-            typed = [*arguments[:-1], int(arguments[-1])] if kind in ("step", "stop_service") else arguments
+            typed = (
+                [*arguments[:-1], int(arguments[-1])] if kind in ("crew", "save", "step", "stop_service") else arguments
+            )
             end = getattr(self._story, kind)(self, *typed)
             self._records.results[self._workflow] = json.dumps(encode("end", lambda: end, type(end)))
             return end
         return self._ended(kind)
 
     def _ended(self, kind: str) -> Any:
-        ends = {"run": "RunEnd", "phase": "PhaseEnd", "step": "StepEnd", "stop_service": "StepEnd"}
+        ends = {
+            "run": "RunEnd",
+            "phase": "PhaseEnd",
+            "crew": "CrewEnd",
+            "save": "SaveEnd",
+            "step": "StepEnd",
+            "stop_service": "StepEnd",
+        }
         from orchestrator.engine import effects
 
         return decode(json.loads(self._records.results[self._workflow]), getattr(effects, ends[kind]))

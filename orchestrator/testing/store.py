@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
@@ -27,6 +27,7 @@ class MemoryStore:
         self._sums: dict[str, str] = {}
         self.refusals: list[int] = []  # HTTP statuses of the next PUTs; then they are taken
         self.puts = 0
+        self.on_read: Callable[[str], None] = lambda _name: None  # told of each read before it is answered
 
     def check(self) -> None:
         """See ports.ArtifactStore."""
@@ -83,9 +84,12 @@ class MemoryStore:
         """See ports.ArtifactStore."""
         self._parts.pop(upload.token, None)
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
-        """See ports.ArtifactStore."""
-        yield self.objects[name][offset:]
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See ports.ArtifactStore. FileNotFoundError: it has no such object."""
+        if name not in self.objects:
+            raise FileNotFoundError(name)
+        self.on_read(name)
+        yield self.objects[name][offset : None if length is None else offset + length]
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""

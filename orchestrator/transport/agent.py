@@ -12,6 +12,7 @@ from orchestrator.transport.limits import SHORT_ANSWER
 from orchestrator.transport.refusals import AgentFailed, senseless
 from orchestrator.transport.replies import (
     Checksums,
+    Closed,
     CodeFolder,
     Done,
     Ended,
@@ -22,8 +23,10 @@ from orchestrator.transport.replies import (
     JobEnd,
     JobInfo,
     Jobs,
+    Knocked,
     Lease,
     Names,
+    Opened,
     Published,
     Sample,
     SentPart,
@@ -41,7 +44,7 @@ ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever com
 PROBE, BOOTSTRAP = Streamed("probe", Done, Working), Streamed("bootstrap", Done, Working)
 STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working)
 LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Checksums, Working)
-USED = Streamed("used", Freed, Working)
+USED, DOOR = Streamed("used", Freed, Working), Streamed("door", Closed, Opened)
 PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
 
 
@@ -84,6 +87,24 @@ class Agent(Asking):
         `stop_after_s`: running steps are stopped after so long.
         """
         self._ask("heartbeat", Done, deadman_s=deadman_s, end_bill=end_bill, stop_after_s=stop_after_s)
+
+    def door(self, address: str, guests: int, word: str, within_s: float, on_open: Callable[[int], None]) -> int:
+        """Open a port at an address of the machine until so many have come who know `word`; return how many have.
+
+        `on_open` is told the port. AgentFailed no_door: nothing can listen there.
+        """
+        facts = {"address": address, "guests": guests, "word": word, "within_s": within_s}
+        limit = within_s + self._limits.silence_s
+
+        def take(line: Opened) -> None:
+            if line.port:
+                on_open(line.port)
+
+        return self._complete(self._stream(DOOR, facts, take, timeout_s=limit)).came
+
+    def knock(self, address: str, port: int, word: str, within_s: float) -> str:
+        """Connect to another machine's door; why it was not opened, "": it was."""
+        return self._ask("knock", Knocked, address=address, port=port, word=word, within_s=within_s).why
 
     # --- jobs ---
 

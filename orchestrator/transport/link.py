@@ -23,6 +23,7 @@ CONNECT_S = 15.0
 BANNER_S = 15.0
 CHANNEL_S = 15.0
 LOOK_S = 1.0  # how often the connection's thread looks at its clock; paramiko itself would ten times a second
+REKEY_BYTES, REKEY_PACKETS = 1 << 40, 1 << 31  # RFC 4344 asks for new keys after 2**31 packets at the latest
 KEEPALIVE_S = 15  # keeps a firewall's or a router's table entry alive
 PING_EVERY_S = 10.0
 PING_LIMIT_S = 30.0  # behind a full send window an answer may take a while
@@ -69,6 +70,9 @@ class Link:
         self._connection = _connect(address, key_file, known)
         self.transport: paramiko.Transport = self._connection.transport
         self.transport.set_keepalive(KEEPALIVE_S)
+        # paramiko agrees on new keys every 512 MiB, and a channel that closes meanwhile blocks its reader.
+        self.transport.packetizer.REKEY_BYTES = REKEY_BYTES
+        self.transport.packetizer.REKEY_PACKETS = REKEY_PACKETS
         self.transport.sock.settimeout(LOOK_S)
         threading.Thread(target=self._watch, name=f"ping {address}", daemon=True).start()
 
@@ -77,13 +81,16 @@ class Link:
         """Whether the connection stands, as far as is known."""
         return not self._closed.is_set() and self.transport.is_active()
 
-    def session(self, command: str) -> paramiko.Channel:
-        """Open a channel and start a command on it. ChannelRefused, or paramiko's and the socket's errors."""
+    def session(self, command: str, window: int | None = None) -> paramiko.Channel:
+        """Open a channel and start a command on it. ChannelRefused, or paramiko's and the socket's errors.
+
+        `window`: bytes that may be under way to us without our word for them; None: paramiko's 2 MiB.
+        """
         import paramiko
 
         began = time.monotonic()
         try:
-            channel = self.transport.open_session(timeout=CHANNEL_S)
+            channel = self.transport.open_session(window, timeout=CHANNEL_S)
         except paramiko.SSHException as error:
             # Of several refusals at once paramiko tells only one thread the reason, so the reason is not looked at.
             if self.alive and time.monotonic() - began < CHANNEL_S:

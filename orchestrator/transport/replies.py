@@ -275,6 +275,27 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """The port of a door that stands open. None: it still does."""
+
+    port: Count | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How many came to a door before it was closed."""
+
+    came: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Knocked:
+    """Why a door was not opened; "": it was."""
+
+    why: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Absolute path -> sha256 of the files whose checksums a job has said while it wrote them."""
 

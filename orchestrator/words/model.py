@@ -86,6 +86,7 @@ class MachineNeed(Value):
     disk_gb: int = Field(default=50, ge=10, le=1_000_000)
     ports: tuple[str, ...] = ("22/tcp",)
     reuse: str | None = None  # take over that phase's machine when it fits
+    staging: Literal["cpu", "none"] = "cpu"  # where steps run that need no GPU, in a phase with a volume
 
 
 class VolumeNeed(Value):
@@ -216,6 +217,7 @@ class Rates(Value):
     volume: Rate = Decimal(400)
     converter: Rate = Decimal(400)
     upload: Rate = Decimal(200)
+    home: Rate = Decimal(125)  # from the store to the user's own disk
 
 
 class Defaults(Value):
@@ -243,8 +245,11 @@ class Settings(Value):
     plan: str = Field(default="", max_length=40)  # what the plan is called, wherever its folder is; "": as its folder
     providers: tuple[str, ...] = ("runpod", "lambda")  # in order of preference
     images: dict[str, str] = {}  # provider -> image
+    cpu_images: dict[str, str] = {}  # provider -> image of its machines without GPU; none: as the others'
+    cuda: dict[str, str] = {}  # provider -> the version that its image needs of a machine's driver, as 12.8
     stores: tuple[str, ...] = ()
     rates: Rates = Rates()
+    rates_low: Rates = Rates()  # the lowest that are known of, for the far end of an estimate
     budget_usd: Usd | None = Field(default=None, gt=0)  # the whole plan's
     volume_days: int = Field(default=7, ge=1, le=3650)
     step_seconds: Seconds = 30.0  # estimate of a step that says nothing of itself
@@ -256,12 +261,13 @@ class Settings(Value):
     code: str = ""  # folder below the plan's that is laid on every machine; "": nothing of the user's is
     code_mb: int = Field(default=100, ge=1, le=10_000)  # what it may weigh, in MB of 10^6 bytes
     requirements: tuple[str, ...] = ()  # files of the code with Python packages for every machine
+    requirements_gpu: tuple[str, ...] = ()  # ... and more of them, for those with a GPU
     setup: str = ""  # command that runs once on every machine, in the code's folder, before its first step
     defaults: Defaults = Defaults()  # of every phase; they are in the phases by the time that a plan is read
 
 
 # Settings that name files of one plan: no other plan's gpuplan.yaml has a say in them, and neither has a variable.
-OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "setup", "defaults"})
+OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "requirements_gpu", "setup", "defaults"})
 
 
 class Former(Value):

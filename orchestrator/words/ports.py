@@ -38,6 +38,7 @@ class Offer:
     place: str  # data centre or region
     spot: bool = False
     available: bool = True  # the catalogue's word, which may be wrong
+    private_network: bool = True  # machines of this place can reach each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class MachineSpec:
     volume_id: str | None = None
     volume_name: str | None = None
     private_network: bool = False
+    min_cuda: str = ""  # `12.8`: what the image needs of the host's driver; "": nothing
     host_key: Secret | None = None  # private, OpenSSH form; None: the machine makes its own
 
 
@@ -120,8 +122,11 @@ class Provider(Protocol):
     list_lag_s: float  # a machine may be missing from list and get this long after its create
     mount_path: str  # where a volume appears
 
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
-        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first; spot unsupported: []."""
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
+        """Everything on sale with `gpus` GPUs a machine (0: CPU machines), cheapest first; spot unsupported: [].
+
+        `min_cuda`: see MachineSpec; what the catalogue counts on hosts with older drivers is not available.
+        """
         ...
 
     def create(self, spec: MachineSpec) -> str:
@@ -134,6 +139,10 @@ class Provider(Protocol):
 
     def machines(self) -> list[MachineView]:
         """All machines whose name begins with MACHINE_PREFIX, whoever made them; ended ones left out."""
+        ...
+
+    def last_words(self, machine_id: str) -> list[str]:
+        """The last lines of the provider's own log of a machine's start; []: it keeps none, or does not answer."""
         ...
 
     def destroy(self, machine_id: str) -> None:
@@ -158,6 +167,10 @@ class Provider(Protocol):
 
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
         """What the provider's own billing says each machine has cost so far; {} without Capability.BILLING."""
+        ...
+
+    def credit(self) -> Decimal | None:
+        """USD that are left of what was paid ahead; None: nothing is paid ahead, or nobody says. Never raises."""
         ...
 
     def end_bill_script(self) -> str:
@@ -267,7 +280,10 @@ class ArtifactStore(Protocol):
     reports_md5: bool  # True: the MD5 of the whole is what proves an object, so `complete` wants it (GCS)
 
     def check(self) -> None:
-        """Raise UsageError with the store's own words when the bucket cannot be written to; before money is spent."""
+        """Send a small object the whole way of an artifact, before money is spent, and remove it if that is allowed.
+
+        UsageError, with the store's own words and the right that is missing: it cannot be written to, or not read.
+        """
         ...
 
     def head(self, name: str) -> StoredObject | None:
@@ -294,8 +310,8 @@ class ArtifactStore(Protocol):
         """Give up an upload: nothing of it stays billed. Idempotent."""
         ...
 
-    def read(self, name: str, offset: int = 0) -> Iterator[bytes]:
-        """The object's bytes from `offset` on."""
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The object's bytes from `offset` on, at most `length` of them (None: all). Safe from several threads."""
         ...
 
     def put_text(self, name: str, text: str) -> None:

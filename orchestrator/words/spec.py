@@ -53,6 +53,7 @@ class RunSpec(Value):
     done_before: dict[str, str] = Field(default_factory=dict)  # phase with nothing to do -> the run that finished it
     looked_at: tuple[str, ...] = ()  # phases of which nothing is left to run: a machine without GPU will do
     world: WorldSpec
+    staged: tuple[str, ...] = ()  # phases whose steps without GPU have a CPU machine of their own
     place: str | None  # where volume and machines are; None: anywhere
     spot: bool = False
     spot_or_demand: bool = False

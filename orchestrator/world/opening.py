@@ -108,7 +108,7 @@ def freeze_code(home: Home, spec: RunSpec) -> Code:
         before = Code(home.run_folder(spec.previous) / CODE)
         return Code.freeze(before.content, into)
     code = Code.freeze(find_code(home, spec.plan, Path(spec.pull_root)), into)
-    code.require(spec.plan.settings.requirements)
+    code.require((*spec.plan.settings.requirements, *spec.plan.settings.requirements_gpu))
     return code
 
 

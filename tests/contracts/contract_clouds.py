@@ -63,6 +63,7 @@ class Cloud:
             "name": f"gpuplan-{OWNER}-c{time.time_ns():x}-1-t{int(deadline.timestamp())}",
             "offer": changes.get("offer") or self.offer(),
             "image": "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404" if self.provider.name == "runpod" else "",
+            "min_cuda": "12.8",
             "disk_gb": 50,
             "ports": ("22/tcp",),
             "public_key": self.access.public_key,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import NoneType
 
-from orchestrator.engine.effects import Answer, PhaseEnd, RunEnd, StepEnd
+from orchestrator.engine.effects import Answer, CrewEnd, PhaseEnd, RunEnd, SaveEnd, StepEnd
 from orchestrator.engine.recorder import Recorder
 from orchestrator.words.errors import GpuplanError, StepFailed
 from orchestrator.words.lifecycle import Outcome, StepState
@@ -53,6 +53,16 @@ class Story:
         recorder.record("last", lambda: self._do("last"), NoneType)
         (self._folder / "seen.json").write_text(json.dumps(self.seen))
         return RunEnd(Outcome.FAILED, ("something",))
+
+    def crew(self, recorder: Recorder, phase: str, crew: str, attempt: int) -> CrewEnd:
+        """One effect."""
+        recorder.record("in-crew", lambda: self._do(f"in-crew {phase} {crew} {attempt}"), NoneType)
+        return CrewEnd(crew)
+
+    def save(self, recorder: Recorder, phase: str, step: str, attempt: int) -> SaveEnd:
+        """One effect."""
+        recorder.record("in-save", lambda: self._do(f"in-save {phase} {step} {attempt}"), NoneType)
+        return SaveEnd(0)
 
     def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
         """One effect and a step."""

@@ -271,9 +271,14 @@ def test_two_machines_have_a_private_network(on: Cloud):
     """Machines created for it have private addresses that differ."""
     spec = on.spec(private_network=True)
     ids = [on.provider.create(replace(spec, name=f"{spec.name}{n}")) for n in "ab"]
-    addresses = {ready(on, machine_id).private_ip for machine_id in ids}
-    assert None not in addresses
-    assert len(addresses) == 2
+    for machine_id in ids:
+        ready(on, machine_id)
+
+    def address(machine_id: str) -> str | None:
+        found = on.provider.machine(machine_id)
+        return found.private_ip if found else None
+
+    assert len({on.until(partial(address, machine_id), "a private address") for machine_id in ids}) == 2
 
 
 def test_billing_is_at_most_what_we_would_accrue(on: Cloud):

@@ -23,6 +23,8 @@ def test_parts_become_the_object(served: Served):
     assert data == b"".join(store.read("models/a.m"))
     assert data[served.part_bytes - 7 :] == b"".join(store.read("models/a.m", served.part_bytes - 7))
     assert b"".join(store.read("models/a.m", len(data))) == b""
+    assert data[7:5007] == b"".join(store.read("models/a.m", 7, 5000))
+    assert data[-5:] == b"".join(store.read("models/a.m", len(data) - 5, 5000))
 
 
 def test_an_interrupted_upload_goes_on(served: Served):

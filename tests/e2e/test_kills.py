@@ -15,7 +15,7 @@ ALL = [
     "begin", "begin#2", "volume", "after:volume", "take_over-1", "offers-1", "missing_nodes-1",
     "request-1.0.0", "after:request-1.0.0", "after:create-1.0.0", "wait-1.1", "prepare-1", "after:prepare-1",
     "begin_steps-1", "open_steps-1", "needs", "up-to-date", "room", "after:run-1", "verify", "end", "collect",
-    "manifest", "after:upload", "put_manifest", "pull", "judge", "tear_down", "after:end_machines", "end_volumes",
+    "manifest", "after:upload", "put_manifest", "judge", "tear_down", "after:end_machines", "bring_home", "end_volumes",
     "settle", "close",
 ]  # fmt: skip
 

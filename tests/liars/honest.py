@@ -82,7 +82,8 @@ STEPS: dict[str, Script] = {
     "day6-7/worker-9999": serves(2),
     "day6-7/infer-multi-node": answers("It is artificial intelligence.", ranks=2, hosts=2),
     "day6-7/infer-single-node": answers("AI will help.", cards=2, ranks=3),
-    "day6-7/test-script": answers("=== All Tests Passed! ==="),
+    "day6-7/test-script": answers("=== Tests 2 4 5 Passed! ==="),
+    "day6-7/test-results": Script(output="passed: 1 2 3 4 5 \n=== All Tests Passed! ===\n"),
     "day6-7/verify-saved": Script(output="both are what they say, and neither is the other's\n"),
 }
 

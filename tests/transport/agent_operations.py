@@ -33,6 +33,8 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "lease": lambda agent: agent.lease("v", "r", 1),
     "checksums": lambda agent: agent.checksums("/x", 1),
     "put": lambda agent: agent.put("/x", [PART]),
+    "door": lambda agent: agent.door("127.0.0.1", 1, "w", 0.2, lambda _port: None),
+    "knock": lambda agent: agent.knock("127.0.0.1", 9, "w", 0.2),
 }
 _END: dict[str, Any] = {
     "exit": 0, "signal": None, "oom": False, "timed_out": False, "stopped": False, "lost": False, "started": 1.5,
@@ -70,6 +72,8 @@ HONEST: dict[str, list[dict[str, Any]]] = {
     "lease": [{"expires": 1.5}],
     "checksums": [{"hashed": 1}, {"bytes": 1, "sha256": "00", "crc32": "AAAAAA==", "parts": _PARTS, "md5": None}],
     "put": [{"part": 1, "status": 200, "etag": "e", "bytes": 1, "range": ""}, {"stored": 1, "failed": 0}],
+    "door": [{"port": 4000}, {}, {"came": 1}],
+    "knock": [{"why": ""}],
 }
 
 

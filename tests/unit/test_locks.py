@@ -72,7 +72,12 @@ def test_torch_is_one_version_everywhere():
     versions = (CODE / "versions.txt").read_text()
     assert "torch==2.13.0\n" in versions
     assert '"torch==2.13.0"' in (ROOT / "pyproject.toml").read_text()
-    ranges = [Requirement(line) for line in (CODE / "requirements-image.txt").read_text().splitlines()[2:]]
+    ranges = [
+        Requirement(line)
+        for name in ("requirements-image.txt", "requirements-gpu.txt")
+        for line in (CODE / name).read_text().splitlines()
+        if line[0] not in "#-"
+    ]
     pinned = [Requirement(line) for line in versions.splitlines() if not line.startswith("#")]
     for one in pinned:
         (allowed,) = [r for r in ranges if r.name == one.name]

@@ -146,7 +146,6 @@ def _preview() -> Preview:
         pulled_in_usd=Decimal("1.29"),
         earlier_first_saves_usd=Decimal("0.99"),
         dearest_hour=Decimal("3.99"),
-        cpu_usd=Decimal("0.52"),
     )
     sold_out = replace(phase, phase="day6-7", offer=None, price_hour=None, estimated_usd=None)
     done = replace(

@@ -45,6 +45,11 @@ class Cpu:
     price: Decimal
     max_vcpu: int = 32
 
+    @property
+    def disk_gb_per_vcpu(self) -> int:
+        """GB of the container's own disk that go with each vCPU."""
+        return 10 if self.group == "Gen 3" else 15
+
 
 @dataclass(frozen=True)
 class Place:
@@ -102,7 +107,7 @@ CPUS = {
 _ALL_CPUS = dict.fromkeys(CPUS, HIGH)
 
 # Which place sells what is made up, so that the choice of a place matters: two sell all that the plan needs,
-# the others lack a type, storage, CPU machines or the private network.
+# one does but for the private network, the others lack a type, storage or CPU machines.
 PLACES = {
     place.id: place
     for place in (
@@ -139,6 +144,15 @@ PLACES = {
         ),
         Place("US-TX-3", "NORTH_AMERICA", "US", {RTX_4090: (HIGH, 8), L40S: (HIGH, 8)}, {"cpu3c": MEDIUM}),
         Place("CA-MTL-1", "NORTH_AMERICA", "CA", {A100_SXM: (HIGH, 8), H100_NVL: (MEDIUM, 4)}, global_network=False),
+        # Seven of the vendor's 15 places for volumes have no private network, at the same prices as the others.
+        Place(
+            "CA-MTL-3",
+            "NORTH_AMERICA",
+            "CA",
+            {RTX_4090: (HIGH, 8), A100_PCIE: (HIGH, 8), A100_SXM: (HIGH, 8), H100_SXM: (HIGH, 8)},
+            _ALL_CPUS,
+            global_network=False,
+        ),
         Place("EU-SE-1", "EUROPE", "SE", {RTX_4090: (LOW, 4), A100_PCIE: (LOW, 2)}, volumes=()),
         Place("AP-JP-1", "ASIA", "JP", {H100_SXM: (LOW, 2), H200: (MEDIUM, 8)}, {"cpu5c": LOW}, volumes=("STANDARD",)),
     )

@@ -17,6 +17,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
+MORE_OF_A_GPU = ("minRamPerGpu", "minVcpuCountPerGpu")  # schemas of @runpod/mcp-server 4.0.0
 _URN = "urn:api"
 MOST_JUDGED = 10_000  # bodies whose judgement is remembered: clients poll, and are told the same
 
@@ -45,8 +46,11 @@ class Contract:
     @staticmethod
     @cache
     def runpod() -> Contract:
-        """REST v2, as of August 2026."""
-        return Contract(json.loads((SPECS / "runpod-rest-v2-openapi.json").read_bytes()))
+        """REST v2, as of August 2026, and what the vendor's own client has been sending since (MORE_OF_A_GPU)."""
+        document = json.loads((SPECS / "runpod-rest-v2-openapi.json").read_bytes())
+        gpu = document["components"]["schemas"]["CreateGpuConfig"]["allOf"][1]
+        gpu["properties"] |= {name: {"type": "integer", "minimum": 1} for name in MORE_OF_A_GPU}
+        return Contract(document)
 
     @staticmethod
     @cache

@@ -27,6 +27,8 @@ def gpu_request(wanted: dict[str, Any], api: str, base_url: str) -> PodRequest:
         gpu_count=wanted.get("gpuCount"),
         cuda_allowed=tuple(wanted.get("allowedCudaVersions") or ()),
         cuda_minimum=wanted.get("cudaVersion"),
+        gpu_vcpus=(wanted.get("minVcpuCount") or 0) // (wanted.get("gpuCount") or 1) or None,
+        gpu_ram_gb=(wanted.get("minMemoryInGb") or 0) // (wanted.get("gpuCount") or 1) or None,
         volume_id=volume_id,
         persistent=(size, wanted.get("volumeMountPath") or "/workspace") if size and not volume_id else None,
         global_networking=bool(wanted.get("globalNetwork")),

@@ -16,6 +16,7 @@ from orchestrator.rehearsal.host_spec import HostSpec
 
 API = "lambda"
 BOOTING = 165.0
+PRIVATE_ADDRESS_LATE = 20.0
 TERMINATING = 5.0  # until a terminated instance leaves the list
 PREEMPTED_LISTED = 60.0
 UNSEEN_LONG = 60.0
@@ -163,6 +164,9 @@ class Instances:
             instance.ip = None if faults.take("boot-no-address") else instance.address
             instance.status = "active"
             self._context.save()
+        await self._context.clock.sleep(PRIVATE_ADDRESS_LATE)
+        instance.shows_private_ip = not faults.take("private-address-never")
+        self._context.save()
 
     def _spec(self, instance: Instance) -> HostSpec:
         kind = INSTANCE_TYPES[instance.kind]

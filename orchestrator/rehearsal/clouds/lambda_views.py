@@ -68,7 +68,7 @@ def instance_json(instance: Instance, records: Records) -> dict[str, Any]:
         row |= {
             "ip": instance.ip,
             # On loopback an instance's private address is its only one, so that others can bind and reach it.
-            "private_ip": instance.ip,
+            **({"private_ip": instance.ip} if instance.shows_private_ip else {}),
             "hostname": instance.hostname or instance.ip.replace(".", "-"),
             "jupyter_token": instance.jupyter_token,
             "jupyter_url": f"https://jupyter-{instance.id}.lambdaspaces.com/?token={instance.jupyter_token}",

@@ -15,7 +15,10 @@ from orchestrator.rehearsal.clouds.records import Volume
 NO_CAPACITY = (
     "There are no longer any instances available with the requested specifications. Please refresh and try again."
 )
-CUDA_VERSION = "12.8"  # what every emulated host reports
+# What hosts report, the oldest first: a create that asks for no version gets an old driver, as users of images that
+# need a newer one report.
+CUDA_VERSIONS = ("12.4", "12.8", "12.9")
+LEAST_VCPUS, LEAST_GB = 2, 8  # for each GPU, where a create asks for no more: the older API's documented defaults
 MOST_ENVIRONMENT = 50
 
 
@@ -45,6 +48,8 @@ class PodRequest:
     gpu_count: int | None = None
     cuda_allowed: tuple[str, ...] = ()
     cuda_minimum: str | None = None
+    gpu_vcpus: int | None = None  # at least, for each GPU
+    gpu_ram_gb: int | None = None
     cpu_id: str | None = None
     vcpu: int = 0
     volume_id: str | None = None
@@ -65,6 +70,7 @@ class Placement:
 
     place: str
     price_hour: Decimal
+    cuda: str = CUDA_VERSIONS[-1]
 
 
 def check(request: PodRequest) -> None:
@@ -96,6 +102,9 @@ def _check_cpu(request: PodRequest) -> None:
         raise ProblemError(400, f"cpu flavor {request.cpu_id!r} not found")
     if request.vcpu & (request.vcpu - 1) or request.vcpu > flavour.max_vcpu:
         raise ProblemError(400, f"vcpuCount must be a power of two between 2 and {flavour.max_vcpu}")
+    most = request.vcpu * flavour.disk_gb_per_vcpu
+    if request.disk > most:  # how the live service words it is not documented
+        raise ProblemError(400, f"disk must be at most {most} GB for {request.vcpu} vCPUs of {flavour.id}")
 
 
 def place(request: PodRequest, volume: Volume | None) -> Placement:
@@ -107,17 +116,17 @@ def place(request: PodRequest, volume: Volume | None) -> Placement:
     gpu = GPUS.get(request.gpu_id or "")
     if gpu is None:
         raise ProblemError(400, f"gpu type {request.gpu_id!r} not found")
-    _check_cuda(request)
+    cuda = _host_cuda(request)
     if request.gpu_count is None:
         # Documented to be 1 by default; creates without it were refused so on the live service.
         raise ProblemError(400, NO_CAPACITY)
     count = request.gpu_count
     if request.cloud == "COMMUNITY":
-        return _in_community(gpu, count)
+        return _in_community(gpu, count, cuda)
     if request.bid is not None and request.bid < gpu.minimum_bid:
         raise ProblemError(400, NO_CAPACITY)  # what a bid below the minimum is told is not documented
     where = _first(places, lambda p: p.gpus.get(gpu.id, ("", 0))[1] >= count)
-    return Placement(where, (request.bid or gpu.secure) * count)
+    return Placement(where, (request.bid or gpu.secure) * count, cuda)
 
 
 def _eligible(request: PodRequest, volume: Volume | None) -> list[Place]:
@@ -144,18 +153,35 @@ def _first(places: list[Place], sells: Callable[[Place], bool]) -> str:
     raise ProblemError(400, NO_CAPACITY)
 
 
-def _in_community(gpu: Gpu, count: int) -> Placement:
+def _in_community(gpu: Gpu, count: int, cuda: str) -> Placement:
     # Community machines stand in no data centre of RunPod's: the rehearsal puts them all in one place.
     if gpu.community is None or count > gpu.max_community:
         raise ProblemError(400, NO_CAPACITY)
-    return Placement("", gpu.community * count)
+    return Placement("", gpu.community * count, cuda)
 
 
-def _check_cuda(request: PodRequest) -> None:
-    have = tuple(int(part) for part in CUDA_VERSION.split("."))
-    least = tuple(int(part) for part in (request.cuda_minimum or "0.0").split("."))
-    if have < least or (request.cuda_allowed and CUDA_VERSION not in request.cuda_allowed):
+def version(text: str) -> tuple[int, ...]:
+    """`12.8` as numbers: 12.11 is above 12.2."""
+    return tuple(int(part) for part in text.split("."))
+
+
+def hosts_cuda(allowed: tuple[str, ...], minimum: str | None) -> list[str]:
+    """The versions of hosts that satisfy a request, the oldest first."""
+    least = version(minimum or "0.0")
+    return [v for v in CUDA_VERSIONS if version(v) >= least and (not allowed or v in allowed)]
+
+
+def _host_cuda(request: PodRequest) -> str:
+    found = hosts_cuda(request.cuda_allowed, request.cuda_minimum)
+    if not found:
         raise ProblemError(400, NO_CAPACITY)  # an impossible version is a capacity error, says the specification
+    return found[0]
+
+
+def image_cuda(image: str) -> str:
+    """The CUDA that an image's name says that it needs, as `cu1281` does; "": it says nothing."""
+    found = re.search(r"cu(\d\d)(\d)", image)
+    return f"{found[1]}.{found[2]}" if found else ""
 
 
 def memory_gb(flavour: Cpu, vcpu: int) -> int:

@@ -8,24 +8,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
+from orchestrator.rehearsal.clouds import account
 from orchestrator.rehearsal.clouds.catalogue import GPUS
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
-from orchestrator.rehearsal.clouds.placement import NO_CAPACITY, PodRequest, ProblemError, check, place
+from orchestrator.rehearsal.clouds.placement import (
+    CUDA_VERSIONS,
+    LEAST_GB,
+    LEAST_VCPUS,
+    NO_CAPACITY,
+    Placement,
+    PodRequest,
+    ProblemError,
+    check,
+    image_cuda,
+    place,
+    version,
+)
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 from orchestrator.rehearsal.host_spec import HostSpec
 
 UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
+PRIVATE_ADDRESS_LATE = 20.0  # after SSH answers; the specification says only "when assigned"
 _CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
 
 _REFUSALS = {
     "create-refused-capacity": (400, NO_CAPACITY),
     "create-refused-payment": (402, "insufficient balance"),
     "create-refused-pool": (403, "your account cannot access the requested pool"),
+    "create-refused-access": (403, "access denied"),
 }
 
 ACTIONS = {
@@ -75,17 +89,21 @@ class Pods:
             if self._context.faults.take(fault):
                 raise ProblemError(status, detail)
         placement = place(request, volume)
-        pod = self._new(request, placement.place, placement.price_hour)
+        if account.left(self._context) < placement.price_hour:  # an hour of it is to be there, says the vendor
+            raise ProblemError(402, "insufficient balance")
+        pod = self._new(request, placement)
         self._context.records.pods[pod.id] = pod
         self._context.log(request.api, "create-machine", pod, vendor="runpod", price_hour=str(pod.price_hour))
         self._context.run(pod.id, self._boot(pod))
+        if self._context.records.credit < account.ENOUGH:
+            self._context.run(f"{pod.id} credit", self._while_there_is_credit(pod))
         if request.stop_after:
             self._context.run(f"{pod.id} stop-after", self._fence(pod, request.stop_after, self.stop))
         if request.terminate_after:
             self._context.run(f"{pod.id} terminate-after", self._fence(pod, request.terminate_after, self._expire))
         return pod
 
-    def _new(self, request: PodRequest, where: str, price_hour: Decimal) -> Pod:
+    def _new(self, request: PodRequest, placement: Placement) -> Pod:
         context, now = self._context, self._context.clock.now()
         registered = "\n".join(context.records.account_keys) if request.start_ssh else ""
         env = dict(request.env)
@@ -103,12 +121,15 @@ class Pods:
             env=env,
             registry=request.registry,
             cloud=request.cloud,
-            place=where,
+            place=placement.place,
             gpu_id=request.gpu_id,
             gpu_count=request.gpu_count or 0,
+            cuda=CUDA_VERSIONS[0] if context.faults.take("boot-old-driver") else placement.cuda,
+            gpu_vcpus=request.gpu_vcpus or LEAST_VCPUS,
+            gpu_ram_gb=request.gpu_ram_gb or LEAST_GB,
             cpu_id=request.cpu_id,
             vcpu=request.vcpu,
-            price_hour=price_hour,
+            price_hour=placement.price_hour,
             volume_id=request.volume_id,
             mount_path=request.mount_path,
             persistent=request.persistent,
@@ -119,7 +140,7 @@ class Pods:
             api_key="rpa_" + context.token(16),
             base_url=request.base_url,
         )
-        pod.charge(price_hour, now)
+        pod.charge(placement.price_hour, now)
         return pod
 
     def _private_ip(self) -> str:
@@ -149,7 +170,7 @@ class Pods:
         address = None
         async with self._context.locked(pod.id):
             # Without a published 22/tcp, or without a key, nobody gets in: then there is no host to emulate.
-            reachable = "22/tcp" in pod.ports and pod.public_key
+            reachable = "22/tcp" in pod.ports and pod.public_key and self._starts(pod)
             if reachable and not self._context.faults.take("boot-no-address"):
                 try:
                     host = await self._context.hosts.boot(self._spec(pod))
@@ -163,6 +184,19 @@ class Pods:
         await self._context.clock.sleep(WITHOUT_ADDRESS)
         pod.address = address
         self._context.save()
+        await self._context.clock.sleep(PRIVATE_ADDRESS_LATE)
+        pod.shows_private_ip = not self._context.faults.take("private-address-never")
+        self._context.save()
+
+    def _starts(self, pod: Pod) -> bool:
+        """Whether the host's driver is new enough for the image; one that is not stays so for ever, as reported."""
+        need = image_cuda(pod.image) if pod.gpu_id else ""
+        pod.said.append((self._context.clock.now(), f"create container {pod.image}"))
+        if not need or version(pod.cuda) >= version(need):
+            return True
+        why = f"unsatisfied condition: cuda>={need}, please update your driver to a newer version"
+        pod.said.append((self._context.clock.now(), f"error starting container: nvidia-container-cli: {why}"))
+        return False
 
     def _spec(self, pod: Pod) -> HostSpec:
         gpu = GPUS[pod.gpu_id] if pod.gpu_id else None
@@ -172,7 +206,7 @@ class Pods:
             "RUNPOD_DC_ID": pod.place,
             "RUNPOD_POD_HOSTNAME": pod.id,
             "RUNPOD_GPU_COUNT": str(pod.gpu_count),
-            "RUNPOD_CPU_COUNT": str(pod.vcpu or (gpu.vcpus * pod.gpu_count if gpu else 0)),
+            "RUNPOD_CPU_COUNT": str(pod.vcpu or pod.gpu_vcpus * pod.gpu_count),
             "RUNPOD_PUBLIC_IP": "127.0.0.1",
             "RUNPOD_API_KEY": pod.api_key,
             # Ours: so that what runs on the machine finds the emulator, as the SDK's own variable allows.
@@ -273,12 +307,18 @@ class Pods:
             pod.gone = self._context.clock.now()
             pod.settle(pod.gone)
             self._move(pod, "TERMINATED")
-        for fence in ("stop-after", "terminate-after"):
+        for fence in ("stop-after", "terminate-after", "credit"):
             await self._context.halt(f"{pod.id} {fence}")
 
     async def _fence(self, pod: Pod, moment: datetime, end: Callable[[Pod, str], Awaitable[None]]) -> None:
         await self._context.clock.sleep_until(moment)
         await end(pod, "cloud")
+
+    async def _while_there_is_credit(self, pod: Pod) -> None:
+        while pod.gone is None and pod.status != "EXITED":
+            await self._context.clock.sleep(account.LOOK)
+            if account.left(self._context) <= 0 and pod.status != "EXITED":
+                await self.stop(pod, "cloud")
 
     async def _expire(self, pod: Pod, api: str) -> None:
         self._context.log(api, "expire-machine", pod)

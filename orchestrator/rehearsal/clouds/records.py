@@ -60,6 +60,9 @@ class Pod(Billed):
     place: str = ""
     gpu_id: str | None = None
     gpu_count: int = 0
+    cuda: str = "12.8"  # what its host reports
+    gpu_vcpus: int = 0  # of the host, for each GPU
+    gpu_ram_gb: int = 0
     cpu_id: str | None = None
     vcpu: int = 0
     price_hour: Decimal = Decimal(0)
@@ -68,6 +71,7 @@ class Pod(Billed):
     persistent: tuple[int, str] | None = None  # size in GB, path
     public_key: str = ""
     private_ip: str | None = None
+    shows_private_ip: bool = False  # some time after it is up, if at all
     interruptible: bool = False
     locked: bool = False
     unseen_s: float = 0.0  # cloud seconds after the create in which list and GET do not know it
@@ -76,6 +80,7 @@ class Pod(Billed):
     started: datetime | None = None
     changed: datetime | None = None
     address: tuple[str, int] | None = None
+    said: list[tuple[datetime, str]] = field(default_factory=list)  # the log of its start
 
 
 @dataclass(kw_only=True)
@@ -94,6 +99,7 @@ class Instance(Billed):
     user_data: str = ""
     unseen_s: float = 0.0
     ip: str | None = None
+    shows_private_ip: bool = False
     address: str | None = None  # its host's, whether or not the API tells it
     left: datetime | None = None  # when a terminated one vanishes from the list
 
@@ -128,6 +134,7 @@ class Records:
     instances: dict[str, Instance] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
     ssh_keys: dict[str, SshKey] = field(default_factory=dict)
+    credit: Decimal = Decimal(1000)  # USD that RunPod's account began with
     account_keys: list[str] = field(default_factory=list)  # RunPod's, for startSsh
     log: list[dict[str, Any]] = field(default_factory=list)
     saved: datetime | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds import runpod_billing, runpod_catalog
 from orchestrator.rehearsal.clouds.catalogue import PLACES, volume_price_hour
+from orchestrator.rehearsal.clouds.clock import stamp
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
 from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, nameless
@@ -55,6 +56,7 @@ class RunPodRest:
             ("PATCH", "/v2/pods/{id}"): self._update_pod,
             ("DELETE", "/v2/pods/{id}"): self._delete_pod,
             ("POST", "/v2/pods/{id}/action"): self._act,
+            ("GET", "/v2/pods/{id}/logs"): self._pod_logs,
             ("GET", "/v2/network-volumes"): self._list_volumes,
             ("POST", "/v2/network-volumes"): self._create_volume,
             ("GET", "/v2/network-volumes/{id}"): self._get_volume,
@@ -133,6 +135,8 @@ class RunPodRest:
             self._context.disguise(reply.get("pods", [reply]))
         if reply is None:
             return Reply(status=status, headers=headers)
+        if isinstance(reply, str):  # of a stream that in truth stays open
+            return Reply(status=status, headers={**headers, "Content-Type": "text/event-stream"}, body=reply.encode())
         return json_reply(reply, status, headers)
 
     def _judge(self, template: str, method: str, status: int, reply: Any) -> None:
@@ -187,6 +191,14 @@ class RunPodRest:
         pod = self._pods.get(call.params["id"])
         await self._pods.act(pod, call.body["action"], API)
         return (204, None) if call.body["action"] == "terminate" else (200, self._show(pod))
+
+    async def _pod_logs(self, call: Call) -> tuple[int, Any]:
+        said = self._pods.get(call.params["id"]).said[-int(call.query.get("tail", "100")) :]
+        events = []
+        for number, (moment, line) in enumerate(said):
+            data = {"source": "system", "line": line, "ts": stamp(moment)}
+            events.append(f"id: {stamp(moment)}/{number:012}\ndata: {json.dumps(data)}\n\n")
+        return 200, "".join(events)
 
     # -- volumes --------------------------------------------------------------------------------------------------
 
@@ -286,6 +298,8 @@ def pod_request(body: dict[str, Any], base_url: str) -> PodRequest:
         gpu_count=gpu.get("count"),
         cuda_allowed=tuple(gpu.get("allowedCudaVersions", ())),
         cuda_minimum=gpu.get("minCudaVersion"),
+        gpu_vcpus=gpu.get("minVcpuCountPerGpu"),
+        gpu_ram_gb=gpu.get("minRamPerGpu"),
         cpu_id=cpu.get("id"),
         vcpu=cpu.get("vcpuCount", 0),
         volume_id=network.get("volumeId"),

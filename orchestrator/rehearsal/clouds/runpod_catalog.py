@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import CPUS, GPUS, PLACES, Cpu, Gpu, Place
-from orchestrator.rehearsal.clouds.placement import CUDA_VERSION, ProblemError
+from orchestrator.rehearsal.clouds.placement import ProblemError, hosts_cuda
 
 NONE = "NONE"
 _LEVELS = ("HIGH", "MEDIUM", "LOW", NONE)
@@ -24,7 +24,7 @@ class Filter:
     count: int = 1
     cloud: str = "SECURE"
     countries: tuple[str, ...] = ()
-    cuda: bool = True  # whether the hosts' CUDA version passes
+    cuda: tuple[str, ...] = ()  # the hosts' versions that pass
 
 
 def read_filter(query: Mapping[str, str], products: tuple[str, ...]) -> Filter:
@@ -44,20 +44,14 @@ def read_filter(query: Mapping[str, str], products: tuple[str, ...]) -> Filter:
         count=_count(query.get("count", "1")),
         cloud=_one_of(query, "cloud", ("SECURE", "COMMUNITY")),
         countries=_matching(query, "countryCodes", r"[A-Z]{2}"),
-        cuda=_cuda_passes(query),
+        cuda=_cuda_passing(query),
     )
 
 
-def _cuda_passes(query: Mapping[str, str]) -> bool:
+def _cuda_passing(query: Mapping[str, str]) -> tuple[str, ...]:
     exact = _matching(query, "cudaVersions", r"\d+\.\d+")
     floor = _matching(query, "minCudaVersion", r"\d+(\.\d+)?")
-    if exact:
-        return CUDA_VERSION in exact
-    return not floor or _version(CUDA_VERSION) >= _version(floor[0])
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
+    return tuple(hosts_cuda(exact, floor[0] if floor else None))
 
 
 def _listed(query: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,7 +127,7 @@ def _stock(kind: Gpu, wanted: Filter) -> dict[str, Any]:
             rows.append({"id": place.id, "name": place.id, "availability": level})
     stock: dict[str, Any] = {"availability": _best([row["availability"] for row in rows])}
     if rows:
-        stock |= {"dataCenters": rows, "cudaVersions": [{"version": CUDA_VERSION, "available": True}]}
+        stock |= {"dataCenters": rows, "cudaVersions": [{"version": v, "available": True} for v in wanted.cuda]}
     return stock
 
 

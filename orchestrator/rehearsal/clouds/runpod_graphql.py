@@ -11,7 +11,7 @@ from typing import Any
 
 from graphql import DocumentNode, ExecutionResult, GraphQLError, GraphQLSchema, build_schema, execute, parse, validate
 
-from orchestrator.rehearsal.clouds.billing import cost
+from orchestrator.rehearsal.clouds import account
 from orchestrator.rehearsal.clouds.catalogue import GPUS, PLACES
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import SPECS
@@ -24,7 +24,6 @@ from orchestrator.rehearsal.clouds.records import Pod
 from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply, text_reply
 
 API = "runpod-graphql"
-CREDIT = Decimal(1000)  # USD that the account began with
 
 
 @dataclass(frozen=True)
@@ -144,22 +143,18 @@ class RunPodGraphql:
 
     def _myself(self, info: Any) -> dict[str, Any]:
         _require_account(info.context)
-        records, now = self._context.records, self._context.clock.now()
+        records = self._context.records
         running = [pod for pod in records.pods.values() if pod.spans and pod.spans[-1].end is None]
-        spent = sum((cost(thing, now) for thing in (*records.pods.values(), *self._runpod_volumes())), Decimal(0))
         return {
             "id": "user_rehearsal",
             "email": "me@example.com",
             "pubKey": "\n".join(records.account_keys),
-            "clientBalance": float(CREDIT - spent),
+            "clientBalance": float(account.left(self._context)),
             "currentSpendPerHr": float(sum((pod.price_hour for pod in running), Decimal(0))),
             "spendLimit": 80,
             "pods": [self._view(pod) for pod in self._pods.listing()],
             "networkVolumes": [volume_view(volume) for volume in self._context.volumes("runpod")],
         }
-
-    def _runpod_volumes(self) -> list[Any]:
-        return [volume for volume in self._context.records.volumes.values() if volume.vendor == "runpod"]
 
     def _pod(self, info: Any, input: dict[str, Any] | None = None) -> dict[str, Any] | None:  # noqa: A002 - the API's word
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import CPUS
 from orchestrator.rehearsal.clouds.clock import stamp
-from orchestrator.rehearsal.clouds.placement import CUDA_VERSION, memory_gb
+from orchestrator.rehearsal.clouds.placement import memory_gb
 from orchestrator.rehearsal.clouds.pods import ACTIONS
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 
@@ -29,7 +29,7 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
         **_compute(pod),
         "cloud": pod.cloud,
         "dataCenterId": pod.place or None,
-        "cudaVersion": CUDA_VERSION if pod.gpu_id else None,
+        "cudaVersion": pod.cuda if pod.gpu_id else None,
         "ssh": _ssh(pod),
         "template": None,
         # The specification says 0.0 when stopped; the live service went on showing the rate.
@@ -75,6 +75,8 @@ def _ssh(pod: Pod) -> dict[str, Any]:
 def _network(pod: Pod) -> dict[str, Any]:
     if pod.private_ip is None:
         return {"enabled": False}
+    if not pod.shows_private_ip:
+        return {"enabled": True}
     return {"enabled": True, "ip": pod.private_ip, "internalDns": f"{pod.id}.runpod.internal"}
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tests import forked
+
 TESTS = Path(__file__).resolve().parents[2]
 GOLDEN = TESTS / "golden"
 MODELS = TESTS / "models"
@@ -141,12 +143,17 @@ def command(folder: Path, kind: str, output: Path, *options: str) -> list[str]:
 
 
 def run_converter(
-    folder: Path, kind: str, output: Path, *options: str, **more: Any
+    folder: Path, kind: str, output: Path, *options: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the script to its end."""
-    env = {**os.environ, **more.pop("env", {})}
-    words = command(folder, kind, output, *options)
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=env, timeout=120, **more)
+    _, script, *words = command(folder, kind, output, *options)
+    return forked.script(Path(script), *words, env={**os.environ, **(env or {})}, cwd=cwd)
+
+
+def begin_converter(folder: Path, kind: str, output: Path) -> forked.Forked:
+    """Run the script."""
+    _, script, *words = command(folder, kind, output)
+    return forked.started_script(Path(script), *words, env=os.environ)
 
 
 def convert(folder: Path, kind: str, output: Path, *options: str) -> bytes:

@@ -17,6 +17,7 @@ from dllama_glm.convert import main
 from tests.payload.converter.converter_files import (
     GLM_MOE,
     Tensors,
+    begin_converter,
     bf16,
     command,
     convert,
@@ -57,7 +58,7 @@ def _done(output: Path) -> int:
 
 def _kill_after(large: Path, output: Path, tensors: int) -> bool:
     """Kill a conversion once that many tensors are done; False if it was faster."""
-    process = subprocess.Popen(command(large, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = begin_converter(large, "q40", output)
     while process.poll() is None and _done(output) < tensors:
         time.sleep(0.0005)
     process.send_signal(signal.SIGKILL)
@@ -73,14 +74,12 @@ def _leave_partial(folder: Path, output: Path, tensors: int = 60) -> None:
 def _harmed(large: Path, room: Path, harm: Callable[[Path], None]) -> tuple[int, str]:
     """Convert a copy of the checkpoint that is harmed while it is read; exit code and what stderr said."""
     source, output = shutil.copytree(large, room / "source"), room / "x.m"
-    process = subprocess.Popen(
-        command(source, "q40", output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = begin_converter(source, "q40", output)
     while process.poll() is None and not _done(output):
         time.sleep(0.0005)
     harm(source)
     _, said = process.communicate()
-    return process.returncode, said
+    return process.wait(), said
 
 
 @pytest.mark.parametrize("after", [1, 40, 150])
@@ -214,7 +213,9 @@ def test_a_full_disk_is_said_and_survived(large: Path, whole: bytes, tmp_path: P
     def smaller() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    run = run_converter(large, "q40", output, preexec_fn=smaller)
+    run = subprocess.run(
+        command(large, "q40", output), capture_output=True, text=True, check=False, timeout=120, preexec_fn=smaller
+    )
     assert run.returncode == 3
     assert "file too large for this disk or for ulimit -f" in run.stderr
     assert "the same command again" in run.stderr
@@ -238,7 +239,7 @@ def test_the_old_output_stays_until_the_new_one_is_whole(large: Path, whole: byt
 def test_two_converters_on_one_output_do_not_mix(large: Path, whole: bytes, tmp_path: Path):
     """While one runs, a second on the same output refuses and harms nothing."""
     output = tmp_path / "x.m"
-    first = subprocess.Popen(command(large, "q40", output), stdout=subprocess.DEVNULL)
+    first = begin_converter(large, "q40", output)
     try:
         while _done(output) < 5:
             time.sleep(0.0005)
@@ -255,7 +256,7 @@ def test_two_converters_on_one_output_do_not_mix(large: Path, whole: bytes, tmp_
 def test_an_interrupt_is_said_and_survived(large: Path, whole: bytes, tmp_path: Path):
     """Ctrl-C ends with 130 and a sentence; the same command goes on."""
     output = tmp_path / "x.m"
-    process = subprocess.Popen(command(large, "q40", output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = begin_converter(large, "q40", output)
     while _done(output) < 5 and process.poll() is None:
         time.sleep(0.0005)
     process.send_signal(signal.SIGINT)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.payload.runtime.runtime_scripts import command_of, environment_of
+from tests import forked
+from tests.payload.runtime.runtime_scripts import PAYLOAD, command_of, environment_of
 
 BOUND = 100.0  # seconds that any process may take to end, on a busy machine
 
-Start = Callable[..., subprocess.Popen[str]]
+Process = forked.Forked | subprocess.Popen[str]
+Start = Callable[..., Process]
 
 
 class Processes:
@@ -21,25 +23,25 @@ class Processes:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def __call__(self, script: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def __call__(self, script: str, *words: str, **environment: str) -> Process:
         """Start one of the payload's scripts."""
-        return self.begin(command_of(script, *words), **environment)
+        return self._kept(forked.started_script(PAYLOAD / script, *words, env=environment_of(environment)))
 
-    def begin(self, command: list[str], **environment: str) -> subprocess.Popen[str]:
+    def begin(self, command: list[str], **environment: str) -> Process:
         """Start a command line."""
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment_of(environment),
+        return self._kept(
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment_of(environment)
+            )
         )
+
+    def _kept(self, process: Process) -> Process:
         self._stack.callback(process.communicate)
         self._stack.callback(process.kill)
         return process
 
 
-def listening(process: subprocess.Popen[str]) -> int:
+def listening(process: Process) -> int:
     """The port that a worker says it listens on."""
     line = process.stdout.readline()
     assert line.startswith("listening on port "), line + process.stderr.read()
@@ -65,7 +67,7 @@ def long_text(folder: Path, *ports: int) -> list[str]:
     return [*files(folder, "base"), "--workers", addresses, "--prompt", "Benchmark test", *hot]
 
 
-def wait_for_output(root: subprocess.Popen[str]) -> None:
+def wait_for_output(root: Process) -> None:
     """Wait until the root has written some text: all ranks are at work then."""
     assert root.stdout.read(20), root.stderr.read()
 

@@ -286,9 +286,34 @@ def test_the_plans_test_script_passes_all_five(tmp_path: Path):
     assert [f"[{number}/5]" in done.stdout for number in range(1, 6)] == [True] * 5
     assert done.stdout.endswith("=== All Tests Passed! ===\n")
     assert (clone / "converter" / "intellect3.t").is_file()
+    assert [f"ok {number}/5: " in done.stdout for number in range(1, 6)] == [True] * 5
+    (clone / "GLM-4.5-Air-Base").unlink()
+    some = subprocess.run(
+        [*command, "4", "3"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment_of({"PATH": path}),
+        check=False,
+    )
+    assert some.stdout.endswith("ok 3/5: INTELLECT-3 converted\n\n=== Tests 4 3 Passed! ===\n"), some.stderr
     (clone / "INTELLECT-3").unlink()
     again = subprocess.run(
         command, capture_output=True, text=True, timeout=200, env=environment_of({"PATH": path}), check=False
     )
     assert again.returncode != 0
     assert "All Tests Passed" not in again.stdout
+
+
+@pytest.mark.parametrize("number", ["0", "6", "1 3", "x", "test_1"])
+def test_the_plans_test_script_knows_its_five_tests(number: str):
+    """Another number is refused before anything is done."""
+    done = subprocess.run(
+        [str(PAYLOAD / "test_glm_implementation.sh"), "1", number],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"there is no test {number}: they are 1 to 5\n"

@@ -44,7 +44,7 @@ def pod_body() -> dict[str, Any]:
     return {
         "name": "gpuplan-a",
         "image": "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404",
-        "gpu": {"id": "NVIDIA GeForce RTX 4090", "count": 1},
+        "gpu": {"id": "NVIDIA GeForce RTX 4090", "count": 1, "minCudaVersion": "12.8"},
         "ports": ["22/tcp"],
         "env": {"PUBLIC_KEY": KEY},
         "disk": 50,

@@ -142,9 +142,14 @@ def test_a_pod_without_22_tcp_has_no_ssh(cloud: Cloud, pod_body: dict[str, Any])
 
 
 def test_global_networking_gives_addresses_of_their_own(cloud: Cloud, pod_body: dict[str, Any]):
-    """Two pods with globalNetworking get different private addresses."""
-    first = create(cloud, {**pod_body, "globalNetworking": True})
-    second = create(cloud, {**pod_body, "globalNetworking": True})
+    """Two pods with globalNetworking get different private addresses, some time after they are up."""
+    made = [create(cloud, {**pod_body, "globalNetworking": True})["id"] for _ in "ab"]
+    cloud.advance(31)
+    up = cloud.runpod.get(f"/pods/{made[0]}").json()
+    assert up["ssh"]["direct"]
+    assert up["globalNetworking"] == {"enabled": True}
+    cloud.advance(20)
+    first, second = (cloud.runpod.get(f"/pods/{pod}").json() for pod in made)
     assert first["globalNetworking"]["enabled"]
     assert first["globalNetworking"]["ip"] != second["globalNetworking"]["ip"]
     assert first["globalNetworking"]["internalDns"] == f"{first['id']}.runpod.internal"

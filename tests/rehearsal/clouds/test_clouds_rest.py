@@ -170,7 +170,7 @@ def test_the_catalogue_has_prices_always_and_stock_on_request(cloud: Cloud):
     assert cloud.runpod.get("/catalog/gpus", params={"include": "ALL"}).status_code == 422
     rows = {gpu["id"]: gpu for gpu in cloud.runpod.get("/catalog/gpus", params=stock).json()["gpus"]}
     places = {row["id"]: row["availability"] for row in rows["NVIDIA GeForce RTX 4090"]["dataCenters"]}
-    assert places == {"EU-RO-1": "HIGH", "US-KS-2": "MEDIUM", "US-TX-3": "HIGH", "EU-SE-1": "LOW"}
+    assert places == {"CA-MTL-3": "HIGH", "EU-RO-1": "HIGH", "US-KS-2": "MEDIUM", "US-TX-3": "HIGH", "EU-SE-1": "LOW"}
     four = cloud.runpod.get("/catalog/gpus", params={**stock, "count": 8}).json()["gpus"]
     nvl = next(gpu for gpu in four if gpu["id"] == "NVIDIA H100 NVL")
     assert (nvl["availability"], "dataCenters" in nvl) == ("NONE", False)
@@ -192,7 +192,7 @@ def test_the_catalogue_of_places_and_cpus(cloud: Cloud):
     european = cloud.runpod.get("/catalog/datacenters", params={"regions": "EUROPE", "networkVolumeTypes": "STANDARD"})
     assert [row["id"] for row in european.json()["dataCenters"]] == ["EU-RO-1"]
     closed = cloud.runpod.get("/catalog/datacenters", params={"globalNetwork": "false"}).json()["dataCenters"]
-    assert [row["id"] for row in closed] == ["CA-MTL-1"]
+    assert [row["id"] for row in closed] == ["CA-MTL-1", "CA-MTL-3"]
     cpus = cloud.runpod.get("/catalog/cpus", params={"include": "AVAILABILITY", "product": "POD"}).json()["cpus"]
     assert {"cpu3c": 0.03, "cpu5c": 0.04}.items() <= {cpu["id"]: cpu["price"]["securePerVcpu"] for cpu in cpus}.items()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
 from tests.rehearsal.stores.gcs_served import GcsServed
 
@@ -74,7 +74,8 @@ def test_the_official_client_stores_lists_reads_and_deletes(gcs: GcsServed, name
     with pytest.raises(PreconditionFailed):
         bucket.blob(name).upload_from_string(b"other", if_generation_match=0)
     found.delete()
-    assert bucket.get_blob(name) is None
+    with pytest.raises(Forbidden):  # who may not list is told no more
+        bucket.get_blob(name)
     small = bucket.blob("small")
     small.upload_from_string(b"{}", content_type="application/json")
     assert small.download_as_bytes() == b"{}"
@@ -124,7 +125,8 @@ def test_a_wrong_checksum_is_refused_and_stores_nothing(gcs: GcsServed):
     data = b"x" * 1000
     uri = begin(gcs, "wrong", len(data), crc32c=crc32c(b"other"))
     assert put(uri, data, "bytes 0-999/1000")[0] == 400
-    assert gcs.client().bucket(gcs.bucket).get_blob("wrong") is None
+    with pytest.raises(Forbidden):
+        gcs.client().bucket(gcs.bucket).get_blob("wrong")
     uri = begin(gcs, "right", len(data), crc32c=crc32c(data))
     assert put(uri, data, "bytes 0-999/1000")[0] == 200
 

@@ -42,8 +42,10 @@ class Spots:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._provider, name)
 
-    def offers(self, *, gpus: int, spot: bool) -> list[Offer]:
-        return [o for o in self._provider.offers(gpus=gpus, spot=spot) if not spot or o.gpu in self._gpus]
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
+        return [
+            o for o in self._provider.offers(gpus=gpus, spot=spot, min_cuda=min_cuda) if not spot or o.gpu in self._gpus
+        ]
 
 
 def test_one_hiccup_does_not_move_the_plan(tmp_path: Path):

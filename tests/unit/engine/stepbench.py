@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from orchestrator.engine.board import Boards
 from orchestrator.engine.context import Agents, Context
 from orchestrator.engine.control import Control
 from orchestrator.engine.machines import Machines
@@ -137,7 +138,11 @@ class Bench:
             )
         )  # fmt: skip
         self.ledger.charges.put(ChargeRow(machine=MACHINE, run=RUN, phase=PHASE, since=1.0))
-        self.agent, self.steps, self.recorder = agent, Steps(self.context, There(self.context)), Straight()
+        self.agent, self.steps, self.recorder = (
+            agent,
+            Steps(self.context, There(self.context), Boards(self.context)),
+            Straight(),
+        )
 
     def run(self, step: str, attempt: int = 1) -> Any:
         """Bring a step to its end."""

@@ -25,7 +25,7 @@ def test_a_step_is_done_once(tmp_path: Path):
     """A step whose record holds is up to date; when a file of it has another size, it runs again."""
     bench = Bench(tmp_path, MAKE)
     assert bench.run("make").state == StepState.DONE
-    assert bench.recorder.names == ["needs", "up-to-date", "room", "run-1", "verify", "end"]
+    assert bench.recorder.names == ["needs", "up-to-date", "machine", "room", "run-1", "verify", "end"]
     assert Bench(tmp_path, MAKE).run("make").state == StepState.UP_TO_DATE
     (bench.workspace / "out.txt").write_text("longer than it was\n")
     assert Bench(tmp_path, MAKE).run("make", attempt=2).state == StepState.DONE

@@ -23,9 +23,29 @@ PRICES = Market(
         "day6-7": offer(A100, "3.58", gpus=2, memory=80),
     },
     cpu=offer("", "0.24", gpus=0),
+    staged=frozenset({"day1", "day2-3", "day4-5", "day6-7"}),
     volume_price_hour=Decimal("0.0959"),  # 1000 GB at $0.07 a GB and month of 730 hours
     stores=1,
 )
+
+
+def ways(found: Preview) -> list[str]:
+    assert found.ways
+    told = {
+        "As the plan says, every machine to the end of its phase": found.ways.own,
+        "The same at the lowest rates known": found.ways.own_far_end,
+        "As gpuplan does it": (found.estimated_hours, found.estimated_usd),
+        "The same at the lowest rates known, before a run has measured any": found.ways.far_end,
+    }
+    least = found.bound_hours
+    return [
+        *(f"* {what}: {hours:.2f} h, ${usd:.2f}" for what, (hours, usd) in told.items()),
+        (
+            f"* Bytes that must cross once, along the needs: {least['along_needs']:.2f} h (hub {least['hub']:.2f}, "
+            f"volume {least['volume']:.2f}, upload {least['upload']:.2f})"
+        ),
+        f"* The way home from the store, when no machine is left: {found.pull_hours:.2f} h, $0",
+    ]
 
 
 def written(found: Preview) -> str:
@@ -54,6 +74,8 @@ def written(found: Preview) -> str:
             "",
             "Bytes over rates, with what runs at the same time sharing them, a boot of each machine and the uploads to",
             "one store. What a run really took stands beside both in `gpuplan plan` once there was one.",
+            "",
+            *ways(found),
             "",
             "## Sizes and speeds",
             "",

@@ -24,16 +24,50 @@ MARKET = Market(
     volume_price_hour=Decimal("0.0959"),
     stores=1,
 )
+STAGED = replace(MARKET, cpu=offer("", "0.24", gpus=0), staged=frozenset({"day1", "day2-3", "day4-5", "day6-7"}))
+DAY1 = frozenset({"day1/clone", "day1/overlay", "day1/download-glm", "day1/download-intellect3"})
 
 
 def test_the_whole_plan_fits_the_aim(shipped: Plan):
-    """At catalogue prices the shipped plan is estimated within 4 hours and 15 dollars, beside 66 and 155."""
-    found = preview(shipped, resolve(shipped, ["all"]), MARKET)
+    """At catalogue prices the shipped plan is estimated within 2.5 hours and 5 dollars, beside 66 and 155."""
+    found = preview(shipped, resolve(shipped, ["all"]), STAGED)
     assert found.planned == (66, 155)
-    assert found.estimated_hours <= 4
+    assert found.estimated_hours <= Decimal("2.5")
     assert found.estimated_usd is not None
-    assert found.estimated_usd <= 15
+    assert found.estimated_usd <= 5
     assert found.over_budget == ()
+
+
+def test_the_estimate_is_near_what_no_schedule_goes_below(shipped: Plan):
+    """The hours are at most 1.15 times those of the bytes that must cross; each resource's are said."""
+    total = preview(shipped, resolve(shipped, ["all"]), STAGED).document()["total"]
+    bound = {name: Decimal(hours) for name, hours in total["bound_hours"].items()}
+    assert bound["along_needs"] >= max(bound["hub"], bound["volume"], bound["upload"])
+    assert bound["hub"] == pytest.approx(Decimal("434.6") / Decimal("0.3") / 3600, abs=Decimal("0.001"))
+    assert bound["upload"] == pytest.approx(Decimal("124.6") / Decimal("0.2") / 3600, abs=Decimal("0.001"))
+    assert bound["along_needs"] <= Decimal(total["estimated_hours"]) <= Decimal("1.15") * bound["along_needs"]
+    assert Decimal(total["pull_hours"]) == pytest.approx(
+        Decimal("124.6") / Decimal("0.125") / 3600, abs=Decimal("0.001")
+    )
+
+
+def test_each_crew_is_paid_for_while_its_steps_need_it(shipped: Plan):
+    """Days 6-7 have a CPU machine throughout, GPUs from the first answer to the last, a second node for two steps."""
+    last = preview(shipped, resolve(shipped, ["all"]), STAGED).phases[-1]
+    paid = {crew.crew: crew for crew in last.crews}
+    assert paid["staging"].hours == last.estimated_hours
+    assert paid["workers"].hours < Decimal("0.15") < paid["main"].hours < last.estimated_hours - Decimal("0.2")
+    assert [crew.offer and crew.offer.gpus for crew in last.crews] == [0, 2, 2]
+    assert last.estimated_usd == sum(crew.usd or 0 for crew in last.crews)
+
+
+def test_the_staging_machine_boots_once(shipped: Plan):
+    """Each phase goes on with the CPU machine of the one before; alone it has a boot of its own."""
+    phases = preview(shipped, resolve(shipped, ["all"]), STAGED).phases
+    assert [phase.takes_over for phase in phases] == [None, "day1", "day2-3", "day4-5"]
+    (alone,) = preview(shipped, resolve(shipped, ["day2-3"]), replace(STAGED, done=DAY1)).phases
+    boot = Decimal(180) / 3600
+    assert alone.estimated_hours - phases[1].estimated_hours == pytest.approx(boot, abs=Decimal("0.001"))
 
 
 def test_two_nodes_cost_twice(shipped: Plan):
@@ -82,13 +116,26 @@ def test_a_machine_is_taken_over_when_it_fits(shipped: Plan):
     assert other.estimated_hours - day2.estimated_hours == pytest.approx(boot, abs=Decimal("0.001"))
 
 
-def test_the_cpu_figure_is_cheaper_or_absent(shipped: Plan):
-    """What needs no GPU is priced on a CPU machine; without a price for one there is no figure."""
-    found = preview(shipped, resolve(shipped, ["all"]), MARKET)
-    assert found.cpu_usd is not None
-    assert found.estimated_usd is not None
-    assert found.cpu_usd < found.estimated_usd
-    assert preview(shipped, resolve(shipped, ["all"]), replace(MARKET, cpu=None)).cpu_usd is None
+def test_the_ways_stand_beside_each_other(shipped: Plan):
+    """The plan's own way costs more than the cheapest, which is the staged one; low rates make both dearer."""
+    found = preview(shipped, resolve(shipped, ["all"]), STAGED)
+    assert found.ways is not None
+    assert found.ways.cheapest == (found.estimated_hours, found.estimated_usd)
+    own, cheapest, far = found.ways.own[1], found.ways.cheapest[1], found.ways.far_end[1]
+    assert own and cheapest and far  # noqa: PT018  each has a price
+    assert cheapest < own / 2
+    assert cheapest < far < (found.ways.own_far_end[1] or 0)
+    alone = preview(shipped, resolve(shipped, ["all"]), replace(MARKET, cpu=None))
+    assert alone.ways is not None
+    assert alone.ways.cheapest[1] == alone.estimated_usd, "no CPU machine is sold"
+
+
+def test_measured_rates_have_no_far_end(shipped: Plan):
+    """A rate that a run has measured is not guessed at."""
+    rates = {name: float(getattr(shipped.settings.rates, name)) for name in type(shipped.settings.rates).model_fields}
+    ways = preview(shipped, resolve(shipped, ["all"]), replace(STAGED, rates=rates)).ways
+    assert ways is not None
+    assert ways.far_end == ways.cheapest
 
 
 def test_without_prices_hours_are_still_told(shipped: Plan):

@@ -155,9 +155,16 @@ def test_the_key_never_shows_and_every_request_has_a_name():
     assert vendor.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
+def of_the_pool(status: int, words: str) -> bool:
+    """What such a vendor's adapter knows."""
+    return status == 403 and "pool" in words
+
+
 def test_a_closed_pool_bars_one_candidate_only():
     """A vendor's own status for "not this kind of machine" is want of capacity; the front door's page is not."""
     with pytest.raises(NoCapacity):
-        api(Vendor({"POST /pods": (403, detail("pool not allowed"))})).create("pods", {}, pool_closed=403)
+        api(Vendor({"POST /pods": (403, detail("pool not allowed"))})).create("pods", {}, barred=of_the_pool)
     with pytest.raises(AccountRefused, match="proxy"):
-        api(Vendor({"POST /pods": (403, "error code: 1010")})).create("pods", {}, pool_closed=403)
+        api(Vendor({"POST /pods": (403, "error code: 1010, pool")})).create("pods", {}, barred=of_the_pool)
+    with pytest.raises(AccountRefused, match="access denied"):
+        api(Vendor({"POST /pods": (403, detail("access denied"))})).create("pods", {}, barred=of_the_pool)

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_end_bill import end_bill_script
+from orchestrator.rehearsal.clouds.contracts import Contract
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable
 from orchestrator.words.ports import Address, MachineStatus
 from tests.unit.providers.vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
@@ -88,10 +89,10 @@ def test_cpu_machines_are_sized_in_powers_of_two():
 def test_a_create_says_all_that_is_meant_and_nothing_else():
     """The body fits the schema: count, port 22, one data centre, the volume's path, and the public key as only env."""
     provider, vendor = runpod({"POST /pods": (201, example("/v2/pods", "post", "201"))})
-    created = provider.create(spec(volume_id="vol1", volume_name="gpuplan-v", private_network=True))
+    created = provider.create(spec(volume_id="vol1", volume_name="gpuplan-v", private_network=True, min_cuda="12.8"))
     (body,) = vendor.sent("POST", "/pods")
     assert created == "7h9k2m4n6p"
-    assert problems(RUNPOD, "/v2/pods", "post", body) == []
+    assert Contract.runpod().request_errors("/v2/pods", "POST", body) == []
     assert body == {
         "name": "gpuplan-abcd1234-r1-day1-1-t1796126400",
         "image": "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404",
@@ -100,10 +101,37 @@ def test_a_create_says_all_that_is_meant_and_nothing_else():
         "ports": ["22/tcp", "8888/http"],
         "env": {"PUBLIC_KEY": "ssh-ed25519 AAAA me"},
         "dataCenterIds": ["US-KS-2"],
-        "gpu": {"id": "NVIDIA GeForce RTX 4090", "count": 1},
+        "gpu": {
+            "id": "NVIDIA GeForce RTX 4090",
+            "count": 1,
+            "minCudaVersion": "12.8",
+            "minRamPerGpu": 24,
+            "minVcpuCountPerGpu": 4,
+        },
         "mounts": {"network": [{"volumeId": "vol1", "path": "/workspace"}]},
         "globalNetworking": True,
     }
+
+
+def test_a_schema_that_is_older_than_its_client_gets_what_it_knows():
+    """The least memory and vCPUs are newer than the published schema: refused for them, the create goes without."""
+    strange = (
+        "Request validation failed.; $.gpu: additional properties 'minRamPerGpu', 'minVcpuCountPerGpu' not allowed"
+    )
+    answers = [(422, {"detail": strange}), (201, example("/v2/pods", "post", "201"))]
+    provider, vendor = runpod({"POST /pods": answers})
+    assert provider.create(spec(min_cuda="12.8")) == "7h9k2m4n6p"
+    _, body = vendor.sent("POST", "/pods")
+    assert body["gpu"] == {"id": "NVIDIA GeForce RTX 4090", "count": 1, "minCudaVersion": "12.8"}
+    assert problems(RUNPOD, "/v2/pods", "post", body) == []
+
+
+def test_the_log_of_a_start_is_read_from_its_stream():
+    """Lines of events, and nothing that is not one; a refusal is no line."""
+    stream = 'id: 1\ndata: {"source": "system", "line": "create container", "ts": "x"}\n\ndata: [1]\ndata: {"line'
+    provider, _ = runpod({"GET /pods/p1/logs": (200, stream)})
+    assert provider.last_words("p1") == ["create container"]
+    assert provider.last_words("p2") == []
 
 
 def test_a_create_without_an_id_is_ambiguous():

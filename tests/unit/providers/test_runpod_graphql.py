@@ -30,12 +30,13 @@ input PodRentInterruptableInput {
   bidPerGpu: Float!, cloudType: CloudTypeEnum, gpuCount: Int!, gpuTypeId: String!, name: String, imageName: String
   containerDiskInGb: Int, volumeInGb: Int, ports: String, env: [EnvironmentVariableInput], networkVolumeId: String
   volumeMountPath: String, dataCenterId: String, supportPublicIp: Boolean, startSsh: Boolean, globalNetwork: Boolean
-  terminateAfter: String
+  terminateAfter: String, minVcpuCount: Int, minMemoryInGb: Int, allowedCudaVersions: [String]
 }
 input PodFindAndDeployOnDemandInput {
   cloudType: CloudTypeEnum, gpuCount: Int!, gpuTypeId: String!, name: String, imageName: String, containerDiskInGb: Int
   volumeInGb: Int, ports: String, env: [EnvironmentVariableInput], networkVolumeId: String, volumeMountPath: String
   dataCenterId: String, supportPublicIp: Boolean, startSsh: Boolean, globalNetwork: Boolean, terminateAfter: String
+  minVcpuCount: Int, minMemoryInGb: Int, allowedCudaVersions: [String]
 }
 type LowestPrice { minimumBidPrice: Float, stockStatus: String }
 type GpuType { id: String!, lowestPrice(input: LowestPriceInput!): LowestPrice }
@@ -165,6 +166,8 @@ def test_a_spot_create_keeps_every_character(served: Served, client: RunPodGraph
             "dataCenterId": "US-KS-2",
             "supportPublicIp": True,
             "startSsh": False,
+            "minVcpuCount": 8,
+            "minMemoryInGb": 48,
             "globalNetwork": True,
             "terminateAfter": "2026-12-01T12:00:00Z",
         }
@@ -181,8 +184,11 @@ def test_a_schema_without_the_fence_gets_none(served: Served, client: RunPodGrap
 
 def test_on_demand_with_a_deadline(served: Served, client: RunPodGraphQL):
     """The on-demand create carries RunPod's own deadline and no bid."""
-    assert client.create_on_demand(spec(), ["22/tcp"], "/workspace") == "spot1"
+    assert client.create_on_demand(spec(min_cuda="12.8"), ["22/tcp"], "/workspace") == "spot1"
     assert served.inputs[0]["terminateAfter"] == "2026-12-01T12:00:00Z"
+    versions = served.inputs[0]["allowedCudaVersions"]
+    assert {"12.8", "12.9", "13.0"} <= set(versions)
+    assert "12.7" not in versions
     assert "bidPerGpu" not in served.inputs[0]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dllama_glm.runtime.machine import cores
 
 _PROGRAM = Path(__file__).resolve().parents[2] / "dllama"
-# Two halves of the kernels; when the first one comes to calls of the second, they lie in the cache. The rest calls both.
+# Two halves of the kernels: when the first comes to what it calls of the second, that is in the cache already.
 _HERE, _BESIDE = ("attention", "heads", "rooms"), ("routing", "products")
 
 

@@ -1,0 +1,171 @@
+"""One file from a store to this computer: ranges side by side, kept when it is cut, and its sha256 on the way.
+
+Which ranges have arrived is noted in a second file beside the half one; a process that dies loses what was under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.reach import patiently
+from orchestrator.engine.together import together
+from orchestrator.words.errors import StepFailed, StoreUnavailable
+from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.waiting import Clock
+
+SPAN = 16 << 20  # bytes of one range
+NOTES = ".partial"  # no artifact has such a name, so no half file of another one is called so
+
+
+def download(
+    store: ArtifactStore,
+    file: ManifestFile,
+    half: Path,
+    clock: Clock,
+    check: Callable[[], None] = lambda: None,
+    told: Callable[[int, int], None] = lambda _bytes, _moved: None,
+) -> str:
+    """Bring what `half` lacks of the store's file, and return the sha256 of all that then is there.
+
+    A store that fails is asked again for five minutes, each range anew (StoreUnavailable). FileNotFoundError: it has no
+    such file. StepFailed: it has another size than was listed, or the disk is full. `check` raises to give it up,
+    `told` hears how many bytes are there, and how many of them just came.
+    """
+    found = patiently(clock, partial(store.head, file.name), check=check)
+    if found is None:
+        raise FileNotFoundError(f"{store.url} has no {file.name}")
+    if found.bytes != file.bytes:
+        raise StepFailed(
+            f"{file.name} has {found.bytes:,} bytes in {store.url}, not the {file.bytes:,} of the manifest"
+        )
+    with contextlib.closing(Half(half, file)) as there:
+
+        def fetch(span: int) -> None:
+            offset = span * SPAN
+            length = min(SPAN, file.bytes - offset)
+            ask = partial(store.read, file.name, offset, length)
+            patiently(clock, lambda: there.put(offset, length, _checked(ask(), check)), check=check)
+            there.note(span)
+            told(there.size, length)
+
+        together(clock, fetch, there.missing())
+        return there.sha256()
+
+
+def arrived(half: Path) -> int:
+    """The bytes that a half file takes on the disk: it may have holes."""
+    return half.stat().st_blocks * 512 if half.exists() else 0
+
+
+def forget(half: Path) -> None:
+    """Remove a half file and what is noted of it."""
+    half.unlink(missing_ok=True)
+    notes_of(half).unlink(missing_ok=True)
+
+
+def notes_of(half: Path) -> Path:
+    """Where it is noted which ranges of a half file have arrived."""
+    return half.with_name(half.name + NOTES)
+
+
+class Half:
+    """A file on its way here. Threads put ranges into it; what is there from its beginning on is hashed meanwhile."""
+
+    def __init__(self, path: Path, file: ManifestFile) -> None:
+        self._path, self._file = path, file
+        self._count = -(-file.bytes // SPAN)
+        self._here = self._noted()
+        self._hash, self._hashed = hashlib.sha256(), 0  # so many ranges are in it
+        self._noting, self._hashing = threading.Lock(), threading.Lock()
+        if not self._here:
+            forget(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._notes = notes_of(path).open("a")
+        if not self._here:
+            self._notes.write(self._title)
+            self._notes.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._notes.close()
+        os.close(self._fd)
+
+    @property
+    def _title(self) -> str:
+        return f"{self._file.sha256} {self._file.bytes} {SPAN}\n"
+
+    def _noted(self) -> set[int]:
+        """The ranges that an earlier try brought of this very content."""
+        with contextlib.suppress(OSError, ValueError):
+            title, *spans = notes_of(self._path).read_text().splitlines(keepends=True)
+            if title == self._title and self._path.exists():
+                return {n for line in spans if line.endswith("\n") and 0 <= (n := int(line)) < self._count}
+        return set()
+
+    @property
+    def size(self) -> int:
+        """How many are here."""
+        last = self._count - 1
+        return sum(min(SPAN, self._file.bytes - last * SPAN) if span == last else SPAN for span in list(self._here))
+
+    def missing(self) -> list[int]:
+        """The numbers of the ranges that are not here."""
+        return [span for span in range(self._count) if span not in self._here]
+
+    def put(self, offset: int, length: int, chunks: Iterator[bytes]) -> None:
+        """Write one range. StoreUnavailable: it ended before its end."""
+        at, end = offset, offset + length
+        for chunk in chunks:
+            if at + len(chunk) > end:
+                raise StepFailed(f"{self._file.name} is longer than the {self._file.bytes:,} bytes that were listed")
+            at = self._write(chunk, at)
+        if at < end:
+            raise StoreUnavailable(f"{self._file.name}: the store sent {at - offset:,} of {length:,} bytes")
+
+    def _write(self, chunk: bytes, at: int) -> int:
+        """Write all of it there; return where it ends."""
+        left = memoryview(chunk)
+        try:
+            while left:
+                wrote = os.pwrite(self._fd, left, at)
+                left, at = left[wrote:], at + wrote
+        except OSError as error:
+            raise StepFailed(f"{self._path} cannot be written: {error.strerror}") from error
+        return at
+
+    def note(self, span: int) -> None:
+        """That range is here."""
+        with self._noting:
+            self._here.add(span)
+            self._notes.write(f"{span}\n")
+            self._notes.flush()
+        if self._hashing.acquire(blocking=False):  # whoever holds it goes on until nothing more is here
+            try:
+                self._go_on_hashing()
+            finally:
+                self._hashing.release()
+
+    def _go_on_hashing(self) -> None:
+        while self._hashed in self._here:
+            self._hash.update(os.pread(self._fd, SPAN, self._hashed * SPAN))
+            self._hashed += 1
+
+    def sha256(self) -> str:
+        """Of the whole, which is on the disk then."""
+        with self._hashing:
+            self._go_on_hashing()
+        os.fsync(self._fd)
+        return self._hash.hexdigest()
+
+
+def _checked(chunks: Iterator[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        check()
+        yield chunk

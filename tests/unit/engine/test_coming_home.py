@@ -1,0 +1,167 @@
+"""What a run has made comes home from the store when its machines are gone; without a store, from the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import download as loading
+from orchestrator.engine.download import download, notes_of
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.testing.bench import RUN, Bench
+from orchestrator.testing.clock import ManualClock
+from orchestrator.testing.store import MemoryStore
+from orchestrator.words.errors import Interrupted, StepFailed, StoreUnavailable
+from orchestrator.words.lifecycle import Outcome
+from tests.unit.engine.stories import Story, unsafe
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A phase that makes a file, saves it in a store and wants it home."""
+    (tmp_path / "home").mkdir()
+    return Story.load("one-phase", tmp_path / "plan").bench(tmp_path / "home")
+
+
+def test_no_machine_is_paid_for_while_artifacts_come_home(bench: Bench):
+    """A pull of an hour begins when every machine is gone, and costs no machine a cent."""
+    alive: list[list[str]] = []
+
+    def slowly(_name: str) -> None:
+        alive.append(bench.clouds.machines_left())
+        bench.clock.sleep(HOUR)
+
+    bench.stores[0].on_read = slowly
+    end = bench.controller().run()
+    assert (end.outcome, alive) == (Outcome.SUCCEEDED, [[]])
+    assert (bench.folder / "pulled/pulled/out/a.txt").read_text() == "hello"
+    assert sum(map(Decimal, bench.clouds.invoice()["machines"].values())) < Decimal("0.10")
+    assert unsafe(bench) == []
+
+
+def test_what_does_not_come_home_keeps_its_volume(bench: Bench):
+    """A store that answers no more: the phase and the run have failed, and the volume is kept for another try."""
+
+    def broken(name: str) -> None:
+        raise StoreUnavailable(f"{name}: not today")
+
+    bench.stores[0].on_read = broken
+    end = bench.controller().run()
+    ledger = bench.ledger()
+    assert (end.outcome, len(bench.clouds.volumes_left())) == (Outcome.FAILED, 1)
+    assert ledger.runs.get(id=RUN).outcome == Outcome.FAILED
+    phase = ledger.phases.get(run=RUN, name="only")
+    assert phase.outcome == Outcome.FAILED
+    assert f"gpuplan pull {RUN} goes on" in phase.error
+
+
+def test_somebody_may_stop_a_pull(bench: Bench):
+    """Ctrl-C while files come: the run is interrupted, nothing of it is left running, its volume is kept."""
+    controller = bench.controller()
+
+    def stop(_name: str) -> None:
+        controller.context.control.stop("interrupted", "Ctrl-C")
+
+    bench.stores[0].on_read = stop
+    end = controller.run()
+    assert (end.outcome, end.left, bench.clouds.machines_left()) == (Outcome.INTERRUPTED, (), [])
+    assert len(bench.clouds.volumes_left()) == 1
+
+
+def test_without_a_store_the_machine_sends_them(bench: Bench):
+    """Nothing is anywhere else: the machine is paid for until its files are at home."""
+    bench.stores.clear()
+    bench.spec = bench.spec.model_copy(update={"stores": ()})
+    bench.controller().run()
+    assert (bench.folder / "pulled/pulled/out/a.txt").read_text() == "hello"
+
+
+# -- one file ------------------------------------------------------------------------------------------------------
+
+
+class Ranges(MemoryStore):
+    """A store that notes which ranges are asked for, and fails as it is told to."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.objects["a.m"] = content
+        self.asked: list[int] = []
+        self.fails: Callable[[int], None] = lambda _offset: None
+
+    def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        self.asked.append(offset)
+        self.fails(offset)
+        yield from super().read(name, offset, length)
+
+
+CONTENT = bytes(range(256)) * 4 + b"end"
+FILE = ManifestFile("a.m", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Ranges:
+    monkeypatch.setattr(loading, "SPAN", 100)
+    return Ranges(CONTENT)
+
+
+def test_ranges_become_the_file(store: Ranges, tmp_path: Path):
+    """Eleven ranges in some order are the file, and its sha256 is known when the last one came."""
+    half = tmp_path / "a.m.partial"
+    assert download(store, FILE, half, ManualClock(7)) == FILE.sha256
+    assert half.read_bytes() == CONTENT
+    assert sorted(store.asked) == list(range(0, 1027, 100))
+
+
+def test_a_cut_download_asks_for_what_is_missing(store: Ranges, tmp_path: Path):
+    """After it was given up in the middle, the next one asks only for the ranges that did not come."""
+    half, stopped = tmp_path / "a.m.partial", Interrupted("Ctrl-C")
+
+    def stop(offset: int) -> None:
+        if offset == 800:
+            raise stopped
+
+    store.fails = stop
+    with pytest.raises(Interrupted):
+        download(store, FILE, half, ManualClock(1))
+    before, store.asked, store.fails = set(store.asked) - {800}, [], lambda _offset: None
+    assert download(store, FILE, half, ManualClock(2)) == FILE.sha256
+    assert before
+    assert not before & set(store.asked)
+
+
+def test_a_range_that_breaks_off_comes_again(store: Ranges, tmp_path: Path):
+    """A store that fails twice in the middle is asked again for that range alone."""
+    failures = [StoreUnavailable("cut"), StoreUnavailable("cut")]
+
+    def twice(offset: int) -> None:
+        if offset == 300 and failures:
+            raise failures.pop()
+
+    store.fails = twice
+    assert download(store, FILE, tmp_path / "a.m.partial", ManualClock(1)) == FILE.sha256
+    assert store.asked.count(300) == 3
+    assert len(store.asked) == 13
+
+
+def test_a_half_file_of_other_content_is_not_gone_on_with(store: Ranges, tmp_path: Path):
+    """What is noted of another content, or half a note, counts for nothing."""
+    half = tmp_path / "a.m.partial"
+    half.write_bytes(b"x" * 500)
+    notes_of(half).write_text(f"{'0' * 64} {FILE.bytes} 100\n0\n1\n2\n3\n")
+    assert download(store, FILE, half, ManualClock(1)) == FILE.sha256
+    notes_of(half).write_text(notes_of(half).read_text() + "1")
+    assert download(store, FILE, half, ManualClock(1)) == FILE.sha256
+
+
+def test_another_size_than_was_listed_is_an_error(store: Ranges, tmp_path: Path):
+    """Neither more nor less than the manifest says is fetched."""
+    store.objects["a.m"] = CONTENT + b"more"
+    with pytest.raises(StepFailed, match=r"has 1,031 bytes in memory://store, not the 1,027"):
+        download(store, FILE, tmp_path / "a.m.partial", ManualClock(1))
+    assert store.asked == []
