@@ -36,6 +36,7 @@ class Times:
     copy_synced: list[float] = field(default_factory=list)
     convert: list[float] = field(default_factory=list)
     convert_synced: list[float] = field(default_factory=list)
+    convert_summed: list[float] = field(default_factory=list)
     process: list[float] = field(default_factory=list)
     low_memory: list[float] = field(default_factory=list)
     verify: list[float] = field(default_factory=list)
@@ -89,6 +90,8 @@ def measure(checkpoint: Checkpoint, room: Path, rounds: int, upstream: Path | No
             if not options:
                 times.convert_synced.append(done["seconds"])
                 times.process.append(whole)
+        done, _, _ = _run(checkpoint, output, checksums=room / "checksums")
+        times.convert_summed.append(done["seconds"])
         done, _, _ = _run(checkpoint, output, cores=1)
         times.one_thread.append(done["seconds"] - done["sync_seconds"])
         times.verify.append(_verify(checkpoint, output))
@@ -102,12 +105,19 @@ def measure(checkpoint: Checkpoint, room: Path, rounds: int, upstream: Path | No
     return times
 
 
-def _run(checkpoint: Checkpoint, output: Path, *options: str, cores: int = 0) -> tuple[dict[str, float], float, float]:
-    """One conversion: its own figures, seconds of the whole process, and its peak of anonymous memory in MB."""
+def _run(
+    checkpoint: Checkpoint, output: Path, *options: str, cores: int = 0, checksums: Path | None = None
+) -> tuple[dict[str, float], float, float]:
+    """One conversion: its own figures, seconds of the whole process, and its peak of anonymous memory in MB.
+
+    `checksums`: where the output's sha256 is published; it has to be.
+    """
     output.unlink(missing_ok=True)
     words = [sys.executable, str(PAYLOAD / "converter" / "convert-hf.py"), str(checkpoint.folder), "q40", "x"]
     began = time.perf_counter()
-    process = subprocess.Popen([*words, "--output", str(output), "--json", *options], stdout=subprocess.PIPE, text=True)
+    env = os.environ | ({"GPUPLAN_CHECKSUMS": str(checksums)} if checksums else {})
+    words += ["--output", str(output), "--json", *options]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env)
     if cores:
         os.sched_setaffinity(process.pid, set(list(os.sched_getaffinity(0))[:cores]))
     peak = 0.0
@@ -118,6 +128,8 @@ def _run(checkpoint: Checkpoint, output: Path, *options: str, cores: int = 0) ->
     said, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"the converter failed with {process.returncode}:\n{said}")
+    if checksums:
+        checksums.unlink()
     return json.loads(said.splitlines()[-1]), whole, peak
 
 
@@ -166,6 +178,7 @@ def _rows(times: Times, size: int) -> list[str]:
     rows = [
         ("**converter**, without sync", times.convert, None),
         ("**converter**, with fsync", times.convert_synced, None),
+        ("converter, with fsync and the output's sha256", times.convert_summed, None),
         ("converter, whole process with start-up", times.process, None),
         ("converter, --low-memory, without sync", times.low_memory, None),
         ("converter on one core, without sync", times.one_thread, None),

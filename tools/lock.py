@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,16 @@ def locks() -> list[Lock]:
     code = ROOT / "remote" / "distributed-llama"
     return [
         Lock((LOCKS / "machine.in").read_text(), "python3.10", code / "requirements.txt", "every machine installs"),
+        Lock("\n".join(developers()), "python3.11", LOCKS / "dev.txt", "`make install` installs"),
     ]
+
+
+def developers() -> list[str]:
+    """What gpuplan and its extra `dev` ask for in pyproject.toml, the extras that it names itself unfolded."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    own = {f"{project['name']}[{name}]": wanted for name, wanted in extras.items()}
+    return [*project["dependencies"], *(one for line in extras["dev"] for one in own.get(line, [line]))]
 
 
 def renew(lock: Lock, work: Path) -> None:

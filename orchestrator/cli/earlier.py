@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from orchestrator.engine.artifacts import manifest_files
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import accepted_keys
@@ -70,7 +69,7 @@ def _finisher(home: Home, ledger: Ledger, spec: RunSpec, runs: list[tuple[str, R
 def _is_saved(home: Home, ledger: Ledger, spec: RunSpec, run: str, phase: str) -> bool:
     """Whether every artifact of the phase of that run is verified in every store of this one."""
     manifest = home.run_folder(run) / f"manifest-{phase}.json"
-    wanted = {f["name"] for f in json.loads(manifest.read_text())} if manifest.exists() else set()
+    wanted = {file.name for file in manifest_files(manifest.read_text())} if manifest.exists() else set()
     stored = [{a.name for a in ledger.artifacts.all(run=run, store=s, state="VERIFIED")} for s in spec.stores]
     return bool(wanted) and all(wanted <= names for names in stored)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -61,10 +62,7 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
-    from dataclasses import asdict
-    from json import loads
-
-    from orchestrator.engine.artifacts import Home, fetch_all
+    from orchestrator.engine.artifacts import Home, fetch_all, manifest_files
     from orchestrator.engine.effects import ManifestFile
 
     home, ledger = open_home()
@@ -88,7 +86,7 @@ def pull(
 
     try:
         store = world.store(spec.stores[0])
-        wanted = [ManifestFile(**file) for manifest in manifests for file in loads(manifest.read_text())]
+        wanted = [file for manifest in manifests for file in manifest_files(manifest.read_text())]
         fetch_all(store, wanted, Home(to, home.run_folder(spec.run).parent, force), world.clock, said=note)
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error

@@ -134,7 +134,9 @@ def _check(settings: Settings, source: Source) -> None:
     for name in settings.defaults.env:
         if wrong := set_name(name):
             source.wrong(("defaults", "env", name), wrong)
-    if not re.match(r"https://[^\s/@]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url):
+    if not re.match(
+        r"https://[^\s/@\[\]]+(/|$)|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)", settings.hub_url
+    ):
         source.wrong(
             ("hub_url",), f"{settings.hub_url} is no address that a token may go to", "write https://huggingface.co"
         )

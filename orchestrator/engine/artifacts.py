@@ -8,7 +8,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from typing import BinaryIO
 from orchestrator.engine.context import Context
 from orchestrator.engine.download import arrived, download, forget, notes_of
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.sources import Sources
 from orchestrator.engine.together import together
 from orchestrator.engine.uploads import lots
 from orchestrator.transport.agent import Agent
@@ -26,6 +27,17 @@ from orchestrator.words.waiting import Clock
 
 PARTIAL = ".partial"  # what is on its way here
 STALLS = 5  # tries without a single new byte before a download is given up
+
+
+def manifest_text(files: list[ManifestFile], made_of: Sources) -> str:
+    """A manifest as it is kept and stored. Versions to come read it: keys are added, never changed."""
+    return json.dumps({"files": [asdict(file) for file in files], "sources": asdict(made_of)}, indent=1)
+
+
+def manifest_files(text: str) -> list[ManifestFile]:
+    """The files that a manifest lists; version 0.1.0 wrote the list alone."""
+    found = json.loads(text)
+    return [ManifestFile(**file) for file in (found["files"] if isinstance(found, dict) else found)]
 
 
 def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
@@ -173,8 +185,8 @@ def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, fo
 
 def _was_fetched(path: Path, name: str, runs: Path) -> bool:
     """Whether a run of this home has listed a file of that name with what is there now."""
-    found = {"name": name, "bytes": _bytes(path), "sha256": _sha256(path)}
-    return any(found in json.loads(manifest.read_text()) for manifest in runs.glob("*/manifest-*.json"))
+    found = ManifestFile(name, _bytes(path), _sha256(path))
+    return any(found in manifest_files(manifest.read_text()) for manifest in runs.glob("*/manifest-*.json"))
 
 
 def safe(name: str) -> PurePosixPath:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Created, Creation, Refused, Unknown
 from orchestrator.engine.readiness import POLL_S
+from orchestrator.engine.sources import image_of
 from orchestrator.ledger.rows import HostKeyRow, MachineRow, VolumeRow
 from orchestrator.plan import memory_of
 from orchestrator.transport.keys import make_host_key
@@ -53,11 +54,9 @@ class Creations:
         """What to ask the provider for, from what was written down."""
         if volume and not volume.provider_id:
             raise NoMachine(f"the volume {volume.name} was asked for, and {row.provider} does not list it yet")
-        settings, vendor = self._context.spec.plan.settings, self._provider.name
-        plain = "" if row.gpus else settings.cpu_images.get(vendor, "")
-        image = need.image or plain or settings.images.get(vendor, "")
         return MachineSpec(
-            name=row.name, offer=offer_of(row), image=image, disk_gb=need.disk_gb, ports=need.ports,
+            name=row.name, offer=offer_of(row), image=image_of(self._context, need, gpus=row.gpus),
+            disk_gb=need.disk_gb, ports=need.ports,
             public_key=self._context.public_key, deadline=datetime.fromtimestamp(row.deadline or 0, UTC),
             volume_id=volume.provider_id if volume else None, volume_name=volume.name if volume else None,
             private_network=need.nodes > 1, host_key=self._host_key(row.name),
@@ -87,7 +86,9 @@ class Creations:
     def _created(self, name: str, provider_id: str) -> Created:
         now = self._context.now()
         self._ledger.machines.move({"name": name}, MachineState.CREATED, provider_id=provider_id, accepted_at=now)
-        self._context.event(f"{name}: created as {provider_id}", minor=True)
+        row = self._ledger.machines.get(name=name)
+        image = image_of(self._context, self._context.need(row.phase), gpus=row.gpus)
+        self._context.event(f"{name}: created as {provider_id}" + (f" from {image}" if image else ""), minor=True)
         return Created(provider_id)
 
     def reconcile(self, name: str, why: str) -> Creation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,24 +20,29 @@ LONGEST_INDEX = 8 << 20  # bytes: some 80,000 tensors
 SHOWN = 5  # wrong files that a message names
 
 
-def verify(context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str) -> str:
+def verify(
+    context: Context, agent: Agent, workspace: str, checkout: HubCheckout, commit: str
+) -> tuple[str, dict[str, str]]:
     """The commit whose wanted files all lie there, with their sizes and sha256. StepFailed: what is wrong.
 
+    Beside it what had to be computed for that: absolute path -> sha256 of each file in the folder.
     `commit`: as the revision was when the download began. Where it has moved meanwhile, the new one will do as well.
     """
-    present = {f.path: f for f in agent.files(f"{workspace}/{checkout.dir}", ["**"], sha256=True)}
+    folder = f"{workspace}/{checkout.dir}"
+    present = {f.path: f for f in agent.files(folder, ["**"], sha256=True)}
+    sums = {posixpath.normpath(f"{folder}/{path}"): file.sha256 or "" for path, file in present.items()}
     wrong = _wrong(context, present, checkout, commit)
     if wrong and (now := context.hub.commit(checkout.repo, checkout.revision)) != commit:
         context.event(f"{checkout.repo}: {checkout.revision} moved from {commit[:12]} to {now[:12]} meanwhile")
         if not _wrong(context, present, checkout, now):
-            return now
+            return now, sums
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise StepFailed(
             f"{checkout.dir} is not what {checkout.repo} holds at {commit[:12]}: {'; '.join(wrong[:SHOWN])}{more}",
             remedy="run it again: files that are right are kept",
         )
-    return commit
+    return commit, sums
 
 
 def _wrong(context: Context, present: Mapping[str, FileInfo], checkout: HubCheckout, commit: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.engine import write_up
+from orchestrator.engine import sources, write_up
 from orchestrator.engine.context import Context
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import StepRun
@@ -29,7 +29,7 @@ def shell_text(context: Context, agent: Agent, run: StepRun, command: str) -> st
     if run.step.builtin == "overlay":
         return commands.lay_code().text
     if run.step.builtin == "report":
-        page = write_up.render(context, run.step)
+        page = write_up.render(context, run.step, sources.gather(context, agent))
         agent.write(WRITE_UP, page.text)
         said = f"{page.figures} measured figures"
         return commands.copy(f"{agent.workspace}/{WRITE_UP}", run.step.creates[0], said).text

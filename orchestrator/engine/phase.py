@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from posixpath import normpath
 from typing import TypeVar
 
-from orchestrator.engine import artifacts, records
+from orchestrator.engine import artifacts, records, sources
 from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
@@ -84,7 +82,8 @@ class PhaseWork:
                 f"{', '.join(changed)}: not what its step wrote (it published another sha256)",
                 remedy="run the step again (--force), or have the step that changes it publish what it wrote",
             )
-        (self._context.folder / f"manifest-{name}.json").write_text(_as_json(files))
+        made_of = self._at_root(name, lambda agent: sources.gather(self._context, agent))
+        self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
         return files
 
     def makers(self, name: str) -> list[str]:
@@ -115,9 +114,10 @@ class PhaseWork:
         transfer = self._uploads.transfer(name, store, listed or files, is_all=bool(listed))
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
-    def put_manifest(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
+    def put_manifest(self, name: str, store: ArtifactStore) -> None:
         """The manifest goes last: where it is, everything is."""
-        self._patiently(partial(store.put_text, f"manifest-{name}.json", _as_json(files)))
+        file = self._manifest(name)
+        self._patiently(partial(store.put_text, file.name, file.read_text()))
 
     def pull(self, name: str, files: list[ManifestFile]) -> str:
         """Fetch the artifacts home from the machine, if the phase says so; return the folder."""
@@ -218,10 +218,14 @@ class PhaseWork:
     def _key(self, name: str) -> dict[str, object]:
         return {"run": self._context.run, "name": name}
 
+    def _manifest(self, name: str) -> Path:
+        """The manifest at home."""
+        return self._context.folder / f"manifest-{name}.json"
+
     def _listed(self, name: str) -> list[ManifestFile]:
         """All of the phase's artifacts, as `manifest` wrote them down; []: it has not yet."""
-        manifest = self._context.folder / f"manifest-{name}.json"
-        return [ManifestFile(**said) for said in json.loads(manifest.read_text())] if manifest.exists() else []
+        manifest = self._manifest(name)
+        return artifacts.manifest_files(manifest.read_text()) if manifest.exists() else []
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""
@@ -245,7 +249,3 @@ class PhaseWork:
 def _below(root: str, patterns: tuple[str, ...]) -> list[str]:
     """What a step creates, named from the workspace."""
     return [normpath(f"{root}/{pattern}") for pattern in patterns]
-
-
-def _as_json(files: list[ManifestFile]) -> str:
-    return json.dumps([asdict(file) for file in files], indent=1)

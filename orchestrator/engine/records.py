@@ -135,8 +135,7 @@ def published(agent: Agent, steps: Sequence[StepRun]) -> dict[str, str]:
     """Path below the workspace -> the sha256 that its step published, by the volume's records; later steps win."""
     found = {}
     for step in steps:
-        text = agent.read(path(step)) if step.step.creates else None
-        record = parse(text) if text else None
+        record = read_as(agent, step.id) if step.step.creates else None
         for file in record.files if record else ():
             if file.sha256:
                 found[posixpath.normpath(posixpath.join(step.step.cwd, file.path))] = file.sha256
@@ -145,8 +144,13 @@ def published(agent: Agent, steps: Sequence[StepRun]) -> dict[str, str]:
 
 def commit_of(agent: Agent, run: StepRun) -> str:
     """The commit that the step's record on the volume says it downloaded; "": it says none."""
-    record = parse(agent.read(path(run)) or "")
+    record = read_as(agent, run.id)
     return record.commit if record else ""
+
+
+def read_as(agent: Agent, step: str) -> DoneRecord | None:
+    """What lies there as the record of the step of that id, whatever it is worth; None: no record."""
+    return parse(agent.read(_path(step)) or "")
 
 
 def parse(text: str) -> DoneRecord | None:
@@ -184,4 +188,8 @@ def forget(context: Context, run: StepRun) -> None:
 
 def path(run: StepRun) -> str:
     """Where a step's record is, below the workspace."""
-    return f"{FOLDER}/{run.id.replace('/', '.')}.json"
+    return _path(run.id)
+
+
+def _path(step: str) -> str:
+    return f"{FOLDER}/{step.replace('/', '.')}.json"

@@ -206,7 +206,10 @@ class StepWork:
     def verify(self, number: int) -> None:
         """Check what the step's try of that number created, against the hub where it says so; write its done-record."""
         agent, step = self._root(), self.run.step
-        commit = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit) if step.hub else ""
+        commit, known = "", dict[str, str]()
+        if step.hub:
+            commit, known = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit)
+            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}")
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
@@ -214,10 +217,10 @@ class StepWork:
         if files:
             job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
-            files = records.with_checksums(files, agent.published(job), folder)
+            files = records.with_checksums(files, agent.published(job) | known, folder)
             clones = records.clones(agent, folder, files)
-            for name, commit in clones.items():
-                self._context.event(f"{self.run.id}: {name} is a clone at commit {commit}", minor=True)
+            for name, at in clones.items():
+                self._context.event(f"{self.run.id}: {name} is a clone at commit {at}", minor=True)
         measured = self._context.ledger.figures.all(run=self._context.run, step=self.run.id)
         record = records.DoneRecord(
             step=self.run.id,

@@ -268,7 +268,7 @@ class Story:
                 for lot in lots(files):
                     label = f"upload {store.url} {lot[0].name}"
                     recorder.record(label, partial(work.upload, name, store, lot), NoneType)
-                recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store, files), NoneType)
+                recorder.record(f"put_manifest {store.url}", partial(work.put_manifest, name, store), NoneType)
             if not self._context.stores:  # else it comes from there, when no machine is paid for
                 recorder.record("pull", partial(work.pull, name, files), str)
         answers = recorder.record("judge", partial(work.judge, name, files), list[Answer])

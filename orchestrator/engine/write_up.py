@@ -1,4 +1,4 @@
-"""The text of a `report` step: the plan's own words above the figures that this run measured, and where."""
+"""The text of a `report` step: the plan's own words above the figures that this run measured, where and of what."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.evidence import OF_GPUS, SAMPLED
+from orchestrator.engine.sources import Sources
 from orchestrator.ledger.rows import FigureRow
 from orchestrator.words.model import Step
 
@@ -20,9 +21,10 @@ class WriteUp:
     figures: int
 
 
-def render(context: Context, step: Step) -> WriteUp:
-    """The step's text, then a table of every measured figure. No figure that was not measured is in it.
+def render(context: Context, step: Step, sources: Sources) -> WriteUp:
+    """The step's text, then a table of every measured figure, then what all of it was made of.
 
+    No figure that was not measured is in it.
     Nor is what was sampled of a card that a CPU stands in for.
     """
     hidden = frozenset() if context.provider.shows_gpu else OF_GPUS
@@ -38,6 +40,8 @@ def render(context: Context, step: Step) -> WriteUp:
         lines += [f"| {row.step} | {row.name} | {row.value:,.4g} | {row.measured_on} |" for row in rows]
     if not context.provider.shows_gpu:
         lines += ["", "These are figures of tiny stand-in models on a CPU, not of a GPU."]
+    if made_of := sources.lines():
+        lines += ["", "### Made of", "", *made_of]
     return WriteUp("\n".join(lines) + "\n", len(rows))
 
 

@@ -105,6 +105,11 @@ class ExistingHost:
         """See ports.Provider. Nothing is paid ahead."""
         return None
 
+    def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
+        """See ports.Provider. It has no API."""
+        del machine_id, fingerprint
+        return None
+
     def end_bill_script(self) -> str:
         """See ports.Provider."""
         return ""

@@ -37,7 +37,7 @@ WORDS_SHOWN = 400
 LONGEST_PAUSE_S = 3600.0  # that a vendor may ask for
 NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)  # nothing was sent
 
-LISTEN_S, LINES_HEARD, LONGEST_EVENT = 5.0, 100, 4000  # of a stream that never ends by itself
+LISTEN_S, LINES_HEARD, LONGEST_EVENT = 5.0, 4000, 4000  # of a stream that never ends by itself
 AGAIN_AFTER_S = (0.5, 2.0)  # pauses before a read is sent again, in the cloud's time
 AGAIN_WITHIN_S = 15.0  # real seconds after its first try: a vendor that does not even answer is not asked on and on
 
@@ -199,8 +199,10 @@ class Api:
             raise self._failure(reply, f"{method} {path}")
         return reply.body if reply.body is not None else {}
 
-    def listen(self, path: str, params: Mapping[str, str]) -> list[str]:
-        """The lines of a stream that come within LISTEN_S; whatever goes wrong ends them."""
+    def listen(
+        self, path: str, params: Mapping[str, str], *, enough: Callable[[str], bool] = lambda _line: False
+    ) -> list[str]:
+        """The lines of a stream that come within LISTEN_S, or until one is `enough`; whatever goes wrong ends them."""
         lines: list[str] = []
         give_up = self._now() + LISTEN_S
         with (
@@ -209,7 +211,7 @@ class Api:
         ):
             for line in answer.iter_lines() if answer.is_success else ():
                 lines.append(line[:LONGEST_EVENT])
-                if self._now() > give_up or len(lines) > LINES_HEARD:
+                if self._now() > give_up or len(lines) > LINES_HEARD or enough(line):
                     break
         return lines
 
@@ -245,7 +247,7 @@ class Api:
                 f"{self.vendor}: {method} {path} cannot be sent, and was not: {_reason(error)}",
                 remedy="the API key or the address holds what no request may",
             ) from error
-        return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, self._now()))
+        return _reply(answer, self._now())
 
     def _say(self, reply: Reply) -> str:
         words = self._words(reply.body) if reply.body is not None else web.readable(reply.text)
@@ -259,6 +261,10 @@ class Api:
         kind = RateLimited if reply.status == 429 else ProviderUnavailable
         message = f"{self.vendor}: {what} was answered with {reply.status}: {words}"
         return kind(message, retry_after=reply.retry_after)
+
+
+def _reply(answer: httpx.Response, now: float) -> Reply:
+    return Reply(answer.status_code, _parse(answer.text), answer.text, _retry_after(answer.headers, now))
 
 
 def _reason(error: Exception) -> str:

@@ -153,6 +153,11 @@ class Lambda:
         """See ports.Provider. Nothing is paid ahead."""
         return None
 
+    def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
+        """See ports.Provider. Its API shows no logs; a machine here has the key that it was launched with."""
+        del machine_id, fingerprint
+        return None
+
     def end_bill_script(self) -> str:
         """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
         return ""

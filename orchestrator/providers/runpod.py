@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -33,6 +34,9 @@ REST_URL = "https://api.runpod.io/v2"
 GRAPHQL_URL = "https://api.runpod.io/graphql"
 SSH_PORT = "22/tcp"
 LEAST_RAM, LEAST_VCPUS = "minRamPerGpu", "minVcpuCountPerGpu"  # newer than the published schema of August 2026
+
+LOG_LINES = 1000  # of a pod's log, from before
+PRINTED_KEY = re.compile(r"\b[0-9]+ (SHA256:[A-Za-z0-9+/]{43}) ")
 
 FIRST_TB_GB = 1000
 GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
@@ -164,6 +168,15 @@ class RunPod:
     def credit(self) -> Decimal | None:
         """See ports.Provider. Only the older API knows it; where that is gone, nobody says."""
         return self._graphql().balance()
+
+    def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
+        """See ports.Provider. The official images print their keys as they start SSH, as `ssh-keygen -l` does."""
+        asked = {"source": "container", "tail": str(LOG_LINES)}
+        log = self._api.listen(
+            f"pods/{machine_id}/logs", asked, enough=lambda line: fingerprint in PRINTED_KEY.findall(line)
+        )
+        printed = PRINTED_KEY.findall("\n".join(log))
+        return fingerprint in printed if printed else None
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

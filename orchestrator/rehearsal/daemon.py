@@ -137,6 +137,8 @@ class Daemon:
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
             self._touch()
+            if "Origin" in request.headers:  # a web page in the user's browser: nobody else says where it comes from
+                raise web.HTTPForbidden(text="this is no place for web pages\n")
             return await handler(request)
 
         return web.Application(middlewares=[touch])

@@ -20,6 +20,7 @@ from orchestrator.rehearsal.host_spec import HostSpec
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
 
+OWN_KEY = "ssh-ed25519"  # the kind of host key that a machine makes itself
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A login shell reads the system's profile first, which sets PATH anew.
 PROFILE = 'export PATH="{first}:$PATH"\n'
@@ -35,6 +36,7 @@ class Host:
     folder: Path
     home: Path
     workspace: Path
+    host_key: str  # its fingerprint, SHA256:...
 
 
 @dataclass
@@ -97,12 +99,14 @@ class Hosts:
         workspace = self._workspace(folder, spec.volume)
         spawner = Spawner([folder, workspace], [self.folder / "bin", self.folder / "python", *self.readable])
         login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
+        key = asyncssh.import_private_key(spec.host_key) if spec.host_key else asyncssh.generate_private_key(OWN_KEY)
         try:
-            listener = await _listen(host_name, port, login, spec.host_key)
+            listener = await _listen(host_name, port, login, key)
         except OSError as error:
             await login.spawner.close()
             raise ValueError(f"{spec.address} cannot be listened on: {error.strerror}") from None
-        host = Host(spec, host_name, listener.get_port(), folder, folder / "home", workspace)
+        port, home, shown = listener.get_port(), folder / "home", key.get_fingerprint()
+        host = Host(spec, host_name, port, folder, home, workspace, shown)
         login.env.update(self._prepare(host))
         self._running[spec.id] = _Running(host, login, listener, time.time())
         return host
@@ -216,12 +220,12 @@ class Hosts:
         return total
 
 
-async def _listen(host: str, port: int, login: Login, key: str) -> asyncssh.SSHAcceptor:
+async def _listen(host: str, port: int, login: Login, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
     return await asyncssh.listen(
         host,
         port,
         server_factory=lambda: MachineServer(login),
-        server_host_keys=[asyncssh.import_private_key(key) if key else asyncssh.generate_private_key("ssh-ed25519")],
+        server_host_keys=[key],
         password_auth=False,
         kbdint_auth=False,
         host_based_auth=False,

@@ -21,6 +21,7 @@ class Machine:
     spec: HostSpec
     host: str
     port: int
+    host_key: str = ""
 
 
 @dataclass

@@ -35,7 +35,10 @@ class StoreAccess:
 
 def open_store(url: str, access: StoreAccess | None = None) -> ArtifactStore:
     """Build the store for `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`. UsageError: anything else."""
-    scheme = urlsplit(url).scheme
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:  # half of an IPv6 address
+        scheme = ""
     if scheme not in STORES:
         raise UsageError(
             f"{url!r} is no artifact store", remedy="it begins with one of: " + ", ".join(f"{s}://" for s in STORES)

@@ -173,6 +173,13 @@ class Provider(Protocol):
         """USD that are left of what was paid ahead; None: nothing is paid ahead, or nobody says. Never raises."""
         ...
 
+    def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
+        """Whether the machine's own log, read through the account's API, has printed this host key (SHA256:...).
+
+        None: it has printed none, or cannot be read: nobody vouches for the key. It may take a few seconds.
+        """
+        ...
+
     def end_bill_script(self) -> str:
         """Shell text that, run on the machine itself, ends its bill as far as this provider allows; "" if it cannot."""
         ...

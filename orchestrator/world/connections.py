@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import partial
 from pathlib import Path
 
 from orchestrator.engine.control import Control
@@ -80,7 +81,8 @@ class Connections:
 
     def _host_keys(self, machine: str) -> HostKeys:
         row = self._ledger.machines.get(name=machine)
-        return HostKeys(self._ledger, row, expected=self._host_key, rented=self._provider.rented)
+        shows = partial(self._provider.shows_host_key, row.provider_id)
+        return HostKeys(self._ledger, row, expected=self._host_key, rented=self._provider.rented, shows=shows)
 
     def _address(self, machine: str) -> Address:
         row = self._ledger.machines.get(name=machine)

@@ -1,9 +1,10 @@
-"""Which host key a machine may show: what the user says, what known_hosts says, what was seen at first contact."""
+"""Which host key a machine may show: what the user, known_hosts, its own log and the first contact say of it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.ledger import Ledger
@@ -20,10 +21,21 @@ def pinned_under(row: MachineRow, *, rented: bool) -> str:
 
 
 class HostKeys:
-    """The keys of one machine (implements transport.link.HostKeyStore). `expected`: of --host-key, "": not given."""
+    """The keys of one machine (implements transport.link.HostKeyStore). `expected`: of --host-key, "": not given.
 
-    def __init__(self, ledger: Ledger, row: MachineRow, *, expected: str, rented: bool) -> None:
-        self._ledger, self._row, self._expected = ledger, row, expected
+    `shows`: what the machine's provider says of a fingerprint (ports.Provider.shows_host_key).
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        row: MachineRow,
+        *,
+        expected: str,
+        rented: bool,
+        shows: Callable[[str], bool | None] = lambda _fingerprint: None,
+    ) -> None:
+        self._ledger, self._row, self._expected, self._shows = ledger, row, expected, shows
         self._rented, self._place = rented, pinned_under(row, rented=rented)
 
     def get(self, host_port: str) -> str | None:
@@ -45,7 +57,14 @@ class HostKeys:
                 f"{self._place} shows the host key {fingerprint(key)}, not {self._expected}",
                 remedy="nothing was sent to it: see whose machine that is",
             )
-        self._pin(key, "as --host-key says" if self._expected else "first contact, nobody vouches for it")
+        shown = None if self._expected else self._shows(fingerprint(key))
+        if shown is False:
+            raise HostKeyChanged(
+                f"{self._place} shows the host key {fingerprint(key)}, which its own log does not have",
+                remedy="nothing was sent to it: somebody may stand between",
+            )
+        vouched = "its own log has it, by the account's API" if shown else "first contact, nobody vouches for it"
+        self._pin(key, "as --host-key says" if self._expected else vouched)
 
     def _pin(self, key: str, why: str) -> None:
         said = f"{self._row.name}: host key {key.partition(' ')[0]} {fingerprint(key)} is trusted from now on: {why}"

@@ -80,7 +80,7 @@ class Hub:
             if url is None:
                 return sorted(found, key=lambda f: f.path)
             rows, following = self._get(repo, url)
-            url = self._of_this_hub(urljoin(url, following)) if following else None
+            url = self._of_this_hub(url, following) if following else None
             try:
                 found += [shaped(Row, row).file for row in rows if row.get("type") == "file"]
             except (ValueError, TypeError, AttributeError) as error:
@@ -110,11 +110,15 @@ class Hub:
                 raise ProviderUnavailable(f"{self._url}: the answer for {repo} has no end")
         return bytes(found)
 
-    def _of_this_hub(self, url: str) -> str:
-        """An address at the hub itself. ProviderUnavailable: it is elsewhere, where the token does not go."""
+    def _of_this_hub(self, base: str, said: str) -> str:
+        """What is said at `base` as an address at the hub itself.
+
+        ProviderUnavailable: it is none, or elsewhere, where the token does not go.
+        """
         try:
+            url = urljoin(base, said)
             here, there = httpx.URL(self._url), httpx.URL(url)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, ValueError) as error:
             raise ProviderUnavailable(f"{self._url}: the next page has no address") from error
         if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
             raise ProviderUnavailable(

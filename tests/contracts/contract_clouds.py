@@ -84,12 +84,12 @@ class Cloud:
             self.wait(self.patience_s / 800)
         raise AssertionError(f"never: {what}")
 
-    def ssh(self, view: MachineView) -> SshTransport:
+    def ssh(self, view: MachineView, keys: FirstContact | None = None) -> SshTransport:
         """A connection to a machine that is ready."""
         if self.key_file is None:
             pytest.skip("these machines are on paper only")
         assert view.address is not None
-        return SshTransport(view.address, self.key_file, FirstContact())
+        return SshTransport(view.address, self.key_file, keys or FirstContact())
 
 
 class FirstContact:

@@ -14,7 +14,8 @@ import pytest
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
-from tests.contracts.contract_clouds import Cloud
+from orchestrator.world.host_keys import fingerprint
+from tests.contracts.contract_clouds import Cloud, FirstContact
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +79,18 @@ def test_a_machines_life(on: Cloud):
 
 
 def test_the_machine_takes_our_key(on: Cloud):
-    """SSH answers at the address to the user and the key that the machine was created with."""
-    transport = on.ssh(ready(on, on.provider.create(on.spec())))
+    """SSH answers at the address to the user and the key that the machine was created with.
+
+    Where the machine's log shows its host key through the account, it is the one that is met, and no other.
+    """
+    view, keys = ready(on, on.provider.create(on.spec())), FirstContact()
+    transport = on.ssh(view, keys)
     assert transport.run("echo here").stdout == b"here\n"
     transport.close()
+    shown = on.provider.shows_host_key(view.id, fingerprint(keys.get(str(view.address).partition("@")[2]) or ""))
+    assert shown is (True if on.provider.name == "runpod" else None)
+    if shown:
+        assert on.provider.shows_host_key(view.id, "SHA256:" + "A" * 43) is False
 
 
 def test_a_volume_follows_its_machines(on: Cloud):

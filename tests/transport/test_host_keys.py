@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Protocol
 
 import pytest
 
@@ -35,14 +37,32 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     found.close()
 
 
-def reach(server: Sshd, ledger: Ledger, name: str, expected: str = "", *, rented: bool = False) -> str:
+class Reached(Protocol):
+    """A machine with its address and our key."""
+
+    @property
+    def address(self) -> Address: ...
+    @property
+    def key_file(self) -> Path: ...
+
+
+def reach(
+    server: Reached,
+    ledger: Ledger,
+    name: str,
+    expected: str = "",
+    *,
+    rented: bool = False,
+    shows: Callable[[str], bool | None] = lambda _fingerprint: None,
+) -> str:
     """What is said of the key when a machine of that name is reached; its run is another one for each."""
     row = MachineRow(
         name=name, run=name, phase="p", request="p.1", node=0, provider="ssh-host", type_id="x", gpu="", gpus=0,
         place="", price_hour=Decimal(0), state=MachineState.REQUESTED, host=server.address.host,
         port=server.address.port,
     )  # fmt: skip
-    transport = SshTransport(server.address, server.key_file, HostKeys(ledger, row, expected=expected, rented=rented))
+    keys = HostKeys(ledger, row, expected=expected, rented=rented, shows=shows)
+    transport = SshTransport(server.address, server.key_file, keys)
     try:
         assert transport.run("true").exit == 0
     finally:
@@ -75,6 +95,22 @@ def test_a_rented_machine_is_known_by_its_name(server: Sshd, ledger: Ledger):
     """Its address may be another machine's tomorrow: each name is met for the first time."""
     assert "nobody vouches" in reach(server, ledger, "m1", rented=True)
     assert "nobody vouches" in reach(server, ledger, "m2", rented=True)
+
+
+def test_a_rented_machine_shows_the_key_that_its_log_printed(tmp_path: Path, ledger: Ledger):
+    """What the account's API says of its log vouches for the key, or keeps everything from whoever shows another."""
+    cloud = Cloud(tmp_path)
+    host = cloud.boot()
+    server = SimpleNamespace(address=Address(host.host, host.port, "root"), key_file=cloud.key)
+    try:
+        said = reach(server, ledger, "m1", rented=True, shows=lambda seen: seen == host.host_key)
+        assert f"{host.host_key} is trusted from now on: its own log has it" in said
+        assert "nobody vouches" in reach(server, ledger, "m2", rented=True)
+        with pytest.raises(HostKeyChanged, match="its own log does not have"):
+            reach(server, ledger, "m3", rented=True, shows=lambda seen: seen != host.host_key)
+        assert ledger.host_keys.maybe(address="m3") is None
+    finally:
+        cloud.close()
 
 
 def test_known_hosts_is_read(server: Sshd, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -34,6 +34,11 @@ class HostUp(Protocol):
         """Its SSH port."""
         ...
 
+    @property
+    def host_key(self) -> str:
+        """The fingerprint (SHA256:...) of its host key; "": it has none to show."""
+        ...
+
 
 class Hosts(Protocol):
     """What the clouds ask of the emulated machines: orchestrator.rehearsal.hosts has the real ones."""

@@ -33,6 +33,7 @@ UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (rep
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
 PRIVATE_ADDRESS_LATE = 20.0  # after SSH answers; the specification says only "when assigned"
+OFFICIAL = "runpod/"  # images whose start script prints the host keys
 _CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
 
 _REFUSALS = {
@@ -179,6 +180,8 @@ class Pods:
                     self._context.log("cloud", "boot-failed", pod, reason=str(error))
                     return
                 address = (host.host, host.port)
+                if pod.image.startswith(OFFICIAL) and host.host_key:
+                    self._print(pod, "SSH host keys:", f"256 {host.host_key} root@{pod.id} (ED25519)")
         pod.started = self._context.clock.now()
         self._move(pod, "RUNNING")
         await self._context.clock.sleep(WITHOUT_ADDRESS)
@@ -197,6 +200,9 @@ class Pods:
         why = f"unsatisfied condition: cuda>={need}, please update your driver to a newer version"
         pod.said.append((self._context.clock.now(), f"error starting container: nvidia-container-cli: {why}"))
         return False
+
+    def _print(self, pod: Pod, *lines: str) -> None:
+        pod.printed += [(self._context.clock.now(), line) for line in lines]
 
     def _spec(self, pod: Pod) -> HostSpec:
         gpu = GPUS[pod.gpu_id] if pod.gpu_id else None

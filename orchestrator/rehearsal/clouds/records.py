@@ -81,6 +81,7 @@ class Pod(Billed):
     changed: datetime | None = None
     address: tuple[str, int] | None = None
     said: list[tuple[datetime, str]] = field(default_factory=list)  # the log of its start
+    printed: list[tuple[datetime, str]] = field(default_factory=list)  # its container's log
 
 
 @dataclass(kw_only=True)

@@ -9,17 +9,17 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds import runpod_billing, runpod_catalog
 from orchestrator.rehearsal.clouds.catalogue import PLACES, volume_price_hour
-from orchestrator.rehearsal.clouds.clock import stamp
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
 from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, nameless
 from orchestrator.rehearsal.clouds.placement import PodRequest, ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod, Volume
-from orchestrator.rehearsal.clouds.runpod_views import pod_json, volume_json
+from orchestrator.rehearsal.clouds.runpod_views import log_events, pod_json, volume_json
 from orchestrator.rehearsal.clouds.wire import Reply, Request, cut_short, dropped, json_reply
 
 API = "runpod"
+MOST_LINES = 5000  # of a log
 LARGEST_BODY = 102_400
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
@@ -56,7 +56,7 @@ class RunPodRest:
             ("PATCH", "/v2/pods/{id}"): self._update_pod,
             ("DELETE", "/v2/pods/{id}"): self._delete_pod,
             ("POST", "/v2/pods/{id}/action"): self._act,
-            ("GET", "/v2/pods/{id}/logs"): self._pod_logs,
+            ("GET", "/v2/pods/{id}/logs"): self._logs,
             ("GET", "/v2/network-volumes"): self._list_volumes,
             ("POST", "/v2/network-volumes"): self._create_volume,
             ("GET", "/v2/network-volumes/{id}"): self._get_volume,
@@ -192,13 +192,12 @@ class RunPodRest:
         await self._pods.act(pod, call.body["action"], API)
         return (204, None) if call.body["action"] == "terminate" else (200, self._show(pod))
 
-    async def _pod_logs(self, call: Call) -> tuple[int, Any]:
-        said = self._pods.get(call.params["id"]).said[-int(call.query.get("tail", "100")) :]
-        events = []
-        for number, (moment, line) in enumerate(said):
-            data = {"source": "system", "line": line, "ts": stamp(moment)}
-            events.append(f"id: {stamp(moment)}/{number:012}\ndata: {json.dumps(data)}\n\n")
-        return 200, "".join(events)
+    async def _logs(self, call: Call) -> tuple[int, Any]:
+        tail = call.query.get("tail", "100")
+        if not (tail.isascii() and tail.isdecimal()) or int(tail) > MOST_LINES:
+            raise ProblemError(422, f"tail must be 0 to {MOST_LINES}")
+        pod = self._pods.get(call.params["id"])
+        return 200, log_events(pod, int(tail), call.query.get("source", ""))
 
     # -- volumes --------------------------------------------------------------------------------------------------
 

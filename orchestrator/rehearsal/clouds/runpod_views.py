@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,14 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
         "createdAt": stamp(pod.created),
         "startedAt": stamp(pod.started) if pod.started else None,
     }
+
+
+def log_events(pod: Pod, tail: int, source: str) -> str:
+    """The end of a pod's log, of one source or ("") both, as server-sent events. The vendor's stream goes on."""
+    both = {"system": pod.said, "container": pod.printed}
+    lines = sorted((at, name, line) for name, said in both.items() if source in {"", name} for at, line in said)
+    facts = [{"ts": stamp(at), "source": name, "line": line} for at, name, line in (lines[-tail:] if tail else [])]
+    return "".join(f"id: {fact['ts']}/{number:012}\ndata: {json.dumps(fact)}\n\n" for number, fact in enumerate(facts))
 
 
 def _compute(pod: Pod) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dllama_glm.checkpoint.errors import CheckpointError
 from dllama_glm.convert import main
+from dllama_glm.convert.errors import HubError
 from dllama_glm.convert.hub import client as client_module
 from dllama_glm.convert.hub.client import Client
 from dllama_glm.convert.hub.supply import AT_ONCE, HubSupply
@@ -367,6 +368,12 @@ def test_the_token_stays_at_its_origin(servers: tuple[Any, Any]):
     bearer = "Bearer hf_secret"
     assert hub.seen == [("/old", bearer), ("/new", bearer), ("/away", bearer), ("/back", None)]
     assert other.seen == [("/there", None)]
+
+
+def test_a_page_without_an_address_is_an_error_of_ours(servers: tuple[Any, Any]):
+    """Half of an IPv6 address as the next page is refused in words."""
+    with pytest.raises(HubError, match="is no address of a hub"):
+        Client(servers[0].url, "hf_secret").document("http://[")
 
 
 def test_a_page_at_another_host_gets_no_token(servers: tuple[Any, Any]):

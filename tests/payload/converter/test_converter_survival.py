@@ -1,5 +1,6 @@
 """Kills, full disks, crashes and rivals: the output is whole or not there, and work done is not done again."""
 
+import hashlib
 import json
 import os
 import resource
@@ -84,13 +85,16 @@ def _harmed(large: Path, room: Path, harm: Callable[[Path], None]) -> tuple[int,
 
 @pytest.mark.parametrize("after", [1, 40, 150])
 def test_a_killed_run_is_gone_on_with(after: int, large: Path, whole: bytes, tmp_path: Path):
-    """Kill -9, the same command again: finished tensors are not read again, and the bytes are those of one run."""
+    """Kill -9, the same command again: finished tensors are not read again; bytes and sum are those of one run."""
     output = tmp_path / "x.m"
     _leave_partial(large, output, after)
     assert not output.exists()
     done = _done(output)
     assert done >= after
-    run = run_converter(large, "q40", output, "--json")
+    checksums = tmp_path / "checksums"
+    run = run_converter(large, "q40", output, "--json", env={"GPUPLAN_CHECKSUMS": str(checksums)}, cwd=tmp_path)
+    assert checksums.read_text() == f"{hashlib.sha256(whole).hexdigest()}  x.m\n"
+    checksums.unlink()
     events = [json.loads(line) for line in run.stdout.splitlines()]
     assert events[-1]["resumed_tensors"] >= after
     assert events[-1]["bytes_read"] < next(event for event in events if event["event"] == "start")["bytes"]

@@ -1,11 +1,17 @@
 """The trained models' own prompts and answers, and chat templates against transformers."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dllama_glm.formats import tokenizer_file
+from dllama_glm.formats.tokenizer_file import TokenizerError
 from dllama_glm.tokenizer import chat
-from dllama_glm.tokenizer.runtime import Tokenizer
+from dllama_glm.tokenizer.build import convert as build
+from dllama_glm.tokenizer.folder import read_folder
+from dllama_glm.tokenizer.runtime import Tokenizer, load
 
 from tests.payload.tokenizer.tokenizer_folders import GOLDEN, MODELS, converted, copy, make, read, write
 
@@ -149,6 +155,33 @@ def test_template_errors_are_sentences(template: str, message: str) -> None:
     """A template that refuses, is broken, or reaches for the machine ends in one clear error."""
     with pytest.raises(ValueError, match=message):
         chat.render(template, CONVERSATIONS[0], {})
+
+
+class Panic(BaseException):
+    """As the library's own faults arrive: no Exception."""
+
+
+def test_a_panic_of_the_library_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer that makes the library panic is refused, when it is built and when it is used; Ctrl-C stays one."""
+    content, _ = build(read_folder(GOLDEN / "tokenizer-llama3"), extended=True)
+    file = tmp_path / "x.t"
+    tokenizer_file.write(file, content)
+    opened = load(file)
+
+    def panic(*_: object, **__: object) -> None:
+        raise raised
+
+    raised: BaseException = Panic("called `Option::unwrap()` on a `None` value")
+    monkeypatch.setattr(opened, "_exact", SimpleNamespace(encode=panic, decode=panic))
+    monkeypatch.setattr("tokenizers.Tokenizer.from_str", panic)
+    uses: list[Callable[[], object]] = [lambda: load(file), lambda: opened.encode("a"), lambda: opened.decode([1])]
+    uses += [lambda: build(read_folder(GOLDEN / "tokenizer-llama3"), extended=True)]
+    for use in uses:
+        with pytest.raises(TokenizerError, match="unwrap"):
+            use()
+    raised = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        opened.encode("a")
 
 
 def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,9 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
+HOST_KEY = "SHA256:" + "k" * 43
+
+
 @dataclass
 class FakeHosts:
     """Remembers what it was asked; `broken` makes the next boots fail."""
@@ -59,7 +62,8 @@ class FakeHosts:
         self.specs[spec.id] = spec
         self.booted.append(spec.id)
         host, _, port = (spec.address or "127.0.0.1:40022").partition(":")
-        return SimpleNamespace(host=host, port=int(port) + len(self.booted) if spec.address is None else int(port))
+        port_here = int(port) + len(self.booted) if spec.address is None else int(port)
+        return SimpleNamespace(host=host, port=port_here, host_key=HOST_KEY)
 
     async def end(self, host_id: str, *, keep_disk: bool = False) -> None:
         self.specs.pop(host_id, None)

@@ -221,6 +221,14 @@ def test_the_control_page_asks_for_its_key(begin: Begin):
     assert rehearsal.alive()["machines"] == []
 
 
+def test_no_web_page_is_served(begin: Begin):
+    """A page in the user's browser, which says where it comes from, gets nothing of hub, store or control."""
+    facts = begin().facts
+    for place in (facts.gcs, facts.hub, facts.control):
+        assert httpx.get(f"{place}/storage/v1/b/x", headers={"Origin": "https://elsewhere"}).status_code == 403
+    assert httpx.get(f"{facts.gcs}/storage/v1/b/x").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [

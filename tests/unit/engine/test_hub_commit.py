@@ -24,11 +24,12 @@ steps:
   - name: fetch
     run: fetch
     hub: {repo: o/m, dir: m, exclude: ["*.bin", "old/"]}
-    creates: [m/*.json]
+    creates: [m/*.json, "m/*.safetensors", up/.git/HEAD]
 deliverables: [{name: there, checkpoint: m}]
 """
 INDEX = json.dumps({"weight_map": {"w": "w.safetensors"}})
-INDEXED = {"m/model.safetensors.index.json": INDEX, "m/w.safetensors": "12345"}
+CLONED = "b" * 40
+INDEXED = {"m/model.safetensors.index.json": INDEX, "m/w.safetensors": "12345", "up/.git/HEAD": CLONED}
 FIRST = [
     ("model.safetensors.index.json", len(INDEX), None),
     ("w.safetensors", 5, hashlib.sha256(b"12345").hexdigest()),
@@ -47,9 +48,14 @@ def bench(folder: Path, files: dict[str, str], moves: int) -> Bench:
     return Bench(load_plan(folder / "plan", environ={}), ("get",), world, folder / "home")
 
 
-def recorded(made: Bench) -> str:
+def record(made: Bench) -> dict[str, Any]:
     (disk,) = made._disks.values()
-    return str(json.loads(disk.files["/workspace/.gpuplan/done/get.fetch.json"])["commit"])
+    found: dict[str, Any] = json.loads(disk.files["/workspace/.gpuplan/done/get.fetch.json"])
+    return found
+
+
+def recorded(made: Bench) -> str:
+    return str(record(made)["commit"])
 
 
 def test_what_is_excluded_is_not_missed(tmp_path: Path):
@@ -59,6 +65,19 @@ def test_what_is_excluded_is_not_missed(tmp_path: Path):
     assert recorded(made) == "c1"
     (row,) = made.ledger().deliverables.all()
     assert "sha256 as the hub's at c1" in row.detail
+
+
+def test_the_record_has_the_checksums_that_the_check_computed(tmp_path: Path):
+    """What was read to compare it with the hub's list is not read again; a clone beside it has its own commit."""
+    made = bench(tmp_path, INDEXED, 1000)
+    assert made.controller().run().outcome == Outcome.SUCCEEDED
+    found = record(made)
+    assert {file["path"]: file["sha256"] for file in found["files"]} == {
+        "m/model.safetensors.index.json": hashlib.sha256(INDEX.encode()).hexdigest(),
+        "m/w.safetensors": hashlib.sha256(b"12345").hexdigest(),
+        "up/.git/HEAD": "",
+    }
+    assert (found["commit"], found["clones"]) == ("c1", {"up": CLONED})
 
 
 def test_a_branch_that_moves_after_the_download_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -103,6 +103,14 @@ def test_what_may_pass_is_said_to(reply: Any, retry_after: float | None):
     assert retry_after == raised.value.retry_after
 
 
+@pytest.mark.parametrize("there", ["http://[", "//[x", "https://hub.test:port/x"])
+def test_a_next_page_without_an_address_is_an_error_of_ours(there: str):
+    """Half of an IPv6 address, or a port that is none."""
+    reader, _ = hub(COMMIT | {TREE: httpx.Response(200, json=ROWS, headers={"Link": f'<{there}>; rel="next"'})})
+    with pytest.raises(ProviderUnavailable, match="next page"):
+        reader.files(REPO, reader.commit(REPO))
+
+
 @pytest.mark.parametrize(
     "there", ["https://elsewhere.test/x", "http://hub.test/x", "https://hub.test:444/x", "//elsewhere.test/x"]
 )

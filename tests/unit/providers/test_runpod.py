@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar, cast
 
+import httpx
 import pytest
 
 from orchestrator.providers.runpod import RunPod
@@ -255,6 +258,61 @@ def test_billing_adds_up_per_machine():
     provider, _ = runpod({"GET /billing/pods": document})
     assert {"7h9k2m4n6p": Decimal("14.00")} == provider.billed(["7h9k2m4n6p", "fresh"])
     assert provider.billed([]) == {}
+
+
+PRINTED = "SHA256:" + "p/+" * 14 + "p"
+
+
+def told(*lines: str) -> str:
+    """Lines of a container's log, as the API streams them."""
+    facts = [{"ts": "2026-06-01T12:02:03Z", "source": "container", "line": line} for line in lines]
+    return "".join(f"id: {fact['ts']}\ndata: {json.dumps(fact)}\n\n" for fact in facts)
+
+
+KEYS_TOLD = told("Pod Started", "SSH host keys:", f"256 {PRINTED} root@pod1 (ED25519)")
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (KEYS_TOLD, True),
+        (KEYS_TOLD.replace("p/+", "q/+"), False),
+        (told("Pod Started", f"{PRINTED} of something"), None),
+        (told(f"{PRINTED} of something") + KEYS_TOLD.replace("p/+", "q/+"), False),
+        ("", None),
+        ((404, {"detail": "pod not found"}), None),
+        ((403, {"detail": "no"}), None),
+        (httpx.ConnectError("down"), None),
+    ],
+)
+def test_a_pods_log_vouches_for_its_host_key(answer: object, *, shown: bool | None):
+    """As ssh-keygen prints it: this one, another one, or none, also where the log cannot be read."""
+    provider, vendor = runpod({"GET /pods/pod1/logs": answer})
+    assert provider.shows_host_key("pod1", PRINTED) is shown
+    assert dict(vendor.requests[0].url.params) == {"source": "container", "tail": "1000"}
+
+
+@pytest.mark.parametrize("printed", [True, False])
+def test_a_log_without_an_end_is_not_heard_out(monkeypatch: pytest.MonkeyPatch, *, printed: bool):
+    """The vendor's stream goes on: it is left once the key is there, when time is up, or when it is too much."""
+    monkeypatch.setattr("orchestrator.providers.http.LISTEN_S", 0.2)
+    heard = 0
+
+    def stream() -> Iterator[bytes]:
+        nonlocal heard
+        yield KEYS_TOLD.encode() if printed else b""
+        while True:
+            time.sleep(0.01)
+            heard += 1
+            yield b": keep-alive\n\n"
+
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=stream()))
+    provider = RunPod(replace(ACCESS, transport=transport))
+    assert provider.shows_host_key("pod1", PRINTED) is (True if printed else None)
+    assert heard < (2 if printed else 50)
+    monkeypatch.setattr("orchestrator.providers.http.LISTEN_S", 60.0)
+    monkeypatch.setattr("orchestrator.providers.http.LINES_HEARD", 100)
+    assert provider.shows_host_key("pod1", "SHA256:none") is (False if printed else None)
 
 
 class Vendors(http.server.BaseHTTPRequestHandler):

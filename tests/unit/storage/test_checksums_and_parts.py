@@ -75,7 +75,7 @@ def test_parts_that_would_be_refused_at_the_end_are_refused_at_the_beginning():
         open_store("s3://bucket/x", StoreAccess(part_bytes=5_000_000))
 
 
-@pytest.mark.parametrize("url", ["ftp://b/x", "bucket", "", "s3:///x", "gs://", "file://host/x", "file:///"])
+@pytest.mark.parametrize("url", ["ftp://b/x", "bucket", "", "s3:///x", "gs://", "file://host/x", "file:///", "s3://[x"])
 def test_what_is_no_store_is_refused(url: str):
     """A wrong scheme or a missing bucket is said in words."""
     with pytest.raises(UsageError):

@@ -13,7 +13,7 @@ from dllama_glm.convert.plan import Plan, check_output, make_plan
 from dllama_glm.convert.progress import Progress
 from dllama_glm.convert.progress_file import ProgressFile
 from dllama_glm.formats.float_types import FloatType
-from dllama_glm.runtime.evidence import on_cpu, publish
+from dllama_glm.runtime.evidence import checksums_wanted, on_cpu, publish, publish_checksum
 from dllama_glm.runtime.machine import peak_memory_mib
 
 if TYPE_CHECKING:  # it loads what only a conversion needs
@@ -128,7 +128,11 @@ def _convert(args: argparse.Namespace, path: Path, progress: Progress) -> None:
     # Only now, since it loads the compiler: whatever is wrong has been said at once.
     from dllama_glm.convert.job import Result, convert
 
-    result: Result = convert(plan, path, progress, supply, low_memory=args.low_memory, fresh=args.force)
+    result: Result = convert(
+        plan, path, progress, supply, low_memory=args.low_memory, fresh=args.force, digest=checksums_wanted()
+    )
+    if result.sha256:
+        publish_checksum(path, result.sha256)
     peak = peak_memory_mib()
     figures = {name: getattr(result, name) for name in ("bytes_read", "bytes_written", "seconds", "mb_per_s")}
     figures |= {"peak_memory_mib": peak, "low_memory": int(result.low_memory)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dllama_glm.convert.chunks import cut
 from dllama_glm.convert.crew import crew_size
+from dllama_glm.convert.digest import Digest
 from dllama_glm.convert.errors import OutputError
 from dllama_glm.convert.output import Output
 from dllama_glm.convert.pipeline import Pipeline, ready_encoders
@@ -23,9 +24,10 @@ _SLOW_COMPILE = 0.5
 
 @dataclass(frozen=True)
 class Result:
-    """`seconds` from the first byte read to the final name, `sync_seconds` of them bringing the rest to the disk.
+    """`seconds` from the first byte read to the final name, `sync_seconds` of them after the last one was converted.
 
-    `threads` worked on pieces of at most `piece_values` values.
+    `threads` worked on pieces of at most `piece_values` values. `sha256` of the file: None where
+    nobody asked or it is not known.
     """
 
     bytes_read: int
@@ -35,6 +37,7 @@ class Result:
     resumed_tensors: int
     threads: int
     piece_values: int
+    sha256: str | None
 
     @property
     def low_memory(self) -> bool:
@@ -55,10 +58,12 @@ def convert(
     *,
     low_memory: bool = False,
     fresh: bool = False,
+    digest: bool = False,
 ) -> Result:
     """Write the plan's output to `path`, going on with a killed run's part unless `fresh`.
 
-    `supply` gives the shards and is closed at the end; None: they are the plan's own files. Raises Busy, OutputError
+    `supply` gives the shards and is closed at the end; None: they are the plan's own files. `digest`: the result has
+    the sha256 of the file, where it could be computed beside the work. Raises Busy, OutputError
     (the partial file stays, unless a shard changed meanwhile), BadValue (likewise), OSError for the source, and what
     the supply raises.
     """
@@ -73,14 +78,30 @@ def convert(
             if damaged := supply.unsound(output):
                 output.redo(damaged)
                 progress.note(f"{len(damaged)} of them are not what the source says: they are converted again")
-            return _fill(plan, output, supply, progress, low_memory=low_memory)
+            following = _followed(plan, output) if digest else None
+            try:
+                return _fill(plan, output, supply, progress, low_memory=low_memory, digest=following)
+            finally:
+                if following:
+                    following.close()
         finally:
             supply.close()
     finally:
         output.close()
 
 
-def _fill(plan: Plan, output: Output, supply: Supply, progress: Progress, *, low_memory: bool) -> Result:
+def _followed(plan: Plan, output: Output) -> Digest:
+    """The digest of what is written from now on, and of what an earlier run left."""
+    digest = Digest(output.partial, plan.write_bytes)
+    for slot in (plan.sources[index].slot for index in output.resumed):
+        digest.wrote(slot.offset, slot.end)
+    output.on_written = digest.wrote
+    return digest
+
+
+def _fill(
+    plan: Plan, output: Output, supply: Supply, progress: Progress, *, low_memory: bool, digest: Digest | None
+) -> Result:
     piece, threads = _LOW_MEMORY_VALUES if low_memory else _CHUNK_VALUES, crew_size(low_memory=low_memory)
     chunks = cut(plan.sources, piece, skip=output.resumed)
     began = time.monotonic()
@@ -109,8 +130,9 @@ def _fill(plan: Plan, output: Output, supply: Supply, progress: Progress, *, low
             f"{', '.join(changed)} changed while it was converted: what was written is thrown away; run it again"
         )
     output.commit()
+    sha256 = digest.result() if digest else None
     ended = time.monotonic()
-    return Result(read, written, ended - began, ended - filled, len(output.resumed), threads, piece)
+    return Result(read, written, ended - began, ended - filled, len(output.resumed), threads, piece, sha256)
 
 
 def _look(pipeline: Pipeline, watch: Callable[[str, int], None]) -> None:

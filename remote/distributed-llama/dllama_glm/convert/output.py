@@ -5,7 +5,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Output:
         Raises Busy, or OutputError if the file cannot be opened.
         """
         self.path = path
+        self.on_written: Callable[[int, int], None] = lambda _begin, _end: None  # hears of every write
         self.partial = path.with_name(path.name + ".partial")
         self.journal = path.with_name(path.name + ".partial.journal")
         self._fingerprint = fingerprint
@@ -57,12 +58,14 @@ class Output:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of `data` at `offset`. Raises OutputError, with the cause, if it does not fit."""
+        begin = offset
         try:
             while data:
                 written = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[written:], offset + written
         except OSError as error:
             raise self._explain(error) from error
+        self.on_written(begin, offset)
 
     def read(self, offset: int, count: int) -> bytes:
         """What lies there now; short at the end of the file. Raises OutputError."""

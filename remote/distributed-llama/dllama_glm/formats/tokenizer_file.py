@@ -3,6 +3,7 @@
 The layout is specified in docs/format-tokenizer.md. All numbers are little-endian; a file is read and written whole.
 """
 
+import hashlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -108,10 +109,11 @@ def check_rows(content: TokenizerFile, rows: int) -> None:
             )
 
 
-def write(path: Path, content: TokenizerFile) -> None:
+def write(path: Path, content: TokenizerFile) -> str:
     """Write `content` to `path`, which holds either its old content or all of the new one, whenever the machine stops.
 
-    Raises TokenizerError where the format cannot hold the content, OSError where the disk cannot.
+    Returns the file's sha256, hexadecimal. Raises TokenizerError where the format cannot hold the content, OSError
+    where the disk cannot.
     """
     data = to_bytes(content)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -123,6 +125,7 @@ def write(path: Path, content: TokenizerFile) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def to_bytes(content: TokenizerFile) -> bytes:

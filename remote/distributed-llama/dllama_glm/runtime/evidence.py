@@ -42,6 +42,18 @@ def gpus_used(computed_by: Mapping[str, Any]) -> float:
     return 1 / computed_by["sharers"] if "card" in computed_by else 0.0
 
 
+def checksums_wanted() -> bool:
+    """Whether a controller asks for the checksums of what is written."""
+    return bool(os.environ.get("GPUPLAN_CHECKSUMS"))
+
+
+def publish_checksum(file: Path, sha256: str) -> None:
+    """Append a file's sha256 to the one that $GPUPLAN_CHECKSUMS names, if it does, as sha256sum prints it."""
+    path, name = os.environ.get("GPUPLAN_CHECKSUMS"), os.path.relpath(file)
+    if path and name.isprintable():  # no line end in it
+        _append(path, [f"{sha256}  {name}\n"], "checksums")
+
+
 def publish(values: Mapping[str, float], place: Place) -> None:
     """Append figures to the file that $GPUPLAN_METRICS names, if it does: one JSON document a line.
 
@@ -52,8 +64,12 @@ def publish(values: Mapping[str, float], place: Place) -> None:
         return
     beside = {"measured_on": place.measured_on[:_LONGEST], "device": place.device[:_LONGEST]}
     lines = [json.dumps({"name": name, "value": value} | beside) + "\n" for name, value in values.items()]
+    _append(path, lines, "metrics")
+
+
+def _append(path: str, lines: list[str], what: str) -> None:
     try:
         with Path(path).open("a", encoding="utf-8") as file:
             file.writelines(lines)
     except OSError as error:
-        note(f"metrics could not be written to {path}: {error.strerror or error}")
+        note(f"{what} could not be written to {path}: {error.strerror or error}")

@@ -8,6 +8,7 @@ from dllama_glm.formats.tokenizer_file import Extension, TokenizerError, Tokeniz
 from dllama_glm.tokenizer import pipeline
 from dllama_glm.tokenizer.added import outside_texts, with_outside_tokens
 from dllama_glm.tokenizer.folder import Folder
+from dllama_glm.tokenizer.library import refusing
 from dllama_glm.tokenizer.sentencepiece_model import as_llama, read_pieces, to_document
 from dllama_glm.tokenizer.vocabulary import Vocabulary, pipeline_of, read_vocabulary
 
@@ -191,7 +192,8 @@ def _prefix(parts: _Parts, bos_id: int | None) -> tuple[int, ...]:
     wanted = [parts.vocabulary.id(text) for text in _GLM_PREFIX]
     if None in wanted:
         wanted = [] if bos_id is None else [bos_id]
-    added = pipeline.reference(parts.document).encode("x").ids[: len(wanted)]
+    with refusing("Hugging Face's tokenizers cannot read a text by it"):
+        added = pipeline.reference(parts.document).encode("x").ids[: len(wanted)]
     return () if added == wanted else tuple(token_id for token_id in wanted if token_id is not None)
 
 

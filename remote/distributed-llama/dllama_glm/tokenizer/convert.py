@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
+from dllama_glm.runtime.evidence import publish_checksum
 from dllama_glm.runtime.machine import print_in_utf8
 from dllama_glm.tokenizer.build import convert
 from dllama_glm.tokenizer.folder import read_folder
@@ -24,7 +25,7 @@ def main(argv: Sequence[str], default_folder: Path | None = None) -> int:
     try:
         output = _output(options.name, options.output or default_folder or _CONVERTER)
         content, notes = convert(read_folder(options.folder), extended=options.extended)
-        format_.write(output, content)
+        publish_checksum(output, format_.write(output, content))
     except TokenizerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ from typing import Any
 from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import Extension, TokenizerError, TokenizerFile
 from dllama_glm.tokenizer import bytetable
+from dllama_glm.tokenizer.library import refusing
 
 # How the vocabulary's strings follow from the file's bytes: by the byte table, or as UTF-8 with "▁" for a space.
 BYTE_LEVEL = "byte-level"
@@ -33,20 +34,16 @@ def assemble(content: TokenizerFile) -> Any:
     extension = content.extension
     if extension is None:
         raise TokenizerError("has no extension")
-    try:
+    with refusing("holds a tokenizer that cannot be built"):
         return Tokenizer.from_str(json.dumps(_document(content, extension)))
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever it does not accept
-        raise TokenizerError(f"holds a tokenizer that cannot be built: {error}") from None
 
 
 def reference(document: dict[str, Any]) -> Any:
     """Build the tokenizer that a tokenizer.json describes, but for truncation and padding. Raises TokenizerError."""
     from tokenizers import Tokenizer
 
-    try:
+    with refusing("Hugging Face's tokenizers refuses it"):
         return Tokenizer.from_str(json.dumps({**document, "truncation": None, "padding": None}))
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception for whatever it does not accept
-        raise TokenizerError(f"Hugging Face's tokenizers refuses it: {error}") from None
 
 
 def options(extension: Extension) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from dllama_glm.formats import tokenizer_file as format_
 from dllama_glm.formats.tokenizer_file import TokenizerError, TokenizerFile
 from dllama_glm.tokenizer import pipeline
 from dllama_glm.tokenizer.boundary import BoundaryEncoder
+from dllama_glm.tokenizer.library import refusing
 from dllama_glm.tokenizer.shield import shield
+
+_CANNOT = "Hugging Face's tokenizers fails on it"
 
 
 def check_text(text: str) -> None:
@@ -95,8 +98,9 @@ class Tokenizer:
         """
         check_text(text)
         if self._exact is not None:
-            ids: list[int] = self._exact.encode(text, add_special_tokens=add_special).ids
-            return ids
+            with refusing(_CANNOT):
+                ids: list[int] = self._exact.encode(text, add_special_tokens=add_special).ids
+                return ids
         bos = [self.bos_id] if add_special and self.bos_id is not None else []
         return bos + self._rule.encode(text)
 
@@ -121,8 +125,9 @@ class Tokenizer:
         """Return the text of `ids`; what is no UTF-8 becomes U+FFFD. Raises TokenizerError for an unknown id."""
         pieces = [b"" if self._is_silent(token_id, skip_special) else self.piece(token_id) for token_id in ids]
         if self._exact is not None:
-            text: str = self._exact.decode(list(ids), skip_special_tokens=skip_special)
-            return text
+            with refusing(_CANNOT):
+                text: str = self._exact.decode(list(ids), skip_special_tokens=skip_special)
+                return text
         return b"".join(pieces).decode("utf-8", "replace")
 
     def decode_stream(self, *, skip_special: bool = True) -> DecodeStream:
@@ -172,7 +177,8 @@ class Tokenizer:
         check_text(text)
         if self._exact is None:
             return self._rule.special_tokens(text)
-        found = self._exact.encode(text, add_special_tokens=False)
+        with refusing(_CANNOT):
+            found = self._exact.encode(text, add_special_tokens=False)
         return [
             (token_id, *span)
             for token_id, span in zip(found.ids, found.offsets, strict=True)
@@ -183,8 +189,9 @@ class Tokenizer:
         """The ids of a text without special tokens; `inside`: it goes on behind other text."""
         if self._exact is None:
             return self._rule.encode(text, plain=True, inside=inside)
-        ids: list[int] = self._exact_plain.encode(text, add_special_tokens=False).ids
-        return ids
+        with refusing(_CANNOT):
+            ids: list[int] = self._exact_plain.encode(text, add_special_tokens=False).ids
+            return ids
 
     @cached_property
     def _exact_plain(self) -> Any:

@@ -136,8 +136,12 @@ class Client:
 
     def _open(self, address: str, headers: Mapping[str, str] | None = None) -> Any:
         """Open `address`, a path of the hub or a whole URL. Raises Passing or HubError."""
-        url = urljoin(self.endpoint + "/", address)
-        if urlsplit(url).scheme not in _WEB:
+        try:
+            url = urljoin(self.endpoint + "/", address)
+            known = urlsplit(url).scheme in _WEB
+        except ValueError:  # half of an IPv6 address
+            url, known = address, False
+        if not known:
             raise HubError(f"{url}: is no address of a hub (HF_ENDPOINT begins with https:// or http://)")
         request = urllib.request.Request(url, headers={"User-Agent": "dllama-glm", **(headers or {})})  # noqa: S310 - checked above
         if self._token and _origin(url) == _origin(self.endpoint):
