@@ -134,26 +134,35 @@ def fetch_all(
     *,
     check: Callable[[], None] = lambda: None,
     said: Callable[[ManifestFile, str], None] = lambda _file, _how: None,
+    arrived: Callable[[str, int, int], None] = lambda _name, _bytes, _moved: None,
 ) -> None:
     """Bring uploaded files home, going on with what is there, each verified; small ones several at the same time.
 
-    `said` hears of each whether it was "fetched" or "already there". Errors: see download.download.
+    `said` hears of each whether it was "fetched" or "already there", `arrived` of its bytes, and of those that
+    just came. Errors: see download.download.
     """
 
     def fetch(file: ManifestFile) -> None:
-        said(file, _from_store(store, file, home, clock, check))
+        said(file, _from_store(store, file, home, clock, check, lambda *told: arrived(file.name, *told)))
 
     for lot in lots(files):
         together(clock, fetch, lot)
 
 
-def _from_store(store: ArtifactStore, file: ManifestFile, home: Home, clock: Clock, check: Callable[[], None]) -> str:
+def _from_store(
+    store: ArtifactStore,
+    file: ManifestFile,
+    home: Home,
+    clock: Clock,
+    check: Callable[[], None],
+    arrived: Callable[[int, int], None],
+) -> str:
     name = safe(file.name)
     final, half = home.folder / name, home.folder / f"{name}{PARTIAL}"
     if is_whole(final, file):
         return "already there"
     make_place(final, half, file, home.runs, force=home.force)
-    if download(store, file, half, clock, check) != file.sha256:
+    if download(store, file, half, clock, check, arrived) != file.sha256:
         forget(half)
         raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
     half.replace(final)

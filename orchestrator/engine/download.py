@@ -25,12 +25,18 @@ NOTES = ".partial"  # no artifact has such a name, so no half file of another on
 
 
 def download(
-    store: ArtifactStore, file: ManifestFile, half: Path, clock: Clock, check: Callable[[], None] = lambda: None
+    store: ArtifactStore,
+    file: ManifestFile,
+    half: Path,
+    clock: Clock,
+    check: Callable[[], None] = lambda: None,
+    told: Callable[[int, int], None] = lambda _bytes, _moved: None,
 ) -> str:
     """Bring what `half` lacks of the store's file, and return the sha256 of all that then is there.
 
     A store that fails is asked again for five minutes, each range anew (StoreUnavailable). FileNotFoundError: it has no
-    such file. StepFailed: it has another size than was listed, or the disk is full. `check` raises to give it up.
+    such file. StepFailed: it has another size than was listed, or the disk is full. `check` raises to give it up,
+    `told` hears how many bytes are there, and how many of them just came.
     """
     found = patiently(clock, partial(store.head, file.name), check=check)
     if found is None:
@@ -47,6 +53,7 @@ def download(
             ask = partial(store.read, file.name, offset, length)
             patiently(clock, lambda: there.put(offset, length, _checked(ask(), check)), check=check)
             there.note(span)
+            told(there.size, length)
 
         together(clock, fetch, there.missing())
         return there.sha256()
@@ -101,6 +108,12 @@ class Half:
             if title == self._title and self._path.exists():
                 return {n for line in spans if line.endswith("\n") and 0 <= (n := int(line)) < self._count}
         return set()
+
+    @property
+    def size(self) -> int:
+        """How many are here."""
+        last = self._count - 1
+        return sum(min(SPAN, self._file.bytes - last * SPAN) if span == last else SPAN for span in list(self._here))
 
     def missing(self) -> list[int]:
         """The numbers of the ranges that are not here."""

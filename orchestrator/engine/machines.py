@@ -94,7 +94,8 @@ class Machines:
     def _send_code(self, name: str, agent: Agent) -> str:
         """Bring the code there, as a transfer of one thing; its folder."""
         context, phase = self._context, self._ledger.machines.get(name=name).phase
-        transfer = Transfer(context, phase, CODE, name, {"code": context.code.bytes})
+        transfer = Transfer(context, phase, CODE, name)
+        transfer.expect({"code": context.code.bytes})
         before = 0
 
         def sent(count: int) -> None:

@@ -19,6 +19,7 @@ from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.provisioning import left_by
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.transfers import PULL, Transfer
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
@@ -109,7 +110,8 @@ class PhaseWork:
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
-        transfer = self._uploads.transfer(name, store, self._listed(name))
+        listed = self._listed(name)  # what steps send while others run is there before the whole list
+        transfer = self._uploads.transfer(name, store, listed or files, is_all=bool(listed))
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
     def put_manifest(self, name: str, store: ArtifactStore) -> None:
@@ -134,7 +136,12 @@ class PhaseWork:
             return Outcome.SUCCEEDED
         home, outcome = artifacts.Home(self._home(name), context.folder.parent), Outcome.FAILED
         try:
-            artifacts.fetch_all(context.stores[0], files, home, context.clock, check=context.control.check)
+            transfer = Transfer(context, name, PULL, str(home.folder))
+            transfer.expect({file.name: file.bytes for file in files})
+            artifacts.fetch_all(
+                context.stores[0], files, home, context.clock, check=context.control.check, arrived=transfer.arrived,
+                said=lambda file, _how: transfer.whole(file.name),
+            )  # fmt: skip
             at_home(context, phase, files, home.folder)
         except (Interrupted, OverBudget) as error:
             outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.OVER_BUDGET
@@ -152,10 +159,7 @@ class PhaseWork:
 
     def _saved(self, name: str) -> list[ManifestFile]:
         """What the phase has made, if all of it is verified in the store that it comes home from."""
-        manifest = self._manifest(name)
-        if not manifest.exists():
-            return []
-        files = artifacts.manifest_files(manifest.read_text())
+        files = self._listed(name)
         url = self._context.stores[0].url
         rows = self._ledger.artifacts.all(run=self._context.run, store=url, state=VERIFIED)
         return files if {f.name for f in files} <= {row.name for row in rows} else []
@@ -219,8 +223,9 @@ class PhaseWork:
         return self._context.folder / f"manifest-{name}.json"
 
     def _listed(self, name: str) -> list[ManifestFile]:
-        """All of the phase's artifacts, as `manifest` wrote them down."""
-        return artifacts.manifest_files(self._manifest(name).read_text())
+        """All of the phase's artifacts, as `manifest` wrote them down; []: it has not yet."""
+        manifest = self._manifest(name)
+        return artifacts.manifest_files(manifest.read_text()) if manifest.exists() else []
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""

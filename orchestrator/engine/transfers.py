@@ -16,25 +16,34 @@ WRITE_S = 1.0  # between two times that the ledger is told
 class Transfer:
     """The files of one phase that go to one place: to a store, home, or to a machine. Threads tell it what arrives."""
 
-    def __init__(
-        self, context: Context, phase: str, kind: str, place: str, files: Mapping[str, int], there: Iterable[str] = ()
-    ) -> None:
-        """`files`: name -> bytes, of all that is to arrive there; `there`: those that had before."""
-        self._context, self._lock, self._sizes = context, threading.Lock(), files
-        self._bytes = {name: files[name] for name in there if name in files}
-        self._whole = set(self._bytes)
+    def __init__(self, context: Context, phase: str, kind: str, place: str) -> None:
+        self._context, self._lock = context, threading.Lock()
+        self._sizes: dict[str, int] = {}  # of all that is expected there
+        self._bytes: dict[str, int] = {}
+        self._whole: set[str] = set()
+        self._is_all = False  # that is expected; else there will be more
         now = context.now()
         self._row = TransferRow(
-            run=context.run, phase=phase, kind=kind, place=place, files=len(files), bytes=sum(files.values()),
-            files_done=len(self._whole), bytes_done=sum(self._bytes.values()), since=now, at=now,
-        )  # fmt: skip
-        self._write()
+            run=context.run, phase=phase, kind=kind, place=place, files=0, bytes=0, since=now, at=now
+        )
+
+    def expect(self, files: Mapping[str, int], there: Iterable[str] = (), *, is_all: bool = True) -> None:
+        """So many bytes of these files are to arrive; `there`: those that had before. `is_all`: no other will."""
+        with self._lock:
+            self._sizes |= files
+            self._is_all = is_all
+            for name in there:
+                if name in self._sizes:
+                    self._bytes[name] = self._sizes[name]
+                    self._whole.add(name)
+            self._count(0)
+            self._write()
 
     def arrived(self, name: str, count: int, moved: int) -> None:
         """So many bytes of that file are there, of which `moved` came just now."""
         with self._lock:
             self._bytes[name] = min(count, self._sizes[name])
-            self._row = replace(self._row, bytes_done=sum(self._bytes.values()), moved=self._row.moved + moved)
+            self._count(moved)
             if self._context.clock.monotonic() - self._written >= WRITE_S:
                 self._write()
 
@@ -43,10 +52,18 @@ class Transfer:
         with self._lock:
             self._bytes[name] = self._sizes[name]
             self._whole.add(name)
-            self._row = replace(self._row, bytes_done=sum(self._bytes.values()), files_done=len(self._whole))
-            if len(self._whole) == len(self._sizes):
-                self._row = replace(self._row, ended_at=self._context.now())
+            self._count(0)
+            if self._row.ended_at:
                 self._write()
+
+    def _count(self, moved: int) -> None:
+        """All of it anew, from what is known of each file."""
+        whole = self._is_all and len(self._whole) == len(self._sizes)
+        self._row = replace(
+            self._row, files=len(self._sizes), bytes=sum(self._sizes.values()), files_done=len(self._whole),
+            bytes_done=sum(self._bytes.values()), moved=self._row.moved + moved,
+            ended_at=(self._row.ended_at or self._context.now()) if whole else None,
+        )  # fmt: skip
 
     def _write(self) -> None:
         self._written = self._context.clock.monotonic()

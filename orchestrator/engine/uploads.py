@@ -53,14 +53,13 @@ class Uploads:
         self._tokens.mkdir(mode=0o700, exist_ok=True)
         self._transfers: dict[tuple[str, str], Transfer] = {}  # of this process, by phase and store
 
-    def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile]) -> Transfer:
-        """How far all of a phase's files are on their way to a store; what is verified there has arrived."""
+    def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile], *, is_all: bool) -> Transfer:
+        """How far a phase's files are on their way to a store: these, and what was said before. `is_all`: no others."""
         key = (phase, store.url)
-        if key not in self._transfers:
-            rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
-            there, sizes = {row.name for row in rows}, {file.name: file.bytes for file in files}
-            self._transfers[key] = Transfer(self._context, phase, UPLOAD, store.url, sizes, there)
-        return self._transfers[key]
+        transfer = self._transfers.setdefault(key, Transfer(self._context, phase, UPLOAD, store.url))
+        rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
+        transfer.expect({file.name: file.bytes for file in files}, {row.name for row in rows}, is_all=is_all)
+        return transfer
 
     def send_all(
         self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile], transfer: Transfer

@@ -43,13 +43,14 @@ def table(rows: Sequence[Listed], width: int) -> list[str]:
         line = "  ".join([*(f"{row[n]:{widths[n]}}" for n in range(3)), *figures])
         fits = len(line) + 2 + len(row[5]) <= width
         lines += [f"{line}  {row[5]}"] if fits else [line, f"    {row[5]}"]
-    return [escape(line) for line in lines]
+    return lines
 
 
 def _cells(row: Listed) -> tuple[str, ...]:
     now = f"{money(row.usd_hour)}/h" if row.usd_hour else "-"
     tags = f"tags: {', '.join(row.tags)}" if row.tags else ""
-    return row.run, row.plan, row.state, now, money(row.usd), "; ".join([*row.kept, *filter(None, [tags])]) or "-"
+    kept = "; ".join([*row.kept, *filter(None, [tags])]) or "-"
+    return tuple(escape(text) for text in (row.run, row.plan, row.state, now, money(row.usd), kept))
 
 
 def _listed(ledger: Ledger, row: RunRow, is_driven: Callable[[str], bool]) -> Listed:

@@ -219,7 +219,7 @@ def _choice(phase: PhasePreview) -> str:
     many = f"{offer.gpus}x " if offer.gpus > 1 else ""
     nodes = f"{phase.nodes} machines, each " if phase.nodes > 1 else ""
     place = f" in {offer.place}" if offer.place else ""
-    before = f"a CPU machine{gone_on}; for what needs a GPU " if phase.staged else ""
+    before = f"a CPU machine{gone_on}, then " if phase.staged else ""
     return f"{before}{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
 
 

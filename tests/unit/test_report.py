@@ -123,7 +123,7 @@ def test_the_list_of_runs_is_whole(width: int) -> None:
         "1128-ccjp toy no process $0.74/h $0.02 volume toy 10 GB $0.02/day "
         "1128-jmeg g\\x07lm succeeded - $11.84 tags: nightly"
     )
-    assert len(found) == (3 if width > 60 else 4)
+    assert len(found) == (3 if width > 60 else 5)
 
 
 def _preview() -> Preview:

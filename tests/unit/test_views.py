@@ -260,7 +260,8 @@ def test_events_are_a_document_a_line() -> None:
     states = {(one["of"], one["name"]): one["state"] for one in found if one["event"] == "state"}
     assert states["step", "day2-3/convert-glm"] == "RUNNING"
     assert states["machine", "gpuplan-a"] == "REACHABLE"
-    assert sum(one["event"] == "machines_rented" for one in found) == 1
+    (rented,) = [one for one in found if one["event"] == "machines_rented"]
+    assert (rented["phase"], rented["ok"]) == ("day2-3", True)
     (moved,) = [one for one in found if one["event"] == "transfer"]
     assert (moved["files_done"], moved["bytes_done"], moved["left_s"]) == (3, 50, 5.0)
     assert "hush" not in out.getvalue()

@@ -30,7 +30,8 @@ def line(context: Context) -> TransferLine:
 def test_each_part_and_file_that_arrives_is_in_the_ledger(tmp_path: Path):
     """Bytes after each second, files as they are whole, the end with the last; what was there before has not moved."""
     context = context_of(tmp_path)
-    transfer = Transfer(context, "one", UPLOAD, "s3://b", SIZES, ["a.bin", "of-another-phase.bin"])
+    transfer = Transfer(context, "one", UPLOAD, "s3://b")
+    transfer.expect(SIZES, ["a.bin", "of-another-phase.bin"])
     assert (row(context).files_done, row(context).bytes_done, row(context).moved) == (1, 100, 0)
     transfer._written -= WRITE_S
     transfer.arrived("b.bin", 200, moved=200)
@@ -45,7 +46,8 @@ def test_each_part_and_file_that_arrives_is_in_the_ledger(tmp_path: Path):
 def test_a_part_that_is_sent_again_counts_once(tmp_path: Path):
     """What has arrived of a file is a state, not a sum: one that begins anew goes back, and never beyond its size."""
     context = context_of(tmp_path)
-    transfer = Transfer(context, "one", PULL, "/home/x", SIZES)
+    transfer = Transfer(context, "one", PULL, "/home/x")
+    transfer.expect(SIZES)
     for count in (200, 50, 900):
         transfer._written -= WRITE_S
         transfer.arrived("b.bin", count, moved=10)
@@ -56,8 +58,21 @@ def test_a_part_that_is_sent_again_counts_once(tmp_path: Path):
 def test_time_left_is_that_of_what_has_moved(tmp_path: Path):
     """The rate counts what came in this process; before anything moved nothing is said."""
     context = context_of(tmp_path)
-    Transfer(context, "one", UPLOAD, "s3://b", SIZES, ["a.bin"])
+    Transfer(context, "one", UPLOAD, "s3://b").expect(SIZES, ["a.bin"])
     assert (line(context).rate, line(context).left_s) == (None, None)
     key = {"run": context.run, "phase": "one", "kind": UPLOAD, "place": "s3://b"}
     context.ledger.transfers.change(key, bytes_done=200, moved=100, since=10.0, at=20.0)
     assert (line(context).rate, line(context).left_s) == (10.0, 20.0)
+
+
+def test_what_is_sent_early_is_not_all_of_it(tmp_path: Path):
+    """Files that steps send while others run are there before the whole list: it ends when that is known, and there."""
+    context = context_of(tmp_path)
+    transfer = Transfer(context, "one", UPLOAD, "s3://b")
+    transfer.expect({"a.bin": 100}, is_all=False)
+    transfer.whole("a.bin")
+    assert row(context).ended_at is None
+    transfer.expect(SIZES)
+    assert (row(context).files, row(context).files_done, row(context).ended_at) == (2, 1, None)
+    transfer.whole("b.bin")
+    assert row(context).ended_at is not None

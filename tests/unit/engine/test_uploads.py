@@ -107,7 +107,7 @@ def both(store: Store) -> tuple[ArtifactStore, Agent]:
 
 def send(context: Context, store: Store) -> str:
     uploads, (there, agent) = Uploads(context), both(store)
-    return uploads.send(there, agent, "/workspace", FILE, uploads.transfer("one", there, [FILE]))
+    return uploads.send(there, agent, "/workspace", FILE, uploads.transfer("one", there, [FILE], is_all=True))
 
 
 def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
@@ -170,7 +170,7 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(uploads, "send", send)
     files = [ManifestFile(f"f{n}", 7, "h") for n in range(3 * AT_ONCE)]
     store, agent = both(Store([]))
-    transfer = uploads.transfer("one", store, files)
+    transfer = uploads.transfer("one", store, files, is_all=True)
     uploads.send_all(store, agent, "/workspace", files, transfer)
     assert sorted(seen) == sorted(f.name for f in files)
 
