@@ -317,3 +317,23 @@ def test_the_plans_test_script_knows_its_five_tests(number: str):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"there is no test {number}: they are 1 to 5\n"
+
+
+def test_what_a_machine_without_gpu_does_needs_no_torch(tmp_path: Path):
+    """Setup, conversion and verification run where torch is not installed."""
+    (tmp_path / "none" / "torch").mkdir(parents=True)
+    (tmp_path / "none" / "torch" / "__init__.py").write_text('raise ImportError("there is no torch here")\n')
+    source, clone = str(MODELS / REPOS["base"]), tmp_path / "clone"
+    shutil.copytree(PAYLOAD, clone)  # the converters write beside themselves
+    commands = [
+        [sys.executable, "converter/convert-hf.py", source, "q40", "base"],
+        [sys.executable, "converter/convert-tokenizer-hf.py", source, "base"],
+        [sys.executable, "dllama", "verify", "converter/base.m", source],
+        [sys.executable, "dllama", "warm"],
+    ]
+    for command in commands:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, cwd=clone, check=False,
+            env=environment_of({"PYTHONPATH": str(tmp_path / "none")}),
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

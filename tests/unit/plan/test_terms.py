@@ -64,6 +64,8 @@ def test_everything_that_matters_is_listed(tmp_path: Path):
         "writes here: out (*.json)",
         "image at lambda: lambda-stack-24-04",
         "image at runpod: their/image",
+        "image at lambda, without GPU: lambda-stack-24-04",
+        "image at runpod, without GPU: runpod/base:1.0.2-ubuntu2404",
     ]
 
 
