@@ -38,7 +38,7 @@ steps:
   - name: make
     run: python "$GPUPLAN_CODE/make_data.py" "$SAMPLES" data/samples.csv
     uses: [make_data.py] # when this file changes, the step is done again
-    gpu: false
+    gpu: false # a machine without GPU does it, where one is sold
     creates: [data/samples.csv] # below the volume; how gpuplan knows that it is done
 deliverables:
   - {name: samples are there, file: data/samples.csv, min_bytes: 1000}
@@ -47,7 +47,7 @@ deliverables:
 # One step becomes one for each value of its matrix; they run side by side.
 name: train
 title: Fit a line, at three learning rates
-machine: {gpu: [RTX-4090], count: 1, reuse: data} # goes on with the machine of `data`
+machine: {gpu: [RTX-4090], count: 1}
 timeout: 1h
 steps:
   - name: train
@@ -64,7 +64,7 @@ deliverables:
 # Picks the best model, measures it, and brings the results home.
 name: report
 title: Choose and measure
-machine: {gpu: [RTX-4090], count: 1, reuse: train}
+machine: {gpu: [RTX-4090], count: 1, reuse: train} # goes on with the machine of `train`
 timeout: 30m
 steps:
   - name: choose

@@ -48,9 +48,11 @@ def hours(value: Decimal | None) -> str:
 
 
 def speed(rate: float) -> str:
-    """`1.1 GB/s`, `640 MB/s`, `0.4 MB/s`: of bytes a second."""
+    """`1.1 GB/s`, `640 MB/s`, `0.4 MB/s`, `12 kB/s`: of bytes a second."""
     if rate >= 1e9:
         return f"{rate / 1e9:.1f} GB/s"
+    if rate < 1e5:
+        return f"{rate / 1e3:.0f} kB/s" if rate >= 1e3 else f"{rate:.0f} bytes/s"
     return f"{rate / 1e6:.0f} MB/s" if rate >= 9.95e6 else f"{rate / 1e6:.1f} MB/s"
 
 

@@ -40,5 +40,5 @@ def test_the_wheel_stands_alone(tmp_path: Path):
     valid = "valid: plan shipped, which comes with gpuplan: day1, day2-3, day4-5, day6-7\n"
     assert gpuplan("validate", *shipped) == valid
     assert "220.9 GB" in gpuplan("plan", *shipped).replace("\n", " ")
-    assert "deliverables: 5 hold, 1 needs a real GPU" in gpuplan("run", "day1", "--dry-run", "--yes")
+    assert "5 hold, 1 needs a real GPU" in gpuplan("run", "day1", "--dry-run", "--yes")
     assert list(outside.iterdir()) == [], "a rehearsal leaves no file outside its run folder"

@@ -357,6 +357,7 @@ def test_progress_stands_beside_the_last_line(zone: None) -> None:
             "61 %, 1.1 GB/s, 3m 10s left, model.layers.3",
         ),
         ({"done": 999, "total": 1000, "rate": 9.96e6, "left_s": None, "unit": "B"}, "99 %, 10 MB/s"),
+        ({"done": 30, "total": 100, "rate": 12345, "unit": "B"}, "30 %, 12 kB/s"),
         ({"done": 30, "total": 100, "rate": 12.345, "unit": "steps"}, "30 %, 12.3 steps/s"),
         ({"done": 30, "total": 100, "rate": 4200, "unit": "tokens"}, "30 %, 4,200 tokens/s"),
         ({"done": 30, "total": 100, "rate": 12}, "30 %"),

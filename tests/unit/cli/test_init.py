@@ -36,7 +36,7 @@ def test_an_empty_folder_becomes_a_plan_that_can_be_run(tmp_path: Path):
     proposal = desk.propose("data", "train", "report")
     assert not proposal.preview.over_budget
     assert proposal.preview.estimated_usd
-    assert [phase.takes_over for phase in proposal.preview.phases] == [None, "data", "train"]
+    assert [phase.takes_over for phase in proposal.preview.phases] == [None, None, "train"]
 
 
 def test_its_steps_do_what_its_deliverables_ask(tmp_path: Path):
