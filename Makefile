@@ -18,6 +18,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpuplan needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tools/locks/dev.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
@@ -61,7 +62,7 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
 
-lock:  ## names, versions and hashes of what machines install, renewed (needs Python 3.10)
+lock:  ## names, versions and hashes of what machines and developers install, renewed (needs Python 3.10 and 3.11)
 	$(PYTHON) tools/lock.py --work build/lock
 
 gpu: install  ## tests and a benchmark on the NVIDIA card that is here, and docs/gpu-report.md; TUNE=1 finds tile sizes

@@ -39,7 +39,7 @@ def locks() -> list[Lock]:
     code = ROOT / "remote" / "distributed-llama"
     return [
         Lock((LOCKS / "machine.in").read_text(), "python3.10", code / "requirements.txt", "every machine installs"),
-        Lock("\n".join(developers()), "python3.11", LOCKS / "dev.txt", "`make install` installs"),
+        Lock("\n".join(developers()), "python3.11", LOCKS / "dev.txt", "`make install LOCKED=1` installs"),
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +61,8 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
+    from dataclasses import asdict
+
     from orchestrator.engine.artifacts import Home, fetch_all, manifest_files
     from orchestrator.engine.effects import ManifestFile
 

@@ -74,11 +74,12 @@ class Machines:
         found = self.clock.gather([partial(wait, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
         phase = held[0].phase if held else rows[0].phase
-        nodes, staged = self._context.need(phase).nodes, phase in self._context.spec.staged
-        if nodes == 1 or not all(isinstance(end, Reached) for end in found):
+        staging = phase in self._context.spec.staged and not rows[0].gpus
+        crew = self._context.crews(phase)[0 if staging else -1]
+        if crew.need.nodes == 1 or not all(isinstance(end, Reached) for end in found):
             return found
-        met = meet(self._context, phase, names) if any(row.gpus for row in rows) or not staged else {}
-        return [met.get(name, end) for name, end in zip(names, found, strict=True)]
+        met = meet(self._context, phase, crew, names)
+        return [met[name] for name in names]
 
     def prepare(self, name: str) -> None:
         """Bring code and venv to a machine that was reached, and open the live logs for people there."""

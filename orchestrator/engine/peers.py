@@ -10,6 +10,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.effects import NotReached, Reached, Readiness
 from orchestrator.engine.readiness import POLL_S, address
 from orchestrator.ledger.rows import MachineRow
+from orchestrator.plan import Crew
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost, ProviderUnavailable
 
@@ -17,27 +18,26 @@ ADDRESS_S = 120.0  # for the private addresses, in the cloud's time: a provider 
 KNOCK_S = 20.0  # for the connections, real seconds
 
 
-def meet(context: Context, phase: str, asked: Sequence[str]) -> dict[str, Readiness]:
-    """How it stands with the machines of a phase with several nodes, of which those that are there were reached.
+def meet(context: Context, phase: str, crew: Crew, asked: Sequence[str]) -> dict[str, Readiness]:
+    """How it stands with `asked`, machines of a crew with several nodes that were made now, and reached.
 
-    Only those in `asked` are answered for: they were made now, so they are given up where something is amiss.
+    Each is to have its private address; when all nodes are there, each worker is to reach the root.
     """
-    rows = _with_addresses(context, phase)
-    lacking = [row for row in rows if not row.private_ip]
+    lacking = [row.name for row in _with_addresses(context, phase, crew, asked) if not row.private_ip]
     if lacking:
         said = f"had no private address within {ADDRESS_S / 60:g} min"
-        found: dict[str, Readiness] = {row.name: NotReached(f"{row.name} {said}", nowhere=True) for row in lacking}
-        return {name: found.get(name, Reached()) for name in asked}
-    why = _why_apart(context, rows) if len(rows) > 1 else ""  # the root may be there before the others
+        return {n: NotReached(f"{n} {said}", nowhere=True) if n in lacking else Reached() for n in asked}
+    rows = context.beside(phase, crew)
+    why = _why_apart(context, rows) if len(rows) == crew.need.nodes else ""
     return {name: NotReached(f"{name}: {why}", nowhere=True) if why else Reached() for name in asked}
 
 
-def _with_addresses(context: Context, phase: str) -> list[MachineRow]:
-    """The phase's machines once each has a private address, or when the time for that is over."""
+def _with_addresses(context: Context, phase: str, crew: Crew, asked: Sequence[str]) -> list[MachineRow]:
+    """Those machines once each has a private address, or when the time for that is over."""
     clock = context.clock
     give_up = clock.monotonic() + clock.real(ADDRESS_S)
     while True:
-        rows = context.nodes(phase)
+        rows = [row for row in context.beside(phase, crew) if row.name in asked]
         lacking = [row for row in rows if not row.private_ip]
         if not lacking or clock.monotonic() >= give_up:
             return rows

@@ -22,6 +22,10 @@ from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
 
 MOST_NOWHERE = 2  # machines for one node that nobody could reach: each is paid for until it is given up
+SPOT_GONE = (
+    "every type was refused as interruptible: it seems that none is sold any more; leave --spot out, or take "
+    "--spot-or-demand"
+)
 SPARE_S = 3600.0  # between the last phase's time-out and the machine's deadline
 
 
@@ -55,7 +59,7 @@ class Provisioning:
         if not earlier or crew.name != self._context.crews(name)[0].name:
             return False
         row = self._context.root(earlier)
-        if row is None or not fits(crew.need, offer_of(row)):
+        if row is None or not fits(crew.need, offer_of(row)) or (crew.need.nodes > 1 and not row.private_ip):
             return False
         self._ledger.charge(row.name, self._context.run, name, self._context.now())
         self._context.event(f"{row.name}: taken over by {name}")
@@ -209,9 +213,9 @@ class Candidates:
             if number not in self._tried[node] and (not places or offer.place in places):
                 self._tried[node].add(number)
                 return number, offer
-        raise NoMachine(
-            f"{self._phase}: no machine ({len(self._tried[node])} candidates tried); last answer: {self._why}"
-        )
+        message = f"{self._phase}: no machine ({len(self._tried[node])} candidates tried); last answer: {self._why}"
+        gone = self._offers and all(offer.spot for offer in self._offers)
+        raise NoMachine(message, remedy=SPOT_GONE if gone else "")
 
     def hold(self, node: int, offer: Offer) -> None:
         """The node has a machine of that offer."""

@@ -31,6 +31,8 @@ def wait(context: Context, row: MachineRow) -> Readiness:
             if view and view.status in ENDED_STATUSES:
                 return NotReached(f"{row.name} will not come up: {seen}")
             lacks = "an address"
+            if view and (dearer := _price(context, row, view)):
+                return NotReached(dearer)
             if view and view.address:
                 lacks = f"an answer over SSH at {view.address}"
                 address(context, row, view)
@@ -54,6 +56,20 @@ def wait(context: Context, row: MachineRow) -> Readiness:
     if said := [] if faulty else context.provider.last_words(row.provider_id):
         why += f"; {row.provider}'s log of its start ends: " + quoted(" | ".join(said[-LINES_SHOWN:]), LINES_BYTES)
     return NotReached(why, nowhere=not faulty)
+
+
+def _price(context: Context, row: MachineRow, view: MachineView) -> str:
+    """Charge what the provider says that the machine costs; why that is more than its phase may pay, "": it is not."""
+    price, known = view.price_hour, context.ledger.machines.get(name=row.name).price_hour
+    if not price or price <= known:
+        return ""
+    context.ledger.machines.change({"name": row.name}, price_hour=price)
+    context.event(f"{row.name}: costs ${price} an hour, not ${known} as was offered: that is what is charged")
+    phase = context.phase(row.phase).phase
+    most = phase.max_usd_hour
+    if most is None or price * phase.machine.nodes <= most:
+        return ""
+    return f"{row.name} costs ${price} an hour, which is more than {phase.name} may pay (${most})"
 
 
 def address(context: Context, row: MachineRow, view: MachineView) -> None:

@@ -38,10 +38,11 @@ def image_of(context: Context, need: MachineNeed, *, gpus: int) -> str:
 
 def gather(context: Context, agent: Agent) -> Sources:
     """By this run's phases, and by the done-records of all of the plan's steps that lie on this machine or volume."""
-    images = {
-        p.phase.name: image_of(context, p.phase.machine, gpus=p.phase.machine.count if p.phase.machine.gpu else 0)
-        for p in context.phases
-    }
+    images = dict[str, str]()
+    for row in context.ledger.machines.all(run=context.run):
+        image = image_of(context, context.phase(row.phase).phase.machine, gpus=row.gpus)
+        known = images.get(row.phase, "")
+        images[row.phase] = known if image in known else ", ".join(filter(None, (known, image)))
     hub, clones = dict[str, str](), dict[str, str]()
     for phase in context.spec.plan.phases:
         for step in phase.steps:

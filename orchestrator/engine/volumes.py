@@ -107,10 +107,22 @@ class Volumes:
             raise NoMachine(f"the volume {name} was asked for and never appeared: {error.message}") from error
         self._accepted(name, volume_id)
         self._context.event(f"{name}: created as {volume_id} in {row.place}", minor=True)
+        self._compare_price(row, volume_id)
 
     def _accepted(self, name: str, volume_id: str) -> None:
         now = self._context.now()
         self._ledger.volumes.move({"name": name}, VolumeState.CREATED, provider_id=volume_id, accepted_at=now)
+
+    def _compare_price(self, row: VolumeRow, volume_id: str) -> None:
+        """What the provider says that the volume costs is what is charged for it; said where it is more."""
+        try:
+            price = next((v.price_hour for v in self._provider.volumes() if v.id == volume_id), row.price_hour)
+        except ProviderUnavailable:
+            return
+        if price > row.price_hour:
+            self._ledger.volumes.change({"name": row.name}, price_hour=price)
+            said = f"costs ${price * 24:.2f} a day, not ${row.price_hour * 24:.2f}: a dearer tier than asked for"
+            self._context.event(f"{row.name}: {said}")
 
     def _appeared(self, name: str) -> bool:
         give_up = self._clock.monotonic() + self._clock.real(APPEAR_S)

@@ -39,7 +39,8 @@ LOG_LINES = 1000  # of a pod's log, from before
 PRINTED_KEY = re.compile(r"\b[0-9]+ (SHA256:[A-Za-z0-9+/]{43}) ")
 
 FIRST_TB_GB = 1000
-GB_MONTH, GB_MONTH_BEYOND = Decimal("0.07"), Decimal("0.05")
+TIER = "STANDARD"  # of volumes: left out, a data centre may take the dearer one
+GB_MONTH, GB_MONTH_BEYOND, GB_MONTH_DEAR = Decimal("0.07"), Decimal("0.05"), Decimal("0.14")
 
 STATUS: dict[str, MachineStatus] = {
     "PROVISIONING": MachineStatus.BOOTING,
@@ -123,7 +124,7 @@ class RunPod:
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""
-        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place})
+        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place, "type": TIER})
         return _id(volume, "volume")
 
     @sensible
@@ -136,7 +137,8 @@ class RunPod:
             rows = _rows(page, "networkVolumes")
             for v in rows:
                 if v["name"].startswith(MACHINE_PREFIX):
-                    price = self.volume_price_hour(v["size"])
+                    dear = v.get("type", TIER) != TIER
+                    price = v["size"] * GB_MONTH_DEAR / HOURS_A_MONTH if dear else self.volume_price_hour(v["size"])
                     found.append(VolumeView(v["id"], v["name"], v["size"], v["dataCenter"], price))
             paging = dict(page or {}).get("pagination") or {}  # newer servers hand the list out in pages
             if not paging.get("hasNextPage") or paging.get("nextCursor") in {None, params.get("cursor")}:

@@ -81,7 +81,7 @@ def spot_offers(on_demand: list[Offer], bids: dict[str, Decimal]) -> list[Offer]
 
 
 def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> list[Offer]:
-    """The offer at each data centre with network volumes that lists the type.
+    """The offer at each data centre with ordinary network volumes that lists the type.
 
     The type's own row says where it is in stock for this many GPUs; a centre that lists the type but is not there
     is offered as not available, so that a preview can tell "sold out" from "not sold".
@@ -89,7 +89,7 @@ def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> lis
     stock = {place["id"]: place["availability"] for place in row.get("dataCenters") or []}
     offers = []
     for centre in centres:
-        if not centre.get("networkVolumeTypes"):
+        if "STANDARD" not in (centre.get("networkVolumeTypes") or ()):
             continue
         listed = any(item["id"] == row["id"] for item in centre.get(stock_key) or [])
         if centre["id"] in stock or listed:

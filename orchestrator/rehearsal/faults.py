@@ -22,6 +22,9 @@ AT_A_CREATE = {
     "create-refused-payment": "the next create is refused: 402 on RunPod, account-inactive on Lambda",
     "create-refused-pool": "the next create is refused: 403 on RunPod, quota-exceeded on Lambda",
     "create-refused-access": "RunPod's next create is refused: the key may not do it (403)",
+    "price-higher": "RunPod's next new machine costs a quarter more than its catalogue says",
+    "spot-gone": "the next N creates (1) of interruptible machines at RunPod are refused for want of machines",
+    "volume-dear": "RunPod's next new volume is of the dearer tier, whatever was asked for",
     "volume-reply-lost": "the next create of a volume makes it, then the connection drops without a reply",
 }
 AT_A_BOOT = {

@@ -11,6 +11,11 @@ from gpuplan_agent.wire import AgentError
 
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 CREDENTIALS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+# How an image tunes the hub's client: for speed at the price of half the memory, and with its caches on the volume.
+HUB_TUNING = frozenset({
+    "HF_XET_HIGH_PERFORMANCE", "HF_HUB_ENABLE_HF_TRANSFER", "HF_HOME", "HF_HUB_CACHE", "HF_XET_CACHE",
+    "HF_ASSETS_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE",
+})  # fmt: skip
 LONGEST_NAME = 180  # most file systems allow 255 bytes; temporary names add to it
 
 
@@ -103,8 +108,8 @@ def machine_env(first: str = "/proc/1/environ") -> dict[str, str]:
 
     That stands in ~/.gpuplan/environ where an image brings this file (NUL between the entries, as in /proc), else in
     the environment of a container's first process: its PATH, library folders and CUDA settings. The session's own
-    values win, the image's PATH comes behind the session's, credentials are left where they are. A machine whose first
-    process is an init has nothing to add.
+    values win, the image's PATH comes behind the session's, credentials are left where they are, and so is HUB_TUNING.
+    A machine whose first process is an init has nothing to add.
     """
     env = dict(os.environ)
     brought = os.path.join(home(), "environ")
@@ -115,7 +120,11 @@ def machine_env(first: str = "/proc/1/environ") -> dict[str, str]:
             entries = [entry.partition("=") for entry in os.fsdecode(file.read()).split("\0")]
     except OSError:  # another user's
         return env
-    image = {name: text for name, _, text in entries if name and not any(word in name for word in CREDENTIALS)}
+    image = {
+        name: text
+        for name, _, text in entries
+        if name and name not in HUB_TUNING and not any(word in name for word in CREDENTIALS)
+    }
     ours = env.get("PATH", os.defpath).split(os.pathsep)
     more = [folder for folder in image.pop("PATH", "").split(os.pathsep) if folder and folder not in ours]
     return {**image, **env, "PATH": os.pathsep.join([*ours, *more])}

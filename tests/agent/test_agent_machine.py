@@ -78,6 +78,10 @@ def test_a_containers_own_environment_is_completed(tmp_path: Path, monkeypatch: 
         str(tmp_path),
     )
     assert "RUNPOD_API_KEY" not in env
+    tuned = b"HF_XET_HIGH_PERFORMANCE=1\0HF_HUB_ENABLE_HF_TRANSFER=1\0HF_HOME=/workspace/.cache\0HF_ENDPOINT=https://h"
+    first.write_bytes(tuned)
+    names = {name for name in places.machine_env(str(first)) if name.startswith("HF_")}
+    assert names == {"HF_ENDPOINT"}, "the image's tuning of the hub's client is its own affair"
     assert places.machine_env(str(tmp_path / "none"))["PATH"] == "/usr/bin:/bin"
     (tmp_path / ".gpuplan" / "environ").write_bytes(b"CUDA_HOME=/brought")
     assert places.machine_env(str(first))["CUDA_HOME"] == "/brought"

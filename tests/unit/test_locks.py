@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "remote" / "distributed-llama"
 MACHINE = CODE / "requirements.txt"
+DEVELOPERS = ROOT / "tools" / "locks" / "dev.txt"
 UNLOCKED = {"torch", "triton", "numpy", "setuptools", "pip"}  # the image's, by version, or what brings pip itself
 ENTRY = re.compile(r"[a-z0-9][a-z0-9.-]*==[0-9][a-z0-9.]*(?: ; [^;\\]+)?(?: --hash=sha256:[0-9a-f]{64})+")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -29,13 +31,14 @@ def _locked(lock: Path) -> dict[str, Requirement]:
     return {canonicalize_name(one.name): one for one in wanted}
 
 
-def test_a_lock_has_names_versions_and_hashes_and_no_address():
+@pytest.mark.parametrize("lock", [MACHINE, DEVELOPERS], ids=["machine", "developers"])
+def test_a_lock_has_names_versions_and_hashes_and_no_address(lock: Path):
     """No line says where anything comes from, none lacks a hash, and torch's wheels are the machine's matter."""
-    for entry in _entries(MACHINE):
+    for entry in _entries(lock):
         assert ENTRY.fullmatch(entry), entry
-    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host|@ ", MACHINE.read_text())
-    assert not set(_locked(MACHINE)) & UNLOCKED
-    assert not [name for name in _locked(MACHINE) if name.startswith("nvidia-")]
+    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host|@ ", lock.read_text())
+    assert not set(_locked(lock)) & UNLOCKED
+    assert not [name for name in _locked(lock) if name.startswith("nvidia-")]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -65,6 +68,13 @@ def test_the_locks_hold_what_is_asked_for():
     source = (ROOT / "tools" / "locks" / "machine.in").read_text().splitlines()
     asked = {canonicalize_name(Requirement(line).name) for line in source if line and not line.startswith("#")}
     assert asked <= _locked(MACHINE).keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(line) for line in (*project["dependencies"], *extras["dev"], *extras["rehearsal"])]
+    locked = _locked(DEVELOPERS)
+    for one in wanted:
+        if canonicalize_name(one.name) not in UNLOCKED | {project["name"]}:
+            assert one.specifier.contains(str(locked[canonicalize_name(one.name)].specifier).removeprefix("==")), one
 
 
 def test_torch_is_one_version_everywhere():

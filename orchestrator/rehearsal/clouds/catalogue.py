@@ -239,8 +239,10 @@ REGIONS = {
 HOURS_A_MONTH = 730  # 365 * 24 / 12: neither vendor says how its month is turned into hours
 
 
-def volume_price_hour(size_gb: int) -> Decimal:
-    """USD an hour for a RunPod network volume: 0.07 a GB-month up to 1000 GB, 0.05 beyond."""
+def volume_price_hour(size_gb: int, kind: str = "STANDARD") -> Decimal:
+    """USD an hour for a RunPod network volume: 0.07 a GB-month up to 1000 GB, 0.05 beyond; the fast tier 0.14."""
+    if kind != "STANDARD":
+        return size_gb * Decimal("0.14") / HOURS_A_MONTH
     first, beyond = min(size_gb, 1000), max(size_gb - 1000, 0)
     return (first * Decimal("0.07") + beyond * Decimal("0.05")) / HOURS_A_MONTH
 

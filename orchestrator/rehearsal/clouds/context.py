@@ -128,7 +128,7 @@ class Context:
 
     async def halt(self, key: str) -> None:
         """Stop what runs under this key, but never in the middle of a `locked` part."""
-        task = self._tasks.get(key)
+        task = self._tasks.get(key)  # it counts as background work until it has ended
         if task is None or task is asyncio.current_task():
             self._tasks.pop(key, None)
             return
@@ -186,7 +186,7 @@ class Context:
         except ValueError:  # somebody's folder that is in no record: never mount what is not this volume's
             volume.folder = f"volume-{identity}"
             await self.hosts.create_volume(volume.folder)
-        volume.charge(volume_price_hour(size_gb) if vendor == "runpod" else Decimal(0), now)
+        volume.charge(volume_price_hour(size_gb, kind) if vendor == "runpod" else Decimal(0), now)
         self.records.volumes[volume.id] = volume
         return volume
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds import account
@@ -86,12 +88,16 @@ class Pods:
         """Make a pod, or raise ProblemError (nothing was made) or ReplyLostError (it was)."""
         check(request)
         volume = self.volume(request.volume_id) if request.volume_id else None
+        if request.bid is not None and self._context.faults.take("spot-gone"):
+            raise ProblemError(400, NO_CAPACITY)
         for fault, (status, detail) in _REFUSALS.items():
             if self._context.faults.take(fault):
                 raise ProblemError(status, detail)
         placement = place(request, volume)
         if account.left(self._context) < placement.price_hour:  # an hour of it is to be there, says the vendor
             raise ProblemError(402, "insufficient balance")
+        if self._context.faults.take("price-higher"):
+            placement = replace(placement, price_hour=placement.price_hour * Decimal("1.25"))
         pod = self._new(request, placement)
         self._context.records.pods[pod.id] = pod
         self._context.log(request.api, "create-machine", pod, vendor="runpod", price_hour=str(pod.price_hour))

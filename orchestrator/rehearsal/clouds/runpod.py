@@ -209,7 +209,9 @@ class RunPodRest:
         place = PLACES.get(wanted["dataCenter"])
         if place is None:
             raise ProblemError(400, f"data center {wanted['dataCenter']!r} not found")
-        kind = wanted.get("type") or (place.volumes or ("",))[0]
+        kind = wanted.get("type") or (place.volumes or ("",))[-1]  # the dearest, where nobody says: no document does
+        if self._context.faults.take("volume-dear"):
+            kind = "HIGH_PERFORMANCE"
         if kind not in place.volumes:
             raise ProblemError(400, f"data center {place.id} does not support {kind or 'network'} volumes")
         volume = await self._context.make_volume("runpod", wanted["name"], place.id, wanted["size"], kind)
@@ -229,7 +231,7 @@ class RunPodRest:
         volume.name = call.body.get("name", volume.name)
         if size > volume.size_gb:
             volume.size_gb = size
-            volume.charge(volume_price_hour(size), self._context.clock.now())
+            volume.charge(volume_price_hour(size, volume.type), self._context.clock.now())
         self._context.log(API, "update-volume", volume)
         return 200, volume_json(volume)
 

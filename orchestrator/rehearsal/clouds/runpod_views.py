@@ -46,7 +46,8 @@ def pod_json(pod: Pod, now: datetime) -> dict[str, Any]:
 def log_events(pod: Pod, tail: int, source: str) -> str:
     """The end of a pod's log, of one source or ("") both, as server-sent events. The vendor's stream goes on."""
     both = {"system": pod.said, "container": pod.printed}
-    lines = sorted((at, name, line) for name, said in both.items() if source in {"", name} for at, line in said)
+    found = [(at, name, line) for name, said in both.items() if source in {"", name} for at, line in said]
+    lines = sorted(found, key=lambda one: one[0])
     facts = [{"ts": stamp(at), "source": name, "line": line} for at, name, line in (lines[-tail:] if tail else [])]
     return "".join(f"id: {fact['ts']}/{number:012}\ndata: {json.dumps(fact)}\n\n" for number, fact in enumerate(facts))
 

@@ -139,7 +139,7 @@ def test_volumes_that_cannot_be(cloud: Cloud, body: dict[str, Any], status: int)
 
 def test_volumes_grow_and_never_shrink(cloud: Cloud):
     """PATCH grows a volume and refuses to shrink it; from then on the larger size is billed."""
-    body = {"name": "v", "size": 730, "dataCenter": "EU-RO-1"}
+    body = {"name": "v", "size": 730, "dataCenter": "EU-RO-1", "type": "STANDARD"}
     volume = cloud.runpod.post("/network-volumes", json=body).json()
     path = f"/network-volumes/{volume['id']}"
     cloud.advance(3600)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.testing.bench import Bench
+from orchestrator.testing.machine import Script
 from orchestrator.words.lifecycle import Outcome
+from tests.unit.cli.desk import Desk
 from tests.unit.engine.stories import Story, unsafe
 
 
@@ -30,7 +32,7 @@ def test_a_private_address_that_comes_late_is_waited_for(tmp_path: Path):
 
 
 def test_a_node_without_a_private_address_is_replaced_within_two_minutes(tmp_path: Path):
-    """One that never gets one is given up after two minutes; the other node goes on, with the next machine."""
+    """One that never gets one is given up after two minutes; the next machine takes its place."""
     bench = two_nodes(tmp_path, "private-address-never")
     assert bench.controller().run().outcome == Outcome.SUCCEEDED
     assert len(bench.creates()) == 3
@@ -41,8 +43,8 @@ def test_a_node_without_a_private_address_is_replaced_within_two_minutes(tmp_pat
 
 
 def test_two_nodes_without_a_private_address_end_the_search(tmp_path: Path):
-    """Where nobody gets one the search ends after the second try, and says what was lacking."""
-    bench = two_nodes(tmp_path, *["private-address-never"] * 4)
+    """Where nobody gets one the search ends after the root's second try, and says what was lacking."""
+    bench = two_nodes(tmp_path, *["private-address-never"] * 2)
     assert bench.controller().run().outcome == Outcome.NO_MACHINE
     (phase,) = bench.ledger().phases.all()
     assert "had no private address within 2 min" in phase.error
@@ -65,3 +67,22 @@ def test_a_firewall_between_the_nodes_is_found_before_the_first_step(tmp_path: P
     (phase,) = bench.ledger().phases.all()
     assert "does not reach the root at 127.0.1." in phase.error
     assert bench.runs() == {}
+
+
+def test_a_machine_without_a_private_address_is_not_taken_over_by_a_phase_that_needs_one(tmp_path: Path):
+    """The first phase's machine was made without a private network: the second phase, of two nodes, makes its own."""
+    plan = """
+    one:
+      machine: {gpu: [RTX-4090]}
+      volume: {name: data, size_gb: 10}
+      steps: [{name: s, run: s}]
+    two:
+      machine: {gpu: [RTX-4090], nodes: 2, reuse: one}
+      volume: {name: data, size_gb: 10}
+      steps:
+        - {name: serve, run: serve, "on": workers, ready: {log: listening, timeout: 60s}}
+        - {name: ask, run: ask, needs: [serve]}
+    """
+    desk = Desk(tmp_path, plan, scripts={"serve": Script(output="listening\n")})
+    assert desk.run("all").outcome == Outcome.SUCCEEDED
+    assert len(desk.bench.creates()) == 3

@@ -1,0 +1,75 @@
+"""What the provider says of its prices is believed over ours: tiers of volumes, machines, interruptible ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+from orchestrator import cost
+from orchestrator.engine import accounting
+from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.bench import RUN, Bench
+from orchestrator.words.lifecycle import Outcome
+from tests.unit.engine.stories import Story, unsafe
+
+
+def ran(tmp_path: Path, story: str, *faults: str, most: Decimal | None = None) -> tuple[Bench, RunEnd]:
+    """That story's end where these disasters come; `most`: what its phase may pay an hour."""
+    (tmp_path / "home").mkdir()
+    told = Story.load(story, tmp_path / "plan")
+    phases = tuple(phase.model_copy(update={"max_usd_hour": most}) for phase in told.plan.phases)
+    told = replace(told, plan=told.plan.model_copy(update={"phases": phases}))
+    bench = replace(told, world=replace(told.world, faults=faults)).bench(tmp_path / "home")
+    return bench, bench.controller().run()
+
+
+def said(bench: Bench) -> str:
+    """All events."""
+    return "\n".join(event.text for event in bench.ledger().events.all(run=RUN))
+
+
+def test_the_ordinary_tier_of_a_volume_is_asked_for(tmp_path: Path):
+    """Left out, the data centre takes the dearer one: the volume's invoice is that of the ordinary tier."""
+    bench, _ = ran(tmp_path, "failure")
+    (row,) = bench.ledger().volumes.all()
+    (made,) = bench.clouds.invoice()["volumes"].values()
+    hours = Decimal(str(bench.clock.now().timestamp() - (row.accepted_at or 0))) / 3600
+    assert Decimal(made) <= Decimal(10) * Decimal("0.07") / cost.HOURS_A_MONTH * hours + Decimal("0.00001")
+    assert "dearer tier" not in said(bench)
+
+
+def test_a_dearer_tier_is_read_back_said_and_charged(tmp_path: Path):
+    """A volume that is of the dearer tier all the same costs what it costs."""
+    bench, _ = ran(tmp_path, "failure", "volume-dear")
+    assert "dearer tier" in said(bench)
+    (row,) = bench.ledger().volumes.all()
+    assert row.price_hour == Decimal(10) * Decimal("0.14") / cost.HOURS_A_MONTH
+
+
+def test_a_machine_that_costs_more_than_was_offered_is_charged_so(tmp_path: Path):
+    """A quarter more: said, and accrued from its first second."""
+    bench, end = ran(tmp_path, "one-phase", "price-higher")
+    assert end.outcome == Outcome.SUCCEEDED
+    assert "costs $0.925 an hour, not $0.74 as was offered" in said(bench)
+    assert unsafe(bench) == []
+    invoice = sum(map(Decimal, bench.clouds.invoice()["machines"].values()))
+    charges = accounting.machine_charges(bench.ledger(), RUN)
+    assert invoice <= cost.accrued(charges, bench.clock.now()) <= invoice * Decimal("1.05")
+
+
+def test_a_machine_that_costs_more_than_the_phase_may_pay_is_ended(tmp_path: Path):
+    """Above max_usd_hour it is ended before anything runs, and another one is tried."""
+    bench, end = ran(tmp_path, "one-phase", "price-higher", most=Decimal("0.80"))
+    assert end.outcome == Outcome.NO_MACHINE
+    (phase,) = bench.ledger().phases.all()
+    assert "more than only may pay ($0.80)" in phase.error
+    assert bench.runs() == {}
+
+
+def test_spot_that_no_type_is_sold_as_is_said_so_and_leaves_no_volume(tmp_path: Path):
+    """Bids are listed and every create is refused: the remedy says it, and nothing is kept."""
+    bench, end = ran(tmp_path, "spot", "spot-gone@99")
+    assert (end.outcome, bench.creates(), bench.clouds.volumes_left()) == (Outcome.NO_MACHINE, [], [])
+    (phase,) = bench.ledger().phases.all()
+    assert "none is sold any more" in phase.error
