@@ -107,9 +107,11 @@ class PhaseWork:
         )
         return [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
 
-    def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
-        """Some files to one store."""
-        transfer = self._uploads.transfer(name, store, self._listed(name))
+    def upload(
+        self, name: str, store: ArtifactStore, files: list[ManifestFile], among: list[ManifestFile] | None = None
+    ) -> None:
+        """Some files to one store. `among`: all that are on their way with them; None: those of the manifest."""
+        transfer = self._uploads.transfer(name, store, self._listed(name) if among is None else among)
         self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
 
     def put_manifest(self, name: str, store: ArtifactStore) -> None:

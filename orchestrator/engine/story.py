@@ -194,7 +194,7 @@ class Story:
             for store in self._context.stores:
                 for lot in lots(files):
                     label = f"upload {store.url} {lot[0].name}"
-                    recorder.record(label, partial(work.upload, phase, store, lot), NoneType)
+                    recorder.record(label, partial(work.upload, phase, store, lot, files), NoneType)
         except GpuplanError as error:
             self._context.event(f"{step}: its artifacts are sent later: {error.message}")
         return SaveEnd(len(files))

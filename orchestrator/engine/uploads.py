@@ -51,11 +51,11 @@ class Uploads:
         # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
-        self._transfers: dict[tuple[str, str], Transfer] = {}  # of this process, by phase and store
+        self._transfers: dict[tuple[str, ...], Transfer] = {}  # of this process, by phase, store and files
 
     def transfer(self, phase: str, store: ArtifactStore, files: list[ManifestFile]) -> Transfer:
-        """How far all of a phase's files are on their way to a store; what is verified there has arrived."""
-        key = (phase, store.url)
+        """How far these files of a phase are on their way to a store; what is verified there has arrived."""
+        key = (phase, store.url, *(file.name for file in files))
         if key not in self._transfers:
             rows = self._context.ledger.artifacts.all(run=self._context.run, store=store.url, state="VERIFIED")
             there, sizes = {row.name for row in rows}, {file.name: file.bytes for file in files}
