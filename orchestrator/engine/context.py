@@ -165,10 +165,6 @@ class Context:
         """The machines that a step of this crew has to do with, by node: what it sees as the phase's nodes."""
         return [row for row in self.machines(phase) if self._is_of(phase, row, crew)]
 
-    def nodes(self, phase: str) -> list[MachineRow]:
-        """The phase's nodes that are there: all its machines but the staging one."""
-        return self.beside(phase, next(crew for crew in self.crews(phase) if crew.name is Name.MAIN))
-
     def _is_of(self, phase: str, row: MachineRow, crew: Crew) -> bool:
         """Whether the machine is on the crew's side of a staged phase: a staging machine is one without GPU."""
         return phase not in self.spec.staged or (row.gpus == 0) == (crew.name is Name.STAGING)
