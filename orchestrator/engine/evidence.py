@@ -75,7 +75,7 @@ class Evidence:
 
     def _require_place(self, row: FigureRow, device: str | None) -> None:
         """That the figure comes from where it says and from where it should."""
-        shows_gpu, of_gpu = self._context.provider.shows_gpu, row.name in OF_GPUS or row.device not in ("", CPU)
+        shows_gpu, of_gpu = self._context.provider.shows_gpu, row.device not in ("", CPU)
         if row.name in OF_GPUS:
             if not shows_gpu:
                 raise NotShown(STANDS_IN)

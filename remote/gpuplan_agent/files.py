@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any, Iterator
 
-from gpuplan_agent.places import private, remove, resolve, workspace, write_atomic
+from gpuplan_agent.places import open_regular, private, remove, resolve, workspace, write_atomic
 from gpuplan_agent.wire import AgentError, emit
 
 LARGEST_TEXT = 3 << 20  # as JSON it is one line, for which there is a bound
@@ -128,9 +127,7 @@ def op_read(request: dict[str, Any]) -> dict[str, Any]:
     """A small text file; null when there is none."""
     path = resolve(request, request["path"])
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a FIFO nobody writes to is no wait
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise AgentError("no_file", f"{path} is no regular file")
+        with open_regular(path) as file:
             data = file.read(LARGEST_TEXT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return {"text": None}

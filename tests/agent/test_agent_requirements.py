@@ -77,6 +77,17 @@ def test_another_file_than_the_locks_is_refused(machine: Machine, wheel: Wheel):
     assert _seen(machine, "from importlib.util import find_spec; print(find_spec('gpuplan_probe'))") == "None"
 
 
+@pytest.mark.parametrize("lock", ["gpuplan_probe==1.0\n    {}\n", "gpuplan_probe==1.0 {}\ngpuplan_other==1.0\n"])
+def test_what_a_lock_has_no_hash_for_is_refused(machine: Machine, wheel: Wheel, lock: str):
+    """A hash on a line of its own, which pip overlooks by itself, and a line without one: nothing is installed."""
+    digest = wheel("gpuplan_probe", "1.0")
+    wheel("gpuplan_other", "1.0")
+    end, said = _bootstrap(machine, _asked(machine, lock=lock.format(digest)))
+    assert end["code"] == "bootstrap"
+    assert "Hashes are required" in said
+    assert _seen(machine, "from importlib.util import find_spec; print(find_spec('gpuplan_probe'))") == "None"
+
+
 def test_what_the_image_has_in_range_stays(machine: Machine, wheel: Wheel):
     """A newer version within reach, and another one among the versions to install, change nothing."""
     wheel("numpy", "99.0")

@@ -16,7 +16,7 @@ def _pipe(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("op", ["checksums", "put"])
+@pytest.mark.parametrize("op", ["checksums", "put", "read"])
 def test_a_pipe_is_refused_and_not_waited_for(machine: Machine, op: str):
     """Where a file should be, a pipe that nobody writes to holds nothing up."""
     _pipe(machine.workspace / "artifact")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.limits import LONGEST_LINE, Limits
+from orchestrator.transport.limits import LONGEST_LINE, Limits, require
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
@@ -87,6 +88,26 @@ def test_every_operation_comes_to_an_end(server: Sshd, way: Transport, program: 
     with ThreadPoolExecutor(6) as pool:
         found = dict(zip(OPERATIONS, pool.map(ends, OPERATIONS), strict=True))
     assert [name for name, error in found.items() if error is None] == []
+
+
+FINE = {"quiet_s": 19.0, "silence_s": 20.0, "late": False, "flooded": False}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        ({"quiet_s": 0.0, "late": True}, AgentFailed, "in the time that it has"),
+        ({"quiet_s": 0.0, "flooded": True}, AgentFailed, "longer than any"),
+        ({"quiet_s": 6.0, "late": True}, ConnectionLost, "no answer"),
+        ({"quiet_s": 21.0}, ConnectionLost, "no answer"),
+    ],
+    ids=["talks on", "floods", "late and quiet", "silent"],
+)
+def test_an_answer_has_a_time_and_a_size(answer: dict[str, Any], error: type[Exception], said: str):
+    """Talking does not prolong a call, and there is no answer without an end."""
+    limits: dict[str, Any] = FINE | answer
+    with pytest.raises(error, match=said):
+        require(**limits)
 
 
 GREEDY = {  # Python text of what one line holds

@@ -32,6 +32,17 @@ def test_no_row_is_read_by_a_string():
     assert found == []
 
 
+def test_no_interpreter_looks_into_the_current_folder():
+    """Every Python that we start is told with its first word not to look for modules where it is started."""
+    started = [
+        (file.name, first)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for first in re.findall(r"\[\s*sys\.executable,\s*(\S+),", file.read_text())
+    ]
+    assert len(started) >= 4
+    assert [(name, first) for name, first in started if first != '"-P"'] == []
+
+
 def chain() -> list[str]:
     """The files that ARCHITECTURE.md lists from the command to the request."""
     text = (PROJECT / "ARCHITECTURE.md").read_text().partition("## From the command to the machine")[2]

@@ -55,6 +55,12 @@ def test_the_summary(answers: list[bool | None], said: str):
     assert verdicts.summary([Verdict("p", str(n), ok) for n, ok in enumerate(answers)]) == said
 
 
+def test_what_nobody_asked_needs_no_gpu():
+    """A deliverable that nobody asked for is counted apart from one that could not be shown."""
+    found = [Verdict("p", "a", ok=True), Verdict("p", "b", ok=None), Verdict("q", "c", ok=None, answered=False)]
+    assert verdicts.summary(found) == "1 holds, 1 needs a real GPU, 1 was not asked"
+
+
 @pytest.mark.parametrize(
     ("result", "code"),
     [

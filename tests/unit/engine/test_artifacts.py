@@ -66,6 +66,16 @@ def fetched(folder: Path, content: bytes, said: ManifestFile, *, force: bool = F
     return folder / said.name
 
 
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", ""])
+def test_a_manifest_of_an_earlier_run_leads_nowhere_else(tmp_path: Path, name: str):
+    """A name that leaves its folder is refused where it is fetched too, whoever wrote the manifest."""
+    home = tmp_path / "a" / "home"
+    home.mkdir(parents=True)
+    with pytest.raises(StepFailed, match="leaves its folder"):
+        fetched(home, b"x", file_of(b"x", name))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_what_gpuplan_did_not_fetch_is_never_replaced(tmp_path: Path):
     """A file of the user's of the same name stays as it is, unless --force says otherwise."""
     mine = tmp_path / "results/a.json"
@@ -105,14 +115,14 @@ def test_a_store_sends_no_more_than_was_listed(tmp_path: Path):
 
 
 def test_a_machine_sends_no_more_than_was_listed(tmp_path: Path):
-    """A file that has grown, or that never ends, is given up at the size that it was said to have."""
+    """A file that has grown, or that never ends, is given up at the first byte beyond the size that was listed."""
     bench = stepbench.Bench(tmp_path)
 
-    def endless(path: str, offset: int = 0) -> Iterator[bytes]:
-        while True:
-            yield b"x" * 65536
+    def grown(path: str, offset: int = 0) -> Iterator[bytes]:
+        yield b"x" * (1 << 20)
+        yield b"x"
 
-    machine = SimpleNamespace(transport=SimpleNamespace(fetch=endless))
+    machine = SimpleNamespace(transport=SimpleNamespace(fetch=grown))
     context = replace(bench.context, agents=stepbench.always(machine))
     with pytest.raises(StepFailed, match="longer than"):
         artifacts.pull(context, "m", "/w", replace(file_of(b""), bytes=1 << 20), tmp_path / "home")

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
 from orchestrator.engine import records
-from orchestrator.engine.deliverables import KINDS, Deliverables
+from orchestrator.engine.context import Agents
+from orchestrator.engine.deliverables import KINDS, Deliverables, at_home
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.step_log import StepLog
-from orchestrator.ledger.rows import ArtifactRow, FigureRow
-from orchestrator.words.errors import ConnectionLost, MachineLost
-from orchestrator.words.lifecycle import StepState
-from orchestrator.words.model import Deliverable, HubCheckout, Phase, Ready, Step
+from orchestrator.ledger.rows import ArtifactRow, ChargeRow, FigureRow
+from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
+from orchestrator.words.lifecycle import MachineState, StepState
+from orchestrator.words.model import Deliverable, HubCheckout, MachineNeed, Phase, Ready, Step
 from tests.unit.engine.stepbench import MACHINE, PHASE, RUN, Bench
 
-FILES = [ManifestFile("out/a.txt", 4, "x"), ManifestFile("out/b.txt", 4, "y")]
+FILES = [ManifestFile("out/a.txt", 4, "x"), ManifestFile("out/b.txt", 4, "y"), ManifestFile("half.txt", 4, "z")]
+WORKER = "gpuplan-o-1128-abcd-only-2-t1"
 INDEX = '{"weight_map": {"w1": "one.safetensors", "w2": "two.safetensors"}}'
 CASES: list[tuple[dict[str, Any], bool | None, str]] = [
     ({"machine": "reachable"}, True, "1 machine answering"),
@@ -42,6 +44,7 @@ CASES: list[tuple[dict[str, Any], bool | None, str]] = [
     ({"step": "talk"}, True, "only/talk done"),
     ({"step": "talk", "stdout": "hello"}, True, "say hello again"),
     ({"step": "talk", "stdout": "bye"}, False, "holds 'bye'; its last: 'the end'"),
+    ({"step": "talk", "stdout": "hel+o"}, False, "holds 'hel+o'"),
     ({"step": "talk", "matches": "^say hel+o"}, True, "say hello again"),
     ({"step": "talk", "matches": "^hello"}, False, "matches '^hello'"),
     ({"step": "idle"}, False, "only/idle is pending"),
@@ -65,6 +68,7 @@ CASES: list[tuple[dict[str, Any], bool | None, str]] = [
     ({"uploaded": "stale.txt"}, False, "only/bad, which makes stale.txt, is failed"),
     ({"pulled": "out/a.txt"}, True, "1 file in"),
     ({"pulled": "out/*"}, False, "out/b.txt is not whole"),
+    ({"pulled": "half.txt"}, False, "half.txt is not whole"),
     ({"pulled": "stale.txt"}, False, "only/bad, which makes stale.txt, is failed"),
 ]
 
@@ -109,6 +113,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Deliverables:
     found = Deliverables(bench.context, bench.context.phase(PHASE).phase, bench.agent, str(bench.workspace))
     found.files, found.home = FILES, folder / "pulled"
     _put(found.home / "out" / "a.txt", "same")
+    _put(found.home / "half.txt", "sa")
     return found
 
 
@@ -141,6 +146,48 @@ def test_a_machine_that_lists_fewer_gpus_than_were_rented_is_not_what_was_asked_
     bench.ledger.machines.change({"name": MACHINE}, gpus=2)
     (answer,) = _judge(bench).judge([], tmp_path)
     assert (answer.ok, answer.detail) == (False, f"{MACHINE} lists 0 of its 2 GPUs")
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        (None, "1 of 2 machines are there"),
+        ({"state": MachineState.DESTROYED, "reachable_at": None}, "1 of 2 machines are there"),
+        ({}, f"{WORKER} does not answer: gone"),
+    ],
+    ids=["never rented", "never reached", "silent"],
+)
+def test_a_phase_of_two_machines_needs_both(tmp_path: Path, worker: dict[str, Any] | None, said: str):
+    """A worker that was never there, or that does not answer, is a no: the root does not stand for it."""
+
+    def lost() -> NoReturn:
+        raise ConnectionLost("gone")
+
+    wanted = Deliverable(name="it", machine="reachable")
+    bench = Bench(tmp_path, machine=MachineNeed(nodes=2), deliverables=(wanted,))
+    if worker is not None:
+        root = bench.ledger.machines.get(name=MACHINE)
+        changes: dict[str, Any] = {"name": WORKER, "node": 1} | worker
+        bench.ledger.machines.put(replace(root, **changes))
+        bench.ledger.charges.put(ChargeRow(machine=WORKER, run=RUN, phase=PHASE, since=1.0))
+    agents = {MACHINE: bench.agent, WORKER: SimpleNamespace(hello=lost)}
+    bench.context.agents = cast("Agents", agents.__getitem__)
+    (answer,) = _judge(bench).judge([], tmp_path)
+    assert (answer.ok, answer.detail) == (False, said)
+
+
+def test_what_comes_home_later_is_answered_then(tmp_path: Path):
+    """Until the files are fetched nobody answers; then each must be whole."""
+    bench = Bench(tmp_path, deliverables=(Deliverable(name="it", pulled="half.txt"),))
+    phase, files = bench.context.phase(PHASE).phase, [FILES[2]]
+    assert _judge(bench).judge(files, None) == []
+    _put(tmp_path / "half.txt", "sa")
+    with pytest.raises(StepFailed, match=r"half\.txt is not whole"):
+        at_home(bench.context, phase, files, tmp_path)
+    assert bench.ledger.deliverables.all(run=RUN) == []
+    _put(tmp_path / "half.txt", "same")
+    at_home(bench.context, phase, files, tmp_path)
+    assert bench.ledger.deliverables.get(run=RUN, phase=PHASE, name="it").ok
 
 
 @pytest.mark.parametrize("error", [ConnectionLost, MachineLost])

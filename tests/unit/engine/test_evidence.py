@@ -14,10 +14,11 @@ from tests.unit.engine.stepbench import PHASE, RUN, Bench
 
 CPU, A100, H100 = "cpu", "NVIDIA A100 80GB PCIe", "NVIDIA H100 80GB HBM3"
 STEPS = (
-    Step(name="root", run="true", needs=("near", "far", "broken")),
+    Step(name="root", run="true", needs=("near", "far", "broken", "task")),
     Step(name="near", run="true", ready=Ready(port=1)),
     Step(name="far", run="true", on=RunsOn.WORKERS, ready=Ready(port=1)),
     Step(name="broken", run="true", ready=Ready(port=1)),
+    Step(name="task", run="true"),
 )
 SPEED = {"metric": "speed", "min": 10}
 FULL = {"metric": "gpu_memory_percent", "max": 80}
@@ -27,11 +28,16 @@ TWO = [("root", 0, "gpus_at_work", 2, A100)]
 SERVED = [("near", 0, "rank", 1, CPU), ("near", 0, "tokens", 9, CPU), ("far", 1, "rank", 2, CPU)]
 FAR: Figures = [("far", 1, "tokens", 9, CPU)]
 LIED = [("broken", 0, "rank", 3, CPU), ("broken", 0, "tokens", 9, CPU)]
+NO_SERVICE = [("task", 0, "rank", 3, CPU), ("task", 0, "tokens", 9, CPU)]
 CASES: list[tuple[bool, Figures, dict[str, Any], bool | None, str]] = [
     # A figure and the device that it says; whether these machines show a GPU comes first.
     (True, [("root", 0, "speed", 12, A100), *BUSY], SPEED, True, "speed = 12 on there"),
     (True, [("root", 0, "speed", 12, A100)], SPEED, False, "of NVIDIA A100 80GB PCIe, but no GPU was seen at work"),
     (True, [("root", 0, "speed", 12, H100), *BUSY], SPEED, False, f"of {H100}, but only {A100} was seen at work"),
+    (
+        True, [*(("far", node, "speed", 12, A100) for node in (1, 2)), ("far", 1, "gpus_at_work", 1, A100)],
+        SPEED | {"step": "far"}, False, "but no GPU was seen at work",
+    ),
     (True, [("root", 0, "speed", 12, CPU)], SPEED, True, "speed = 12 on there"),
     (True, [("root", 0, "speed", 12, CPU), *BUSY], SPEED | {"device": "gpu"}, False, "measured on there, not on a GPU"),
     (True, [("root", 0, "speed", 12, "")], SPEED | {"device": "gpu"}, False, "not on a GPU"),
@@ -59,6 +65,14 @@ CASES: list[tuple[bool, Figures, dict[str, Any], bool | None, str]] = [
     ),
     (False, [("root", 0, "ranks", 3, CPU), *SERVED, *FAR], {"metric": "ranks", "min": 3}, True, "ranks = 3"),
     (False, [("root", 0, "ranks", 3, CPU), *SERVED], {"metric": "ranks", "min": 3}, False, "of which 2 is borne out"),
+    (
+        False, [("root", 0, "ranks", 3, CPU), *SERVED, ("far", 1, "tokens", 0, CPU)],
+        {"metric": "ranks", "min": 3}, False, "of which 2 is borne out",
+    ),
+    (
+        False, [("root", 0, "ranks", 4, CPU), *SERVED, *FAR, *NO_SERVICE],
+        {"metric": "ranks", "min": 4}, False, "of which 3 is borne out",
+    ),
     (False, [("root", 0, "ranks", 3, CPU)], {"metric": "ranks", "min": 2}, False, "published 0 ranks at work"),
     (False, [("root", 0, "ranks", 4, CPU), *SERVED, *FAR, *LIED], {"metric": "ranks", "min": 4}, False, "of which 3"),
     (False, [("root", 0, "ranks", 1, CPU), *SERVED, *FAR], {"metric": "ranks", "min": 2}, False, "ranks = 1 on there:"),

@@ -68,3 +68,14 @@ def test_the_end_of_a_long_log_is_read_without_the_rest(tmp_path: Path):
     log.add("ü" * 100_000 + "\nlast\n", 0)
     assert len(log.end(1001).encode("utf-8", "replace")) < 1100
     assert log.last_lines(1) == "last"
+
+
+def test_a_log_without_an_end_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Beyond its bound nothing of a log is kept, and it says so, once; nor of what was printed."""
+    monkeypatch.setattr(step_log, "LONGEST_LOG", 20)
+    log = log_of(tmp_path)
+    for _ in range(9):
+        log.add("123456789\n", 0)
+    log.fetch_stdout(_printed(*["123456789\n"] * 9), "job", 1.0)
+    assert log.end() == "123456789\n" * 2 + "\n[gpuplan: this log is full: what follows is not kept here]\n"
+    assert log.end_of_stdout(100) == "123456789\n" * 2

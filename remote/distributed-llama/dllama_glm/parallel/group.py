@@ -165,6 +165,14 @@ def _losing_peers() -> Iterator[None]:
         raise PeerLost(f"Another rank was lost: {str(error).splitlines()[0]}") from error
 
 
+def store_listener(address: str, ranks: int) -> socket.socket:
+    """Listen on that address alone, on a free port, for the store of so many ranks."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((address, 0))
+    listener.listen(ranks)
+    return listener
+
+
 def host_store(listener: socket.socket, ranks: int) -> Any:
     """Open the store through which ranks find each other, on a socket that listens already (torch binds to all)."""
     from torch.distributed import TCPStore

@@ -1,6 +1,5 @@
 """The root at the head of its workers: ranks are handed out, every pass is announced, nobody is left behind."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from dllama_glm.parallel.addresses import LOOPBACK, check_reach, is_loopback
 from dllama_glm.parallel.cards import Seating, seated
 from dllama_glm.parallel.channel import Message
 from dllama_glm.parallel.ending import Ending
-from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, host_store
+from dllama_glm.parallel.group import GlooGroup, PeerLost, RankLate, bind_to, host_store, store_listener
 from dllama_glm.parallel.meeting import Worker
 from dllama_glm.parallel.shard import vocabulary_parts
 from dllama_glm.runtime.architecture import Architecture
@@ -64,9 +63,7 @@ class Team:
         address = next((local for local in locals_ if not is_loopback(local)), LOOPBACK)
         check_reach(address)
         bind_to(address)
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.bind((address, 0))
-        listener.listen(self.ranks)
+        listener = store_listener(address, self.ranks)
         place = list(listener.getsockname()[:2])
         for rank, worker in enumerate(self._workers, start=1):
             beside = is_loopback(worker.channel.local)  # on this host: it must be reachable from the others too
