@@ -10,6 +10,7 @@ PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "orchestrator"
 REHEARSED = re.compile(r"dry_run|rehears|ssh_host")
 SUBSCRIPT = re.compile(r"\b(row|machine|phase|step|run|volume|charge|event)\w*\[[\"']")
+LONGEST_MODULE = 350  # lines
 JSON = {"documents.py", "pages.py", "model_hub.py"}  # documents, typed key by key; and the hub's answers
 
 
@@ -57,3 +58,11 @@ def test_the_top_level_shows_the_layers():
     """At most eighteen entries."""
     entries = [p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"]
     assert len(entries) <= 18, sorted(entries)
+
+
+def test_no_module_is_long():
+    """No module of either half has more than 350 lines: what grows over that is two matters."""
+    files = [file for half in ("orchestrator", "remote") for file in sorted((PROJECT / half).rglob("*.py"))]
+    assert len(files) > 300
+    lengths = {str(file.relative_to(PROJECT)): len(file.read_text().splitlines()) for file in files}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_MODULE} == {}
