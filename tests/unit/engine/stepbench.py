@@ -134,7 +134,7 @@ class Bench:
         self.ledger.machines.put(
             MachineRow(
                 name=MACHINE, run=RUN, phase=PHASE, request="1.0.0", node=0, provider="none", type_id="t", gpu="",
-                gpus=0, place="", price_hour=Decimal(1), state=MachineState.REACHABLE,
+                gpus=0, place="", price_hour=Decimal(1), state=MachineState.REACHABLE, reachable_at=1.0,
             )
         )  # fmt: skip
         self.ledger.charges.put(ChargeRow(machine=MACHINE, run=RUN, phase=PHASE, since=1.0))
