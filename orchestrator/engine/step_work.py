@@ -182,7 +182,7 @@ class StepWork:
         commit, known = "", dict[str, str]()
         if step.hub:
             commit, known = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit)
-            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}")
+            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}", minor=True)
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")

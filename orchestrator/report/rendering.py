@@ -236,8 +236,9 @@ def _ways(found: Preview) -> Iterable[str]:
         return
     ways = found.ways
     yield f"the plan's own way, every machine to the end of its phase: {_range(ways.own, ways.own_far_end)}"
-    yield f"the cheapest way: {_pair(ways.cheapest)}"
     near = (found.estimated_hours, found.estimated_usd)
+    if ways.cheapest != near:
+        yield f"the cheapest way: {_pair(ways.cheapest)}"
     if ways.far_end != near:
         yield f"at the lowest rates known, where no run has measured any: {_pair(ways.far_end)}"
     if found.pull_hours:
