@@ -15,6 +15,7 @@ from orchestrator.words.lifecycle import NOT_NEEDED, MachineState, Outcome, Phas
 RENTED, MACHINE_ENDED, PHASE_READY, PHASE_ENDED, STEP_ENDED, TRANSFER = (
     "machines_rented", "machine_ended", "phase_ready", "phase_ended", "step_ended", "transfer_ended",
 )  # fmt: skip
+SOON_S = 10.0  # a machine that is ready so soon is not worth a line
 _GOOD = frozenset({StepState.DONE, StepState.UP_TO_DATE})
 _SILENT = frozenset({StepState.SKIPPED})  # why is said of the step that they needed
 
@@ -83,6 +84,8 @@ class Milestones:
         if self._is_new(PHASE_READY, *(m.long for m in mine)):
             boot = max((m.up - m.since).total_seconds() for m in mine if m.up and m.since)
             whole = (now - phase.started).total_seconds()
+            if whole < SOON_S:
+                return
             ready = f", ready after {duration(whole)}" if whole - boot >= 10 else ""
             yield Milestone(PHASE_READY, phase.name, f"{phase.name}  up after {duration(boot)}{ready}")
 
