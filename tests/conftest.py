@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """The user's own accounts, proxies and settings are nobody's business here: not of fixtures either."""
     for name in list(os.environ):
-        if name.startswith(OURS) or name.lower() in PROXIES:
+        if name.startswith(OURS) or name.lower() in PROXIES or name in {"COLUMNS", "LINES"}:  # a worker's terminal
             del os.environ[name]
     socket.socket.connect = _only_to_loopback  # type: ignore[assignment, method-assign]  # for this process and what it imports
 

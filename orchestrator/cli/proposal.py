@@ -19,10 +19,13 @@ from orchestrator.words.errors import NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Phase, Plan
 from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.words.retry import retrying
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home
 from orchestrator.world.real import real
 from orchestrator.world.world import World
+
+STORE_PATIENCE_S = 60.0  # of the cloud's time, before anything is rented
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         cuda=spec.plan.settings.cuda,
         done=done,
     )
-    for url in spec.stores:
-        world.store(url).check()
+    for url in spec.stores:  # one that is unwell is asked again for a while: nothing is rented yet
+        retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
     market = _market(ledger, spec.plan, phases, choice, done, len(spec.stores))
     market = replace(
         market,

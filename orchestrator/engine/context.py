@@ -14,7 +14,7 @@ from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import Crew, PhaseRun, accepted_keys, bare, crews_of, done_keys, resolve
 from orchestrator.plan.crews import Name
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.replies import Progress
+from orchestrator.transport.job_replies import Progress
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.model import MachineNeed
 from orchestrator.words.ports import ArtifactStore, Provider

@@ -10,7 +10,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.plan.crews import Crew
 from orchestrator.plan.schedule import Scheduler
-from orchestrator.words.lifecycle import StepState
+from orchestrator.words.lifecycle import NOT_NEEDED, StepState
 
 
 class CrewWork:
@@ -52,7 +52,7 @@ class CrewWork:
     def end(self) -> None:
         """End its machines. What cannot be ended now is ended with the phase, or shouted about by the run."""
         names = [row.name for row in self._context.of_crew(self._phase, self.crew)]
-        self._machines.destroy_all(names, f"{self._phase}: no step needs it any more")
+        self._machines.destroy_all(names, f"{self._phase}: {NOT_NEEDED}")
 
     def _news(self, then: States, states: States) -> bool | str | None:
         """Whether a step of the crew waits for it; "changed": another step than `then` has moved; None: neither."""

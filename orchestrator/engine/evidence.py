@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from orchestrator.engine.context import Context
 from orchestrator.ledger.rows import FigureRow, StepRow
-from orchestrator.transport.replies import Peaks
+from orchestrator.transport.job_replies import Peaks
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import RunsOn
 

@@ -12,7 +12,7 @@ from orchestrator.engine.reach import Reached, through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.transport.replies import JobEnd, Sample
+from orchestrator.transport.job_replies import JobEnd, Sample
 from orchestrator.words.errors import ConnectionLost
 
 LATE_S = 600.0  # beyond a job's time-out: the machine must have said by then that it ended

@@ -62,7 +62,7 @@ class Provisioning:
         if row is None or not fits(crew.need, offer_of(row)) or (crew.need.nodes > 1 and not row.private_ip):
             return False
         self._ledger.charge(row.name, self._context.run, name, self._context.now())
-        self._context.event(f"{row.name}: taken over by {name}")
+        self._context.event(f"{row.name}: taken over by {name}", minor=True)
         return True
 
     def offers(self, name: str, crew: Crew) -> list[Offer]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.engine.context import Context
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.replies import Sample
+from orchestrator.transport.job_replies import Sample
 from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home

@@ -1,4 +1,7 @@
-"""The effects of one step: everything that its story records, as a function that may run again after a crash."""
+"""The effects of one step: everything that its story records, as a function that may run again after a crash.
+
+What services add to that is in services.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,14 @@ from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import FigureRow, StepRow
 from orchestrator.plan import crews_for
-from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.lifecycle import StepState
-from orchestrator.words.model import Ready, RunsOn, VolumeNeed
+from orchestrator.words.model import RunsOn, VolumeNeed
 
 T = TypeVar("T")
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
-AFTER_STOP_S = 60.0  # real seconds that a service outlives a stop for the sake of what still uses it
 
 
 class StepWork:
@@ -45,12 +46,7 @@ class StepWork:
     # -- waiting for others ----------------------------------------------------------------------------------------
 
     def await_needs(self) -> Go:
-        """Wait until every need in this phase has ended, or something failed: nothing new starts then.
-
-        A service of a phase of which nothing is left to run is not started: nobody will ask it anything.
-        """
-        if self.run.step.ready and self._phase in self._context.spec.looked_at:
-            return Go(go=False, state=StepState.UP_TO_DATE)
+        """Wait until every need in this phase has ended, or something failed: nothing new starts then."""
         return self._board.wait_for(self._may_begin)
 
     def _may_begin(self, states: Mapping[str, StepState]) -> Go | None:
@@ -69,19 +65,6 @@ class StepWork:
     def await_machine(self) -> Go:
         """Wait until the step's machines are there; nothing new starts once something has failed."""
         return self._board.await_crews(self.run.id, self._crews)
-
-    def await_users(self) -> None:
-        """Wait until nothing that needs this service (or, where nothing does, nothing at all) is at work any more.
-
-        Once the run is asked to stop they are being stopped too, and are waited for a little only.
-        """
-        users = {s.id for s in self._context.phase(self._phase).steps if self.run.id in s.needs}
-
-        def unused(states: Mapping[str, StepState]) -> bool:
-            watched = {self.run.id, *(users or states)}
-            return all(states[step].has_ended for step in watched)
-
-        self._board.settle(unused, AFTER_STOP_S)
 
     # -- what was done before --------------------------------------------------------------------------------------
 
@@ -183,16 +166,6 @@ class StepWork:
             code=self._context.code.hash,
         )
 
-    def _start(self, command: str, job: str, machine: str, log: StepLog) -> None:
-        log.restart(job)
-
-        def begin() -> None:
-            agent = self._context.agents(machine)
-            agent.start(self._job(agent, machine, job, command))
-
-        through_cuts(self._machines, machine, begin)
-        self._context.announce(self.run.step.name, "started", machine)
-
     def before_retry(self, how: str) -> None:
         """Say how the try ended, here and in its log, and clear away what a killed download left."""
         self._context.control.check()
@@ -209,7 +182,7 @@ class StepWork:
         commit, known = "", dict[str, str]()
         if step.hub:
             commit, known = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit)
-            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}")
+            self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}", minor=True)
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
@@ -236,63 +209,6 @@ class StepWork:
             commit=commit,
         )
         records.write(self._context, agent, record, self.run, self._volume())
-
-    # -- services --------------------------------------------------------------------------------------------------
-
-    def serve(self) -> None:
-        """Start a service on its machines and wait until each is ready."""
-        targets, ready = self._targets(), self.run.step.ready
-        assert ready
-        self._mark_running(targets)
-        self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)
-        for node, machine in enumerate(targets):
-            job, log = self._service_job(node), self._log(node)
-            self._start(self.run.step.run, job, machine, log)
-            give_up = self._context.clock.monotonic() + ready.timeout
-            settled = partial(self._settled, ready, machine, log, give_up)
-            end = jobs.follow(self._context, self._machines, machine, job, log, timeout_s=ready.timeout, until=settled)
-            if end:
-                how = f"{self.run.id} ended before it was ready (exit code {end.exit})"
-                raise StepFailed(f"{how}\n{log.last_lines()}")
-            if not self._answers(ready, machine, log):
-                jobs.stop(self._context.agents, machine, job, log)
-                raise StepFailed(f"{self.run.id} was not ready after {ready.timeout:.0f} s")
-
-    def _settled(self, ready: Ready, machine: str, log: StepLog, give_up: float) -> bool:
-        return self._context.clock.monotonic() > give_up or self._answers(ready, machine, log)
-
-    def _answers(self, ready: Ready, machine: str, log: StepLog) -> bool:
-        if ready.log is not None:
-            return log.prints(ready.log)
-        command = commands.listens(ready.port or 0)
-        return self._context.agents(machine).transport.run(command.text).exit == 0
-
-    def stop(self) -> StepEnd:
-        """Stop the service's jobs, bring the rest of their logs home, and say how they ended.
-
-        FAILED: one of them had ended by itself, and not well. A machine that is gone has said nothing of it.
-        """
-        state, detail = self.row().state, ""
-        try:
-            targets = self._targets()
-        except MachineLost as error:
-            if state == StepState.READY:
-                self.mark(StepState.LOST, detail=error.message)
-            return StepEnd(self.run.id, state, error.message)
-        for node, machine in enumerate(targets):
-            log = self._log(node)
-            end = jobs.stop(self._context.agents, machine, self._service_job(node), log)
-            if end:
-                self._keep(self._figures_of(end, machine))
-            if end and not end.stopped and not end.succeeded:
-                detail = detail or self.why(end, log)
-        if state == StepState.READY:
-            state = StepState.FAILED if detail else StepState.DONE
-            self.mark(state, detail=detail, ended_at=self._context.now())
-        return StepEnd(self.run.id, state, detail)
-
-    def _service_job(self, node: int) -> str:
-        return f"{launch.job_name(self._context, self._phase, self.run, self._attempt, 1)}.{node}"
 
     # -- small parts -----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Attempt, Go, StepEnd
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.recorder import Recorder
+from orchestrator.engine.services import ServiceWork
 from orchestrator.engine.step_work import StepWork
 from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.lifecycle import StepState
@@ -34,12 +35,12 @@ class Steps:
             go = recorder.record("needs", work.await_needs, Go)
             if not go.go:
                 return _end(recorder, work, go.state, go.why)
-            if not work.run.step.ready and recorder.record("up-to-date", work.is_up_to_date, bool):
+            if not isinstance(work, ServiceWork) and recorder.record("up-to-date", work.is_up_to_date, bool):
                 return _end(recorder, work, StepState.UP_TO_DATE)
             go = recorder.record("machine", work.await_machine, Go)
             if not go.go:
                 return _end(recorder, work, go.state, go.why)
-            if work.run.step.ready:
+            if isinstance(work, ServiceWork):
                 recorder.record("start", work.serve, NoneType)
                 return _end(recorder, work, StepState.READY)
             work.commit = recorder.record("room", partial(work.reaching, work.check_room), str)
@@ -56,7 +57,7 @@ class Steps:
 
     def stop_service(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
         """Stop a service once nothing that needs it is left; FAILED: it had ended by itself before, and not well."""
-        work = self._work(phase, step, attempt)
+        work = self._service(phase, step, attempt)
         try:
             recorder.record("users", work.await_users, NoneType)
             return recorder.record("stop", work.stop, StepEnd)
@@ -93,7 +94,12 @@ class Steps:
             recorder.record(f"retry-{number}", partial(work.reaching, again), NoneType)
 
     def _work(self, phase: str, step: str, attempt: int) -> StepWork:
+        if next(one for one in self._context.phase(phase).steps if one.id == step).step.ready:
+            return self._service(phase, step, attempt)
         return StepWork(self._context, self._machines, self._boards.of(phase, attempt), phase, step, attempt)
+
+    def _service(self, phase: str, step: str, attempt: int) -> ServiceWork:
+        return ServiceWork(self._context, self._machines, self._boards.of(phase, attempt), phase, step, attempt)
 
 
 def _end(

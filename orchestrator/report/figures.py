@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.report.console import one_line
 
 if TYPE_CHECKING:
-    from orchestrator.transport.replies import Progress
+    from orchestrator.transport.job_replies import Progress
 
 
 def duration(seconds: float | Decimal) -> str:

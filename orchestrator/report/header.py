@@ -16,7 +16,7 @@ _WORDS = {
 }
 _DOING = {
     "upload": ("uploading to", "uploaded to"),
-    "pull": ("fetching to", "fetched to"),
+    "pull": ("fetching", "fetched"),
     "code": ("sending code to", "code sent to"),
 }
 
@@ -70,13 +70,14 @@ def machine(line: MachineLine, now: datetime, deadman_minutes: float | None = No
 def transfer(line: TransferLine, now: datetime) -> str:
     """`uploading to s3://b/x: 3 of 8 files, 12.4 of 62.3 GB, 640 MB/s, 1m 18s left`; of one that ended, all in all."""
     under_way, done = _DOING[line.kind]
+    place = "home" if line.kind == "pull" else line.place  # the folder is in the last lines
     files = "1 file" if line.files == 1 else f"{line.files:,} files"
     if line.ended:
         rate = f" ({speed(line.rate)})" if line.rate else ""
-        return f"{done} {line.place}: {files}, {size(line.bytes)} in {elapsed(line.since, line.ended, now)}{rate}"
+        return f"{done} {place}: {files}, {size(line.bytes)} in {elapsed(line.since, line.ended, now)}{rate}"
     parts = [f"{line.files_done:,} of {files}", f"{size(line.bytes_done)} of {size(line.bytes)}"]
     if line.rate:
         parts.append(speed(line.rate))
     if line.left_s is not None:
         parts.append(f"{duration(line.left_s)} left")
-    return f"{under_way} {line.place}: {', '.join(parts)}"
+    return f"{under_way} {place}: {', '.join(parts)}"

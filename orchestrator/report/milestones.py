@@ -10,11 +10,12 @@ from orchestrator.report import header
 from orchestrator.report.console import one_line
 from orchestrator.report.figures import duration, elapsed, money, spoken
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine
-from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, StepState
+from orchestrator.words.lifecycle import NOT_NEEDED, MachineState, Outcome, PhaseState, StepState
 
 RENTED, MACHINE_ENDED, PHASE_READY, PHASE_ENDED, STEP_ENDED, TRANSFER = (
     "machines_rented", "machine_ended", "phase_ready", "phase_ended", "step_ended", "transfer_ended",
 )  # fmt: skip
+SOON_S = 10.0  # a machine that is ready so soon is not worth a line
 _GOOD = frozenset({StepState.DONE, StepState.UP_TO_DATE})
 _SILENT = frozenset({StepState.SKIPPED})  # why is said of the step that they needed
 
@@ -67,10 +68,12 @@ class Milestones:
                 yield Milestone(RENTED, phase, f"{name}  {many}{what} rented, {money(price)}/h")
 
     def _ended_machines(self, seen: Snapshot) -> Iterator[Milestone]:
-        """A machine that ended before its phase did; one that ends with it is in the phase's own line."""
+        """A machine that was lost; one that ends with its phase, or with its last step, is in the phase's own line."""
         ended = {p.name for p in seen.phases if p.state in (PhaseState.TEARING_DOWN, PhaseState.DONE)}
         for one in seen.machines:
-            if not one.costs and self._is_new(MACHINE_ENDED, one.long or one.name) and one.phase not in ended:
+            if one.costs or one.phase in ended or one.detail.endswith(NOT_NEEDED):
+                continue
+            if self._is_new(MACHINE_ENDED, one.long or one.name):
                 why = f": {one_line(one.detail)}" if one.detail else ""
                 yield Milestone(MACHINE_ENDED, one.phase, f"{one.name} is gone{why}", good=False)
 
@@ -81,6 +84,8 @@ class Milestones:
         if self._is_new(PHASE_READY, *(m.long for m in mine)):
             boot = max((m.up - m.since).total_seconds() for m in mine if m.up and m.since)
             whole = (now - phase.started).total_seconds()
+            if whole < SOON_S:
+                return
             ready = f", ready after {duration(whole)}" if whole - boot >= 10 else ""
             yield Milestone(PHASE_READY, phase.name, f"{phase.name}  up after {duration(boot)}{ready}")
 

@@ -70,7 +70,8 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
     if settings.requirements:
         lines.append(f"packages for every machine: {', '.join(settings.requirements)}")
     if settings.requirements_gpu:
-        lines.append(f"packages for those with a GPU: {', '.join(settings.requirements_gpu)}")
+        more = f"those with a GPU: {', '.join(settings.requirements_gpu)}"
+        lines[-1:] = [f"{lines[-1]}; for {more}"] if settings.requirements else [*lines[-1:], f"packages for {more}"]
     if settings.setup:
         lines.append(f"setup of every machine, before its first step: {quoted(settings.setup, LONG)}")
     return lines

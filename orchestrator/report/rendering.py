@@ -209,7 +209,6 @@ def claims(found: Preview) -> RenderableType:
 def _choice(phase: PhasePreview) -> str:
     if phase.up_to_date:
         return "up to date, as last seen"
-    gone_on = f" (goes on with {phase.takes_over}'s)" if phase.takes_over else ""
     if phase.takes_over and not phase.staged:
         return f"goes on with {phase.takes_over}'s machine"
     if phase.offer is None:
@@ -219,7 +218,7 @@ def _choice(phase: PhasePreview) -> str:
     many = f"{offer.gpus}x " if offer.gpus > 1 else ""
     nodes = f"{phase.nodes} machines, each " if phase.nodes > 1 else ""
     place = f" in {offer.place}" if offer.place else ""
-    before = f"a CPU machine{gone_on}, then " if phase.staged else ""
+    before = "CPU machine, then " if phase.staged else ""
     return f"{before}{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
 
 
@@ -236,8 +235,9 @@ def _ways(found: Preview) -> Iterable[str]:
         return
     ways = found.ways
     yield f"the plan's own way, every machine to the end of its phase: {_range(ways.own, ways.own_far_end)}"
-    yield f"the cheapest way: {_pair(ways.cheapest)}"
     near = (found.estimated_hours, found.estimated_usd)
+    if ways.cheapest != near:
+        yield f"the cheapest way: {_pair(ways.cheapest)}"
     if ways.far_end != near:
         yield f"at the lowest rates known, where no run has measured any: {_pair(ways.far_end)}"
     if found.pull_hours:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,20 +15,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import boto3
 import httpx
 from botocore import exceptions as boto_errors
-from botocore.config import Config
 
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.storage.s3_client import checked_credentials, connect, region_of
+from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
 from orchestrator.words import web
-from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
-from orchestrator.words.secret import Secret
 
 T = TypeVar("T")
 
@@ -37,26 +34,8 @@ LEAST_PART = 5 * MIB  # all parts but the last; found out only at complete
 MOST_PARTS = 10_000
 READ_BYTES = MIB
 SHA256 = "sha256"  # our metadata
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
-_WORDS: dict[str, str] = {
-    "NoSuchBucket": "there is no such bucket: create it, or correct the URL",
-    "AccessDenied": "these credentials may not do this: they need s3:PutObject, s3:GetObject, "
-    "s3:ListMultipartUploadParts and s3:AbortMultipartUpload on the prefix",
-    "ExpiredToken": "the credentials have expired: log in again",
-    "ExpiredTokenException": "the credentials have expired: log in again",
-    "RequestExpired": "the credentials have expired, or this computer's clock is wrong",
-    "RequestTimeTooSkewed": "this computer's clock is wrong",
-    "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",
-    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
-    "InvalidBucketName": "this is not a valid bucket name",
-}
-_BUSY = frozenset({"SlowDown", "ServiceUnavailable", "Throttling", "503", "429"})
-_PASSING = frozenset({"RequestTimeout", "InternalError", "500"})
-_ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
-_FORBIDDEN = frozenset({"AccessDenied", "Forbidden", "403"})
+
 CHECK_NAME, CHECK = ".gpuplan-check", b"gpuplan was here"
 SEND_S, WORDS_SHOWN = 30.0, 300
 
@@ -71,7 +50,7 @@ class S3Store:
         self.url = url
         self._place = parse_place(url)
         self._access = access
-        self._hidden = [] if access.access_key else _checked()
+        self._hidden = [] if access.access_key else checked_credentials()
         part_size(
             0, access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=1, url=url
         )  # refused now or never
@@ -79,11 +58,11 @@ class S3Store:
     @cached_property
     def _client(self) -> Any:
         """The connection, in the bucket's own region: a URL signed for another one is refused."""
-        client = _client(self._access)
+        client = connect(self._access)
         if self._access.endpoint or self._access.region:
             return client
-        region = _region_of(client, self._place.bucket)
-        return client if region in {None, client.meta.region_name} else _client(replace(self._access, region=region))
+        region = region_of(client, self._place.bucket)
+        return client if region in {None, client.meta.region_name} else connect(replace(self._access, region=region))
 
     def check(self) -> None:
         """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
@@ -127,7 +106,7 @@ class S3Store:
         try:
             return call()
         except UsageError as error:
-            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) in _FORBIDDEN:
+            if isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) in FORBIDDEN:
                 raise UsageError(error.message, remedy=_allow(right)) from error
             raise
 
@@ -203,11 +182,11 @@ class S3Store:
         try:
             answer = self._do(lambda: self._client.get_object(Bucket=self._place.bucket, Key=key, **span))
         except StepFailed as error:
-            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) == "InvalidRange":
+            if isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) == "InvalidRange":
                 return  # nothing lies beyond the end
             raise
         except UsageError as error:
-            if isinstance(error.__cause__, boto_errors.ClientError) and _code(error.__cause__) in _FORBIDDEN:
+            if isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) in FORBIDDEN:
                 raise FileNotFoundError(f"{error.message}: it is not there, or may not be read") from error
             raise
         try:
@@ -258,11 +237,11 @@ class S3Store:
         try:
             found = self._client.head_object(Bucket=self._place.bucket, Key=key, ChecksumMode="ENABLED")
         except boto_errors.ClientError as error:
-            if _code(error) in _ABSENT | _FORBIDDEN:  # who may not list is told nothing of what is not there
+            if code_of(error) in ABSENT | FORBIDDEN:  # who may not list is told nothing of what is not there
                 return None
-            raise self._failure(error) from error
+            raise failure(self.url, error) from error
         except boto_errors.BotoCoreError as error:
-            raise self._failure(error) from error
+            raise failure(self.url, error) from error
         return StoredObject(key, found["ContentLength"], found.get("ChecksumCRC32"), found["Metadata"].get(SHA256))
 
     def _put(self, key: str, body: bytes, metadata: dict[str, str], kind: str) -> None:
@@ -277,89 +256,20 @@ class S3Store:
         try:
             self._client.abort_multipart_upload(**asked)
         except boto_errors.ClientError as error:
-            if _code(error) not in {"NoSuchUpload", "404"}:
-                raise self._failure(error) from error
+            if code_of(error) not in {"NoSuchUpload", "404"}:
+                raise failure(self.url, error) from error
         except boto_errors.BotoCoreError as error:
-            raise self._failure(error) from error
+            raise failure(self.url, error) from error
 
     def _do(self, call: Callable[[], T], upload: Upload | None = None) -> T:
         try:
             return call()
         except (boto_errors.ClientError, boto_errors.BotoCoreError) as error:
-            raise self._failure(error, upload) from error
-
-    def _failure(self, error: Exception, upload: Upload | None = None) -> Exception:
-        """The error in our words: the user's fault, a passing one, or the object's."""
-        if isinstance(error, boto_errors.NoCredentialsError | boto_errors.PartialCredentialsError):
-            return UsageError(f"{self.url}: no credentials", remedy="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        if not isinstance(error, boto_errors.ClientError):
-            return StoreUnavailable(f"{self.url} cannot be reached: {error}")
-        code, words = _code(error), error.response.get("Error", {}).get("Message", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = f"{self.url}: {code}: {words}"
-        if code in _WORDS:
-            return UsageError(said, remedy=_WORDS[code])
-        if code in _BUSY or status in StoreBusy.STATUSES:
-            return StoreBusy(said)
-        if code in _PASSING or status >= 500:
-            return StoreUnavailable(said)
-        if code in _ABSENT:
-            return FileNotFoundError(said)
-        about = f"{self.url}: {upload.key}: {code}: {words}" if upload else said
-        return UploadGone(about) if code == "NoSuchUpload" else StepFailed(about)
-
-
-def _checked() -> list[Secret]:
-    """The credentials that boto3 takes from the environment by itself: left there as they may be sent."""
-    found = []
-    for name in CREDENTIALS:
-        if secret := secret_from_env(name):
-            os.environ[name] = secret.reveal()
-            found.append(secret)
-    return found
-
-
-def _client(access: StoreAccess) -> Any:
-    # Without s3v4 a custom endpoint gets the old signature, which covers no header; virtual-hosted names need DNS.
-    # Signed URLs name the bucket's own region: the global host redirects new buckets, and no machine follows.
-    style = {"addressing_style": "path" if access.endpoint else "virtual", "us_east_1_regional_endpoint": "regional"}
-    config = Config(
-        signature_version="s3v4",
-        s3=style,
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        user_agent_extra="gpuplan",
-    )
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=access.endpoint,
-        region_name=access.region,
-        aws_access_key_id=access.access_key,
-        aws_secret_access_key=access.secret_key.reveal() if access.secret_key else None,
-        aws_session_token=access.session_token.reveal() if access.session_token else None,
-        config=config,
-    )
-
-
-def _region_of(client: Any, bucket: str) -> str | None:
-    """The region that the store names for a bucket, in its refusals too; None: what is wrong shows at the next call."""
-    try:
-        answer = client.head_bucket(Bucket=bucket)
-    except boto_errors.ClientError as error:
-        answer = error.response
-    except boto_errors.BotoCoreError:
-        return None
-    region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
-    return region
+            raise failure(self.url, error, upload) from error
 
 
 def _allow(right: str) -> str:
     return f"allow {right} on the prefix"
-
-
-def _code(error: boto_errors.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _same(row: dict[str, Any] | None, part: Part) -> bool:

@@ -25,7 +25,8 @@ from orchestrator.plan import may_stage, resolve
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.machine import Disk, Door, Script, ScriptedMachine
+from orchestrator.testing.files import Disk
+from orchestrator.testing.machine import Door, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
 from orchestrator.testing.store import MemoryStore
 from orchestrator.testing.traffic import Traffic

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-import posixpath
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from orchestrator.plan.globs import matches
+from orchestrator.testing.files import WORKSPACE, Disk, FileAnswers, Json, Refusal
 from orchestrator.testing.traffic import Flow, Move, Traffic
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.ports import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
-Json = dict[str, Any]
-WORKSPACE = "/workspace"
-MEMORY_GB = 12.0  # of files that were written last, of those that stand for many bytes
 FOREVER = math.inf
 
 
@@ -38,15 +30,6 @@ class Script:
     cards: tuple[str, ...] = ()  # that the agent sees at work
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
     moves: tuple[Move, ...] = ()  # what it moves in place of `seconds`; what it creates arrives meanwhile, in order
-
-
-@dataclass
-class Disk:
-    """A file system: what is on it, who holds its leases."""
-
-    files: dict[str, bytes] = field(default_factory=dict)  # absolute path -> content
-    leases: dict[str, tuple[str, float]] = field(default_factory=dict)  # name -> holder, the moment it runs out
-    runs: list[str] = field(default_factory=list)  # commands in the order in which they began here
 
 
 @dataclass
@@ -73,15 +56,7 @@ class Door:
     came: int = 0
 
 
-class Refusal(Exception):
-    """What the agent says no to."""
-
-    def __init__(self, code: str, message: str, **facts: object) -> None:
-        super().__init__(message)
-        self.reply: Json = {"ok": False, "code": code, "message": message, **facts}
-
-
-class ScriptedMachine:
+class ScriptedMachine(FileAnswers):
     """One machine. `scripts` tells what each command does; one that is not there takes a second and ends well.
 
     `put(url, data)` takes a part of an upload, as the store's signed URL would; it returns an HTTP status.
@@ -101,10 +76,8 @@ class ScriptedMachine:
         doors: dict[str, Door] | None = None,
     ) -> None:
         """`traffic`: what bytes take; None: no time."""
-        self._clock, self.disk, self._scripts, self._gpus, self._put = clock, disk, scripts, gpus, put
-        self._traffic = traffic
-        self._hashed: set[tuple[str, bytes]] = set()  # what the agent remembers to have hashed
-        self._in_memory: dict[str, float] = {}  # path -> GB of what was written last
+        super().__init__(clock, disk, put, traffic)
+        self._scripts, self._gpus = scripts, gpus
         self._jobs: dict[str, Job] = {}
         self._metrics: dict[str, Json] = {}
         self.up = True
@@ -181,27 +154,6 @@ class ScriptedMachine:
                 job.done = True
                 if job.exit == 0 and not job.timed_out and not job.stopped:
                     self._write(list(job.script.creates.items()))
-
-    def _write(self, files: list[tuple[str, str]]) -> None:
-        for name, content in files:
-            path = posixpath.join(WORKSPACE, name)
-            if self.disk.files.get(path) != content.encode():
-                self.disk.files[path] = content.encode()
-                self._in_memory[path] = self._weight(path)
-                while sum(self._in_memory.values()) > MEMORY_GB and len(self._in_memory) > 1:
-                    self._in_memory.pop(next(iter(self._in_memory)))
-
-    def _weight(self, path: str) -> float:
-        """GB that a file stands for."""
-        return self._traffic.sizes.get(posixpath.relpath(path, WORKSPACE), 0.0) if self._traffic else 0.0
-
-    def _hash(self, paths: list[str]) -> None:
-        """Take the time to read what the agent has not hashed yet and is not in memory any more."""
-        fresh = [path for path in paths if (path, self.disk.files[path]) not in self._hashed]
-        much = sum(self._weight(path) for path in fresh if self._in_memory.get(path) is None)
-        self._hashed |= {(path, self.disk.files[path]) for path in fresh}
-        if self._traffic and much:
-            self._traffic.wait([("volume", much)])
 
     def _listens(self) -> bool:
         return any(job.service and not job.done for job in self._jobs.values())
@@ -313,22 +265,6 @@ class ScriptedMachine:
             raise Refusal("no_job", f"there is no job {request['job']}")
         return job
 
-    def _op_files(self, request: Json) -> Json:
-        root, found = str(request["root"]), []
-        named = [(path, posixpath.relpath(path, root)) for path in sorted(self.disk.files)]
-        named = [(p, n) for p, n in named if n[:2] != ".." and any(matches(n, one) for one in request["patterns"])]
-        if request["sha256"]:
-            self._hash([path for path, _ in named])
-        for path, name in named:
-            if (content := self.disk.files.get(path)) is not None:
-                entry: Json = {"path": name, "bytes": len(content), "mtime": 0.0}
-                digest = hashlib.sha256(content).hexdigest()  # of pieces of it, too: nothing here is large
-                found.append(entry | {key: digest for key in ("sha256", "samples") if request[key]})
-        return {"files": found}
-
-    def _op_used(self, _request: Json) -> Json:
-        return {"bytes": sum(map(len, self.disk.files.values()))}
-
     def _hold_open(self, request: Json, say: Callable[[bytes], None]) -> Json:
         door = self._doors[str(request["address"])] = Door(self._clock.signal())
         say(json.dumps({"port": 1}).encode())
@@ -343,72 +279,3 @@ class ScriptedMachine:
         door.came += 1
         door.knocked.notify()
         return {"why": ""}
-
-    def _op_published(self, _request: Json) -> Json:
-        return {"files": {}}
-
-    def _op_list(self, request: Json) -> Json:
-        place = posixpath.join(WORKSPACE, str(request["path"]))
-        return {"names": sorted({posixpath.relpath(p, place) for p in self.disk.files if p.startswith(f"{place}/")})}
-
-    def _op_read(self, request: Json) -> Json:
-        content = self.disk.files.get(posixpath.join(WORKSPACE, str(request["path"])))
-        return {"text": None if content is None else content.decode()}
-
-    def _op_write(self, request: Json) -> Json:
-        self.disk.files[posixpath.join(WORKSPACE, str(request["path"]))] = str(request["text"]).encode()
-        return {}
-
-    def _op_remove(self, request: Json) -> Json:
-        place = posixpath.join(WORKSPACE, str(request["path"]))
-        for path in [p for p in self.disk.files if p == place or p.startswith(f"{place}/")]:
-            del self.disk.files[path]
-        return {}
-
-    def _op_clean_incomplete(self, _request: Json) -> Json:
-        return {"bytes": 0}
-
-    def _op_lease(self, request: Json) -> Json:
-        name, holder, now = str(request["name"]), str(request["holder"]), self._clock.monotonic()
-        has, until = self.disk.leases.get(name, ("", 0.0))
-        if request["action"] == "release":
-            if has == holder:
-                del self.disk.leases[name]
-            return {"expires": 0.0}
-        if (has != holder and until > now) or (request["action"] == "renew" and (has != holder or until <= now)):
-            raise Refusal("held", f"held by {has or 'nobody'}", holder=has, expires=until)
-        self.disk.leases[name] = (holder, now + float(request["ttl_s"]))
-        return {"expires": self._clock.now().timestamp() + float(request["ttl_s"])}
-
-    def _op_checksums(self, request: Json) -> Json:
-        content, size = self.disk.files[str(request["path"])], int(request["part_bytes"])
-        self._hash([str(request["path"])])
-        slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
-        parts = [
-            {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
-            for n, part in enumerate(slices)
-        ]
-        sums = {"sha256": hashlib.sha256(content).hexdigest(), "crc32": _crc32(content), "parts": parts}
-        md5 = base64.b64encode(hashlib.md5(content).digest()).decode()  # noqa: S324  what Google's store reports
-        return {"bytes": len(content), **sums} | ({"md5": md5} if request["md5"] else {})
-
-    def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
-        content, refused = self.disk.files[str(request["path"])], 0
-        weight = self._weight(str(request["path"]))
-        for part in request["parts"]:
-            if self._traffic and weight:
-                share = weight * part["length"] / len(content)
-                self._traffic.wait([("upload", share)], beside=[("volume", share)])
-            data = content[part["offset"] : part["offset"] + part["length"]]
-            status = self._put(str(part["url"]), data)
-            line: Json = {"part": part["number"], "status": status, "etag": "", "bytes": len(data), "range": ""}
-            if status not in part["accept"]:
-                line["error"], refused = f"HTTP {status}", refused + 1
-            say(json.dumps(line).encode())
-            if refused and request["ordered"]:
-                break
-        return {"stored": len(request["parts"]) - refused, "failed": refused}
-
-
-def _crc32(data: bytes) -> str:
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.plan.globs import matches
 from orchestrator.transport.asking import Asking, Streamed
 from orchestrator.transport.job import Job
+from orchestrator.transport.job_replies import Ended, JobEnd, JobInfo, Jobs, Sample, Started, Watched
 from orchestrator.transport.limits import SHORT_ANSWER
 from orchestrator.transport.refusals import AgentFailed, senseless
 from orchestrator.transport.replies import (
@@ -15,25 +16,18 @@ from orchestrator.transport.replies import (
     Closed,
     CodeFolder,
     Done,
-    Ended,
     FileInfo,
     Files,
     Freed,
     Hello,
-    JobEnd,
-    JobInfo,
-    Jobs,
     Knocked,
     Lease,
     Names,
     Opened,
     Published,
-    Sample,
     SentPart,
     SmallText,
-    Started,
     View,
-    Watched,
     Working,
 )
 from orchestrator.words.ports import SignedPart

@@ -8,6 +8,8 @@ from typing import Any
 
 from orchestrator.words.errors import ExitCode, GpuplanError
 
+NOT_NEEDED = "no step needs it any more"  # why a machine ended before its phase
+
 
 class MachineState(StrEnum):
     """A machine's life. It may cost money from REQUESTED (the reply can be lost) to DESTROYED."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.ledger import Ledger
-from orchestrator.transport.replies import Progress
+from orchestrator.transport.job_replies import Progress
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret

@@ -28,6 +28,7 @@ steps:
     timeout: 5m
     creates: [new.py]
 """
+BESIDE = "  - {name: beside, run: sleep 300, on: workers, expect: 0.001s}\n"
 EMPTY_FOR_EVER = 'import time\nwhile True:\n    print("{}", flush=True)\n    time.sleep(2)\n'
 
 
@@ -36,5 +37,6 @@ def plan(folder: Path, program: str, then: str, *, nodes: int = 1, budget: str =
     folder.mkdir()
     (folder / "gpuplan.yaml").write_text("boot_seconds: 0.001\n")
     lines = program.strip().replace("\n", "\n      ")
-    (folder / "only.yaml").write_text(PHASE.format(program=lines, then=then, nodes=nodes, budget=budget))
+    text = PHASE.format(program=lines, then=then, nodes=nodes, budget=budget)
+    (folder / "only.yaml").write_text(text + (BESIDE if nodes > 1 else ""))  # a node that no step needs is not rented
     return folder

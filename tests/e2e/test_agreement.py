@@ -24,6 +24,7 @@ def damaged(tool: Tool) -> Tool:
     return tool
 
 
+@pytest.mark.faults  # tests/unit/cli/test_nothing_to_do has it too, in seconds
 def test_with_nobody_to_ask_the_run_ends_and_the_next_preview_shows_it(damaged: Tool):
     """--yes: exit code 5 naming the step, machine gone; the same command then previews it and brings it to its end."""
     done = damaged.run(*RUN, "--yes")

@@ -49,6 +49,7 @@ def test_down_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
     assert outcome(tool) == ([], "DONE", "interrupted")
 
 
+@pytest.mark.faults
 def test_down_ends_the_machine_of_a_driver_that_hangs(tool: Tool, tmp_path: Path):
     """A driver that is frozen: `down` ends its machine by its name; the driver, awake again, ends as interrupted."""
     process = begin(tool, tmp_path)
@@ -93,7 +94,8 @@ def peak_mib(tool: Tool, plan: Path) -> float:
 
     What `wait4` tells is of no use: it begins with the memory of the process that forked it, which is pytest's own.
     """
-    process, peak = tool.start("run", "all", "--plan", str(plan), "--dry-run", "--yes"), 0.0
+    words = ("run", "all", "--plan", str(plan), "--dry-run", "--yes")
+    process, peak = tool.start(*words, program="from orchestrator.cli import main; main()"), 0.0
     with ThreadPoolExecutor(1) as reader:
         output = reader.submit(process.stdout.read)
         while process.poll() is None:

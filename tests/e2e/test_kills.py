@@ -9,9 +9,9 @@ from tests.e2e.tool import INT, KILL, PLANS, Tool, until
 SAVING = ("run", "all", "--plan", str(PLANS / "saving"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 
-QUICK = ["run-1", "after:verify"]  # a sample: the stories of tests/unit/engine die at every effect
+QUICK = ["after:verify"]  # a sample: the stories of tests/unit/engine die at every effect
 ALL = [
-    "create-1.0.0", "after:wait-1.1", "upload", "end_machines",
+    "run-1", "create-1.0.0", "after:wait-1.1", "upload", "end_machines",
     "begin", "begin#2", "volume", "after:volume", "take_over-1", "offers-1", "missing_nodes-1",
     "request-1.0.0", "after:request-1.0.0", "after:create-1.0.0", "wait-1.1", "prepare-1", "after:prepare-1",
     "begin_steps-1", "open_steps-1", "needs", "up-to-date", "room", "after:run-1", "verify", "end", "collect",

@@ -24,6 +24,7 @@ NEED_A_GPU = [
 ]  # fmt: skip
 
 
+@pytest.mark.faults  # `make demo` is this run
 def test_the_whole_plan_is_rehearsed(tool: Tool):
     """`run all --dry-run --json`: what a CPU can show holds, what needs a GPU is left open, and nothing is left."""
     done = tool.run("run", "all", "--plan", "shipped", "--dry-run", "--yes", "--json", timeout=380)

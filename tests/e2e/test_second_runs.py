@@ -106,6 +106,7 @@ def test_what_a_failed_attempt_printed_proves_nothing(tool: Tool, tmp_path: Path
     assert "one/make measured no speed" in " ".join(said.split())
 
 
+@pytest.mark.faults
 def test_a_step_that_ran_again_has_no_older_record(tool: Tool, tmp_path: Path):
     """A command that is changed and changed back runs three times: what lies there is the last one's."""
     for word in ("one", "two", "one"):
@@ -113,6 +114,7 @@ def test_a_step_that_ran_again_has_no_older_record(tool: Tool, tmp_path: Path):
         assert (volume(tool) / "out.txt").read_text() == f"{word}\n"
 
 
+@pytest.mark.faults
 def test_force_that_fails_leaves_no_record(tool: Tool, tmp_path: Path):
     """--force over a done step that then fails: the next run does not take its leavings for the result."""
     command = "if [ -e broken ]; then echo half > out.txt; exit 1; fi; echo good > out.txt"

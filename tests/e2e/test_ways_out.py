@@ -49,6 +49,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tool: Tool):
     assert tool.cloud.alive()["machines"] == []
 
 
+@pytest.mark.faults
 def test_nohup_is_respected(tool: Tool):
     """A run whose SIGHUP is ignored, as under nohup, is not interrupted when its terminal closes."""
     process = subprocess.Popen(
@@ -194,7 +195,7 @@ def test_a_run_whose_volume_was_taken_meanwhile_stops(tool: Tool, tmp_path: Path
     assert tool.cloud.alive()["machines"] == []
 
 
-@pytest.mark.parametrize("damage", ["{", '{"run": "x", "of_tomorrow": 1}'])
+@pytest.mark.parametrize("damage", ['{"run": "x", "of_tomorrow": 1}', pytest.param("{", marks=pytest.mark.faults)])
 def test_a_run_of_another_version_is_named_not_a_traceback(tool: Tool, damage: str):
     """A run.json that cannot be read: exit code 2, the file, and where else to look for what may still run."""
     assert tool.run(*SMALL).returncode == 0
@@ -207,6 +208,7 @@ def test_a_run_of_another_version_is_named_not_a_traceback(tool: Tool, damage: s
         assert "gpuplan reap" in done.stderr
 
 
+@pytest.mark.faults
 def test_down_of_the_newest_run_names_others_that_go_on(tool: Tool):
     """`down` without a name ends the newest run, and says that an older one is still there, and how to end it."""
     first = tool.start(*SLOW)

@@ -15,9 +15,9 @@ import pytest
 from orchestrator.transport import bundle
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
+from orchestrator.transport.job_replies import JobEnd, Sample
 from orchestrator.transport.measured import Measured
 from orchestrator.transport.refusals import AgentFailed, DeadmanExpired, GpuFailed, LeaseHeld
-from orchestrator.transport.replies import JobEnd, Sample
 from orchestrator.words.errors import ConnectionLost, StepFailed
 from orchestrator.words.ports import Part, SignedPart
 from orchestrator.words.secret import Secret

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.transport.job_replies import JobEnd
 from orchestrator.transport.refusals import AgentFailed
-from orchestrator.transport.replies import JobEnd
 from orchestrator.transport.shapes import MOST_FIGURES, MOST_VALUES, json_in
 from tests.transport.agent_operations import HONEST, OPERATIONS, agent_that_says
 

@@ -28,7 +28,7 @@ from orchestrator.report.frame import Said, frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine, TransferLine
-from orchestrator.transport.replies import Progress
+from orchestrator.transport.job_replies import Progress
 from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
 from orchestrator.words.secret import Secret
 

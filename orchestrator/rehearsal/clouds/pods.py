@@ -5,7 +5,6 @@ Delays are in cloud seconds. No document states them: a boot of half a minute is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
@@ -13,14 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds import account
-from orchestrator.rehearsal.clouds.catalogue import GPUS
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
 from orchestrator.rehearsal.clouds.placement import (
-    CUDA_VERSIONS,
-    LEAST_GB,
-    LEAST_VCPUS,
     NO_CAPACITY,
-    Placement,
     PodRequest,
     ProblemError,
     check,
@@ -28,10 +22,9 @@ from orchestrator.rehearsal.clouds.placement import (
     place,
     version,
 )
+from orchestrator.rehearsal.clouds.pod_making import change_mounts, host_spec, new_pod
 from orchestrator.rehearsal.clouds.records import Pod, Volume
-from orchestrator.rehearsal.host_spec import HostSpec
 
-UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
 PRIVATE_ADDRESS_LATE = 20.0  # after SSH answers; the specification says only "when assigned"
@@ -98,7 +91,7 @@ class Pods:
             raise ProblemError(402, "insufficient balance")
         if self._context.faults.take("price-higher"):
             placement = replace(placement, price_hour=placement.price_hour * Decimal("1.25"))
-        pod = self._new(request, placement)
+        pod = new_pod(self._context, request, placement)
         self._context.records.pods[pod.id] = pod
         self._context.log(request.api, "create-machine", pod, vendor="runpod", price_hour=str(pod.price_hour))
         self._context.run(pod.id, self._boot(pod))
@@ -109,56 +102,6 @@ class Pods:
         if request.terminate_after:
             self._context.run(f"{pod.id} terminate-after", self._fence(pod, request.terminate_after, self._expire))
         return pod
-
-    def _new(self, request: PodRequest, placement: Placement) -> Pod:
-        context, now = self._context, self._context.clock.now()
-        registered = "\n".join(context.records.account_keys) if request.start_ssh else ""
-        env = dict(request.env)
-        if request.start_jupyter:
-            env.setdefault("JUPYTER_PASSWORD", context.token(8))
-        pod = Pod(
-            id=context.token(7),
-            name=request.name,
-            created=now,
-            changed=now,
-            image=request.image,
-            args=request.args,
-            disk=request.disk,
-            ports=list(request.ports),
-            env=env,
-            registry=request.registry,
-            cloud=request.cloud,
-            place=placement.place,
-            gpu_id=request.gpu_id,
-            gpu_count=request.gpu_count or 0,
-            cuda=CUDA_VERSIONS[0] if context.faults.take("boot-old-driver") else placement.cuda,
-            gpu_vcpus=request.gpu_vcpus or LEAST_VCPUS,
-            gpu_ram_gb=request.gpu_ram_gb or LEAST_GB,
-            cpu_id=request.cpu_id,
-            vcpu=request.vcpu,
-            price_hour=placement.price_hour,
-            volume_id=request.volume_id,
-            mount_path=request.mount_path,
-            persistent=request.persistent,
-            public_key=request.env.get("SSH_PUBLIC_KEY") or request.env.get("PUBLIC_KEY") or registered,
-            private_ip=self._private_ip() if request.global_networking else None,
-            interruptible=request.bid is not None,
-            unseen_s=UNSEEN_LONG if context.faults.take("list-lag") else UNSEEN,
-            api_key="rpa_" + context.token(16),
-            base_url=request.base_url,
-        )
-        pod.charge(placement.price_hour, now)
-        return pod
-
-    def _private_ip(self) -> str:
-        """An address that processes can bind here: one of loopback's where it has many, as on Linux."""
-        if sys.platform != "linux":
-            return "127.0.0.1"
-        taken = {pod.private_ip for pod in self._context.records.pods.values() if pod.gone is None}
-        free = next((ip for n in range(2, 255) if (ip := f"127.0.1.{n}") not in taken), None)
-        if free is None:
-            raise ProblemError(400, NO_CAPACITY)
-        return free
 
     async def _boot(self, pod: Pod) -> None:
         clock, faults = self._context.clock, self._context.faults
@@ -180,7 +123,7 @@ class Pods:
             reachable = "22/tcp" in pod.ports and pod.public_key and self._starts(pod)
             if reachable and not self._context.faults.take("boot-no-address"):
                 try:
-                    host = await self._context.hosts.boot(self._spec(pod))
+                    host = await self._context.hosts.boot(host_spec(self._context, pod))
                 except (OSError, ValueError) as error:
                     self._move(pod, "ERROR")
                     self._context.log("cloud", "boot-failed", pod, reason=str(error))
@@ -210,33 +153,6 @@ class Pods:
     def _print(self, pod: Pod, *lines: str) -> None:
         pod.printed += [(self._context.clock.now(), line) for line in lines]
 
-    def _spec(self, pod: Pod) -> HostSpec:
-        gpu = GPUS[pod.gpu_id] if pod.gpu_id else None
-        volume = self._context.records.volumes[pod.volume_id] if pod.volume_id else None
-        injected = {
-            "RUNPOD_POD_ID": pod.id,
-            "RUNPOD_DC_ID": pod.place,
-            "RUNPOD_POD_HOSTNAME": pod.id,
-            "RUNPOD_GPU_COUNT": str(pod.gpu_count),
-            "RUNPOD_CPU_COUNT": str(pod.vcpu or pod.gpu_vcpus * pod.gpu_count),
-            "RUNPOD_PUBLIC_IP": "127.0.0.1",
-            "RUNPOD_API_KEY": pod.api_key,
-            # Ours: so that what runs on the machine finds the emulator, as the SDK's own variable allows.
-            "RUNPOD_API_BASE_URL": pod.base_url,
-            "PUBLIC_KEY": pod.public_key,
-        } | ({"RUNPOD_VOLUME_ID": volume.id} if volume else {})
-        return HostSpec(
-            id=pod.id,
-            name=pod.name,
-            user="root",
-            gpu=gpu.id if gpu else "",
-            gpus=0 if self._context.faults.take("boot-no-gpu") else pod.gpu_count,
-            gpu_memory_mib=gpu.memory_mib if gpu else 0,
-            public_key=pod.public_key,
-            volume=volume.folder if volume else None,
-            env={**pod.env, **injected},
-        )
-
     def _move(self, pod: Pod, status: str) -> None:
         pod.status, pod.changed = status, self._context.clock.now()
         self._context.save()
@@ -255,7 +171,7 @@ class Pods:
         """Change what may be changed; a change of the container restarts it. ProblemError 400, 404 or 409."""
         if "templateId" in changes:
             raise ProblemError(404, "template not found")
-        _check_mounts(pod, changes.get("mounts") or {})
+        change_mounts(pod, changes.get("mounts") or {})
         if "globalNetworking" in changes and changes["globalNetworking"] != (pod.private_ip is not None):
             # It would take effect at the next start only; gpuplan asks for it at create.
             raise ProblemError(501, "the rehearsal sets globalNetworking at create only")
@@ -353,19 +269,3 @@ class Pods:
         await self._context.halt(pod.id)
         pod.address = None
         await self._context.hosts.end(pod.id, keep_disk=pod.persistent is not None and not for_good)
-
-
-def _check_mounts(pod: Pod, mounts: dict[str, Any]) -> None:
-    """Nothing is attached late, and nothing is attached elsewhere: only a path may change."""
-    if "network" in mounts:
-        if not mounts["network"]:
-            raise ProblemError(400, "clearing mounts is not supported")
-        if pod.volume_id is None:
-            raise ProblemError(400, "a network mount cannot be added after create")
-        if mounts["network"][0]["volumeId"] != pod.volume_id:
-            raise ProblemError(400, "the volumeId of a network mount is immutable")
-        pod.mount_path = mounts["network"][0]["path"]
-    if "persistent" in mounts:
-        if pod.persistent is None:
-            raise ProblemError(400, "a persistent mount cannot be added after create")
-        pod.persistent = (mounts["persistent"]["size"], mounts["persistent"]["path"])

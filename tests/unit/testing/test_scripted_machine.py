@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.testing.clock import ManualClock
-from orchestrator.testing.machine import Disk, Script, ScriptedMachine
+from orchestrator.testing.files import Disk
+from orchestrator.testing.machine import Script, ScriptedMachine
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.transport.measured import Measured

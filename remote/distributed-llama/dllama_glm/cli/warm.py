@@ -19,9 +19,11 @@ def run(options: argparse.Namespace) -> None:
     if options.beside:
         _compile(_BESIDE)
         return
+    from dllama_glm.kernels.library import library
+
     began = time.monotonic()
     words = [sys.executable, str(_PROGRAM), "warm", "--beside"]
-    helper = subprocess.Popen(words, stdin=subprocess.DEVNULL) if cores() > 1 else None
+    helper = subprocess.Popen(words, stdin=subprocess.DEVNULL) if library.is_empty and cores() > 1 else None
     _compile(_HERE)
     if helper is not None:
         helper.wait()  # if it failed, its part is compiled here, and fails here with a message

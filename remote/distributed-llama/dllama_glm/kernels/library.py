@@ -39,6 +39,12 @@ class Library:
         self._engine.finalize_object()
         return int(self._engine.get_function_address(symbol))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing lies in the cache for this processor."""
+        self._look()
+        return not self._ready
+
     def add(self, name: str, symbol: str, compiled: Any) -> None:
         """Write what was compiled to a file; where that is not possible numba's own cache has to do."""
         if self._pattern is None:
