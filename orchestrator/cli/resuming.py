@@ -59,7 +59,7 @@ def resume(
     world = open_world(home, ledger, spec)
     if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none
         _require_open_secrets(world, spec)
-    driving.carry_out(world, spec, options)
+    running.carry_out(world, spec, options)
 
 
 def _with_budget(plan: Plan, budget: str | None) -> Plan:

@@ -21,13 +21,13 @@ from orchestrator.cli.common import (
     Yes,
     open_home,
     open_world,
-    print_json,
     read_plan,
 )
-from orchestrator.cli.driving import DriveOptions, carry_out, discard_output
+from orchestrator.cli.confirming import agreed_on
+from orchestrator.cli.driving import DriveOptions, discard_output, open_views, show_end
 from orchestrator.cli.flags import RunOptions, check_flags
 from orchestrator.report.console import say
-from orchestrator.words.errors import NoMachine, OverBudget, UsageError
+from orchestrator.words.errors import StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from orchestrator.ledger import Ledger
     from orchestrator.plan import PhaseRun
-    from orchestrator.transport.code import Code
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
@@ -268,7 +267,7 @@ def begin(
     try:
         world = open_world(home, ledger, spec)
         code = freeze_code(home, spec)
-        confirmed = _confirmed(world, spec, code, options, only=only, check=check)
+        confirmed = agreed_on(world, spec, code, options, only=only, check=check)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
@@ -283,43 +282,28 @@ def begin(
     carry_out(world, confirmed, options)
 
 
-def _confirmed(world: World, spec: RunSpec, code: Code, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
-    """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
-    from orchestrator.cli import terms
-    from orchestrator.cli.proposal import propose
-    from orchestrator.report import pages
-    from orchestrator.words.spec import Expected
+def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
+    """Bring the run to its end, show it, and exit with its code; or have the background do so."""
+    from orchestrator.cli.background import detach
+    from orchestrator.runner import drive
 
-    json = options.json
-    proposal = propose(world, spec, code, only=only, check=check)
-    if proposal.up_to_date:
-        say(f"{spec.plan.called}: up to date as of {proposal.up_to_date}", err=json)
-        if json:
-            known = {"plan": spec.plan.name, "up_to_date": proposal.up_to_date}
-            print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
-        raise typer.Exit
+    if options.detach:
+        detach(world.home, world.ledger, spec, json=options.json, events=options.events)
+        return
+    with open_views(options) as view:
+        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, err=json)
-        agreed = terms.show(world.home, proposal.spec, err=json)
-    except BrokenPipeError:
-        if not options.yes:
-            raise
-        discard_output()  # nobody reads; what was asked for is done all the same
-        agreed = ""
-    if proposal.preview.over_budget:
-        raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
-    if short := proposal.preview.short_of_credit:
-        raise NoMachine(f"{proposal.spec.world.provider}: {short}", remedy="add credit, or ask for less")
-    if not options.yes and not sys.stdin.isatty():
-        raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
-    if not options.yes and not typer.confirm("Run it?", err=json):
-        say("nothing was rented", err=json)
-        if json:
-            print_json({"run": None, "plan": spec.plan.name, "state": "PLANNED", "outcome": None})
-        raise typer.Exit
-    if agreed:
-        world.home.agree(agreed)
-    if spec.world.dry_run:
-        return proposal.spec
-    expected = {p.phase: Expected(hours=p.estimated_hours, usd=p.estimated_usd) for p in proposal.preview.phases}
-    return proposal.spec.model_copy(update={"expected": expected})
+        show_end(world.ledger, spec, json=options.json, exit_code=int(result.exit_code))
+    except BrokenPipeError:  # how it ended is said by the exit code all the same
+        discard_output()
+    if spec.world.throwaway:
+        from orchestrator.world import tidy
+
+        tidy.clear(tidy.litter(world.home, world.ledger))
+    if result.left:
+        raise StillRunning(
+            "these may still cost money: " + "; ".join(result.left), remedy=f"gpuplan down {spec.run} ends them"
+        )
+    for fault in result.unfired:
+        say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
+    raise typer.Exit(int(result.exit_code))

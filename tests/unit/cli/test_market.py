@@ -112,7 +112,7 @@ def test_the_wait_for_an_answer_costs_nothing(tmp_path: Path, monkeypatch: pytes
     spec = Desk(tmp_path / "desk", ONE).propose("all").spec.model_copy(update={"created_at": home.timeline()})
     begun = []
     monkeypatch.setattr(running, "open_world", lambda *_: SimpleNamespace(leave=lambda _run: None))
-    monkeypatch.setattr(running, "_confirmed", lambda _world, spec, _code, _options, **_more: spec)
+    monkeypatch.setattr(running, "agreed_on", lambda _world, spec, _code, _options, **_more: spec)
     monkeypatch.setattr(running, "carry_out", lambda _world, spec, _options: begun.append(spec))
     running.begin(home, ledger, spec, driving.DriveOptions(yes=True, json=False, detach=False))
     assert begun[0].created_at == 4600.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import driving, running
+from orchestrator.cli import confirming, driving
 from orchestrator.testing.machine import Script
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import NoMachine
@@ -23,7 +23,7 @@ def confirmed(desk: Desk) -> RunSpec:
     """What `gpuplan run all --yes` begins with."""
     options = driving.DriveOptions(yes=True, json=False, detach=False)
     code = Code(desk.folder / "no-code")
-    return running._confirmed(desk._world(), desk._draft(("all",), {}), code, options, only=False, check=False)
+    return confirming.agreed_on(desk._world(), desk._draft(("all",), {}), code, options, only=False, check=False)
 
 
 def test_credit_stands_beside_the_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

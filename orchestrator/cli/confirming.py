@@ -1,0 +1,60 @@
+"""The preview, and the question before anything is rented."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.common import print_json
+from orchestrator.cli.driving import DriveOptions, discard_output
+from orchestrator.report.console import say
+from orchestrator.words.errors import NoMachine, OverBudget, UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.transport.code import Code
+    from orchestrator.words.spec import RunSpec
+    from orchestrator.world.world import World
+
+
+def agreed_on(world: World, spec: RunSpec, code: Code, options: DriveOptions, *, only: bool, check: bool) -> RunSpec:
+    """The run with provider and place, once it was shown and somebody said yes. Exit: there is nothing to do."""
+    from orchestrator.cli import terms
+    from orchestrator.cli.proposal import propose
+    from orchestrator.report import pages
+    from orchestrator.words.spec import Expected
+
+    json = options.json
+    proposal = propose(world, spec, code, only=only, check=check)
+    if proposal.up_to_date:
+        say(f"{spec.plan.called}: up to date as of {proposal.up_to_date}", err=json)
+        if json:
+            known = {"plan": spec.plan.name, "up_to_date": proposal.up_to_date}
+            print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
+        raise typer.Exit
+    try:
+        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, err=json)
+        agreed = terms.show(world.home, proposal.spec, err=json)
+    except BrokenPipeError:
+        if not options.yes:
+            raise
+        discard_output()  # nobody reads; what was asked for is done all the same
+        agreed = ""
+    if proposal.preview.over_budget:
+        raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
+    if short := proposal.preview.short_of_credit:
+        raise NoMachine(f"{proposal.spec.world.provider}: {short}", remedy="add credit, or ask for less")
+    if not options.yes and not sys.stdin.isatty():
+        raise UsageError("nobody is there to confirm", remedy="--yes runs without asking")
+    if not options.yes and not typer.confirm("Run it?", err=json):
+        say("nothing was rented", err=json)
+        if json:
+            print_json({"run": None, "plan": spec.plan.name, "state": "PLANNED", "outcome": None})
+        raise typer.Exit
+    if agreed:
+        world.home.agree(agreed)
+    if spec.world.dry_run:
+        return proposal.spec
+    expected = {p.phase: Expected(hours=p.estimated_hours, usd=p.estimated_usd) for p in proposal.preview.phases}
+    return proposal.spec.model_copy(update={"expected": expected})
