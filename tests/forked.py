@@ -12,6 +12,7 @@ import importlib
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,8 @@ def _become(play: str, words: list[str], env: dict[str, str], cwd: str, files: S
         os.dup2(descriptor, place)
         os.close(descriptor)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        signal.signal(number, usual)  # whatever the tests themselves were started with
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
