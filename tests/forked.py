@@ -178,6 +178,7 @@ def _script() -> None:
     import numba
 
     numba.core.config.reload_config()  # the environment is another one
+    sys.orig_argv = [sys.executable, *sys.argv]
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
 

@@ -66,11 +66,11 @@ class Lambda:
         self._pacer = Pacer(INTERVALS, access.pace_file, access.time_scale, now=access.now, sleep=access.sleep)
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
-    @sensible
     def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
         """See ports.Provider. Lambda keeps none."""
         return []
 
+    @sensible
     def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
         """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
         if spot:

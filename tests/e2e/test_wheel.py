@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.tool import PROJECT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]  # a whole environment is installed
 
 
 def test_the_wheel_stands_alone(tmp_path: Path):
@@ -39,6 +39,6 @@ def test_the_wheel_stands_alone(tmp_path: Path):
     shipped = ("--plan", "shipped")
     valid = "valid: plan shipped, which comes with gpuplan: day1, day2-3, day4-5, day6-7\n"
     assert gpuplan("validate", *shipped) == valid
-    assert "220.9 GB" in gpuplan("plan", *shipped).replace("\n", " ")
+    assert "220.9 GB" in gpuplan("plan", "--notes", *shipped).replace("\n", " ")
     assert "5 hold, 1 needs a real GPU" in gpuplan("run", "day1", "--dry-run", "--yes")
     assert list(outside.iterdir()) == [], "a rehearsal leaves no file outside its run folder"

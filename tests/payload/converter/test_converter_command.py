@@ -272,7 +272,7 @@ def test_the_controllers_file_is_replaced_twice_a_second(tmp_path: Path):
         seen.add(path.read_text())
     found = sorted((json.loads(text) for text in seen), key=lambda facts: facts["done"])
     assert [facts["done"] for facts in found] == [0, 50_000_000, 100_000_000]
-    assert found[0] == {"done": 0, "total": 1_000_000_000, "rate": 0, "left_s": None, "what": "tensor 0"}
+    assert found[0] == {"done": 0, "total": 1_000_000_000, "unit": "B", "rate": 0, "left_s": None, "what": "tensor 0"}
     assert found[2]["rate"] == pytest.approx(100e6 / 1.1)
     assert found[2]["left_s"] == pytest.approx(900e6 / found[2]["rate"])
     progress.update(State(1_000_000_000, 0, 1_000_000_000, "last"))
