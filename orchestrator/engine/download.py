@@ -82,6 +82,7 @@ class Half:
         self._path, self._file = path, file
         self._count = -(-file.bytes // SPAN)
         self._here = self._noted()
+        self.size = sum(map(self._length, self._here))  # bytes that are here
         self._hash, self._hashed = hashlib.sha256(), 0  # so many ranges are in it
         self._noting, self._hashing = threading.Lock(), threading.Lock()
         if not self._here:
@@ -109,11 +110,8 @@ class Half:
                 return {n for line in spans if line.endswith("\n") and 0 <= (n := int(line)) < self._count}
         return set()
 
-    @property
-    def size(self) -> int:
-        """How many are here."""
-        last = self._count - 1
-        return sum(min(SPAN, self._file.bytes - last * SPAN) if span == last else SPAN for span in list(self._here))
+    def _length(self, span: int) -> int:
+        return min(SPAN, self._file.bytes - span * SPAN)
 
     def missing(self) -> list[int]:
         """The numbers of the ranges that are not here."""
@@ -144,6 +142,7 @@ class Half:
         """That range is here."""
         with self._noting:
             self._here.add(span)
+            self.size += self._length(span)
             self._notes.write(f"{span}\n")
             self._notes.flush()
         if self._hashing.acquire(blocking=False):  # whoever holds it goes on until nothing more is here

@@ -22,6 +22,7 @@ class Transfer:
         self._bytes: dict[str, int] = {}
         self._whole: set[str] = set()
         self._is_all = False  # that is expected; else there will be more
+        self._moved, self._written = 0, 0.0
         now = context.now()
         self._row = TransferRow(
             run=context.run, phase=phase, kind=kind, place=place, files=0, bytes=0, since=now, at=now
@@ -36,36 +37,36 @@ class Transfer:
                 if name in self._sizes:
                     self._bytes[name] = self._sizes[name]
                     self._whole.add(name)
-            self._count(0)
             self._write()
 
     def arrived(self, name: str, count: int, moved: int) -> None:
         """So many bytes of that file are there, of which `moved` came just now."""
         with self._lock:
             self._bytes[name] = min(count, self._sizes[name])
-            self._count(moved)
-            if self._context.clock.monotonic() - self._written >= WRITE_S:
-                self._write()
+            self._moved += moved
+            self._write_now_and_then()
 
     def whole(self, name: str) -> None:
         """That file is there to its last byte; it may have been before."""
         with self._lock:
             self._bytes[name] = self._sizes[name]
             self._whole.add(name)
-            self._count(0)
-            if self._row.ended_at:
-                self._write()
+            self._write_now_and_then()
 
-    def _count(self, moved: int) -> None:
-        """All of it anew, from what is known of each file."""
-        whole = self._is_all and len(self._whole) == len(self._sizes)
-        self._row = replace(
-            self._row, files=len(self._sizes), bytes=sum(self._sizes.values()), files_done=len(self._whole),
-            bytes_done=sum(self._bytes.values()), moved=self._row.moved + moved,
-            ended_at=(self._row.ended_at or self._context.now()) if whole else None,
-        )  # fmt: skip
+    @property
+    def _has_ended(self) -> bool:
+        return self._is_all and len(self._whole) == len(self._sizes)
+
+    def _write_now_and_then(self) -> None:
+        if self._has_ended or self._context.clock.monotonic() - self._written >= WRITE_S:
+            self._write()
 
     def _write(self) -> None:
-        self._written = self._context.clock.monotonic()
-        self._row = replace(self._row, at=self._context.now())
+        """All of it anew, from what is known of each file."""
+        self._written, now = self._context.clock.monotonic(), self._context.now()
+        self._row = replace(
+            self._row, at=now, files=len(self._sizes), bytes=sum(self._sizes.values()), files_done=len(self._whole),
+            bytes_done=sum(self._bytes.values()), moved=self._moved,
+            ended_at=(self._row.ended_at or now) if self._has_ended else None,
+        )  # fmt: skip
         self._context.ledger.transfers.put(self._row)

@@ -26,7 +26,8 @@ _SYMBOLS = {
     StepState.INTERRUPTED: ("!", "!", "yellow"),
     StepState.LOST: ("?", "?", "yellow"),
 }
-_FINISHED = frozenset({StepState.DONE, StepState.UP_TO_DATE, StepState.SKIPPED})
+_DONE = frozenset({StepState.DONE, StepState.UP_TO_DATE})
+_FINISHED = _DONE | {StepState.SKIPPED}
 _AT_WORK = frozenset({StepState.RUNNING, StepState.READY})
 _IDLE_PHASE = frozenset({PhaseState.PLANNED, PhaseState.DONE})
 _TIME = 7  # cells of the longest time, `59m 59s`: it stands before the name, which may be long
@@ -77,10 +78,10 @@ def _fit(lines: list[_Line], height: int) -> list[_Line]:
 
 
 def _phase(phase: PhaseLine, said: Said, now: datetime, *, fancy: bool) -> Iterator[_Line]:
-    finished = sum(step.state in _FINISHED for step in phase.steps)
+    done = sum(step.state in _DONE for step in phase.steps)
     style = {None: "", Outcome.SUCCEEDED: "green", Outcome.FAILED: "bold red"}.get(phase.outcome, "yellow")
     text = Text(f"{phase.name}  ")
-    text.append(spoken(phase.outcome or phase.state), style=style).append(f"  {finished} of {len(phase.steps)} steps")
+    text.append(spoken(phase.outcome or phase.state), style=style).append(f"  {done} of {len(phase.steps)} steps")
     took = elapsed(phase.started, phase.ended, now)
     cost = money(phase.usd) if phase.usd else ""
     text.append("  ".join(["", *filter(None, [took, cost, one_line(phase.detail)])]), style="dim")

@@ -12,175 +12,28 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rich.cells import cell_len
 from rich.console import Console
 
-from orchestrator.report import figures, header
+from orchestrator.report import figures
 from orchestrator.report.events import EventsView
-from orchestrator.report.frame import Said, frame
 from orchestrator.report.live import LiveView
 from orchestrator.report.plain import PlainView
-from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine, TransferLine
+from orchestrator.report.snapshot import TransferLine
 from orchestrator.transport.job_replies import Progress
-from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState, StepState
+from orchestrator.words.lifecycle import NOT_NEEDED, MachineState, Outcome, PhaseState, RunState, StepState
 from orchestrator.words.secret import Secret
+from tests.unit.view_pictures import CONVERT, RUNNING, T0, Clock, at, snapshot, step
 
 ROOT = Path(__file__).parents[2]
-T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return T0 + timedelta(seconds=seconds)
-
-
-def step(phase: str, name: str, state: StepState, start: float | None = None, end: float | None = None) -> StepLine:
-    begun, over = (at(start) if start is not None else None), (at(end) if end is not None else None)
-    return StepLine(f"{phase}/{name}", name, state, begun, over)
-
-
-def snapshot(*steps: StepLine, state: PhaseState = PhaseState.RUNNING) -> Snapshot:
-    done = (step("day1", "clone", StepState.DONE, 0, 3), step("day1", "install", StepState.UP_TO_DATE))
-    later = (step("day4-5", "moe", StepState.PENDING),)
-    return Snapshot(
-        run="r1",
-        state=RunState.RUNNING,
-        phases=(
-            PhaseLine("day1", PhaseState.DONE, Outcome.SUCCEEDED, done, "", T0, at(4), Decimal("0.5")),
-            PhaseLine("day2-3", state, None, steps, "", at(4)),
-            PhaseLine("day4-5", PhaseState.PLANNED, None, later),
-        ),
-        machines=(
-            MachineLine(
-                "day2-3#1",
-                MachineState.REACHABLE,
-                "A100 80GB in EU-1",
-                Decimal("1.89"),
-                phase="day2-3",
-                provider="runpod",
-                long="gpuplan-a",
-                since=T0,
-                up=at(2),
-            ),
-            MachineLine("day1#1", MachineState.DESTROYED, "RTX 4090", phase="day1", long="gpuplan-b"),
-        ),
-        cost_usd=Decimal("1.2345"),
-        budget_usd=Decimal(90),
-        started=T0,
-        plan="shipped",
-    )
-
-
-CONVERT = step("day2-3", "convert-glm", StepState.RUNNING, 10)
-RUNNING = snapshot(step("day2-3", "overlay", StepState.DONE, 5, 9), CONVERT, step("day2-3", "infer", StepState.PENDING))
-
-
-def lines(shown: Snapshot, logs: dict[str, str], width: int = 80, height: int = 24, *, fancy: bool = True) -> list[str]:
-    return [line.plain for line in frame(shown, Said(logs), at(262), width, height, fancy=fancy)]
-
-
-def test_frame_shows_run_phases_steps_log_and_machines() -> None:
-    """All that a person looks for is there once: money, times, the newest log line, only machines that cost."""
-    found = lines(RUNNING, {"day2-3/convert-glm": "\x1b[32m10 %\r42 % layers.3\x1b[0m", "day2-3/overlay": "old"})
-    assert found == [
-        "shipped r1   day2-3 (2 of 3)   4m 22s",
-        "$1.23 of $90.00   now $1.89/h",
-        "machine  day2-3#1  A100 80GB in EU-1  runpod  up 4m 20s  $1.89/h",
-        "day1  succeeded  2 of 2 steps  4.0s  $0.50",
-        "  ✔    3.0s  clone",
-        "  =          install",
-        "day2-3  running  1 of 3 steps  4m 18s",
-        "  ✔    4.0s  overlay",
-        "  ▶  4m 12s  convert-glm",
-        "             42 % layers.3",
-        "  ·          infer",
-        "day4-5  planned  0 of 1 steps",
-    ]
-
-
-def test_failed_steps_of_a_phase_that_ended_stay_visible() -> None:
-    """What went wrong is shown for as long as the run goes on."""
-    failed = replace(step("day1", "clone", StepState.FAILED, 0, 3), detail="exit 128\nfatal: no")
-    phase = PhaseLine("day1", PhaseState.DONE, Outcome.FAILED, (failed, step("day1", "next", StepState.SKIPPED)))
-    assert lines(replace(RUNNING, phases=(phase,), machines=()), {})[2:] == [
-        "day1  failed  1 of 2 steps",
-        "  ✘    3.0s  clone  fatal: no",
-        "  -          next",
-    ]
-
-
-def test_a_long_name_leaves_its_time_and_its_progress_its_last_line() -> None:
-    """At 60 columns the time of a step with a long name is whole; how far it is and what it printed are both there."""
-    long = replace(CONVERT, name="convert-" * 12, tries=2, attempts=3)
-    said = Said({long.id: "layers.3"}, {CONVERT.id: "62 %, 3m 10s left"})
-    found = [line.plain for line in frame(snapshot(long), said, at(262), 60, 24)]
-    assert next(line for line in found if "convert-" in line).startswith("  ▶  4m 12s  convert-")
-    found = [line.plain for line in frame(snapshot(replace(long, name="c")), said, at(262), 60, 24)]
-    assert "  ▶  4m 12s  c  attempt 2 of 3  62 %, 3m 10s left" in found
-    assert "             layers.3" in found
-
-
-def test_files_on_their_way_are_in_the_picture() -> None:
-    """Files, bytes, rate and time left below their phase, until they have arrived."""
-    line = TransferLine("day2-3", "upload", "s3://b/x", 8, 3, 62_300_000_000, 12_460_000_000, 640e6, T0)
-    shown = replace(RUNNING, transfers=(line, replace(line, kind="code", ended=at(4))))
-    assert [one for one in lines(shown, {}) if "s3:" in one] == [
-        "  uploading to s3://b/x: 3 of 8 files, 12.5 GB of 62.3 GB, 640 MB/s, 1m 18s left"
-    ]
-
-
-_TEXTS = st.text(max_size=60)
-
-
-@given(
-    names=st.lists(st.tuples(_TEXTS, st.sampled_from(StepState), _TEXTS), max_size=30),
-    width=st.integers(1, 120),
-    height=st.integers(1, 40),
-    fancy=st.booleans(),
-)
-@settings(max_examples=300, deadline=None, database=None)
-def test_frame_always_fits(names: list[tuple[str, StepState, str]], width: int, height: int, *, fancy: bool) -> None:
-    """Never more lines or wider ones than the terminal has, whatever machines print; ASCII only where it must be."""
-    steps = tuple(StepLine(str(n), f"s{n}", state, T0, None, text) for n, (text, state, _) in enumerate(names))
-    logs = {str(n): text for n, (_, _, text) in enumerate(names)}
-    found = lines(snapshot(*steps), logs, width, height, fancy=fancy)
-    assert len(found) <= height
-    assert all(cell_len(line) <= width and "\n" not in line and "\x1b" not in line for line in found)
-    assert fancy or all(line.isascii() for line in found)
-
-
-def test_a_low_terminal_keeps_what_is_at_work() -> None:
-    """With six lines the run, its running step and its machine are left; what is done or waits goes first."""
-    many = [step("day2-3", f"s{n}", StepState.DONE, 0, 1) for n in range(20)]
-    waiting = [step("day2-3", f"w{n}", StepState.PENDING) for n in range(20)]
-    found = lines(snapshot(*many, CONVERT, *waiting), {"day2-3/convert-glm": "42 %"}, height=6)
-    assert [line.split()[0] for line in found] == ["shipped", "$1.23", "machine", "day1", "day2-3", "▶"]
-    assert lines(snapshot(*many, CONVERT, *waiting), {}, height=1) == ["shipped r1   day2-3 (2 of 3)   4m 22s"]
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
 
 
 def test_plain_view_writes_what_a_person_wants_to_know(zone: None) -> None:
     """Machines, ready, steps that end near one another in one line, the phase's end; the same again writes nothing."""
-    out, clock = io.StringIO(), _Clock()
+    out, clock = io.StringIO(), Clock()
     clock.now = at(20)
     with PlainView(out, clock) as view:
         view.update(RUNNING)
@@ -212,7 +65,7 @@ def test_plain_view_writes_what_a_person_wants_to_know(zone: None) -> None:
 def test_steps_that_end_together_fill_lines_and_no_more(zone: None) -> None:
     """Forty steps of one phase share lines, none of them above 120 characters; each is there once."""
     out = io.StringIO()
-    with PlainView(out, _Clock()) as view:
+    with PlainView(out, Clock()) as view:
         view.update(snapshot(*(step("day2-3", f"step-{n:02}", StepState.DONE, 0, 1) for n in range(40))))
     found = [line for line in out.getvalue().splitlines() if "day2-3  done" in line]
     assert all(len(line) < 120 for line in found)
@@ -223,7 +76,7 @@ def test_steps_that_end_together_fill_lines_and_no_more(zone: None) -> None:
 def test_a_machine_that_ends_before_its_phase_is_said(zone: None) -> None:
     """A pre-empted machine has a line of its own, with the reason; one that ends with its phase has none."""
     out = io.StringIO()
-    with PlainView(out, _Clock()) as view:
+    with PlainView(out, Clock()) as view:
         view.update(RUNNING)
         lost = replace(RUNNING.machines[0], state=MachineState.LOST, detail="runpod says EXITED")
         view.update(replace(RUNNING, machines=(lost, RUNNING.machines[1])))
@@ -233,16 +86,24 @@ def test_a_machine_that_ends_before_its_phase_is_said(zone: None) -> None:
     assert "day1#1" not in out.getvalue()
 
 
-def test_the_header_says_what_is_left_and_what_it_will_cost(zone: None) -> None:
-    """Time left with the hour, what is spent of the budget, what it costs now, what it is expected to cost."""
-    shown = replace(RUNNING, left_s=3000, expected_usd=Decimal("11.9"), volume_hour=Decimal("0.1"))
-    assert header.headline(shown, at(262)) == "shipped r1   day2-3 (2 of 3)   4m 22s, about 50m 00s left (12:57)"
-    assert header.prices(shown) == "$1.23 of $90.00   now $1.89/h + volume $0.10/h   expected $11.90"
-    over = replace(shown, state=RunState.DONE, ended=at(100))
-    assert header.headline(over, at(262)) == "shipped r1   succeeded   1m 40s"
-    undriven = replace(shown, driven=False)
-    assert "no process drives it" in header.headline(undriven, at(262))
-    assert header.machine(RUNNING.machines[0], at(262), 60).endswith("ends itself 60m after this computer is gone")
+def test_a_machine_that_nobody_needs_any_more_has_no_line(zone: None) -> None:
+    """That it ends with its last step is as it should be."""
+    out = io.StringIO()
+    with PlainView(out, Clock()) as view:
+        view.update(RUNNING)
+        ended = replace(RUNNING.machines[0], state=MachineState.DESTROYED, detail=f"day2-3: {NOT_NEEDED}")
+        view.update(replace(RUNNING, machines=(ended, RUNNING.machines[1])))
+    assert "day2-3#1" not in out.getvalue()
+
+
+def test_a_machine_that_is_ready_at_once_has_no_line(zone: None) -> None:
+    """Nine seconds after its phase began nobody waited for it; ten are worth saying."""
+    for seconds, told in ((13, False), (14, True)):  # the phase began at the fourth
+        out, clock = io.StringIO(), Clock()
+        clock.now = at(seconds)
+        with PlainView(out, clock) as view:
+            view.update(RUNNING)
+        assert ("up after" in out.getvalue()) is told
 
 
 def test_events_are_a_document_a_line() -> None:
@@ -250,7 +111,7 @@ def test_events_are_a_document_a_line() -> None:
     out, plain = io.StringIO(), io.StringIO()
     line = TransferLine("day2-3", "upload", "s3://b/x", 8, 3, 100, 50, 10.0, T0)
     held = Secret("hush-hush-7")
-    view = EventsView(PlainView(plain, _Clock()), out, _Clock())
+    view = EventsView(PlainView(plain, Clock()), out, Clock())
     view.update(RUNNING)
     view.update(RUNNING)
     view.progress("day2-3/convert-glm", f"62 % {held.reveal()}")
@@ -272,7 +133,7 @@ def test_views_show_each_event_that_happens_while_they_look(zone: None) -> None:
     """What happened before the view began is not repeated; what happens later is shown once, escaped."""
     out, drawn = io.StringIO(), io.StringIO()
     console = Console(file=drawn, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
-    with PlainView(out, _Clock()) as plain, LiveView(console, lambda: at(262)) as live:
+    with PlainView(out, Clock()) as plain, LiveView(console, lambda: at(262)) as live:
         for events in [(), ((7, "gone \x1b[31mfor good"),), ((7, "gone \x1b[31mfor good"), (8, "made anew"))]:
             plain.update(replace(RUNNING, events=((3, "long ago"), *events)))
             live.update(replace(RUNNING, events=((3, "long ago"), *events)))
@@ -284,7 +145,7 @@ def test_views_show_each_event_that_happens_while_they_look(zone: None) -> None:
 def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
     """The last ten lines, escaped, follow a failure, and only a failure."""
     out = io.StringIO()
-    with PlainView(out, _Clock()) as view:
+    with PlainView(out, Clock()) as view:
         view.update(RUNNING)
         for number in range(30):
             view.log("day2-3/convert-glm", f"\x1b[31mline {number}\n")
@@ -297,7 +158,7 @@ def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
 
 def test_plain_view_says_once_a_minute_what_still_runs(zone: None) -> None:
     """A step that runs on gives one line a minute with its newest output."""
-    out, clock = io.StringIO(), _Clock()
+    out, clock = io.StringIO(), Clock()
     with PlainView(out, clock) as view:
         for second in range(0, 181, 5):
             clock.now = at(second)
@@ -331,7 +192,7 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
 def test_progress_stands_beside_the_last_line(zone: None) -> None:
     """Both views show how far a step is and what it printed last; what it printed is what a failure shows."""
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
-    out, clock = io.StringIO(), _Clock()
+    out, clock = io.StringIO(), Clock()
     live, plain = LiveView(console, lambda: at(262)), PlainView(out, clock)
     for second, (tell, text) in enumerate([("log", "begins\n"), ("progress", "62 %, 3m 10s left"), ("log", "warns\n")]):
         for view in (live, plain):

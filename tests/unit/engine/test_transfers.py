@@ -76,3 +76,15 @@ def test_what_is_sent_early_is_not_all_of_it(tmp_path: Path):
     assert (row(context).files, row(context).files_done, row(context).ended_at) == (2, 1, None)
     transfer.whole("b.bin")
     assert row(context).ended_at is not None
+
+
+def test_many_small_files_are_told_of_while_they_become_whole(tmp_path: Path):
+    """Once a second, though none of them comes in parts."""
+    context = context_of(tmp_path)
+    transfer = Transfer(context, "one", UPLOAD, "s3://b")
+    transfer.expect({f"{n}.txt": 1 for n in range(9)})
+    transfer.whole("0.txt")
+    assert row(context).files_done == 0, "within a second the ledger is not written again"
+    transfer._written -= WRITE_S
+    transfer.whole("1.txt")
+    assert (row(context).files_done, row(context).ended_at) == (2, None)
