@@ -71,6 +71,8 @@ def test_files_on_their_way_are_in_the_picture() -> None:
     assert [one for one in lines(shown, {}) if "s3:" in one] == [
         "  uploading to s3://b/x: 3 of 8 files, 12.5 GB of 62.3 GB, 640 MB/s, 1m 18s left"
     ]
+    pulled = replace(line, kind="pull", place="/a/long/folder", ended=at(4))
+    assert header.transfer(pulled, at(9)).startswith("fetched home: 8 files"), "the folder is in the last lines"
 
 
 _TEXTS = st.text(max_size=60)

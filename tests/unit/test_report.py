@@ -16,9 +16,11 @@ from rich.cells import cell_len
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.report import figures, listing, rendering
+from orchestrator.plan.outlook import Ways
+from orchestrator.report import figures, listing, pages, rendering
 from orchestrator.report.listing import Listed
 from orchestrator.report.verdicts import Verdict
+from orchestrator.words.model import Plan, Settings
 from orchestrator.words.ports import Offer
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +82,29 @@ def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
     preview = replace(_preview(), phases=tuple(replace(p, planned=None) for p in _preview().phases))
     figures = next(li for li in _printed(rendering.preview(preview), width=119).splitlines() if li.startswith("total"))
     assert figures.split()[-2:] == ["-", "-"]
+
+
+def test_the_cheapest_way_has_a_line_where_it_is_another() -> None:
+    """Where the run takes it already, its figures are those of the table."""
+    near, own = (_preview().estimated_hours, _preview().estimated_usd), (Decimal(9), Decimal(99))
+    for cheapest, told in ((near, False), ((Decimal(1), Decimal("0.5")), True)):
+        preview = replace(_preview(), ways=Ways(own, cheapest, near, own))
+        assert ("the cheapest way: " in _printed(rendering.preview(preview), width=119)) is told
+
+
+@pytest.mark.parametrize(
+    ("every", "gpu", "line"),
+    [
+        (("r.txt",), ("g.txt",), "packages for every machine: r.txt; for those with a GPU: g.txt"),
+        ((), ("g.txt",), "packages for those with a GPU: g.txt"),
+        (("r.txt",), (), "packages for every machine: r.txt"),
+        ((), (), None),
+    ],
+)
+def test_packages_have_one_line(every: tuple[str, ...], gpu: tuple[str, ...], line: str | None) -> None:
+    """Those for every machine, and those for machines with a GPU beside them."""
+    plan = Plan(name="p", phases=(), settings=Settings(requirements=every, requirements_gpu=gpu))
+    assert [said for said in pages._sent(plan, ()) if said.startswith("packages")] == ([line] if line else [])
 
 
 def test_the_end_counts_deliverables_a_phase() -> None:

@@ -242,12 +242,13 @@ def test_what_a_step_says_of_its_progress(said: object, text: str | None) -> Non
 
 
 _PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests themselves were started with
 sys.path.insert(0, {root!r})
 sys.path.insert(0, {tests!r})
 from rich.console import Console
 from orchestrator.report.live import LiveView
-from test_views import RUNNING
+from view_pictures import RUNNING
 with LiveView(Console()) as view:
     view.update(RUNNING)
     time.sleep(0.6)

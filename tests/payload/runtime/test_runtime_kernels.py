@@ -11,6 +11,7 @@ import pytest
 from dllama_glm.kernels import dot, level
 from llvmlite import ir
 
+from tests.payload.runtime.runtime_ranks import patched
 from tests.payload.runtime.runtime_scripts import PAYLOAD, environment_of, try_script
 
 CHECKS = Path(__file__).with_name("kernel_checks.py")
@@ -82,11 +83,13 @@ print(len(build._native), len(build._alive))
 
 @pytest.mark.slow
 def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path):
-    """`dllama warm` fills an empty cache, with two processes where it can; afterwards no kernel is compiled again."""
+    """`dllama warm` fills an empty cache, two processes where it can; then one is enough, and nothing is compiled again."""
     where = {"NUMBA_CACHE_DIR": str(tmp_path)}
     done = try_script("dllama", "warm", **where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the kernels are ready (")
+    alone = patched("dllama", "from dllama_glm.cli import warm; warm.cores, warm.subprocess = lambda: 2, None")
+    subprocess.run([*alone, "warm"], env=environment_of(where), capture_output=True, timeout=250, check=True)
     words = [sys.executable, "-c", READY, str(PAYLOAD)]
     told = subprocess.run(words, capture_output=True, text=True, env=environment_of(where), timeout=250, check=True)
     kernels, compiled = map(int, told.stdout.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -188,3 +189,18 @@ def test_patch_renames_and_refuses_late_mounts(cloud: Cloud, pod_body: dict[str,
     late = {"mounts": {"network": [{"volumeId": "x", "path": "/workspace"}]}}
     assert cloud.runpod.patch(path, json=late).status_code == 400
     assert cloud.runpod.patch(path, json={"mounts": {"network": []}}).status_code == 400
+
+
+def test_a_log_is_of_one_source_or_of_both(cloud: Cloud, pod_body: dict[str, Any]):
+    """What the host says of the container's start, and what the container prints: together in their order."""
+    pod = create(cloud, {**pod_body, "image": "runpod/pytorch:1"})
+    cloud.advance(31)
+
+    def sources(**query: str) -> list[str]:
+        text = cloud.runpod.get(f"/pods/{pod['id']}/logs", params=query).text
+        return [json.loads(line.removeprefix("data: "))["source"] for line in text.splitlines() if line[:4] == "data"]
+
+    assert set(sources(source="system")) == {"system"}
+    assert set(sources(source="container")) == {"container"}
+    assert sources() == sources(source="system") + sources(source="container")
+    assert sources(tail="1") == ["container"]

@@ -112,9 +112,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Ranges:
 
 def test_ranges_become_the_file(store: Ranges, tmp_path: Path):
     """Eleven ranges in some order are the file, and its sha256 is known when the last one came."""
-    half = tmp_path / "a.m.partial"
-    assert download(store, FILE, half, ManualClock(7)) == FILE.sha256
+    half, told = tmp_path / "a.m.partial", list[tuple[int, int]]()
+    hear = lambda *said: told.append(said)  # noqa: E731  it is handed on
+    assert download(store, FILE, half, ManualClock(7), told=hear) == FILE.sha256
     assert half.read_bytes() == CONTENT
+    assert max(here for here, _ in told) == sum(moved for _, moved in told) == len(CONTENT)
     assert sorted(store.asked) == list(range(0, 1027, 100))
 
 
@@ -130,7 +132,10 @@ def test_a_cut_download_asks_for_what_is_missing(store: Ranges, tmp_path: Path):
     with pytest.raises(Interrupted):
         download(store, FILE, half, ManualClock(1))
     before, store.asked, store.fails = set(store.asked) - {800}, [], lambda _offset: None
-    assert download(store, FILE, half, ManualClock(2)) == FILE.sha256
+    told = list[int]()
+    assert download(store, FILE, half, ManualClock(2), told=lambda here, _moved: told.append(here)) == FILE.sha256
+    assert min(told) > 100 * len(before), "what was there counts"
+    assert max(told) == len(CONTENT)
     assert before
     assert not before & set(store.asked)
 

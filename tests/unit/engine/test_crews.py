@@ -153,3 +153,12 @@ def test_what_stays_behind_is_told(tmp_path: Path):
     assert [(a.id, b.id) for a, b in left_behind(bench.spec.plan)] == [("one/install", "one/ask")]
     bench, _ = lived(tmp_path / "b", FETCH, install, ASK)
     assert left_behind(bench.spec.plan) == []
+
+
+def test_a_cpu_machine_has_an_image_of_its_own(tmp_path: Path):
+    """The image of the machines with a GPU brings torch, which nothing on a CPU machine asks for."""
+    bench, _ = lived(tmp_path, FETCH, ASK)
+    asked = [call.body or {} for call in bench.clouds.calls if (call.method, call.path) == ("POST", "/v2/pods")]
+    settings = bench.spec.plan.settings
+    images = [settings.cpu_images["runpod"], settings.images["runpod"]]
+    assert [body["image"] for body in asked] == images
