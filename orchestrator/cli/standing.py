@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def standing(home: Home, ledger: Ledger, plan: Plan, code: Sequence[CodeFile]) -
     volumes = [v for v in ledger.volumes.all(cloud="") if v.label in labels and not v.state.is_final]
     records = {r.step: r.key for v in volumes for r in ledger.records.all(volume=v.name)}
     keys = accepted_keys(plan, {entry.path: bundle.sha256_of(entry.file) for entry in code})
-    then = _before(home, ledger, plan) if records else {}
+    then = _before(home, ledger, plan, {name for name, key in records.items() if key not in keys.get(name, ())})
     took = _measured(ledger)
     found = {}
     for phase in plan.phases:
@@ -65,12 +65,14 @@ def changed(then: Step, now: Step) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _before(home: Home, ledger: Ledger, plan: Plan) -> Mapping[str, Step]:
-    """Step id -> the step as the newest real run of this plan that had it was frozen."""
+def _before(home: Home, ledger: Ledger, plan: Plan, wanted: Collection[str]) -> Mapping[str, Step]:
+    """Step id -> the step as the newest real run of this plan that had it was frozen, for those that are `wanted`."""
     found: dict[str, Step] = {}
-    for row in ledger.runs.all(dry_run=False):
+    for row in reversed(ledger.runs.all(dry_run=False)):
+        if found.keys() >= set(wanted):
+            break  # to read a run's plan takes a while, and there may be hundreds
         if (spec := frozen(home, row.id)) and spec.plan.name == plan.name:
-            found |= {f"{p.name}/{s.name}": s for p in spec.plan.phases for s in p.steps}
+            found = {f"{p.name}/{s.name}": s for p in spec.plan.phases for s in p.steps} | found
     return found
 
 

@@ -35,7 +35,7 @@ class Board:
         self.crews: dict[str, str] = {self._crews[0].name: UP}  # name -> UP, or why it is not there
         self.missed: set[str] = set()  # of those that are not there: the crews whose machines were lost
         self.wanted: set[str] = set()  # steps that can go on as soon as their machines are there
-        self._writers: list[str] = []  # the crews on whose machines files are created now, once for each step
+        self._writers: dict[str, str] = {}  # step that creates files now -> the crew on whose machine
 
     def tell(self, step: str, state: StepState) -> None:
         """A step has moved. Only what somebody may wait for wakes anybody: that it begins, has ended, or answers."""
@@ -102,15 +102,20 @@ class Board:
         self._changed.wait(lambda: holds(self._states), seconds)
 
     @contextmanager
-    def writing(self, step: str) -> Iterator[None]:
+    def writing(self, step: str) -> Iterator[object]:
         """Create files while no machine of another crew does: what one writes another may not have seen yet."""
         mine = crews_for(self._crews, step)[0].name
-        self.wait_for(lambda _: True if all(other == mine for other in self._writers) else None)
-        self._writers.append(mine)
+
+        def begin(_states: States) -> bool | None:  # looked and begun in one: nobody else begins in between
+            if any(other != mine for other in self._writers.values()):
+                return None
+            self._writers[step] = mine
+            return True
+
         try:
-            yield
+            yield self.wait_for(begin)
         finally:
-            self._writers.remove(mine)
+            self._writers.pop(step, None)
             self._changed.notify()
 
 

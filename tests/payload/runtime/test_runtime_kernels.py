@@ -83,7 +83,7 @@ print(len(build._native), len(build._alive))
 
 @pytest.mark.slow
 def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path):
-    """`dllama warm` fills an empty cache, two processes where it can; then one is enough, and nothing is compiled again."""
+    """`dllama warm` fills an empty cache, two processes where it can; then one is enough, and none compiles again."""
     where = {"NUMBA_CACHE_DIR": str(tmp_path)}
     done = try_script("dllama", "warm", **where)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,3 +63,37 @@ def test_what_follows_a_failure_is_skipped(tmp_path: Path):
         end = bench.run(step)
         assert (end.state, end.detail) == (StepState.SKIPPED, "only/first failed")
     assert "exit code 3" in bench.row("first").detail
+
+
+def test_of_two_machines_one_begins_to_create_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between the look at who creates files and the beginning nobody else begins, however two threads meet."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board, crews = Board(bench.context, PHASE), {"only/first": "staging", "only/second": "main"}
+    monkeypatch.setattr(
+        "orchestrator.engine.board.crews_for", lambda _crews, step: (SimpleNamespace(name=crews[step]),)
+    )
+    looked, go_on, look = threading.Event(), threading.Event(), board.wait_for
+
+    def slowly(ask: Any) -> Any:
+        found = look(ask)
+        looked.set()
+        go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(board, "wait_for", slowly)
+    order: list[str] = []
+
+    def create(step: str) -> None:
+        with board.writing(step):
+            order.append(f"{step} begins")
+            order.append(f"{step} ends")
+
+    first = bench.context.clock.spawn("first", lambda: create("only/first"))
+    assert looked.wait(60)
+    looked.clear()
+    second = bench.context.clock.spawn("second", lambda: create("only/second"))
+    assert not looked.wait(0.2), "the second has found that nobody creates files"
+    go_on.set()
+    assert first.join(60)
+    assert second.join(60)
+    assert order == [f"only/{step} {what}" for step in ("first", "second") for what in ("begins", "ends")]
