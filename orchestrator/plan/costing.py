@@ -67,16 +67,20 @@ def crews(run: PhaseRun, need: MachineNeed, staged: Collection[str]) -> tuple[Cr
 
 def way(
     scheduler: Scheduler, runs: Sequence[tuple[PhaseRun, MachineNeed]], staged: Collection[str] | None,
-    offers: Mapping[str, Offer], cpu: Offer | None, done: Collection[str],
+    offers: Mapping[str, Offer], cpu: Offer | None, done: Collection[str], reused: Mapping[str, Offer],
 ) -> list[PhaseCost]:  # fmt: skip
-    """Every phase one after the other. `staged` None: as the plan says, each on all its machines to its end."""
+    """Every phase one after the other. `staged` None: as the plan says, each on all its machines to its end.
+
+    `reused`: phases that go on with an earlier one's machine, where they are not staged: it has booted.
+    """
     found: list[PhaseCost] = []
     before: PhaseRun | None = None
     for run, need in runs:
         mine = as_the_plan_says(run, need) if staged is None else crews(run, need, staged)
-        booted = before is not None and staged is not None and goes_on(before, run, staged)
+        earlier = reused.get(run.phase.name) if run.phase.name not in (staged or ()) else None
+        booted = earlier is not None or (before is not None and staged is not None and goes_on(before, run, staged))
         schedule = scheduler.of(run, mine, done, booted=booted)
-        found.append(cost_of(schedule, mine, offers.get(run.phase.name), cpu))
+        found.append(cost_of(schedule, mine, earlier or offers.get(run.phase.name), cpu))
         before = run
     return found
 

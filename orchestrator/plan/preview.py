@@ -52,7 +52,7 @@ def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
         volume_usd,
         plan.settings.budget_usd,
         spent_usd=market.spent_usd,
-        ways=_ways(plan, busy, market),
+        ways=_ways(plan, busy, market, phases),
         bound_hours=bounds(busy, plan.settings, market.rates, market.stores, market.done),
         pull_hours=hours(seconds(saved, rates["home"])),
     )
@@ -156,14 +156,15 @@ def _saving(plan: Plan, pulled: Sequence[StepRun], added: Decimal | None, market
     return None if added is None else max(added - own, Decimal(0))
 
 
-def _ways(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Ways:
+def _ways(plan: Plan, runs: Sequence[PhaseRun], market: Market, phases: Sequence[PhasePreview]) -> Ways:
     """The same work as the plan has it, as cheaply as it is sold, and at the lowest rates."""
+    reused = {p.phase: p.offer for p in phases if p.takes_over and not p.staged and p.offer}
     needs = [(run, _need(run, market)) for run in runs]
     could = frozenset(run.phase.name for run in runs if may_stage(run)) if market.cpu else frozenset[str]()
 
     def took(rates: Mapping[str, float], staged: frozenset[str] | None) -> tuple[Decimal, Decimal | None]:
         scheduler = Scheduler(plan.settings, rates, market.stores)
-        costs = way(scheduler, needs, staged, market.offers, market.cpu, market.done)
+        costs = way(scheduler, needs, staged, market.offers, market.cpu, market.done, reused)
         lasted = sum(cost.seconds for cost in costs)
         machines = [cost.usd for cost in costs]
         known = [usd for usd in machines if usd is not None]

@@ -130,6 +130,15 @@ def test_the_ways_stand_beside_each_other(shipped: Plan):
     assert alone.ways.cheapest[1] == alone.estimated_usd, "no CPU machine is sold"
 
 
+def test_no_way_is_dearer_than_it_is_for_a_boot_that_nobody_waits_for(shipped: Plan):
+    """A phase that goes on with an earlier one's machine does so on each way."""
+    market = replace(MARKET, cpu=None, offers={**MARKET.offers, "day1": offer(A100, "1.50", memory=80)})
+    found = preview(shipped, resolve(shipped, ["day1", "day2-3"]), market)
+    assert found.phases[1].takes_over == "day1"
+    assert found.ways is not None
+    assert found.ways.cheapest == (found.estimated_hours, found.estimated_usd)
+
+
 def test_measured_rates_have_no_far_end(shipped: Plan):
     """A rate that a run has measured is not guessed at."""
     rates = {name: float(getattr(shipped.settings.rates, name)) for name in type(shipped.settings.rates).model_fields}
