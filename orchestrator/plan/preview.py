@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from orchestrator.plan.costing import PhaseCost, bounds, cost_of, crews, far_end, goes_on, hours, kept, spent, way
-from orchestrator.plan.crews import may_stage
+from orchestrator.plan.crews import Name, may_stage
 from orchestrator.plan.estimate import estimate, rates_in_use, seconds
 from orchestrator.plan.machines import bare, described, fits
 from orchestrator.plan.notes import Measured, expectations, remarks
@@ -95,7 +95,7 @@ def _phase(
         offer=None if idle else offer,
         nodes=need.nodes,
         takes_over=takes_over.phase if takes_over else None,
-        price_hour=offer.price_hour * need.nodes if offer and not idle else None,
+        price_hour=_price_hour(cost, offer, need) if not idle else None,
         budget_usd=phase.budget_usd,
         planned=(phase.planned.hours, phase.planned.usd) if phase.planned else None,
         estimated_hours=Decimal(0) if idle else hours(cost.seconds),
@@ -129,6 +129,13 @@ class _Pricing:
         scheduler = Scheduler(self.plan.settings, self.market.rates, self.market.stores)
         schedule = scheduler.of(self.run, mine, done, booted=booted)
         return cost_of(schedule, mine, self.market.offers.get(self.run.phase.name), self.market.cpu)
+
+
+def _price_hour(cost: PhaseCost, offer: Offer | None, need: MachineNeed) -> Decimal | None:
+    """USD of all its nodes; of the CPU machine, where it rents nothing else."""
+    if cost.crews and all(crew.crew == Name.STAGING for crew in cost.crews):
+        return sum((crew.offer.price_hour for crew in cost.crews if crew.offer), Decimal(0))
+    return offer.price_hour * need.nodes if offer else None
 
 
 def _need(run: PhaseRun, market: Market) -> MachineNeed:

@@ -218,6 +218,8 @@ def _choice(phase: PhasePreview) -> str:
     many = f"{offer.gpus}x " if offer.gpus > 1 else ""
     nodes = f"{phase.nodes} machines, each " if phase.nodes > 1 else ""
     place = f" in {offer.place}" if offer.place else ""
+    if phase.crews and all(crew.crew == "staging" for crew in phase.crews):
+        return f"CPU machine, {offer.provider}{place}"
     before = "CPU machine, then " if phase.staged else ""
     return f"{before}{nodes}{many}{cards}, {offer.provider}{place}{', interruptible' if offer.spot else ''}"
 

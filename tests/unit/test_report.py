@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from orchestrator import cost
 from orchestrator.plan import PhasePreview, Preview, StepPreview
+from orchestrator.plan.costing import CrewCost
 from orchestrator.plan.notes import Expectation, Remark
 from orchestrator.plan.outlook import Ways
 from orchestrator.report import figures, listing, pages, rendering
@@ -90,6 +91,16 @@ def test_the_cheapest_way_has_a_line_where_it_is_another() -> None:
     for cheapest, told in ((near, False), ((Decimal(1), Decimal("0.5")), True)):
         preview = replace(_preview(), ways=Ways(own, cheapest, near, own))
         assert ("the cheapest way: " in _printed(rendering.preview(preview), width=119)) is told
+
+
+def test_a_phase_that_needs_no_gpu_names_none() -> None:
+    """Where all of its steps are done on the CPU machine, no GPU is spoken of."""
+    phase = replace(_preview().phases[0], staged=True, up_to_date=False, takes_over=None)
+    crew = CrewCost("staging", 1, None, Decimal(1), None)
+    both = (crew, replace(crew, crew="main"))
+    for crews, said in (((crew,), False), (both, True)):
+        shown = _printed(rendering.preview(Preview((replace(phase, crews=crews),), Decimal(0), None)), width=119)
+        assert ("CPU machine, then 2x A100" in shown, "CPU machine, runpod" in shown) == (said, not said)
 
 
 @pytest.mark.parametrize(

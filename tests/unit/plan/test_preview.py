@@ -139,6 +139,14 @@ def test_no_way_is_dearer_than_it_is_for_a_boot_that_nobody_waits_for(shipped: P
     assert found.ways.cheapest == (found.estimated_hours, found.estimated_usd)
 
 
+def test_a_phase_that_rents_no_gpu_has_the_cpu_machines_price(shipped: Plan):
+    """Day 2-3 without what needs a GPU costs what its CPU machine does."""
+    light = frozenset({"day2-3/verify-glm", "day2-3/infer-glm-france"})
+    (phase,) = preview(shipped, resolve(shipped, ["day2-3"]), replace(STAGED, done=light)).phases
+    assert STAGED.cpu is not None
+    assert phase.price_hour == STAGED.cpu.price_hour
+
+
 def test_measured_rates_have_no_far_end(shipped: Plan):
     """A rate that a run has measured is not guessed at."""
     rates = {name: float(getattr(shipped.settings.rates, name)) for name in type(shipped.settings.rates).model_fields}
