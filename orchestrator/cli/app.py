@@ -18,6 +18,7 @@ from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
+from orchestrator.cli.reporting import report
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
 from orchestrator.cli.starting import init
@@ -30,7 +31,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, init, plan, validate, schema, ssh, pull, reap, prune, rm, completion,
+    run, resume, down, ls, status, logs, cost, report, init, plan, validate, schema, ssh, pull, reap, prune, rm,
+    completion,
 )  # fmt: skip
 
 
