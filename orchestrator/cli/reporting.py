@@ -56,7 +56,7 @@ def _page(account: Account) -> str:
         from orchestrator.report.page.html import page
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"the page is made with pygal and jinja2, and {error.name} is not installed",
+            f"the page is made with pygal and jinja2, and {str(error.name).partition('.')[0]} is not installed",
             remedy=f"{EXTRA}; gpuplan report --md needs neither",
         ) from error
     return page(account)

@@ -142,6 +142,7 @@ def test_a_browser_opens_it_with_the_network_closed(account: Account, tmp_path: 
     papers = {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}
     with open_browser() as browser:
         page = browser.new_context(offline=True).new_page()
+        page.set_default_timeout(90_000)
         asked, wrong = list[str](), list[str]()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: wrong.append(message.text))
