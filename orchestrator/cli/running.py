@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import telling
 from orchestrator.cli.common import (
     ConfigFile,
     Detach,
@@ -266,6 +267,7 @@ def begin(
     world: World | None = None
     try:
         world = open_world(home, ledger, spec)
+        telling.require(spec)
         code = freeze_code(home, spec)
         confirmed = agreed_on(world, spec, code, options, only=only, check=check)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
@@ -290,8 +292,9 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     if options.detach:
         detach(world.home, world.ledger, spec, json=options.json, events=options.events)
         return
-    with open_views(options) as view:
-        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
+    with open_views(options) as view, telling.about(world, spec, view) as told:
+        result = drive(world, spec, told.view, attended=not options.yes and sys.stdin.isatty())
+        told.ended(result)
     try:
         show_end(world.ledger, spec, json=options.json, exit_code=int(result.exit_code))
     except BrokenPipeError:  # how it ended is said by the exit code all the same
