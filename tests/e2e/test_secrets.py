@@ -127,7 +127,11 @@ def test_the_users_own_secrets_are_left_nowhere(tool: Tool, tmp_path: Path):
     with private_sshd(tmp_path / "sshd", env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}) as server:
         host = f"{server.address.user}@127.0.0.1:{server.address.port}"
         words = ("--debug", "run", "all", "--plan", str(tmp_path / "plan"), "--ssh-host", host, "--yes")
-        run = tool.start(*words, "--ssh-key", str(server.key_file), **own, **keys)
+        words = (*words, "--ssh-key", str(server.key_file))
+        refused = tool.run(*words, **own | {"CANARY": "mine-7f3a\r\nümläut"}, **keys)
+        assert (refused.returncode, "CANARY" in refused.stderr) == (2, True), refused.stderr
+        assert "mine-7f3a" not in refused.stdout + refused.stderr
+        run = tool.start(*words, **own, **keys)
         seen = []
         while run.poll() is None:
             seen.append("mine-7f3a" in command_lines())
