@@ -11,16 +11,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.tool import INT, PLANS, TERM, Tool, ended, until
+from tests.e2e.tool import INT, PLANS, TERM, Finished, Tool, ended, until
 
 SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
+AT_ITS_END = pytest.mark.xdist_group("finished")
 FAILING = ("run", "all", "--plan", str(PLANS / "failing"), "--dry-run", "--yes")
 
 
-def test_a_run_prints_one_document_and_leaves_nothing(tool: Tool):
+@AT_ITS_END
+def test_a_run_prints_one_document_and_leaves_nothing(finished: Finished):
     """`run all --json`: one JSON document, everything ok, every machine and volume destroyed."""
-    done = tool.run(*SMALL, "--json")
+    tool, done = finished.tool, finished.done
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["state"], document["outcome"], document["dry_run"]) == ("DONE", "succeeded", True)
@@ -35,16 +37,17 @@ def test_a_run_prints_one_document_and_leaves_nothing(tool: Tool):
     assert tool.cloud.alive()["processes"] == 0
 
 
-def test_a_machine_that_fits_is_taken_over(tool: Tool):
+@AT_ITS_END
+def test_a_machine_that_fits_is_taken_over(finished: Finished):
     """Phase two runs on phase one's machine, and each phase pays for its own time on it."""
-    assert tool.run(*SMALL).returncode == 0
-    assert len(tool.creates()) == 1
-    assert {c[0] for c in tool.rows("select phase from gpuplan_charges")} == {"one", "two"}
+    assert len(finished.tool.creates()) == 1
+    assert {c[0] for c in finished.tool.rows("select phase from gpuplan_charges")} == {"one", "two"}
 
 
-def test_the_bill_adds_up_and_lies_just_above_the_invoice(tool: Tool):
+@AT_ITS_END
+def test_the_bill_adds_up_and_lies_just_above_the_invoice(finished: Finished):
     """Steps add up to phases, phases and volumes to the total; invoice <= accrued <= invoice + a unit a machine."""
-    assert tool.run(*SMALL).returncode == 0
+    tool = finished.tool
     bill = tool.cost()
     for phase in bill["phases"]:
         assert sum(Decimal(s["usd"]) for s in phase["steps"]) == Decimal(phase["usd"])
