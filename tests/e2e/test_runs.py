@@ -54,8 +54,8 @@ def test_the_bill_adds_up_and_is_the_invoice_once_it_is_settled(finished: Finish
     total = sum(Decimal(p["usd"]) for p in bill["phases"]) + Decimal(bill["volumes_usd"])
     assert total == Decimal(bill["total_usd"])
     invoice = tool.cloud.invoice()
-    billed = sum(Decimal(usd) for usd in invoice["machines"].values())
-    spent = sum(Decimal(p["usd"]) for p in bill["phases"])
+    billed = sum((Decimal(usd) for usd in invoice["machines"].values()), Decimal(0))
+    spent = sum((Decimal(p["usd"]) for p in bill["phases"]), Decimal(0))
     rounded = Decimal("0.000001") * (len(bill["phases"]) + len(invoice["machines"]))
     assert bill["settled"] is True
     assert abs(billed - spent) <= rounded
