@@ -40,7 +40,7 @@ def test_a_settled_report_is_the_providers_bill(tmp_path: Path, story: str):
     assert abs(billed - invoice) < Decimal("2e-6")
     machines = ledger.machines.all(run=RUN)
     counted = cost.accrued(accounting.counted(ledger, RUN), accounting.moment(ledger.now()))
-    assert billed - Decimal("2e-6") <= counted <= billed + sum(row.price_hour for row in machines) / 60
+    assert billed - Decimal("2e-6") <= counted <= billed + sum((row.price_hour for row in machines), Decimal(0)) / 60
     parts = [accrued(ledger, RUN, phase.name) for phase in ledger.phases.all(run=RUN)]
     assert abs(accrued(ledger, RUN) - billed) < Decimal("1e-20")
     assert abs(sum(parts) - billed) < Decimal("1e-20")
