@@ -16,11 +16,20 @@ if TYPE_CHECKING:  # reading commands load no more than they read
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:
-    """One charge for each stretch of time that a phase held a machine; refused creates cost nothing.
+    """What the machines cost, one charge for each stretch of time that a phase held one.
 
-    The stretches of a machine whose bill is known add up to that.
+    The stretches of a machine whose bill is known add up to that; of the others they are `counted`.
     """
-    found: list[cost.MachineCharge] = []
+    found = counted(ledger, run)
+    for machine in ledger.machines.all(run=run):
+        if machine.billed_usd is not None:
+            found = _as_billed(found, machine.name, machine.billed_usd)
+    return [charge for charge in found if phase in {None, charge.phase}]
+
+
+def counted(ledger: Ledger, run: str) -> list[cost.MachineCharge]:
+    """The same by our own clock and the machines' prices alone; refused creates cost nothing."""
+    found = []
     machines = {row.name: row for row in ledger.machines.all(run=run)}
     for row in ledger.charges.all(run=run):
         machine = machines[row.machine]
@@ -36,10 +45,7 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
                 gone_at=moment(row.until) if row.until else None,
             )
         )
-    for name, machine in machines.items():
-        if machine.billed_usd is not None:
-            found = _as_billed(found, name, machine.billed_usd)
-    return [charge for charge in found if phase in {None, charge.phase}]
+    return found
 
 
 def _as_billed(charges: list[cost.MachineCharge], name: str, usd: Decimal) -> list[cost.MachineCharge]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,14 +121,20 @@ steps:
 
 def test_the_users_own_secrets_are_left_nowhere(tool: Tool, tmp_path: Path):
     """A run that is no rehearsal, from a `.env` with CR LF: nowhere at home, on the machine, in output or processes."""
-    own = {name: f"mine-7f3a-{name.lower()}{ODD}\r\n" for name in ("CANARY", "HF_TOKEN")}
-    keys = {name: f"mine-7f3a-{name.lower()}" for name in ("RUNPOD_API_KEY", "LAMBDA_API_KEY", "AWS_SECRET_ACCESS_KEY")}
+    own: dict[str, Any] = {name: f"mine-7f3a-{name.lower()}{ODD}\r\n" for name in ("CANARY", "HF_TOKEN")}
+    keys: dict[str, Any] = {
+        name: f"mine-7f3a-{name.lower()}" for name in ("RUNPOD_API_KEY", "LAMBDA_API_KEY", "AWS_SECRET_ACCESS_KEY")
+    }
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "only.yaml").write_text(REAL.replace("FORMS", FORMS.strip().replace("\n", "\n      ")))
     with private_sshd(tmp_path / "sshd", env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}) as server:
         host = f"{server.address.user}@127.0.0.1:{server.address.port}"
-        words = ("--debug", "run", "all", "--plan", str(tmp_path / "plan"), "--ssh-host", host, "--yes")
-        run = tool.start(*words, "--ssh-key", str(server.key_file), **own, **keys)
+        words = ["--debug", "run", "all", "--plan", str(tmp_path / "plan"), "--yes"]
+        words += ["--ssh-host", host, "--ssh-key", str(server.key_file)]
+        refused = tool.run(*words, **own | {"CANARY": "mine-7f3a\r\nümläut"}, **keys)
+        assert (refused.returncode, "CANARY" in refused.stderr) == (2, True), refused.stderr
+        assert "mine-7f3a" not in refused.stdout + refused.stderr
+        run = tool.start(*words, **own, **keys)
         seen = []
         while run.poll() is None:
             seen.append("mine-7f3a" in command_lines())

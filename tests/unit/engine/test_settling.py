@@ -28,7 +28,7 @@ def accrued(ledger: Any, run: str, phase: str | None = None) -> Decimal:
 
 @pytest.mark.parametrize("story", ["one-phase", "reuse", "preempted"])
 def test_a_settled_report_is_the_providers_bill(tmp_path: Path, story: str):
-    """Whichever phases share it, to the digits that the invoice has."""
+    """Whichever phases share it, to the digits that the invoice has; what was counted is just above it."""
     (tmp_path / "home").mkdir()
     bench = Story.load(story, tmp_path / "plan").bench(tmp_path / "home")
     bench.controller().run()
@@ -38,6 +38,9 @@ def test_a_settled_report_is_the_providers_bill(tmp_path: Path, story: str):
     assert invoice > 0
     billed = sum((row.billed_usd or Decimal(0) for row in ledger.machines.all(run=RUN)), Decimal(0))
     assert abs(billed - invoice) < Decimal("2e-6")
+    machines = ledger.machines.all(run=RUN)
+    counted = cost.accrued(accounting.counted(ledger, RUN), accounting.moment(ledger.now()))
+    assert billed - Decimal("2e-6") <= counted <= billed + sum((row.price_hour for row in machines), Decimal(0)) / 60
     parts = [accrued(ledger, RUN, phase.name) for phase in ledger.phases.all(run=RUN)]
     assert abs(accrued(ledger, RUN) - billed) < Decimal("1e-20")
     assert abs(sum(parts) - billed) < Decimal("1e-20")

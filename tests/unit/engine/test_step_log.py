@@ -76,7 +76,8 @@ def test_bytes_are_kept_and_replaced_only_when_shown(tmp_path: Path):
     assert log.path.read_bytes() == stdout.read_bytes() == printed
     assert ("".join(shown), log.end(), list(log.lines())) == (readable, readable, [readable])
 
-    log.path.unlink(), stdout.unlink()
+    log.path.unlink()
+    stdout.unlink()
     assert bench.run("talk", 2).state == StepState.UP_TO_DATE
     assert log.path.read_bytes() == stdout.read_bytes() == printed
 
