@@ -13,6 +13,7 @@ from orchestrator.report.console import say
 from orchestrator.words.errors import NoMachine, OverBudget, UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.plan import Preview
     from orchestrator.transport.code import Code
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.world import World
@@ -42,7 +43,7 @@ def agreed_on(world: World, spec: RunSpec, code: Code, options: DriveOptions, *,
         discard_output()  # nobody reads; what was asked for is done all the same
         agreed = ""
     if proposal.preview.over_budget:
-        raise OverBudget("; ".join(proposal.preview.over_budget), remedy="raise the budget, or ask for less")
+        raise OverBudget("; ".join(proposal.preview.over_budget), remedy=_cheaper(proposal.preview))
     if short := proposal.preview.short_of_credit:
         raise NoMachine(f"{proposal.spec.world.provider}: {short}", remedy="add credit, or ask for less")
     if not options.yes and not sys.stdin.isatty():
@@ -58,3 +59,10 @@ def agreed_on(world: World, spec: RunSpec, code: Code, options: DriveOptions, *,
         return proposal.spec
     expected = {p.phase: Expected(hours=p.estimated_hours, usd=p.estimated_usd) for p in proposal.preview.phases}
     return proposal.spec.model_copy(update={"expected": expected})
+
+
+def _cheaper(found: Preview) -> str:
+    """What to do where the budget does not do."""
+    if found.estimated_usd is not None and found.worst_usd is not None and found.worst_usd > found.estimated_usd:
+        return "raise the budget, or ask for less; max_usd_hour in a phase leaves dearer machines out"
+    return "raise the budget, or ask for less"

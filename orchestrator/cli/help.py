@@ -23,9 +23,9 @@ EXAMPLES = {
     "run": (
         "gpuplan run all --dry-run              # rehearse the plan of this folder",
         "gpuplan run day4-5 --plan shipped --spot",
-        "gpuplan run all --yes --detach --budget 60",
+        "gpuplan run all --yes --detach --max-usd 60",
     ),
-    "resume": ("gpuplan resume", "gpuplan resume 1128-jmeg --budget 80"),
+    "resume": ("gpuplan resume", "gpuplan resume 1128-jmeg --max-usd 80"),
     "down": ("gpuplan down", "gpuplan down 1128-jmeg --volumes"),
     "ls": ("gpuplan ls", "gpuplan ls --tag nightly --json"),
     "status": ("gpuplan status --watch", "gpuplan status 1128-jmeg --json"),

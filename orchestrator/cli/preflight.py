@@ -24,6 +24,7 @@ class Choice:
     looked_at: frozenset[str] = frozenset()  # phases with nothing left to run that get a machine without GPU
     staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on a CPU machine
     cpu: Offer | None = None  # the CPU machine that is tried first at that place; None: none is sold there
+    dearest_cpu: Decimal | None = None  # USD an hour of the dearest of them there
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
@@ -99,6 +100,7 @@ class _Asked:
             looked_at=frozenset(looking),
             staged=frozenset(p.phase.name for p in staging) if cpu else frozenset(),
             cpu=cpu,
+            dearest_cpu=max((o.price_hour for o in cpus if place in (None, o.place)), default=None),
         )
 
     def _choose_place(

@@ -220,6 +220,7 @@ def _market(
         offers=choice.offers,
         dearest=choice.dearest,
         cpu=choice.cpu,
+        dearest_cpu=choice.dearest_cpu,
         staged=choice.staged,
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),

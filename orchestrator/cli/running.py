@@ -105,7 +105,13 @@ def run(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="USD", help="Cap of the whole run.", rich_help_panel="Limits and results"),
+        typer.Option(
+            "--max-usd",
+            "--budget",
+            metavar="USD",
+            help="Cap of the whole run, its end included.",
+            rich_help_panel="Limits and results",
+        ),
     ] = None,
     force: Annotated[
         list[str] | None,

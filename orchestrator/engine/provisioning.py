@@ -8,7 +8,7 @@ from orchestrator.engine import agreement, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
 from orchestrator.engine.effects import Creation, NotReached, Readiness
-from orchestrator.engine.limits import LEASE_S
+from orchestrator.engine.limits import ENDING_S, LEASE_S, lasting_s
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.volumes import Volumes
@@ -16,7 +16,7 @@ from orchestrator.ledger.rows import VolumeUseRow
 from orchestrator.plan import Crew, fits, kinds, ranked
 from orchestrator.plan.crews import Name
 from orchestrator.transport.refusals import LeaseHeld
-from orchestrator.words.errors import MachineLost, NoMachine
+from orchestrator.words.errors import MachineLost, NoMachine, OverBudget
 from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
@@ -88,7 +88,10 @@ class Provisioning:
         return [node for node in crew.nodes if node not in have]
 
     def request(self, name: str, request: str, node: int, offer: Offer) -> str:
-        """Choose a machine's name and write it down before anything is asked."""
+        """Choose a machine's name and write it down before anything is asked. OverBudget: it could only be ended."""
+        clock, spec = self._context.clock, self._context.spec
+        if lasting_s(self._ledger, spec, name, offer.price_hour) < clock.scaled(ENDING_S):
+            raise OverBudget(f"{name}: what is left of the budget does not last for a machine at ${offer.price_hour}/h")
         return self._machines.request(name, request, node, offer, self._lifetime(name))
 
     def create(self, name: str, crew: Crew, machine: str) -> Creation:

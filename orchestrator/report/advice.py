@@ -43,7 +43,7 @@ def after(ledger: Ledger, spec: RunSpec) -> list[Advice]:
     else:
         ways.append(Advice("mended it?", again, f"skips what is done{about}"))
     over = ledger.runs.get(id=spec.run).outcome == Outcome.OVER_BUDGET
-    budget = " --budget USD" if over else ""
+    budget = " --max-usd USD" if over else ""
     ways.append(Advice("as it was?", f"gpuplan resume {spec.run}{budget}", f"goes on with what is missing{about}"))
     if (kept := accounting.living_volumes(ledger, spec)) and not spec.world.throwaway:
         names = ", ".join(row.label for row in kept)

@@ -144,7 +144,8 @@ def preview(found: Preview) -> RenderableType:
     parts: list[RenderableType] = [table]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
-        parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h", style="dim"))
+        at_worst = f": {money(found.worst_usd)} in all" if found.worst_usd is not None else ""
+        parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h{at_worst}", style="dim"))
     parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
