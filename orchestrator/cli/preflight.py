@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, may_stage, ranked, staging_need
 from orchestrator.plan.machines import MachineRequest, described
+from orchestrator.plan.sorting import Key
 from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
 from orchestrator.words.model import MachineNeed, Phase
 from orchestrator.words.ports import Capability, Offer, Provider
@@ -38,21 +39,45 @@ def choose(
     network: bool,
     cuda: Mapping[str, str],
     done: Collection[str] = (),
+    rests: Mapping[Key, str] | None = None,
 ) -> Choice:
     """The first provider, in the order of preference, that serves all phases. NoMachine: each one's reason.
 
     `place`: where the plan's volume already is; None: free to choose, `network`: among those with a private one.
     `cuda`: provider -> the least that its machines' drivers must know. `done`: ids of the steps that are.
+    `rests`: see plan.sorted_out.
     """
-    ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
     reasons: list[str] = []
     for provider in providers:
         try:
-            asked = _Asked(phases, provider, place, spot, spot_or_demand, cuda.get(provider.name, ""))
-            return replace(asked.choice(ran, network=network), passed_over=tuple(reasons))
+            found = served(
+                phases, provider, spot=spot, spot_or_demand=spot_or_demand, place=place, network=network,
+                cuda=cuda.get(provider.name, ""), done=done, rests=rests,
+            )  # fmt: skip
+            return replace(found, passed_over=tuple(reasons))
         except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
     raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
+
+
+def served(
+    phases: Sequence[PhaseRun],
+    provider: Provider,
+    *,
+    spot: bool,
+    spot_or_demand: bool,
+    place: str | None,
+    network: bool,
+    cuda: str,
+    done: Collection[str] = (),
+    rests: Mapping[Key, str] | None = None,
+) -> Choice:
+    """What one provider has for all phases: see `choose`. NoMachine: why it does not serve one of them.
+
+    ProviderUnavailable, AccountRefused: it does not answer, or not to us.
+    """
+    ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
+    return _Asked(phases, provider, place, spot, spot_or_demand, cuda, rests or {}).choice(ran, network=network)
 
 
 @dataclass
@@ -65,6 +90,7 @@ class _Asked:
     spot: bool
     spot_or_demand: bool
     cuda: str
+    rests: Mapping[Key, str] = field(default_factory=dict)
     answers: dict[tuple[int, bool], list[Offer]] = field(default_factory=dict)  # by GPUs and kind
 
     def choice(self, ran: frozenset[str], *, network: bool) -> Choice:
@@ -77,14 +103,14 @@ class _Asked:
         staging = [p for p in self.phases if p.phase.name not in looking and provider.rented and may_stage(p)]
         cpus = self._cpus() if staging or looking else []
         if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
-            anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
+            anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None, rests=self.rests)) for p in phases]
             if network:
                 anywhere = [(need, [o for o in offers if o.private_network]) for need, offers in anywhere]
             place = self._choose_place(
                 anywhere, [(staging_need(p.phase), cpus) for p in staging], phases, network=network
             )
         cpu = next((o for o in cpus if o.available and place in (None, o.place)), None)
-        found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
+        found = {p.name: ranked(p, on_sale[p.name], place=place, rests=self.rests) for p in phases}
         for phase in phases:
             if not found[phase.name]:
                 where = f" in {place}" if place else ""

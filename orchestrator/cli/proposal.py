@@ -9,6 +9,7 @@ from orchestrator.cli import preflight
 from orchestrator.cli.earlier import done_steps, frozen, without_finished
 from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
+from orchestrator.engine.resting import resting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, networked, ranked, resolve
@@ -43,7 +44,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
     """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
     home, ledger = world.home, world.ledger
     require_free(home, ledger, spec)
-    volume = _volume(ledger, spec)
+    volume = living_volume(ledger, spec)
     seen, as_of = done_steps(ledger, spec, code, volume)
     done = seen - frozenset(spec.force)
     spec = spec if check else without_finished(home, ledger, spec, done)
@@ -69,6 +70,7 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         network=networked(spec.plan, [p.phase for p in phases]),
         cuda=spec.plan.settings.cuda,
         done=done,
+        rests=resting(ledger, spec, world.clock),
     )
     for url in spec.stores:  # one that is unwell is asked again for a while: nothing is rented yet
         retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
@@ -199,7 +201,7 @@ def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> tuple[l
     return found, {name: error.message for name, error in missing.items()}
 
 
-def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
+def living_volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
     living = [r for r in accounting.living_volumes(ledger, spec) if r.label in _labels(spec)]
     return living[-1] if living else None

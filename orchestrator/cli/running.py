@@ -187,7 +187,7 @@ def run(
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
-    spec = _draft(home, loaded, tuple(phases), options)
+    spec = draft(home, loaded, tuple(phases), options)
     begin(
         home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
     )
@@ -204,7 +204,7 @@ def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
     home, ledger = open_home()
     frozen.require_same_code(kept, find_code(home, kept.plan, Path.cwd()))
     options = replace(options, provider=kept.provider or None, spot=kept.spot)
-    begin(home, ledger, _draft(home, kept.plan, kept.asked, options), how)
+    begin(home, ledger, draft(home, kept.plan, kept.asked, options), how)
 
 
 def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:
@@ -214,7 +214,7 @@ def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:
         require_real(options.faults, resolved)
 
 
-def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
+def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
     """The run as it was asked for; provider and place are chosen in `begin`."""
     from orchestrator.plan import forced, resolve
     from orchestrator.words.spec import RunSpec, WorldSpec

@@ -31,6 +31,7 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
                 price_hour=machine.price_hour,
                 accepted_at=moment(max(row.since, machine.sent_at)),
                 gone_at=moment(row.until) if row.until else None,
+                failed=bool(machine.failed),
             )
         )
     return found

@@ -11,6 +11,7 @@ from orchestrator.engine.effects import Creation, NotReached, Readiness
 from orchestrator.engine.limits import ENDING_S, LEASE_S, lasting_s
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.resting import resting
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
 from orchestrator.plan import Crew, fits, kinds, ranked
@@ -77,7 +78,8 @@ class Provisioning:
             cuda = spec.plan.settings.cuda.get(self._context.provider.name, "")
             ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind, min_cuda=cuda)
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
-        found = ranked(phase, sold, place=spec.place)
+        rests = resting(self._ledger, spec, self._context.clock)
+        found = ranked(phase, sold, place=spec.place, rests=rests)
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]

@@ -5,7 +5,6 @@ from orchestrator.plan.estimate import estimate, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import (
     bare,
-    candidates,
     choose_place,
     described,
     fits,
@@ -13,13 +12,13 @@ from orchestrator.plan.machines import (
     memory_of,
     misplaced,
     networked,
-    ranked,
     serves,
 )
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
 from orchestrator.plan.schedule import makespan
+from orchestrator.plan.sorting import candidates, key_of, ranked, sorted_out
 
 __all__ = [
     "ALL",
@@ -41,6 +40,7 @@ __all__ = [
     "estimate",
     "fits",
     "forced",
+    "key_of",
     "kinds",
     "makespan",
     "may_stage",
@@ -52,5 +52,6 @@ __all__ = [
     "ranked",
     "resolve",
     "serves",
+    "sorted_out",
     "staging_need",
 ]

@@ -30,6 +30,11 @@ class WorldSpec(Value):
     )
 
     @property
+    def is_play(self) -> bool:
+        """Whether nothing of it is real: what happens there is nobody else's."""
+        return self.dry_run
+
+    @property
     def throwaway(self) -> bool:
         """A rehearsal whose cloud is a folder of the run: what it keeps costs nothing, and goes with it."""
         return self.dry_run and not self.keep_cloud
