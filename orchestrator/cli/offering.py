@@ -100,8 +100,8 @@ def _world(home: Home, ledger: Ledger, plan: Plan, *, dry_run: bool) -> Iterator
     """The world to ask, and the run that would be begun in it; a rehearsed one ends with the question."""
     import shutil
 
+    from orchestrator.cli.drafting import draft
     from orchestrator.cli.flags import RunOptions
-    from orchestrator.cli.running import draft
 
     options = RunOptions(dry_run, False, False, None, "", None, "", (), (), False, None, (), None)
     spec = draft(home, plan, tuple(phase.name for phase in plan.phases), options)

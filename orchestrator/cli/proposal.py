@@ -40,8 +40,14 @@ class Proposal:
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
-def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool) -> Proposal:
-    """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
+def propose(
+    world: World, spec: RunSpec, code: Code, *, only: bool, check: bool, strictly: bool = False, chain: bool = False
+) -> Proposal:
+    """Choose provider and place, compute the preview, check stores and secrets. Nothing is created.
+
+    `strictly`: what failed a while ago is not tried, whether anything else would do or not; `chain`: nor what failed in
+    the runs that this one goes on with, however long ago.
+    """
     home, ledger = world.home, world.ledger
     require_free(home, ledger, spec)
     volume = living_volume(ledger, spec)
@@ -70,7 +76,8 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         network=networked(spec.plan, [p.phase for p in phases]),
         cuda=spec.plan.settings.cuda,
         done=done,
-        rests=resting(ledger, spec, world.clock),
+        rests=resting(ledger, spec, world.clock, chain=chain),
+        strictly=strictly,
     )
     for url in spec.stores:  # one that is unwell is asked again for a while: nothing is rented yet
         retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
@@ -96,6 +103,7 @@ def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> R
         update={
             "world": spec.world.model_copy(update={"provider": choice.provider.name}),
             "place": choice.place,
+            "movable": choice.movable,
             "seen_done": tuple(sorted(done)),
             "looked_at": tuple(sorted(choice.looked_at)),
             "staged": tuple(sorted(choice.staged)),

@@ -80,9 +80,15 @@ class Provisioning:
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
         rests = resting(self._ledger, spec, self._context.clock)
         found = ranked(phase, sold, place=spec.place, rests=rests)
+        if spec.movable and found and self._is_untouched():  # another type than that is looked for elsewhere first
+            found = [offer for offer in found if offer.gpu == found[0].gpu]
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]
+
+    def _is_untouched(self) -> bool:
+        """Whether no step of the run ever began: nothing is on the volume that would have to stay where it is."""
+        return not any(step.started_at for step in self._ledger.steps.all(run=self._context.run))
 
     def missing_nodes(self, name: str, crew: Crew) -> list[int]:
         """Which nodes of the crew have no machine."""

@@ -11,12 +11,14 @@ from orchestrator.words.waiting import Clock
 
 REFUSED_S = 600.0  # after a create was refused: that cost nothing, and what is sold out may come back
 FAILED_S = 3600.0  # after a machine was paid for and did not come up
+LEAST_S = 60.0  # real seconds, however fast the cloud's time goes
 WORDS = 120  # of why
 
 
-def resting(ledger: Ledger, spec: RunSpec, clock: Clock) -> dict[Key, str]:
+def resting(ledger: Ledger, spec: RunSpec, clock: Clock, *, chain: bool = False) -> dict[Key, str]:
     """Type at a place -> how it failed and when. Times are the cloud's.
 
+    `chain`: whatever was refused since the first of the runs began that this one goes on with, however long ago.
     What is not real knows of its own runs only, and is nobody else's.
     """
     now, found = ledger.now(), dict[Key, str]()
@@ -26,9 +28,13 @@ def resting(ledger: Ledger, spec: RunSpec, clock: Clock) -> dict[Key, str]:
         mine = row.run.partition(".")[0] == base
         if row.failed and row.requested_at and (mine or not (spec.world.is_play or row.run in play)):
             ago = now - (row.gone_at or row.requested_at)
-            if ago < clock.scaled(FAILED_S if row.provider_id else REFUSED_S):
+            if (chain and mine) or ago < _rest_s(clock, FAILED_S if row.provider_id else REFUSED_S):
                 found[_key(row)] = f"{max(ago / 60, 0):.0f} min ago: {quoted(row.failed, WORDS)}"
     return found
+
+
+def _rest_s(clock: Clock, seconds: float) -> float:
+    return max(clock.scaled(seconds), min(seconds, LEAST_S))
 
 
 def _key(row: MachineRow) -> Key:

@@ -5,7 +5,7 @@ from orchestrator.plan.estimate import estimate, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import (
     bare,
-    choose_place,
+    choose_places,
     described,
     fits,
     kinds,
@@ -32,7 +32,7 @@ __all__ = [
     "accepted_keys",
     "bare",
     "candidates",
-    "choose_place",
+    "choose_places",
     "crews_for",
     "crews_of",
     "described",

@@ -64,8 +64,8 @@ def kinds(phase: Phase, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]
     return (True, False) if spot_or_demand else (spot,)
 
 
-def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False, network: bool = False) -> str:
-    """Return the place that sells every phase's machine, where they cost the least an hour together.
+def choose_places(requests: Sequence[MachineRequest], *, spot: bool = False, network: bool = False) -> list[str]:
+    """Return the places that sell every phase's machine; first that where they cost the least an hour together.
 
     `spot`, `network`: whether only interruptible machines, or only places with a private network, were looked at.
     NoMachine: no place does; the message says for each phase where its machine is sold.
@@ -80,7 +80,7 @@ def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False, netw
             + "\n  ".join(dict.fromkeys(sold)),
             remedy=_remedy(missing, spot=spot),
         )
-    return min(sorted(common), key=lambda place: sum(prices[place] for prices in best))
+    return sorted(sorted(common), key=lambda place: sum(prices[place] for prices in best))
 
 
 def networked(plan: Plan, phases: Iterable[Phase]) -> bool:

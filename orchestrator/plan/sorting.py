@@ -44,11 +44,12 @@ def sorted_out(
     *,
     place: str | None,
     rests: Mapping[Key, str] | None = None,
+    strictly: bool = False,
 ) -> tuple[list[Offer], list[LeftOut]]:
     """Return what would be tried, the first in front, and the rest with the reasons.
 
     `sold`: kind (interruptible or not), its offers, best kind first. place None: anywhere. `rests`: what failed a while
-    ago, and how: left out as long as anything else would do.
+    ago, and how: left out as long as anything else would do, and `strictly`, whether anything else would or not.
 
     Wanted types come in the order of preference, other types that fit after them; within a type the cheapest is first.
     Machines with more GPUs than needed come later, and what the catalogue calls sold out last: it may be wrong.
@@ -62,7 +63,7 @@ def sorted_out(
         out += [left for _, left in found if left]
     kept.sort(key=lambda offer: not offer.available)
     tired = [offer for offer in kept if key_of(offer) in (rests or {})]
-    if rests and len(tired) < len(kept):
+    if rests and (strictly or len(tired) < len(kept)):
         out += [LeftOut(offer, Reason.RESTS, rests[key_of(offer)]) for offer in tired]
         kept = [offer for offer in kept if key_of(offer) not in rests]
     return kept, out
@@ -74,14 +75,24 @@ def ranked(
     *,
     place: str | None,
     rests: Mapping[Key, str] | None = None,
+    strictly: bool = False,
 ) -> list[Offer]:
     """Return what would be tried, the first in front: see `sorted_out`."""
-    return sorted_out(phase, sold, place=place, rests=rests)[0]
+    return sorted_out(phase, sold, place=place, rests=rests, strictly=strictly)[0]
 
 
-def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None, spot: bool) -> list[Offer]:
+def candidates(
+    need: MachineNeed,
+    offers: Iterable[Offer],
+    *,
+    place: str | None,
+    spot: bool,
+    rests: Mapping[Key, str] | None = None,
+    strictly: bool = False,
+) -> list[Offer]:
     """Return the offers of one kind that serve the need, the one to try first in front. place None: anywhere."""
-    return ranked(Phase(name="any", steps=(), machine=need), [(spot, list(offers))], place=place)
+    phase = Phase(name="any", steps=(), machine=need)
+    return ranked(phase, [(spot, list(offers))], place=place, rests=rests, strictly=strictly)
 
 
 def _order(need: MachineNeed) -> Callable[[Offer], tuple[object, ...]]:
