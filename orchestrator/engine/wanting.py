@@ -12,7 +12,7 @@ def wants_machines(ledger: Ledger, spec: RunSpec) -> bool:
     """Whether what was asked for last was refused for want of machines, or nobody sold any.
 
     Not where the account or the request was refused, nor where machines came up nowhere: whatever is wrong there is
-    wrong elsewhere too. Nor where phases are done of which no volume keeps what they did.
+    wrong elsewhere too; nor where a volume was refused, or phases are done of which no volume keeps what they did.
     """
     phases = ledger.phases.all(run=spec.run)
     ended = next((row for row in phases if row.outcome not in (None, Outcome.SUCCEEDED)), None)
@@ -21,5 +21,7 @@ def wants_machines(ledger: Ledger, spec: RunSpec) -> bool:
     if any(row.outcome == Outcome.SUCCEEDED for row in phases) and not accounting.living_volumes(ledger, spec):
         return False
     asked = [row for row in ledger.machines.all(run=spec.run) if row.phase == ended.name]
-    last = max(asked, key=lambda row: row.requested_at or 0.0, default=None)
-    return last is None or bool(last.failed and not last.provider_id)
+    if not asked:  # nobody sold any; or there was no volume to put it at
+        return not any(row.state.is_final and not row.accepted_at for row in ledger.volumes.all(run=spec.run))
+    last = max(asked, key=lambda row: row.requested_at or 0.0)
+    return bool(last.failed and not last.provider_id)

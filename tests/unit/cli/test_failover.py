@@ -10,11 +10,14 @@ from orchestrator.cli import failover
 from orchestrator.cli.flags import seconds
 from orchestrator.engine.effects import RunEnd
 from orchestrator.runner import Result
+from orchestrator.testing import bench
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import NoCapacity, UsageError
 from orchestrator.words.lifecycle import Outcome
+from orchestrator.words.ports import Offer
 from orchestrator.words.spec import RunSpec
 from tests.unit.cli.desk import Desk
+from tests.unit.cli.test_market import Spots
 from tests.unit.engine.stepping import SteppingClock
 from tests.unit.engine.stories import unsafe
 
@@ -23,6 +26,14 @@ TWO = """
 first: {volume: {name: data, size_gb: 10}, steps: [{name: f, run: f, gpu: false, creates: [f]}]}
 large: {machine: {gpu: [A100-80GB]}, volume: {name: data, size_gb: 10}, steps: [{name: l, run: l, needs: [first/f]}]}
 """
+
+
+class Few(Spots):
+    """A provider that sells at two places only."""
+
+    def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
+        found: list[Offer] = self._provider.offers(gpus=gpus, spot=spot, min_cuda=min_cuda)
+        return [offer for offer in found if offer.place in ("CA-MTL-1", "EU-RO-1")]
 
 
 def next_run(desk: Desk, end: RunEnd, number: int) -> RunSpec | None:
@@ -59,9 +70,11 @@ def test_the_same_type_is_tried_at_the_next_place_before_a_dearer_one(tmp_path: 
     assert unsafe(desk.bench) == []
 
 
-def test_the_next_provider_comes_when_nothing_is_left_at_the_first(tmp_path: Path):
+def test_the_next_provider_comes_when_nothing_is_left_at_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As long as no volume and no flag fixes it; a dearer type waits until no place has the one that is wanted."""
     desk = Desk(tmp_path, ONE, place=None, faults=("create-refused-capacity@99",))
+    monkeypatch.setattr(bench, "_provider", lambda made: desk._provider(made.spec.world.provider))
+    desk.providers["runpod"] = Few(desk._provider("runpod"))
     end, seen = desk.run("all"), []
     for number in range(2, 30):
         wanted = next_run(desk, end, number)
