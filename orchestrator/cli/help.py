@@ -26,7 +26,7 @@ EXAMPLES = {
         "gpuplan run all --yes --detach --max-usd 60",
     ),
     "resume": ("gpuplan resume", "gpuplan resume 1128-jmeg --max-usd 80"),
-    "down": ("gpuplan down", "gpuplan down 1128-jmeg --volumes"),
+    "down": ("gpuplan down", "gpuplan down 1128-jmeg --volumes", "gpuplan down --all"),
     "ls": ("gpuplan ls", "gpuplan ls --tag nightly --json"),
     "status": ("gpuplan status --watch", "gpuplan status 1128-jmeg --json"),
     "logs": (
