@@ -97,7 +97,7 @@ def _agreed(volume: Found, *, json: bool) -> bool:
     """Whether somebody at the terminal wants the volume deleted with what is on it."""
     if json or not sys.stdin.isatty():
         return False
-    return typer.confirm(f"{_words(volume)}: delete it, with what is on it?")
+    return typer.confirm(f"{words(volume)}: delete it, with what is on it?")
 
 
 def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
@@ -107,10 +107,11 @@ def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
         say("no machine of this owner is past its deadline")
     for one in others:
         whose = "" if one.owner == owner else f", owner {one.owner or 'unknown'}"
-        say(f"left alone: {_words(one)}{whose}")
+        say(f"left alone: {words(one)}{whose}")
 
 
-def _words(found: Found) -> str:
+def words(found: Found) -> str:
+    """Provider, kind, name, price and deadline in one line."""
     from orchestrator.report.figures import money
 
     price = "" if found.price_hour is None else f", {money(found.price_hour)} an hour"

@@ -12,7 +12,14 @@ from orchestrator.ledger.rows import HostKeyRow, MachineRow, VolumeRow
 from orchestrator.plan import memory_of
 from orchestrator.transport.keys import make_host_key
 from orchestrator.words import errors
-from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoMachine, ProviderUnavailable
+from orchestrator.words.errors import (
+    AccountRefused,
+    Ambiguous,
+    GpuplanError,
+    NoMachine,
+    ProviderUnavailable,
+    RequestRefused,
+)
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.model import MachineNeed
 from orchestrator.words.ports import Capability, MachineSpec, Offer
@@ -45,7 +52,10 @@ class Creations:
             return self._created(name, self._send(spec))
         except errors.Refused as error:
             self._ledger.gone(name, f"refused: {error.message}", MachineState.DESTROYED)
-            return Refused(error.message, account=isinstance(error, AccountRefused))
+            stops = isinstance(error, AccountRefused | RequestRefused)
+            if not stops:
+                self._ledger.machines.change({"name": name}, failed=f"refused: {error.message}")
+            return Refused(error.message, stops=stops)
         except Ambiguous as error:
             self._context.event(f"{name}: {error.message}: looking for it by name")
             return self.reconcile(name, error.message)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
-from orchestrator.engine.effects import Created, End, Gone, NotGone, Reached, Readiness, Refused
+from orchestrator.engine.effects import Created, End, Gone, NotGone, NotReached, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
@@ -70,6 +70,13 @@ class Machines:
 
     def wait(self, names: list[str]) -> list[Readiness]:
         """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
+        found = self._wait(names)
+        for name, end in zip(names, found, strict=True):
+            if isinstance(end, NotReached):
+                self._ledger.machines.change({"name": name}, failed=end.why)
+        return found
+
+    def _wait(self, names: list[str]) -> list[Readiness]:
         rows = [self._ledger.machines.get(name=name) for name in names]
         found = self.clock.gather([partial(wait, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
