@@ -14,7 +14,7 @@ from functools import partial
 
 from orchestrator import cost
 from orchestrator.engine import accounting
-from orchestrator.engine.names import MachineName
+from orchestrator.engine.names import MachineName, VolumeName
 from orchestrator.ledger import Ledger
 from orchestrator.plan import PhaseRun, crews_of, resolve
 from orchestrator.testing.bench import Bench
@@ -26,6 +26,8 @@ from orchestrator.words.spec import RunSpec, plain
 UNIT_USD = Decimal("0.0005")  # a second of the dearest machine here, and rounding
 CENT = Decimal("0.005")
 ENDS = frozenset({"destroy-machine", "preempt-machine", "stop-machine", "expire-machine", "boot-failed"})  # in the log
+UNWATCHED = "nobody looked for it"
+UNREAD = "billing could not be read"
 STRANGE = ("internal error", "could not be ended:")  # what events say of mistakes of ours
 
 
@@ -87,16 +89,45 @@ def repeated(bench: Bench, ledgers: list[Ledger]) -> list[str]:
 
 
 def unpaid(bench: Bench, ledgers: list[Ledger]) -> list[str]:
-    """Machines that are billed more than has accrued, or that nobody has on the books."""
-    accrued = Counter[str]()
-    now, found = bench.clock.now(), []
+    """Machines that are billed more than has accrued, or that nobody has on the books.
+
+    Not counted is one that came and went while nobody looked, where this is said.
+    """
+    said = [event.text for ledger in ledgers for event in ledger.events.all() if UNWATCHED in event.text]
+    accrued, found = _accrued(bench, ledgers), []
+    for name, text in bench.clouds.invoice()["machines"].items():
+        if Decimal(text) - UNIT_USD > accrued.get(name, Decimal(0)) and not any(name in words for words in said):
+            found.append(f"{name} is billed ${text}, accrued are ${accrued.get(name)}")
+    return found
+
+
+def _accrued(bench: Bench, ledgers: Sequence[Ledger]) -> dict[str, Decimal]:
+    """USD by machine's name."""
+    found: dict[str, Decimal] = {}
     for ledger in ledgers:
         for run in ledger.runs.all():
             for charge in accounting.machine_charges(ledger, run.id):
-                accrued[charge.name] += cost.accrued([charge], now)  # type: ignore[assignment]  # money, counted
-    for name, text in bench.clouds.invoice()["machines"].items():
-        if not Decimal(text) - UNIT_USD <= accrued[name]:
-            found.append(f"{name} is billed ${text}, accrued are ${accrued[name]}")
+                usd = cost.accrued([charge], bench.clock.now())
+                found[charge.name] = found.get(charge.name, Decimal(0)) + usd
+    return found
+
+
+def overpaid(bench: Bench, patience_s: float = 0.0) -> list[str]:
+    """Machines that accrued more than their bill and one billing unit.
+
+    Not counted are the seconds until the bill begins (Lambda's does when the machine has booted), and `patience_s`: as
+    long as a provider went on listing what it had ended.
+    """
+    ledger, found, invoice = bench.ledger(), [], bench.clouds.invoice()
+    accrued = _accrued(bench, [ledger])
+    for name, spans in bench.clouds.bills().items():
+        row = ledger.machines.maybe(name=name)
+        if row is None or row.sent_at is None or not spans:
+            continue
+        unit = invoice["unit_seconds"][row.provider] + patience_s + spans[0].start.timestamp() - row.sent_at
+        most = Decimal(invoice["machines"][name]) + row.price_hour * Decimal(unit) / 3600 + UNIT_USD
+        if accrued.get(name, Decimal(0)) > most:
+            found.append(f"{name} accrued ${accrued[name]:.6f}, more than ${most:.6f}")
     return found
 
 
@@ -106,15 +137,25 @@ def settled(bench: Bench, ledger: Ledger, run: str) -> list[str]:
     provider = bench.controller().context.provider
     if row.state != RunState.DONE or Capability.BILLING not in provider.capabilities:
         return []
-    names = {machine.name for machine in ledger.machines.all(run=run)}
-    invoice = sum(
-        (Decimal(usd) for name, usd in bench.clouds.invoice()["machines"].items() if name in names), Decimal(0)
-    )
-    said = [event.text for event in ledger.events.all(run=run) if "has billed $" in event.text]
-    if not said:
-        return [f"{run} was not settled"]
+    names = {machine.name for machine in ledger.machines.all(run=run) if machine.provider_id}
+    bills = {n: Decimal(usd) for n, usd in bench.clouds.invoice()["machines"].items() if n in names}
+    told = [event.text for event in ledger.events.all(run=run)]
+    said = [text for text in told if "has billed $" in text]
+    if not said:  # a bill of nothing is in no list of bills
+        return [] if any(UNREAD in text for text in told) or 0 in bills.values() else [f"{run} was not settled"]
     billed = Decimal(said[-1].partition("has billed $")[2].partition(" ")[0])
+    invoice = sum(bills.values(), Decimal(0))
     return [] if abs(billed - invoice) < CENT else [f"{run} is settled at ${billed}, the invoice is ${invoice}"]
+
+
+def volumes_left(bench: Bench, *ledgers: Ledger) -> list[str]:
+    """Volumes that exist and that nobody says are kept, and two of one kind."""
+    books = list(ledgers) or [bench.ledger()]
+    kept = {row.name for ledger in books for row in ledger.volumes.all() if not row.state.is_final}
+    names = bench.clouds.volumes_left()
+    kinds = Counter((said.owner, said.label) for name in names if (said := VolumeName.parse(name)))
+    found = [f"volume left: {name}" for name in names if name not in kept]
+    return found + [f"{count} volumes {label}" for (_, label), count in kinds.items() if count > 1]
 
 
 def driven_beyond(bench: Bench, spec: RunSpec, budget: Decimal, driven: Sequence[tuple[float, float]]) -> float:

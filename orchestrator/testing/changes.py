@@ -6,13 +6,16 @@ Such changes are made in the ledger, in the workflows' records, at the clouds, o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.database import Connection
+from orchestrator.ledger.database import Connection, Found
 
+WRITES = re.compile(r'(?:INSERT(?: OR REPLACE)? INTO|UPDATE|DELETE FROM) "?gpuplan_(\w+)')
+WORDS = frozenset({"events", "transfers"})  # tables that nothing is decided by
 GRAPHQL = "/graphql"  # where everything is a POST
 Changed = Callable[[str], None]  # is told where something has changed
 
@@ -37,7 +40,7 @@ class WatchedLedger(Ledger):
     """A ledger that says when it was written to."""
 
     def __init__(self, url: str, now: Callable[[], float], changed: Changed) -> None:
-        """`changed` hears of each transaction, once its lock is free again."""
+        """`changed` hears of each transaction, once its lock is free again; of mere words about the run it does not."""
         self._changed: Changed = lambda _where: None  # making the tables is nobody's change
         super().__init__(url, now)
         self._changed = changed
@@ -46,8 +49,23 @@ class WatchedLedger(Ledger):
     def transaction(self) -> Iterator[Connection]:
         """See Ledger."""
         with super().transaction() as connection:
-            yield connection
-        self._changed("ledger")
+            noted = _Noted(connection)
+            yield noted
+        if noted.tables:
+            self._changed(f"ledger: {', '.join(sorted(noted.tables))}")
+
+
+class _Noted:
+    """A connection that remembers which tables it has written."""
+
+    def __init__(self, inner: Connection) -> None:
+        self._inner, self.tables = inner, set[str]()
+
+    def execute(self, statement: str, values: Mapping[str, object], /) -> Found:
+        """See ledger.database.Connection."""
+        if (table := WRITES.match(statement)) and table[1] not in WORDS:
+            self.tables.add(table[1])
+        return self._inner.execute(statement, values)
 
 
 class Wire(httpx.BaseTransport):

@@ -137,7 +137,7 @@ class ManualClock:
         return self._adopt_caller().life
 
     def end_life(self, life: object) -> None:
-        """Kill a process: no thread of it goes on from where it is, and none cleans up. Its own caller never returns."""
+        """Kill a process: no thread of it goes on or cleans up. A caller that is one of them never returns."""
         mine = self._adopt_caller()
         self._threads[:] = [thread for thread in self._threads if thread.life is not life]
         if mine.life is life:

@@ -67,7 +67,7 @@ class ScriptedMachine(FileAnswers):
 
     skew_s = 0.0  # by which its clock is ahead
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, a machine is made of many things, in one place (bench.py)
         self,
         clock: Clock,
         disk: Disk,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 
 from orchestrator.rehearsal.faults import AT_A_STEP, KNOWN
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.machine import Script
-from tests.unit.engine.stories import NAMES, Story
+from tests.faults.cells import told
+from tests.unit.engine.stories import NAMES
 
 SHAPES = tuple(name for name in NAMES if name != "ssh-host")  # nothing is rented there
 OTHERS = {"none": ("", ""), "same home": ("home", ""), "elsewhere": ("elsewhere", ""), "owner": ("theirs", "somebody")}
@@ -110,16 +109,9 @@ class Fate:
             steps = [step.name for phase in self.story.plan.phases for step in phase.steps]
             return Event(at, "fault", name=name, step=dice.choice(steps), count=count)
         where = {"credit-low": str(dice.choice((5, 50, 300))), "cuda-late": str(dice.choice((5, 90, 400)))}
+        where["cuda-missing"] = "0"
         return Event(at, "fault", name=name, step=where.get(name, ""), count=count)
-
-
-@cache
-def told(name: str) -> Story:
-    """A story of tests/unit/engine/stories, read once."""
-    with tempfile.TemporaryDirectory() as folder:
-        return Story.load(name, Path(folder) / "plan")
 
 
 def _stretched(script: Script, times: float) -> Script:
     return replace(script, seconds=script.seconds * times)
-

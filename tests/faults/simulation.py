@@ -7,7 +7,6 @@ The same seed does the same things at the same moments.
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,48 +18,15 @@ from orchestrator.engine.reaper import Reaped
 from orchestrator.ledger import Ledger
 from orchestrator.testing import audit
 from orchestrator.testing.bench import Bench
-from orchestrator.testing.clock import ManualClock
-from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
 from tests.faults.fate import OTHERS, Event, Fate
+from tests.faults.processes import Process
 
 BESIDE_S, GIVE_UP_S = 60.0, 1800.0  # as cli.stopping
 DAY_S = 86400.0
 LONGEST_S = 30 * DAY_S  # that a process may take
 ROUNDS = 12  # of resume and down, until nothing is left
 MOST_RUNS = 4  # RUN, RUN.2, ...
-
-
-class Process:
-    """One command of gpuplan's, under way, ended or killed."""
-
-    def __init__(self, clock: ManualClock, name: str, body: Callable[[], object]) -> None:
-        self._clock, self.name, self.killed = clock, name, False
-        self.began = clock.monotonic()
-        self.ended: float | None = None
-        self.result: object = None
-        self.error = ""
-        self.life = object()
-        self.task = clock.spawn(name, lambda: self._run(body), self.life)
-
-    def _run(self, body: Callable[[], object]) -> None:
-        try:
-            self.result = body()
-        except UsageError as error:  # a refusal, in words for people
-            self.result = error
-        except Exception:  # noqa: BLE001  whatever it is, it is to be seen
-            self.error = traceback.format_exc()
-        self.ended = self._clock.monotonic()
-
-    @property
-    def lives(self) -> bool:
-        """Whether it goes on."""
-        return not self.killed and self.ended is None
-
-    def kill(self) -> None:
-        """SIGKILL. One of its own threads never comes back from here."""
-        self.killed, self.ended = True, self._clock.monotonic()
-        self._clock.end_life(self.life)
 
 
 @dataclass
@@ -252,7 +218,7 @@ class Simulation:
         self._doomed.clear()
         for turn in range(ROUNDS):
             for process in [*(h.driver for h in self.homes if h.driver), *self.others]:
-                if not process.killed and not process.task.join(LONGEST_S):
+                if not process.wait(LONGEST_S):
                     self.wrong.append(f"{process.name} does not end")
                     process.kill()
             open_ones = [h for h in self.homes if h.state not in (None, RunState.DONE)]
@@ -264,13 +230,15 @@ class Simulation:
                     self._down(home)
                 else:
                     self._drive(home)
-        self.wrong += [f"{h.bench.spec.run} is not done after {ROUNDS} rounds" for h in self.homes if h.state != RunState.DONE]
+        self.wrong += [
+            f"{h.bench.spec.run} is not done after {ROUNDS} rounds" for h in self.homes if h.state != RunState.DONE
+        ]
 
     def _verdict(self) -> list[str]:
         processes = [*(p for h in self.homes for p in h.drove), *self.others]
         wrong = [f"{p.name} fails: {p.error}" for p in processes if p.error]
         ledgers = list({h.bench.folder: h.ledger for h in self.homes}.values())
-        wrong += audit.unsafe(self.bench, *ledgers)
+        wrong += audit.unsafe(self.bench, *ledgers) + audit.volumes_left(self.bench, *ledgers)
         for ledger in ledgers:
             wrong += audit.strange(ledger)
             wrong += [w for run in ledger.runs.all() for w in audit.settled(self.bench, ledger, run.id)]
@@ -286,5 +254,6 @@ class Simulation:
         driven = [(p.began, p.ended or p.began) for p in home.drove]
         late = audit.driven_beyond(self.bench, home.bench.spec, budget, driven)
         allowed = self.fate.stopping_s * len(driven) + self.fate.unwell_s
-        return [f"{home.bench.spec.run}: the budget was passed for {late:.0f} s, {allowed:.0f} s are allowed"] * (late > allowed)
-
+        return [f"{home.bench.spec.run}: the budget was passed for {late:.0f} s, {allowed:.0f} s are allowed"] * (
+            late > allowed
+        )
