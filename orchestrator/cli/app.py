@@ -15,6 +15,7 @@ from orchestrator.cli.completion import ASK, answer, completion
 from orchestrator.cli.housekeeping import prune, rm
 from orchestrator.cli.logs import logs
 from orchestrator.cli.looking import cost, ls, status
+from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
@@ -32,8 +33,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, ssh, pull, reap, prune,
-    rm, completion,
+    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, ssh, pull, reap,
+    prune, rm, completion,
 )  # fmt: skip
 
 

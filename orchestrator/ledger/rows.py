@@ -26,6 +26,11 @@ class RunRow:
     created_at: float
     ended_at: float | None = None
 
+    @property
+    def is_play(self) -> bool:
+        """See words.spec.WorldSpec."""
+        return self.dry_run
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRow:
@@ -89,6 +94,7 @@ class MachineRow:
     price_hour: Decimal
     state: MachineState
     reason: str = ""  # why it ended
+    failed: str = ""  # why it never served: refused, or it did not come up; "": it did, or was ended before
     host: str = ""
     port: int = 0
     user: str = ""
@@ -99,6 +105,7 @@ class MachineRow:
     reachable_at: float | None = None
     gone_at: float | None = None
     deadline: float | None = None
+    billed_usd: Decimal | None = None  # by its provider, all of its time; None: that is not known, or not all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
