@@ -205,6 +205,17 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
     assert "42 %" in last
 
 
+def test_no_command_is_broken_in_a_narrow_terminal() -> None:
+    """What somebody is to type stays whole, in an event and in what is said: it can be copied."""
+    command, out = "gpuplan down 1129-abcd --volumes", io.StringIO()
+    console = Console(file=out, force_terminal=True, width=40, height=24, _environ={"TERM": "xterm"})
+    with LiveView(console, lambda: at(262)) as view:
+        view.update(RUNNING)
+        view.say(f"the machine may still run: {command} ends it")
+        view.update(replace(RUNNING, events=((1, f"day2-3#1: not gone after two minutes: {command}"),)))
+    assert out.getvalue().count(command) == 2
+
+
 def test_progress_stands_beside_the_last_line(zone: None) -> None:
     """Both views show how far a step is and what it printed last; what it printed is what a failure shows."""
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
