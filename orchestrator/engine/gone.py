@@ -20,7 +20,7 @@ TOO_FRESH = "it is too fresh for its absence to prove anything"
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """It is gone. `at`: when the request was accepted that the proof followed: nothing is billed after it."""
+    """It is gone. `at`: when the request had been accepted that the proof followed: nothing is billed after it."""
 
     at: datetime
 
@@ -32,32 +32,31 @@ def machine(provider: Provider, clock: Clock, machine_id: str, *, fresh_s: float
     """Destroy a machine until GET and the list know nothing of it. `fresh_s`, `seen`: see `until`."""
 
     def present() -> bool:
-        provider.destroy(machine_id)
         listed = any(v.id == machine_id for v in provider.machines())
         return listed or provider.machine(machine_id) is not None
 
-    return until(clock, present, fresh_s=fresh_s, seen=seen)
+    return until(clock, present, lambda: provider.destroy(machine_id), fresh_s=fresh_s, seen=seen)
 
 
 def volume(provider: Provider, clock: Clock, volume_id: str) -> Proof:
     """Delete a volume until the list lacks it."""
 
     def present() -> bool:
-        provider.destroy_volume(volume_id)
         return any(v.id == volume_id for v in provider.volumes())
 
-    return until(clock, present)
+    return until(clock, present, lambda: provider.destroy_volume(volume_id))
 
 
 def until(
     clock: Clock,
     present: Callable[[], bool],
+    end: Callable[[], object] = lambda: None,
     *,
     fresh_s: float = 0.0,
     seen: bool = True,
     within_s: float = DESTROY_S,
 ) -> Proof:
-    """Ask again and again until `present`, which sends the delete and then looks, says that it is gone.
+    """Send the delete with `end`, and look, again and again until it is not `present` any more.
 
     A thing that nobody has `seen` may be missing from lists because it is new: for `fresh_s` real seconds its absence
     proves nothing. Errors of the provider count as not yet. `within_s`: in the cloud's time.
@@ -66,12 +65,13 @@ def until(
     give_up, proves = begin + clock.real(within_s), begin + fresh_s
     why, pause = LISTED, FIRST_PAUSE_S
     while True:
-        asked = clock.now()
         try:
+            end()
+            ended = clock.now()  # a vendor may take seconds for it, and bill them
             there = present()
             seen = seen or there
             if not there and (seen or clock.monotonic() >= proves):
-                return Proven(asked)
+                return Proven(ended)
             why = LISTED if there else TOO_FRESH
         except GpuplanError as error:
             why = error.message

@@ -47,6 +47,13 @@ def test_an_error_of_the_provider_counts_as_not_yet():
     assert cloud.asked == ["destroy"] * 4 + ["list", "get"]
 
 
+def test_what_a_vendor_takes_for_the_delete_is_paid():
+    """A delete that is answered after five seconds ends the machine no sooner: no bill is above what was counted."""
+    clock = SteppingClock()
+    proof = gone.until(clock, lambda: bool(clock.sleep(3)), lambda: clock.sleep(5))
+    assert proof == gone.Proven(START + timedelta(seconds=5))
+
+
 def test_a_provider_that_asks_for_an_hour_waits_a_minute():
     """The machine costs meanwhile, so no wish for a pause is honoured beyond LONGEST_PAUSE_S."""
     clock = SteppingClock()
