@@ -15,8 +15,9 @@ from typing import Any
 HOURS_A_MONTH = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
 PLACES = Decimal("0.000001")  # what a report keeps: a step of a rehearsal costs far less than a cent
 STARTING, IDLE, ENDING = "(starting)", "(idle)", "(ending)"
+FAILED = "(did not come up)"  # what tries cost that gave no machine
 _HOUR = Decimal(3600)
-_SHOWN_LAST = {STARTING: 1, IDLE: 2, ENDING: 3}
+_SHOWN_LAST = {FAILED: 1, STARTING: 2, IDLE: 3, ENDING: 4}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class MachineCharge:
     price_hour: Decimal
     accepted_at: datetime
     gone_at: datetime | None = None
+    failed: bool = False  # it never served: it did not come up
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ def _phase(
 def _pieces(charge: MachineCharge, steps: Sequence[StepTime], now: datetime) -> list[StepCost]:
     """The charge cut at every start and end of a step on its machine; steps at the same time share a piece evenly."""
     start, end = charge.accepted_at, _end(charge, now)
+    if charge.failed:
+        return [StepCost(FAILED, _seconds(start, end), _usd_between(charge.price_hour, start, end))]
     spans = [
         (step.name, max(step.started, start), min(step.ended or now, end))
         for step in steps

@@ -15,11 +15,14 @@ from orchestrator.cli.completion import ASK, answer, completion
 from orchestrator.cli.housekeeping import prune, rm
 from orchestrator.cli.logs import logs
 from orchestrator.cli.looking import cost, ls, status
+from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
+from orchestrator.cli.reporting import report
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
+from orchestrator.cli.serving import dashboard
 from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
 from orchestrator.report.console import indented, say
@@ -30,7 +33,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, init, plan, validate, schema, ssh, pull, reap, prune, rm, completion,
+    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, ssh, pull, reap,
+    prune, rm, completion,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class RunOptions:
     faults: tuple[str, ...]
     deadman_minutes: float | None
     tags: tuple[str, ...] = ()
+    wait_s: float = 0.0
 
 
 def check_flags(options: RunOptions) -> None:
@@ -61,3 +62,17 @@ def check_flags(options: RunOptions) -> None:
             f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
             remedy="rehearse on localhost, or leave --dry-run out",
         )
+
+
+def seconds(flag: str, text: str | None) -> float:
+    """What a flag says as 90s, 30m, 1h30m or 2d, in seconds; 0: it was not given. UsageError: it is no such time."""
+    from orchestrator.config.document import Scalar
+    from orchestrator.config.problems import Place
+    from orchestrator.config.scalars import NotA, read_duration
+
+    if text is None:
+        return 0.0
+    try:
+        return read_duration(Scalar(Place(flag, 1, 1), text))
+    except NotA as error:
+        raise UsageError(f"{flag}: {error}") from error

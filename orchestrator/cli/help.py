@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 OPTIONS = "Options"
 GROUPS = {  # heading -> the commands below it, as a user meets them
     "Run": ("run", "resume", "down"),
-    "Look": ("ls", "status", "logs", "cost"),
-    "Plan": ("init", "plan", "validate", "schema"),
+    "Look": ("ls", "status", "logs", "cost", "report", "dashboard"),
+    "Plan": ("init", "plan", "validate", "schema", "offers"),
     "Reach": ("ssh", "pull"),
     "Keep tidy": ("reap", "prune", "rm", "completion"),
 }
@@ -23,10 +23,10 @@ EXAMPLES = {
     "run": (
         "gpuplan run all --dry-run              # rehearse the plan of this folder",
         "gpuplan run day4-5 --plan shipped --spot",
-        "gpuplan run all --yes --detach --budget 60",
+        "gpuplan run all --yes --detach --max-usd 60",
     ),
-    "resume": ("gpuplan resume", "gpuplan resume 1128-jmeg --budget 80"),
-    "down": ("gpuplan down", "gpuplan down 1128-jmeg --volumes"),
+    "resume": ("gpuplan resume", "gpuplan resume 1128-jmeg --max-usd 80"),
+    "down": ("gpuplan down", "gpuplan down 1128-jmeg --volumes", "gpuplan down --all"),
     "ls": ("gpuplan ls", "gpuplan ls --tag nightly --json"),
     "status": ("gpuplan status --watch", "gpuplan status 1128-jmeg --json"),
     "logs": (
@@ -35,10 +35,13 @@ EXAMPLES = {
         "gpuplan logs --since 10m --grep 'error|warn'",
     ),
     "cost": ("gpuplan cost", "gpuplan cost 1128-jmeg --json"),
+    "report": ("gpuplan report", "gpuplan report 1128-jmeg --md > pull-request.md"),
+    "dashboard": ("gpuplan dashboard", "gpuplan dashboard --port 8642"),
     "init": ("gpuplan init", "gpuplan init my-job"),
     "plan": ("gpuplan plan", "gpuplan plan day4-5 --plan shipped --notes"),
     "validate": ("gpuplan validate", "gpuplan validate phases/train.yaml"),
     "schema": ("gpuplan schema > phase.schema.json", "gpuplan schema settings"),
+    "offers": ("gpuplan offers day4-5 --plan shipped", "gpuplan offers all --dry-run --json"),
     "ssh": ("gpuplan ssh", "gpuplan ssh -c nvidia-smi", "gpuplan ssh -L 8080:localhost:8080"),
     "pull": ("gpuplan pull --to results",),
     "reap": ("gpuplan reap",),

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from orchestrator.plan import PhaseRun, bare, candidates, choose_place, kinds, may_stage, ranked, staging_need
+from orchestrator.plan import PhaseRun, bare, candidates, choose_places, kinds, may_stage, ranked, staging_need
 from orchestrator.plan.machines import MachineRequest, described
-from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
+from orchestrator.plan.sorting import Key
+from orchestrator.words.errors import AccountRefused, NoCapacity, NoMachine, ProviderUnavailable
 from orchestrator.words.model import MachineNeed, Phase
 from orchestrator.words.ports import Capability, Offer, Provider
 
@@ -24,7 +25,9 @@ class Choice:
     looked_at: frozenset[str] = frozenset()  # phases with nothing left to run that get a machine without GPU
     staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on a CPU machine
     cpu: Offer | None = None  # the CPU machine that is tried first at that place; None: none is sold there
+    dearest_cpu: Decimal | None = None  # USD an hour of the dearest of them there
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
+    movable: bool = False  # a volume will fix the place, which no volume has fixed yet, and others serve all of it too
 
 
 def choose(
@@ -37,21 +40,52 @@ def choose(
     network: bool,
     cuda: Mapping[str, str],
     done: Collection[str] = (),
+    rests: Mapping[Key, str] | None = None,
+    strictly: bool = False,
 ) -> Choice:
     """The first provider, in the order of preference, that serves all phases. NoMachine: each one's reason.
 
+    NoCapacity: ... of which one may pass.
+
     `place`: where the plan's volume already is; None: free to choose, `network`: among those with a private one.
     `cuda`: provider -> the least that its machines' drivers must know. `done`: ids of the steps that are.
+    `rests`, `strictly`: see plan.sorted_out.
     """
-    ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
     reasons: list[str] = []
+    kind: type[NoMachine] = NoMachine
     for provider in providers:
         try:
-            asked = _Asked(phases, provider, place, spot, spot_or_demand, cuda.get(provider.name, ""))
-            return replace(asked.choice(ran, network=network), passed_over=tuple(reasons))
+            found = served(
+                phases, provider, spot=spot, spot_or_demand=spot_or_demand, place=place, network=network,
+                cuda=cuda.get(provider.name, ""), done=done, rests=rests, strictly=strictly,
+            )  # fmt: skip
+            return replace(found, passed_over=tuple(reasons))
         except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
-    raise NoMachine("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
+            kind = kind if isinstance(error, AccountRefused) else NoCapacity
+    raise kind("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
+
+
+def served(
+    phases: Sequence[PhaseRun],
+    provider: Provider,
+    *,
+    spot: bool,
+    spot_or_demand: bool,
+    place: str | None,
+    network: bool,
+    cuda: str,
+    done: Collection[str] = (),
+    rests: Mapping[Key, str] | None = None,
+    strictly: bool = False,
+) -> Choice:
+    """What one provider has for all phases: see `choose`. NoMachine: why it does not serve one of them.
+
+    ProviderUnavailable, AccountRefused: it does not answer, or not to us.
+    """
+    ran = frozenset(p.phase.name for p in phases if all(s.id in done for s in p.steps))
+    asked = _Asked(phases, provider, place, spot, spot_or_demand, cuda, rests or {}, strictly)
+    return asked.choice(ran, network=network)
 
 
 @dataclass
@@ -64,6 +98,8 @@ class _Asked:
     spot: bool
     spot_or_demand: bool
     cuda: str
+    rests: Mapping[Key, str] = field(default_factory=dict)
+    strictly: bool = False
     answers: dict[tuple[int, bool], list[Offer]] = field(default_factory=dict)  # by GPUs and kind
 
     def choice(self, ran: frozenset[str], *, network: bool) -> Choice:
@@ -75,15 +111,17 @@ class _Asked:
         on_sale = {p.name: self._on_sale(p) for p in phases}
         staging = [p for p in self.phases if p.phase.name not in looking and provider.rented and may_stage(p)]
         cpus = self._cpus() if staging or looking else []
+        movable = False
         if place is None and any(p.volume for p in phases) and _has(provider, Capability.VOLUMES):
-            anywhere = [(p.machine, ranked(p, on_sale[p.name], place=None)) for p in phases]
+            anywhere = [(p.machine, self._ranked(p, on_sale, None)) for p in phases]
             if network:
                 anywhere = [(need, [o for o in offers if o.private_network]) for need, offers in anywhere]
-            place = self._choose_place(
+            place, *others = self._choose_places(
                 anywhere, [(staging_need(p.phase), cpus) for p in staging], phases, network=network
             )
+            movable = bool(others)
         cpu = next((o for o in cpus if o.available and place in (None, o.place)), None)
-        found = {p.name: ranked(p, on_sale[p.name], place=place) for p in phases}
+        found = {p.name: self._ranked(p, on_sale, place) for p in phases}
         for phase in phases:
             if not found[phase.name]:
                 where = f" in {place}" if place else ""
@@ -98,27 +136,35 @@ class _Asked:
             dearest={name: max(offer.price_hour for offer in offers) for name, offers in found.items()},
             looked_at=frozenset(looking),
             staged=frozenset(p.phase.name for p in staging) if cpu else frozenset(),
+            movable=movable,
             cpu=cpu,
+            dearest_cpu=max((o.price_hour for o in cpus if place in (None, o.place)), default=None),
         )
 
-    def _choose_place(
+    def _ranked(
+        self, phase: Phase, on_sale: Mapping[str, list[tuple[bool, list[Offer]]]], place: str | None
+    ) -> list[Offer]:
+        return ranked(phase, on_sale[phase.name], place=place, rests=self.rests, strictly=self.strictly)
+
+    def _choose_places(
         self,
         requests: Sequence[MachineRequest],
         staging: Sequence[MachineRequest],
         phases: Sequence[Phase],
         *,
         network: bool,
-    ) -> str:
-        """A place that sells CPU machines too, if there is one."""
+    ) -> list[str]:
+        """Places that sell CPU machines too, if there are any."""
         spot = self._only_spot(phases)
         try:
-            return choose_place([*requests, *staging], spot=spot, network=network)
+            return choose_places([*requests, *staging], spot=spot, network=network)
         except NoMachine:
-            return choose_place(requests, spot=spot, network=network)
+            return choose_places(requests, spot=spot, network=network)
 
     def _cpus(self) -> list[Offer]:
         """The machines without GPU, cheapest first."""
-        return candidates(MachineNeed(), self.provider.offers(gpus=0, spot=False), place=None, spot=False)
+        sold = self.provider.offers(gpus=0, spot=False)
+        return candidates(MachineNeed(), sold, place=None, spot=False, rests=self.rests, strictly=self.strictly)
 
     def _kinds(self, phase: Phase) -> tuple[bool, ...]:
         return kinds(phase, spot=self.spot, spot_or_demand=self.spot_or_demand)

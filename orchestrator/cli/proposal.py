@@ -9,6 +9,7 @@ from orchestrator.cli import preflight
 from orchestrator.cli.earlier import done_steps, frozen, without_finished
 from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
+from orchestrator.engine.resting import resting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
 from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, networked, ranked, resolve
@@ -39,11 +40,17 @@ class Proposal:
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
 
-def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool) -> Proposal:
-    """Choose provider and place, compute the preview, check stores and secrets. Nothing is created."""
+def propose(
+    world: World, spec: RunSpec, code: Code, *, only: bool, check: bool, strictly: bool = False, chain: bool = False
+) -> Proposal:
+    """Choose provider and place, compute the preview, check stores and secrets. Nothing is created.
+
+    `strictly`: what failed a while ago is not tried, whether anything else would do or not; `chain`: nor what failed in
+    the runs that this one goes on with, however long ago.
+    """
     home, ledger = world.home, world.ledger
     require_free(home, ledger, spec)
-    volume = _volume(ledger, spec)
+    volume = living_volume(ledger, spec)
     seen, as_of = done_steps(ledger, spec, code, volume)
     done = seen - frozenset(spec.force)
     spec = spec if check else without_finished(home, ledger, spec, done)
@@ -69,6 +76,8 @@ def propose(world: World, spec: RunSpec, code: Code, *, only: bool, check: bool)
         network=networked(spec.plan, [p.phase for p in phases]),
         cuda=spec.plan.settings.cuda,
         done=done,
+        rests=resting(ledger, spec, world.clock, chain=chain),
+        strictly=strictly,
     )
     for url in spec.stores:  # one that is unwell is asked again for a while: nothing is rented yet
         retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
@@ -94,6 +103,7 @@ def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> R
         update={
             "world": spec.world.model_copy(update={"provider": choice.provider.name}),
             "place": choice.place,
+            "movable": choice.movable,
             "seen_done": tuple(sorted(done)),
             "looked_at": tuple(sorted(choice.looked_at)),
             "staged": tuple(sorted(choice.staged)),
@@ -199,7 +209,7 @@ def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> tuple[l
     return found, {name: error.message for name, error in missing.items()}
 
 
-def _volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
+def living_volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:
     """The plan's volume, where an earlier run left it; None: there is none yet."""
     living = [r for r in accounting.living_volumes(ledger, spec) if r.label in _labels(spec)]
     return living[-1] if living else None
@@ -220,6 +230,7 @@ def _market(
         offers=choice.offers,
         dearest=choice.dearest,
         cpu=choice.cpu,
+        dearest_cpu=choice.dearest_cpu,
         staged=choice.staged,
         volume_price_hour=provider.volume_price_hour(max(sizes)) if has_volume else Decimal(0),
         earlier=history.earlier(ledger, plan),

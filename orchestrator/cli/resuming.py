@@ -22,7 +22,8 @@ def resume(
     run: RunName = None,
     *,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="USD", help="Another cap, of the run and those before it.")
+        str | None,
+        typer.Option("--max-usd", "--budget", metavar="USD", help="Another cap, of the run and those before it."),
     ] = None,
     yes: Yes = False,
     detach: Detach = False,
@@ -54,7 +55,7 @@ def resume(
     if budget is not None:
         raise UsageError(
             f"{spec.run} has not ended: its budget is the one that was agreed to",
-            remedy=f"gpuplan down {spec.run} ends it, then gpuplan resume {spec.run} --budget {budget} goes on",
+            remedy=f"gpuplan down {spec.run} ends it, then gpuplan resume {spec.run} --max-usd {budget} goes on",
         )
     world = open_world(home, ledger, spec)
     if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,18 +24,16 @@ from orchestrator.cli.common import (
     read_plan,
 )
 from orchestrator.cli.confirming import agreed_on
+from orchestrator.cli.drafting import draft
 from orchestrator.cli.driving import DriveOptions, discard_output, open_views, show_end
-from orchestrator.cli.flags import RunOptions, check_flags
+from orchestrator.cli.flags import RunOptions, check_flags, seconds
 from orchestrator.report.console import say
-from orchestrator.words.errors import StillRunning, UsageError
+from orchestrator.words.errors import NoMachine, OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orchestrator.ledger import Ledger
-    from orchestrator.plan import PhaseRun
-    from orchestrator.words.model import Plan
+    from orchestrator.runner import Result
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
     from orchestrator.world.world import World
@@ -105,7 +103,13 @@ def run(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="USD", help="Cap of the whole run.", rich_help_panel="Limits and results"),
+        typer.Option(
+            "--max-usd",
+            "--budget",
+            metavar="USD",
+            help="Cap of the whole run, its end included.",
+            rich_help_panel="Limits and results",
+        ),
     ] = None,
     force: Annotated[
         list[str] | None,
@@ -140,6 +144,15 @@ def run(
             "--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).", rich_help_panel="Rehearse"
         ),
     ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="TIME",
+            help="Where no machine is to be had, ask again for so long (2h, 30m); nothing is rented meanwhile.",
+            rich_help_panel="Machines",
+        ),
+    ] = None,
     deadman: Annotated[
         float | None,
         typer.Option(
@@ -168,7 +181,7 @@ def run(
     options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
-        tuple(fault or ()), deadman, tuple(tag or ()),
+        tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait),
     )  # fmt: skip
     check_flags(options)
     if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():
@@ -181,7 +194,7 @@ def run(
     home, ledger = open_home()
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
-    spec = _draft(home, loaded, tuple(phases), options)
+    spec = draft(home, loaded, tuple(phases), options)
     begin(
         home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
     )
@@ -198,64 +211,28 @@ def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
     home, ledger = open_home()
     frozen.require_same_code(kept, find_code(home, kept.plan, Path.cwd()))
     options = replace(options, provider=kept.provider or None, spot=kept.spot)
-    begin(home, ledger, _draft(home, kept.plan, kept.asked, options), how)
-
-
-def _check_faults(options: RunOptions, resolved: Sequence[PhaseRun]) -> None:
-    if options.faults:
-        from orchestrator.cli.disasters import require_real
-
-        require_real(options.faults, resolved)
-
-
-def _draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -> RunSpec:
-    """The run as it was asked for; provider and place are chosen in `begin`."""
-    from orchestrator.plan import forced, resolve
-    from orchestrator.words.spec import RunSpec, WorldSpec
-
-    resolved = resolve(plan, asked)
-    _check_faults(options, resolved)
-    name = home.new_run()
-    folder = home.run_folder(name)
-    kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""
-    place = Path(kept).parent if kept else options.cloud or folder / "rehearsal"
-    cloud = str(place.resolve()) if options.dry_run else ""
-    stores = options.stores or plan.settings.stores
-    if options.dry_run and not stores and any(p.phase.artifacts for p in resolved):
-        stores = ("s3://gpuplan-rehearsal/artifacts",)
-    return RunSpec(
-        run=name,
-        owner=home.owner(),
-        plan=plan,
-        asked=tuple(p.phase.name for p in resolved),
-        whole_plan=len(resolved) == len(plan.phases),
-        world=WorldSpec(
-            provider="ssh-host" if options.ssh_host else options.provider or "",
-            dry_run=options.dry_run,
-            cloud=cloud,
-            keep_cloud=options.cloud is not None or bool(kept),
-            rehearsal=kept,
-            faults=options.faults,
-            ssh_host=options.ssh_host,
-            ssh_key=str(options.ssh_key.absolute()) if options.ssh_key else "",
-            host_key=options.host_key,
-        ),
-        place=None,
-        spot=options.spot,
-        spot_or_demand=options.spot_or_demand,
-        force=forced(resolved, options.force),
-        deadman_minutes=options.deadman_minutes,
-        stores=stores,
-        pull_root=str(folder / "pulled") if options.dry_run else str(Path.cwd()),
-        created_at=home.timeline(),
-        tags=options.tags,
-    )
+    begin(home, ledger, draft(home, kept.plan, kept.asked, options), how)
 
 
 def begin(
     home: Home, ledger: Ledger, spec: RunSpec, options: DriveOptions, *, only: bool = False, check: bool = False
 ) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
+    world, confirmed = _prepared(home, ledger, spec, options, only=only, check=check)
+    carry_out(world, confirmed, options)
+
+
+def _prepared(
+    home: Home,
+    ledger: Ledger,
+    spec: RunSpec,
+    options: DriveOptions,
+    *,
+    only: bool = False,
+    check: bool = False,
+    up_to: Decimal | None = None,
+) -> tuple[World, RunSpec]:
+    """Choose, show, ask, freeze; the run, and the world that it is in. `up_to`: see confirming.agreed_on."""
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
     from orchestrator.world.opening import freeze_code
@@ -267,7 +244,7 @@ def begin(
     try:
         world = open_world(home, ledger, spec)
         code = freeze_code(home, spec)
-        confirmed = agreed_on(world, spec, code, options, only=only, check=check)
+        confirmed = agreed_on(world, spec, code, options, only=only, check=check, up_to=up_to)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
         open_books(ledger, confirmed, first_row(confirmed))
@@ -279,7 +256,7 @@ def begin(
             world.leave(spec.run)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    carry_out(world, confirmed, options)
+    return world, confirmed
 
 
 def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
@@ -290,8 +267,12 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     if options.detach:
         detach(world.home, world.ledger, spec, json=options.json, events=options.events)
         return
-    with open_views(options) as view:
-        result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
+    while True:
+        with open_views(options) as view:
+            result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
+        if (elsewhere := _elsewhere(world, spec, result, options)) is None:
+            break
+        world, spec = elsewhere
     try:
         show_end(world.ledger, spec, json=options.json, exit_code=int(result.exit_code))
     except BrokenPipeError:  # how it ended is said by the exit code all the same
@@ -307,3 +288,23 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     for fault in result.unfired:
         say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
     raise typer.Exit(int(result.exit_code))
+
+
+def _elsewhere(world: World, spec: RunSpec, result: Result, options: DriveOptions) -> tuple[World, RunSpec] | None:
+    """A run for want of machines goes on where there are some, or once there are; None: it does not."""
+    from orchestrator.cli import failover
+
+    home, ledger = world.home, world.ledger
+    wanted = failover.following(ledger, spec, result, home.following(spec.run))
+    if wanted is None:
+        return None
+    say(f"{spec.run} found no machine: looking for one elsewhere", err=True)
+    try:
+        found = _prepared(home, ledger, wanted, options, up_to=spec.worst_usd or Decimal(0))
+    except (NoMachine, OverBudget, UsageError) as error:
+        say(str(error), err=True)
+        return None
+    except typer.Exit:  # somebody said no
+        return None
+    say(f"{spec.run} goes on as {wanted.run}", err=True)
+    return found

@@ -27,6 +27,10 @@ BESIDE_S = 60.0  # after which it ends the machines beside it, in the cloud's ti
 def down(
     run: RunName = None,
     *,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Every run, machine (and with --volumes volume) of this owner, after a question."),
+    ] = False,
     volumes: Annotated[
         bool, typer.Option("--volumes", help="Delete its plan's volumes too, with what is on them, after a question.")
     ] = False,
@@ -42,6 +46,13 @@ def down(
         raise StillRunning(
             f"{error.message}; {_end_unread(run)}", remedy="free it, then gpuplan down RUN writes it down"
         ) from error
+    if everything:
+        from orchestrator.cli.sweeping import end_all
+
+        if run:
+            raise UsageError(f"--all is every run, and {run} is one", remedy="name the run, or leave it out")
+        end_all(home, ledger, lambda one: _end(home, ledger, one, delete=[]), volumes=volumes, yes=yes, json=json)
+        return
     spec = find_run(home, ledger, run)
     doomed, wanted = _doomed(home, ledger, spec, yes=yes, json=json) if volumes else ([], None)
     living = [m.name for m in ledger.machines.all(run=spec.run) if not m.state.is_final]

@@ -43,6 +43,7 @@ def counted(ledger: Ledger, run: str) -> list[cost.MachineCharge]:
                 price_hour=machine.price_hour,
                 accepted_at=moment(max(row.since, machine.sent_at)),
                 gone_at=moment(row.until) if row.until else None,
+                failed=bool(machine.failed),
             )
         )
     return found
@@ -100,6 +101,17 @@ def accrued_with_earlier(ledger: Ledger, run: str, phase: str | None = None) -> 
     base = run.partition(".")[0]
     chain = [row.id for row in ledger.runs.all() if row.id.partition(".")[0] == base]
     return sum((accrued(ledger, one, phase) for one in chain), Decimal(0))
+
+
+def usd_hour(ledger: Ledger, run: str, phase: str | None = None) -> Decimal:
+    """What the run's machines and volumes that may still exist cost an hour; of one phase, its machines alone."""
+    machines = [row for row in ledger.machines.all(run=run) if not row.state.is_final]
+    if phase is not None:
+        held = {charge.machine for charge in ledger.charges.all(run=run, phase=phase, until=None)}
+        return sum((row.price_hour for row in machines if row.name in held), Decimal(0))
+    prices = [row.price_hour for row in machines]
+    prices += [row.price_hour for row in volumes_of(ledger, run) if not row.state.is_final]
+    return sum(prices, Decimal(0))
 
 
 def moment(seconds: float) -> datetime:

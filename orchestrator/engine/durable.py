@@ -65,6 +65,10 @@ class _Workflows(DBOSConfiguredInstance):
 
     def __init__(self, story: Story, debug_log: Path, trigger: Trigger) -> None:
         super().__init__(config_name="run")
+        self.serve(story, debug_log, trigger)
+
+    def serve(self, story: Story, debug_log: Path, trigger: Trigger) -> None:
+        """From now on they do what this story says: DBOS takes one instance of a name in the life of a process."""
         self._story, self._debug_log, self._trigger = story, debug_log, trigger
 
     @DBOS.workflow()
@@ -125,6 +129,17 @@ class _Workflows(DBOSConfiguredInstance):
             return _Handle(DBOS.start_workflow(workflows[kind], *arguments), ENDS[kind])
 
 
+_made: list[_Workflows] = []  # the one of this process, which may drive several runs after each other
+
+
+def _workflows(story: Story, debug_log: Path, trigger: Trigger) -> _Workflows:
+    if _made:
+        _made[0].serve(story, debug_log, trigger)
+    else:
+        _made.append(_Workflows(story, debug_log, trigger))
+    return _made[0]
+
+
 class _Handle:
     def __init__(self, handle: Any, kind: object) -> None:
         self._handle, self._kind = handle, kind
@@ -157,7 +172,7 @@ class DurableRun:
             "scheduler_polling_interval_sec": SCHEDULE_S,
         }
         DBOS(config=config)
-        self._workflows = _Workflows(story, debug_log, trigger)
+        self._workflows = _workflows(story, debug_log, trigger)
 
     def start(self) -> Branch[RunEnd]:
         """Take up what is pending of this run, or begin it; return the handle of the whole run."""

@@ -19,10 +19,10 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No machine was made. `account`: the account is why (no credit, no right): nothing else of it will do."""
+    """No machine was made. `stops`: the account (no credit, no right) or the request is why: no other one will do."""
 
     why: str
-    account: bool = False
+    stops: bool = False
     kind: Literal["refused"] = "refused"
 
 

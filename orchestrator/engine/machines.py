@@ -12,7 +12,7 @@ from typing import TypeVar
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import Creations
-from orchestrator.engine.effects import Created, End, Gone, NotGone, Reached, Readiness, Refused
+from orchestrator.engine.effects import Created, End, Gone, NotGone, NotReached, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
@@ -70,6 +70,13 @@ class Machines:
 
     def wait(self, names: list[str]) -> list[Readiness]:
         """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
+        found = self._wait(names)
+        for name, end in zip(names, found, strict=True):
+            if isinstance(end, NotReached):
+                self._ledger.machines.change({"name": name}, failed=end.why)
+        return found
+
+    def _wait(self, names: list[str]) -> list[Readiness]:
         rows = [self._ledger.machines.get(name=name) for name in names]
         found = self.clock.gather([partial(wait, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
@@ -200,10 +207,11 @@ class Machines:
                 agent.stop(job.job)
 
     def _until_gone(self, row: MachineRow) -> End:
-        # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing.
+        # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing, and a delete
+        # may have found nothing to end.
         age = self._context.now() - (row.accepted_at or self._context.now())
         fresh_s = max(self.clock.scaled(self._provider.list_lag_s) - age, 0.0)
-        seen = row.reachable_at is not None
+        seen = row.reachable_at is not None or self._is_shown(row)
         proof = gone.machine(self._provider, self.clock, row.provider_id, fresh_s=fresh_s, seen=seen)
         if isinstance(proof, NotGone):
             self._context.event(f"{row.name}: not proven gone: {proof.why}")
@@ -211,3 +219,10 @@ class Machines:
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
         self._context.event(f"{row.name}: gone", minor=True)
         return Gone()
+
+    def _is_shown(self, row: MachineRow) -> bool:
+        """Whether the provider knows the machine now: then a delete that it accepts ends it."""
+        try:
+            return self._provider.machine(row.provider_id) is not None
+        except (ProviderUnavailable, AccountRefused):
+            return False

@@ -8,15 +8,16 @@ from orchestrator.engine import agreement, setup
 from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
 from orchestrator.engine.effects import Creation, NotReached, Readiness
-from orchestrator.engine.limits import LEASE_S
+from orchestrator.engine.limits import ENDING_S, LEASE_S, lasting_s
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import patiently
+from orchestrator.engine.resting import resting
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import VolumeUseRow
 from orchestrator.plan import Crew, fits, kinds, ranked
 from orchestrator.plan.crews import Name
 from orchestrator.transport.refusals import LeaseHeld
-from orchestrator.words.errors import MachineLost, NoMachine
+from orchestrator.words.errors import MachineLost, NoMachine, OverBudget
 from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase
 from orchestrator.words.ports import Offer
@@ -77,10 +78,17 @@ class Provisioning:
             cuda = spec.plan.settings.cuda.get(self._context.provider.name, "")
             ask = partial(self._context.provider.offers, gpus=need.count if need.gpu else 0, spot=kind, min_cuda=cuda)
             sold.append((kind, patiently(self._context.clock, ask, check=check)))
-        found = ranked(phase, sold, place=spec.place)
+        rests = resting(self._ledger, spec, self._context.clock)
+        found = ranked(phase, sold, place=spec.place, rests=rests)
+        if spec.movable and found and self._is_untouched():  # another type than that is looked for elsewhere first
+            found = [offer for offer in found if offer.gpu == found[0].gpu]
         once = {(o.type_id, o.place, o.spot): o for o in reversed(found)}  # a type of several names is tried once
         first = [o for o in found if once[o.type_id, o.place, o.spot] is o]
         return [o for o in first if not places or o.place in places]
+
+    def _is_untouched(self) -> bool:
+        """Whether no step of the run ever began: nothing is on the volume that would have to stay where it is."""
+        return not any(step.started_at for step in self._ledger.steps.all(run=self._context.run))
 
     def missing_nodes(self, name: str, crew: Crew) -> list[int]:
         """Which nodes of the crew have no machine."""
@@ -88,7 +96,10 @@ class Provisioning:
         return [node for node in crew.nodes if node not in have]
 
     def request(self, name: str, request: str, node: int, offer: Offer) -> str:
-        """Choose a machine's name and write it down before anything is asked."""
+        """Choose a machine's name and write it down before anything is asked. OverBudget: it could only be ended."""
+        clock, spec = self._context.clock, self._context.spec
+        if lasting_s(self._ledger, spec, name, offer.price_hour) < clock.scaled(ENDING_S):
+            raise OverBudget(f"{name}: what is left of the budget does not last for a machine at ${offer.price_hour}/h")
         return self._machines.request(name, request, node, offer, self._lifetime(name))
 
     def create(self, name: str, crew: Crew, machine: str) -> Creation:

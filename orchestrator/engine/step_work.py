@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, jobs, launch, records, room
+from orchestrator.engine import hub_check, jobs, launch, limits, records, room
 from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
@@ -29,6 +29,7 @@ from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import RunsOn, VolumeNeed
 
 T = TypeVar("T")
+LEAST_S = 1.0  # of a command: none at all is no time-out
 LOG_KEPT = 64 * 1024  # bytes of a step's output that its done-record keeps
 
 
@@ -146,6 +147,8 @@ class StepWork:
             lambda: self._context.announce(self.run.step.name, "started", machine),
         )
         end = jobs.follow(self._context, self._machines, machine, start, log, timeout_s=self.run.step.timeout)
+        if end and end.timed_out:
+            self._context.control.check()  # it may have been the budget's time that ran out, with nobody looking on
         assert end, "only `until` or a stop, which raises, ends it before the job does"
         self._context.announce(self.run.step.name, "ended", machine)
         return end
@@ -160,11 +163,23 @@ class StepWork:
             )
             | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
             secrets=launch.secrets_of(self._context, self.run),
-            timeout_s=self.run.step.timeout,
+            timeout_s=self._allowed_s(),
             service=self.run.step.ready is not None,
             clears=clears,
             code=self._context.code.hash,
         )
+
+    def _allowed_s(self) -> float:
+        """How long the command may run: as its step says, and no longer than the budget lasts.
+
+        The driver stops it before that; this is for a machine that nobody drives.
+        """
+        lasts = limits.lasting_s(self._context.ledger, self._context.spec, self._phase)
+        wanted = self.run.step.timeout
+        if lasts < wanted:
+            said = f"its time-out is {wanted / 60:,.0f} min, the budget lasts for {lasts / 60:,.1f} at what runs now"
+            self._context.event(f"{self.run.id}: {said}", minor=True)
+        return min(wanted, max(lasts, LEAST_S))
 
     def before_retry(self, how: str) -> None:
         """Say how the try ended, here and in its log, and clear away what a killed download left."""

@@ -233,7 +233,7 @@ class Story:
             if isinstance(made, Created):
                 candidates.hold(node, offer)
                 return machine
-            if not isinstance(made, Refused) or made.account:  # nothing else of this account will do
+            if not isinstance(made, Refused) or made.stops:  # nothing else of this provider will do
                 raise NoMachine(made.why)
             candidates.failed(node, made.why)
 

@@ -26,6 +26,11 @@ class RunRow:
     created_at: float
     ended_at: float | None = None
 
+    @property
+    def is_play(self) -> bool:
+        """See words.spec.WorldSpec."""
+        return self.dry_run
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRow:
@@ -89,6 +94,7 @@ class MachineRow:
     price_hour: Decimal
     state: MachineState
     reason: str = ""  # why it ended
+    failed: str = ""  # why it never served: refused, or it did not come up; "": it did, or was ended before
     host: str = ""
     port: int = 0
     user: str = ""

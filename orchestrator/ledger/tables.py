@@ -144,6 +144,7 @@ machines = _table(
     _text("price_hour", "0"),
     _text("state"),
     _text("reason"),  # why it ended
+    _text("failed"),  # why it never served
     _text("host"),
     _int("port"),
     _text("user"),

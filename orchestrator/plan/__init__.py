@@ -5,21 +5,20 @@ from orchestrator.plan.estimate import estimate, measured_rates
 from orchestrator.plan.keys import accepted_keys, done_keys
 from orchestrator.plan.machines import (
     bare,
-    candidates,
-    choose_place,
+    choose_places,
     described,
     fits,
     kinds,
     memory_of,
     misplaced,
     networked,
-    ranked,
     serves,
 )
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
 from orchestrator.plan.resolve import ALL, PhaseRun, StepRun, forced, resolve
 from orchestrator.plan.schedule import makespan
+from orchestrator.plan.sorting import candidates, key_of, ranked, sorted_out
 
 __all__ = [
     "ALL",
@@ -33,7 +32,7 @@ __all__ = [
     "accepted_keys",
     "bare",
     "candidates",
-    "choose_place",
+    "choose_places",
     "crews_for",
     "crews_of",
     "described",
@@ -41,6 +40,7 @@ __all__ = [
     "estimate",
     "fits",
     "forced",
+    "key_of",
     "kinds",
     "makespan",
     "may_stage",
@@ -52,5 +52,6 @@ __all__ = [
     "ranked",
     "resolve",
     "serves",
+    "sorted_out",
     "staging_need",
 ]

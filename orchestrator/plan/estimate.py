@@ -11,7 +11,7 @@ from orchestrator.plan.globs import matches
 from orchestrator.plan.resolve import StepRun
 from orchestrator.words.model import Deliverable, Phase, Plan, Rates, Settings, Step
 
-VOLUME, UPLOAD = "volume", "upload"
+VOLUME, UPLOAD, HOME = "volume", "upload", "home"
 _MB_PER_GB = 1000
 
 

@@ -22,7 +22,7 @@ def fits(need: MachineNeed, offer: Offer) -> bool:
     """Whether the machine has the GPUs and the memory that are needed: the least memory of the wanted types."""
     if not need.gpu:
         return True
-    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= _least(need)
+    return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= least_memory(need)
 
 
 def bare(need: MachineNeed) -> MachineNeed:
@@ -36,7 +36,7 @@ def serves(machine: MachineNeed, own: MachineNeed, run: StepRun) -> bool:
         return False
     if not run.step.gpu or not own.gpu:
         return True
-    return bool(machine.gpu) and machine.count >= own.count and _least(machine) >= _least(own)
+    return bool(machine.gpu) and machine.count >= own.count and least_memory(machine) >= least_memory(own)
 
 
 def misplaced(plan: Plan, run: PhaseRun, done: Collection[str]) -> tuple[StepRun, ...]:
@@ -46,29 +46,9 @@ def misplaced(plan: Plan, run: PhaseRun, done: Collection[str]) -> tuple[StepRun
     return tuple(step for step in pulled if not serves(machine, plan.phase(step.phase).machine, step))
 
 
-def _least(need: MachineNeed) -> int:
+def least_memory(need: MachineNeed) -> int:
     """GB of memory that each GPU has at least."""
     return min(memory_of(gpu) for gpu in need.gpu)
-
-
-def candidates(need: MachineNeed, offers: Iterable[Offer], *, place: str | None, spot: bool) -> list[Offer]:
-    """Return the offers that serve the need, the one to try first in front.
-
-    Wanted types come in the order of preference, other types that fit after them; within a type the cheapest is
-    first. Machines with more GPUs than needed come later, and what the catalogue calls sold out last: it may be wrong.
-    place None: anywhere.
-    """
-    found = [o for o in offers if fits(need, o) and o.spot == spot and place in {None, o.place}]
-    if need.nodes > 1:  # they must reach each other
-        found = [o for o in found if o.private_network]
-    ranks = {gpu: rank for rank, gpu in enumerate(need.gpu)}
-
-    def order(offer: Offer) -> tuple[bool, bool, int, Decimal, str, str]:
-        larger = bool(need.gpu) and offer.gpus > need.count
-        rank = ranks.get(offer.gpu, len(ranks))
-        return not offer.available, larger, rank, offer.price_hour, offer.type_id, offer.place
-
-    return sorted(found, key=order)
 
 
 def kinds(phase: Phase, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]:
@@ -84,19 +64,8 @@ def kinds(phase: Phase, *, spot: bool, spot_or_demand: bool) -> tuple[bool, ...]
     return (True, False) if spot_or_demand else (spot,)
 
 
-def ranked(phase: Phase, sold: Iterable[tuple[bool, Sequence[Offer]]], *, place: str | None) -> list[Offer]:
-    """Return the `candidates` of each kind after the other, without those that are too dear for the phase.
-
-    `sold`: kind, its offers. What is called sold out comes last.
-    """
-    need, most = phase.machine, phase.max_usd_hour
-    found = [o for kind, offers in sold for o in candidates(need, offers, place=place, spot=kind)]
-    cheap = [o for o in found if most is None or o.price_hour * need.nodes <= most]
-    return sorted(cheap, key=lambda offer: not offer.available)
-
-
-def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False, network: bool = False) -> str:
-    """Return the place that sells every phase's machine, where they cost the least an hour together.
+def choose_places(requests: Sequence[MachineRequest], *, spot: bool = False, network: bool = False) -> list[str]:
+    """Return the places that sell every phase's machine; first that where they cost the least an hour together.
 
     `spot`, `network`: whether only interruptible machines, or only places with a private network, were looked at.
     NoMachine: no place does; the message says for each phase where its machine is sold.
@@ -111,7 +80,7 @@ def choose_place(requests: Sequence[MachineRequest], *, spot: bool = False, netw
             + "\n  ".join(dict.fromkeys(sold)),
             remedy=_remedy(missing, spot=spot),
         )
-    return min(sorted(common), key=lambda place: sum(prices[place] for prices in best))
+    return sorted(sorted(common), key=lambda place: sum(prices[place] for prices in best))
 
 
 def networked(plan: Plan, phases: Iterable[Phase]) -> bool:

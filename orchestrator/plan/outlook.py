@@ -48,6 +48,7 @@ class PhasePreview:
         Decimal | None
     )  # when those steps ran in their own phases, on their machines; None: unknown
     dearest_hour: Decimal | None  # of all nodes, when the others are sold out; None: not known
+    worst_usd: Decimal | None = None  # on the dearest machines that may be tried, each booted for it; None: not known
     crews: tuple[CrewCost, ...] = ()  # what it rents, each from its create to its end
     staged: bool = False  # what needs no GPU runs on a CPU machine
     up_to_date: bool = False  # nothing is left to do, as last seen: nothing is rented for it
@@ -102,18 +103,22 @@ class Preview:
         return _total(found) if all(found) else None
 
     @property
+    def worst_usd(self) -> Decimal | None:
+        """Machines, each the dearest that may be tried, and volume. None: a phase has no price."""
+        prices = [phase.worst_usd if phase.worst_usd is not None else phase.estimated_usd for phase in self.phases]
+        known = [price for price in prices if price is not None]
+        return sum(known, self.volume_usd) if len(known) == len(prices) else None
+
+    @property
     def over_budget(self) -> tuple[str, ...]:
-        """Why the estimate does not fit: a sentence for the run and for each phase above its cap."""
+        """Why it does not fit: a sentence for the run and for each phase above its cap, at worst."""
         over = [
-            f"{phase.phase}: estimated ${phase.estimated_usd:.2f}, budget ${phase.budget_usd:.2f}"
-            for phase in self.phases
-            if phase.budget_usd is not None and (phase.estimated_usd or Decimal(0)) > phase.budget_usd
+            said
+            for p in self.phases
+            if (said := _above(p.phase, p.estimated_usd, p.worst_usd, p.budget_usd, Decimal(0)))
         ]
-        wanted = self.estimated_usd or Decimal(0)
-        if self.budget_usd is not None and wanted + self.spent_usd > self.budget_usd:
-            earlier = f", spent by the runs before it ${self.spent_usd:.2f}" if self.spent_usd else ""
-            over.append(f"the run: estimated ${wanted:.2f}{earlier}, budget ${self.budget_usd:.2f}")
-        return tuple(over)
+        said = _above("the run", self.estimated_usd, self.worst_usd, self.budget_usd, self.spent_usd)
+        return tuple([*over, said] if said else over)
 
     @property
     def short_of_credit(self) -> str:
@@ -130,6 +135,7 @@ class Preview:
             "planned": self.planned,
             "estimated_hours": self.estimated_hours,
             "estimated_usd": self.estimated_usd,
+            "worst_usd": self.worst_usd,
             "measured": self.measured,
             "ways": asdict(self.ways) if self.ways else None,
             "bound_hours": dict(self.bound_hours),
@@ -141,6 +147,16 @@ class Preview:
         notes = [asdict(note) for note in self.notes]
         expected = [asdict(item) for item in self.expected]
         return {"phases": phases, "total": _plain(totals), "notes": notes, "expected": expected}
+
+
+def _above(what: str, likely: Decimal | None, worst: Decimal | None, budget: Decimal | None, spent: Decimal) -> str:
+    """Why it is more than its budget, on the machines that are tried first or on dearer ones; "": it is not."""
+    first, last = likely or Decimal(0), max(worst or Decimal(0), likely or Decimal(0))
+    if budget is None or last + spent <= budget:
+        return ""
+    dearest = f", ${last:.2f} on the dearest machines that may be tried" if first + spent <= budget else ""
+    earlier = f", spent by the runs before it ${spent:.2f}" if spent else ""
+    return f"{what}: estimated ${first:.2f}{dearest}{earlier}, budget ${budget:.2f}"
 
 
 def _total(figures: Iterable[Figures | None]) -> Figures:

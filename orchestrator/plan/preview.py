@@ -23,8 +23,9 @@ class Market:
     """What a preview needs to know from outside: prices now, and what earlier runs measured."""
 
     offers: Mapping[str, Offer] = field(default_factory=dict)  # phase -> the machine to try first; asked or not
-    dearest: Mapping[str, Decimal] = field(default_factory=dict)  # phase -> USD an hour of the last machine to try
+    dearest: Mapping[str, Decimal] = field(default_factory=dict)  # phase -> USD an hour of the dearest one to try
     cpu: Offer | None = None  # the CPU machine that is tried first at the same place
+    dearest_cpu: Decimal | None = None  # USD an hour of the dearest one to try; None: not known
     staged: frozenset[str] = frozenset()  # phases whose steps without GPU run on it
     volume_price_hour: Decimal = Decimal(0)
     rates: Mapping[str, float] = field(default_factory=dict)  # rate name -> MB/s measured
@@ -54,7 +55,7 @@ def preview(plan: Plan, runs: Sequence[PhaseRun], market: Market) -> Preview:
         spent_usd=market.spent_usd,
         ways=_ways(plan, busy, market, phases),
         bound_hours=bounds(busy, plan.settings, market.rates, market.stores, market.done),
-        pull_hours=hours(seconds(saved, rates["home"])),
+        pull_hours=hours(seconds(saved, rates["home"])) if market.stores else Decimal(0),
     )
     sizes = [phase.volume.size_gb for phase in plan.phases if phase.volume]
     own = whole.ways.own[1] if whole.ways else None
@@ -109,6 +110,7 @@ def _phase(
         pulled_in_usd=added,
         earlier_first_saves_usd=_saving(plan, pulled, added, market) if pulled else None,
         dearest_hour=dearest * need.nodes if dearest and not other else None,
+        worst_usd=Decimal(0) if idle else _worst(pricing, offer, dearest),
         crews=() if idle else cost.crews,
         staged=staged,
         up_to_date=idle,
@@ -129,6 +131,17 @@ class _Pricing:
         scheduler = Scheduler(self.plan.settings, self.market.rates, self.market.stores)
         schedule = scheduler.of(self.run, mine, done, booted=booted)
         return cost_of(schedule, mine, self.market.offers.get(self.run.phase.name), self.market.cpu)
+
+
+def _worst(pricing: _Pricing, offer: Offer | None, dearest: Decimal | None) -> Decimal | None:
+    """USD of the phase on the dearest machines that may be tried, each booted for it. None: a price is not known."""
+    market, name = pricing.market, pricing.run.phase.name
+    first = None if offer is None else replace(offer, price_hour=max(offer.price_hour, dearest or Decimal(0)))
+    cpu = market.cpu
+    if cpu and market.dearest_cpu:
+        cpu = replace(cpu, price_hour=max(cpu.price_hour, market.dearest_cpu))
+    offers = {**market.offers, name: first} if first else market.offers
+    return replace(pricing, market=replace(market, offers=offers, cpu=cpu)).cost(market.done).usd
 
 
 def _price_hour(cost: PhaseCost, offer: Offer | None, need: MachineNeed) -> Decimal | None:

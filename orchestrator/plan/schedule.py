@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from orchestrator.plan.crews import Crew, Name, crews_for
 from orchestrator.plan.estimate import (
+    HOME,
     UPLOAD,
     VOLUME,
     Stage,
@@ -104,18 +105,20 @@ class Scheduler:
         found: dict[str, Task] = {}
         rest = run.phase.artifacts_gb
         for step, size in makes_artifacts(run.phase, opened).items() if early else ():
-            found[f"@save {step}"] = Task(frozenset({step}), self._saving(size, hashed=hashed))
+            found[f"@save {step}"] = Task(frozenset({step}), self._saving(run, size, hashed=hashed))
             rest -= size
         compared = sum((compared_gb(d, run.phase) for d in run.phase.deliverables), Decimal(0))
-        last = [Stage(VOLUME, seconds(compared, self._rates[VOLUME])), *self._saving(rest, hashed=hashed)]
+        last = [Stage(VOLUME, seconds(compared, self._rates[VOLUME])), *self._saving(run, rest, hashed=hashed)]
         ends = frozenset(name for name in (*tasks, *found) if not name.startswith("@") or name in found)
         found[COLLECT] = Task(ends, last)
         return found
 
-    def _saving(self, size: Decimal, *, hashed: bool) -> list[Stage]:
-        """A checksum, then each store."""
+    def _saving(self, run: PhaseRun, size: Decimal, *, hashed: bool) -> list[Stage]:
+        """A checksum, then each store; where there is none, the way home, which a machine is paid for then."""
         read = [Stage(VOLUME, seconds(size, self._rates[VOLUME]))] if hashed else []
-        return read + [Stage(UPLOAD, seconds(size, self._rates[UPLOAD]))] * max(self._stores, 1)
+        if self._stores:
+            return read + [Stage(UPLOAD, seconds(size, self._rates[UPLOAD]))] * self._stores
+        return read + ([Stage(HOME, seconds(size, self._rates[HOME]))] if run.phase.pull_to else [])
 
 
 def simulate(tasks: Mapping[str, Task]) -> None:

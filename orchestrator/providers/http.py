@@ -24,7 +24,15 @@ import httpx
 
 from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
-from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.errors import (
+    AccountRefused,
+    Ambiguous,
+    GpuplanError,
+    NoCapacity,
+    ProviderUnavailable,
+    Refused,
+    RequestRefused,
+)
 from orchestrator.words.outside import quoted
 from orchestrator.words.secret import mask
 
@@ -187,7 +195,9 @@ class Api:
         closed = reply.body is not None and barred(reply.status, words)  # a page without JSON is the front door's
         if reply.status in {401, 402, 403, 429} and not closed:
             raise self._failure(reply, f"POST {path}")
-        kind = NoCapacity if closed or speaks_of_capacity(words) else Refused
+        kind: type[Refused] = NoCapacity if closed or speaks_of_capacity(words) else Refused
+        if reply.status == httpx.codes.UNPROCESSABLE_ENTITY:
+            kind = RequestRefused
         raise kind(f"{self.vendor} refused POST {path} ({reply.status}): {words}")
 
     def destroy(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

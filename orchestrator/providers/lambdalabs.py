@@ -17,7 +17,7 @@ from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.pacer import Pacer
-from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused
+from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused, RequestRefused
 from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
@@ -84,7 +84,7 @@ class Lambda:
     def create(self, spec: MachineSpec) -> str:
         """See ports.Provider. ProviderUnavailable: nothing was launched either (rate limit, or cannot be reached)."""
         if len(spec.name) > NAME_LIMIT:
-            raise Refused(f"Lambda: the name {spec.name!r} is longer than {NAME_LIMIT} characters")
+            raise RequestRefused(f"Lambda: the name {spec.name!r} is longer than {NAME_LIMIT} characters")
         body = launch_body(spec, self._key_name(spec.public_key), self._access.owner, self.mount_path)
         answer = self._pacer.call(lambda: self._api.create("instance-operations/launch", body), "launch")
         ids = _data(answer).get("instance_ids") if isinstance(_data(answer), dict) else None

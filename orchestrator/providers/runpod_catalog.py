@@ -100,6 +100,7 @@ def _at_places(base: Offer, row: Row, centres: list[Row], stock_key: str) -> lis
                     place=centre["id"],
                     available=level != NOT_IN_STOCK,
                     private_network=bool(centre.get("globalNetwork")),
+                    stock=level,
                 )
             )
     return offers

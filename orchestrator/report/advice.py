@@ -42,8 +42,10 @@ def after(ledger: Ledger, spec: RunSpec) -> list[Advice]:
         ways.append(Advice("mended it?", again, "rehearses it anew; --cloud DIR keeps what is done"))
     else:
         ways.append(Advice("mended it?", again, f"skips what is done{about}"))
-    over = ledger.runs.get(id=spec.run).outcome == Outcome.OVER_BUDGET
-    budget = " --budget USD" if over else ""
+    outcome = ledger.runs.get(id=spec.run).outcome
+    budget = " --max-usd USD" if outcome == Outcome.OVER_BUDGET else ""
+    if outcome == Outcome.NO_MACHINE and not spec.wait_s and not spec.world.ssh_host:
+        ways.append(Advice("sold out?", f"{again} --wait 2h", "asks again until there is a machine"))
     ways.append(Advice("as it was?", f"gpuplan resume {spec.run}{budget}", f"goes on with what is missing{about}"))
     if (kept := accounting.living_volumes(ledger, spec)) and not spec.world.throwaway:
         names = ", ".join(row.label for row in kept)
@@ -62,6 +64,7 @@ def command(spec: RunSpec) -> str:
     words += ["--spot"] if spec.spot else ["--spot-or-demand"] if spec.spot_or_demand else []
     if not world.dry_run and spec.stores != settings.stores:
         words += [word for url in spec.stores for word in ("--store", url)]
+    words += ["--provider", spec.asked_provider] if spec.asked_provider else []
     return shlex.join(words)
 
 

@@ -147,7 +147,7 @@ def status(ledger: Ledger, spec: RunSpec, *, driven: bool, exit_code: int | None
         "exit": exit_code if exit_code is not None else exit_of(ledger, row),
         "reason": reason(ledger, spec.run),
         "usd": _usd(seen.cost_usd),
-        "usd_hour": f"{usd_hour(ledger, spec.run):.5f}",
+        "usd_hour": f"{accounting.usd_hour(ledger, spec.run):.5f}",
         "budget_usd": str(seen.budget_usd) if seen.budget_usd is not None else None,
         "expected_usd": _usd(seen.expected_usd) if seen.expected_usd is not None else None,
         "started_at": _iso(seen.started),
@@ -176,13 +176,6 @@ def reason(ledger: Ledger, run: str) -> str:
     """Why a run did not succeed, in the words of the phase that did not; "": nothing went wrong so far."""
     said = (row.error for row in ledger.phases.all(run=run) if row.error)
     return names.spoken(next(said, ledger.runs.get(id=run).error))
-
-
-def usd_hour(ledger: Ledger, run: str) -> Decimal:
-    """What the run's machines and volumes that may still exist cost an hour."""
-    prices = [m.price_hour for m in ledger.machines.all(run=run) if not m.state.is_final]
-    prices += [v.price_hour for v in accounting.volumes_of(ledger, run) if not v.state.is_final]
-    return sum(prices, Decimal(0))
 
 
 def kept(ledger: Ledger, spec: RunSpec) -> list[KeptDocument]:

@@ -29,8 +29,7 @@ def block(ledger: Ledger, spec: RunSpec, found: Sequence[Verdict]) -> list[str]:
         lines += [f"?   {one.phase}  {one.name}: {one.detail}" for one in found if one.ok is None and one.answered]
     if run.outcome in (None, Outcome.SUCCEEDED):
         return [*lines, *_pulled(spec), *kept(ledger, spec), f"{spec.run}: {spoken(run.outcome or run.state)}"]
-    for phase in ledger.phases.all(run=spec.run):
-        lines += _phase(ledger, spec, phase)
+    lines += why(ledger, spec)
     lines += [*_pulled(spec), _spent(ledger, spec)]
     ways = advice.after(ledger, spec)
     width = max(len(way.case) for way in ways)
@@ -38,6 +37,11 @@ def block(ledger: Ledger, spec: RunSpec, found: Sequence[Verdict]) -> list[str]:
         line = f"{way.case:{width}}  {way.command}"
         lines += [f"{line}  ({way.does})"] if len(line) + len(way.does) < _WIDEST - 4 else [line, f"  ({way.does})"]
     return [*lines, f"{spec.run}: {spoken(run.outcome)}"]
+
+
+def why(ledger: Ledger, spec: RunSpec) -> list[str]:
+    """Why the run did not succeed, phase by phase."""
+    return [line for phase in ledger.phases.all(run=spec.run) for line in _phase(ledger, spec, phase)]
 
 
 def _phase(ledger: Ledger, spec: RunSpec, phase: PhaseRow) -> list[str]:

@@ -116,14 +116,14 @@ def bill(ledger: Ledger, spec: RunSpec, report: CostReport) -> None:
 
 def driver(ledger: Ledger, spec: RunSpec) -> str:
     """Who drives a run that has not ended, and what it costs meanwhile, in words."""
-    costs = money(documents.usd_hour(ledger, spec.run))
+    costs = money(accounting.usd_hour(ledger, spec.run))
     return f"driven by process {ledger.runs.get(id=spec.run).pid} of this computer; {costs}/h now"
 
 
 def undriven(ledger: Ledger, spec: RunSpec) -> str:
     """What to do about a run that has not ended and that no process drives, and what it costs meanwhile, in words."""
     words = f"nobody drives it: gpuplan resume {spec.run} goes on, gpuplan down {spec.run} ends it; "
-    words += f"{money(documents.usd_hour(ledger, spec.run))}/h now"
+    words += f"{money(accounting.usd_hour(ledger, spec.run))}/h now"
     rented = [m for m in ledger.machines.all(run=spec.run) if not m.state.is_final and m.price_hour]
     if not rented:
         return words

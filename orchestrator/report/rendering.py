@@ -59,7 +59,7 @@ def ending(
     rehearsed: bool,
 ) -> RenderableType:
     """What each phase took and cost, beside the plan's hours and dollars and those hours at list prices, and holds."""
-    table = _table(f"{report.run}{' (rehearsed: nothing was paid)' if rehearsed else ''}")
+    table = new_table(f"{report.run}{' (rehearsed: nothing was paid)' if rehearsed else ''}")
     table.add_column("phase", overflow="fold", min_width=8)
     for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -90,7 +90,7 @@ def costs(
     `catalogue_usd`: phase -> dollars of the plan's hours at list prices; a phase that is missing shows `-`.
     `rehearsed`: times are the rehearsal's own seconds, no measure of a GPU. `steps`: a line for each step too.
     """
-    table = _table(f"cost of {report.run}{' (rehearsed)' if rehearsed else ''}")
+    table = new_table(f"cost of {report.run}{' (rehearsed)' if rehearsed else ''}")
     table.add_column("phase", overflow="fold", min_width=8)
     for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -125,7 +125,7 @@ def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str
 
 def preview(found: Preview) -> RenderableType:
     """What a run is expected to take: machine, price, and hours and dollars as estimated, measured and planned."""
-    table = _table(None)
+    table = new_table(None)
     table.add_column("phase", no_wrap=True)
     table.add_column("machine", overflow="fold", ratio=1)
     measured = any(phase.measured for phase in found.phases)
@@ -144,7 +144,8 @@ def preview(found: Preview) -> RenderableType:
     parts: list[RenderableType] = [table]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
-        parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h", style="dim"))
+        at_worst = f": {money(found.worst_usd)} in all" if found.worst_usd is not None else ""
+        parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h{at_worst}", style="dim"))
     parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
@@ -167,7 +168,7 @@ _STYLES = {"+": "green", "=": "dim", "~": "yellow"}
 
 def steps(found: Preview, stands: Mapping[str, Stands]) -> RenderableType:
     """A line a step below its phase: whether it runs, how long by itself, and how long it took before."""
-    table = _table(None)
+    table = new_table(None)
     table.add_column("step", overflow="fold", ratio=1)
     for name in ("estimated", "measured"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -190,14 +191,14 @@ def claims(found: Preview) -> RenderableType:
     """Where the plan is wrong, and the figures it expects beside what is so and what was measured."""
     parts: list[RenderableType] = []
     if found.notes:
-        table = _table("the plan against reality")
+        table = new_table("the plan against reality")
         for name, ratio in (("about", 1), ("the plan says", 2), ("in fact", 3)):
             table.add_column(name, overflow="fold", ratio=ratio)
         for note in found.notes:
             table.add_row(Text(note.about), Text(note.plan), Text(note.fact))
         parts.append(table)
     if found.expected:
-        table = _table("expected figures")
+        table = new_table("expected figures")
         for name in ("what", "the plan", "in fact", "measured"):
             table.add_column(name, overflow="fold", ratio=1)
         for item in found.expected:
@@ -263,7 +264,8 @@ def _pulled_in(phase: PhasePreview) -> Iterable[str]:
         yield f"{phase.phase} also runs {', '.join(names)} ({took}{cheaper})"
 
 
-def _table(title: str | None) -> Table:
+def new_table(title: str | None) -> Table:
+    """A table as all of them look; None: without a title."""
     return Table(
         title=title,
         title_justify="left",

@@ -8,6 +8,7 @@ GpuplanError
     Refused                   4  the provider answered no: nothing was created
       NoCapacity              4  ... for want of machines: the next candidate may do
       AccountRefused          4  ... the account (401, 402, 403): no candidate will do
+      RequestRefused          4  ... the request itself (422): it is wrong whatever machine it asks for
   Ambiguous                   4  a create whose result is unknown: look by name before anything else
   OverBudget                  5  the budget is used up, or the estimate is above it
   Interrupted                 6  Ctrl-C, SIGTERM, `gpuplan down`
@@ -97,6 +98,10 @@ class NoCapacity(Refused):
 
 class AccountRefused(Refused):
     """The account itself is refused (401, 402, 403): no candidate of this provider will do."""
+
+
+class RequestRefused(Refused):
+    """The request itself is wrong (422): it would be for every candidate."""
 
 
 class Ambiguous(NoMachine):

@@ -39,6 +39,7 @@ class Offer:
     spot: bool = False
     available: bool = True  # the catalogue's word, which may be wrong
     private_network: bool = True  # machines of this place can reach each other
+    stock: str = ""  # the provider's own word on how many there are; "": it says none
 
 
 @dataclass(frozen=True, slots=True)

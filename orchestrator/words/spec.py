@@ -30,6 +30,11 @@ class WorldSpec(Value):
     )
 
     @property
+    def is_play(self) -> bool:
+        """Whether nothing of it is real: what happens there is nobody else's."""
+        return self.dry_run
+
+    @property
     def throwaway(self) -> bool:
         """A rehearsal whose cloud is a folder of the run: what it keeps costs nothing, and goes with it."""
         return self.dry_run and not self.keep_cloud
@@ -55,6 +60,10 @@ class RunSpec(Value):
     world: WorldSpec
     staged: tuple[str, ...] = ()  # phases whose steps without GPU have a CPU machine of their own
     place: str | None  # where volume and machines are; None: anywhere
+    movable: bool = False  # no volume fixed that place before, and another one serves all of it too
+    asked_provider: str = ""  # the one that was named, which no other one replaces; "": none was
+    worst_usd: Decimal | None = None  # what it may cost on the dearest machines, as it was agreed to; None: not known
+    wait_s: float = 0.0  # how long machines are waited for where none is to be had, in the cloud's time
     spot: bool = False
     spot_or_demand: bool = False
     force: tuple[str, ...] = ()  # ids of steps that run although their done-records hold

@@ -66,7 +66,7 @@ def test_down_ends_the_machine_of_a_driver_that_hangs(tool: Tool, tmp_path: Path
 @pytest.mark.faults
 def test_a_budget_needs_nothing_of_a_machine(tool: Tool, tmp_path: Path):
     """What accrues passes the cap: exit code 5, and the machine is gone."""
-    code, output = ended(begin(tool, tmp_path, budget="0.001"), seconds=120)
+    code, output = ended(begin(tool, tmp_path, budget="0.002"), seconds=120)
     assert code == 5, output
     assert outcome(tool) == ([], "DONE", "over_budget")
 

@@ -19,8 +19,8 @@ steps:
 MAKE = "echo made > out.txt"
 NO_STORE = """
 from orchestrator.cli import main, running
-draft = running._draft
-running._draft = lambda *given: draft(*given).model_copy(update={"stores": ()})  # as in a real run without one
+draft = running.draft
+running.draft = lambda *given: draft(*given).model_copy(update={"stores": ()})  # as in a real run without one
 main()
 """
 

@@ -73,12 +73,12 @@ def test_a_deliverable_that_fails_on_a_finished_step_offers_to_repeat_it(tmp_pat
 
 
 def test_a_budget_that_is_used_up_offers_another(tmp_path: Path):
-    """Over budget, `resume` as it was would stop again: the way on names --budget."""
+    """Over budget, `resume` as it was would stop again: the way on names --max-usd."""
     made = desk(tmp_path, use=Script(exit=1))
     made.run("one")
     ledger, spec = made.bench.ledger(), made.bench.spec
     ledger.runs.change({"id": spec.run}, outcome=Outcome.OVER_BUDGET)
-    assert f"gpuplan resume {spec.run} --budget USD" in str(advice.after(ledger, spec)[1])
+    assert f"gpuplan resume {spec.run} --max-usd USD" in str(advice.after(ledger, spec)[1])
     assert _with_budget(spec.plan, "7.50").settings.budget_usd == 7.5
     assert _with_budget(spec.plan, None) is spec.plan
     with pytest.raises(ConfigErrors, match="--budget"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from orchestrator.engine.accounting import accrued
 from orchestrator.engine.control import Reason
-from orchestrator.engine.limits import Limits
+from orchestrator.engine.limits import Limits, lasting_s
 from orchestrator.ledger.rows import PhaseRow, RunRow
 from orchestrator.words.lifecycle import PhaseState, RunState
 from tests.unit.engine.stepping import START, SteppingClock, charge, context, machine
@@ -48,15 +49,39 @@ def test_a_word_in_the_ledger_stops_it(made: Any):
 
 @pytest.mark.parametrize("state", [PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING])
 def test_a_phases_budget_is_watched_from_its_first_machine_on(made: Any, state: PhaseState):
-    """While a machine boots, while steps run, while files are collected: what accrued counts."""
+    """While a machine boots, while steps run, while files are collected: what accrued counts, and what ending takes."""
     row = made.ledger.phases.get(name="only")
     made.ledger.phases.put(replace(row, state=state))
-    made.phase.budget_usd = Decimal("0.10")
+    made.phase.budget_usd = Decimal("1.30")
     made.clock.sleep(9)
     assert made.limits.reason() is None
     made.clock.sleep(2)
-    found = made.limits.reason()
-    assert found == Reason("over_budget", "only: $0.1100 are spent, its budget is $0.10")
+    said = "$0.1100 are spent, up to $1.2000 more are needed to end what runs; the budget of only is $1.30"
+    assert made.limits.reason() == Reason("over_budget", said)
+
+
+def test_half_of_a_budget_four_fifths_and_all_of_it_are_said_once(made: Any):
+    """A note each, whoever drives the run from then on, for the run's budget and the phase's."""
+    made.phase.budget_usd, made.spec.plan.settings.budget_usd = Decimal(4), Decimal(20)
+    for _ in range(30):
+        made.clock.sleep(10)
+        made.limits.reason()
+    Limits(made.ledger, made.spec, made.clock).reason()
+    assert [event.text for event in made.ledger.events.all(run=made.run)] == [
+        "50 % of the budget of only ($4) is spent",
+        "100 % of the budget of only ($4) is spent, or kept for ending what runs",
+    ]
+
+
+def test_a_budget_lasts_as_long_as_what_lives_lets_it(made: Any):
+    """The scarcer of run's and phase's decides; another machine beside makes it shorter; none is for ever."""
+    assert lasting_s(made.ledger, made.spec, "only") == math.inf
+    made.spec.plan.settings.budget_usd = Decimal(20)
+    made.phase.budget_usd = Decimal(4)
+    assert lasting_s(made.ledger, made.spec, "only") == 400
+    assert lasting_s(made.ledger, made.spec, "only", Decimal(36)) == 200
+    made.phase.budget_usd = Decimal(40)
+    assert lasting_s(made.ledger, made.spec, "only") == 2000
 
 
 @pytest.mark.parametrize("state", [PhaseState.PROVISIONING, PhaseState.RUNNING, PhaseState.COLLECTING])
@@ -80,7 +105,7 @@ def test_a_phase_that_is_not_under_way_has_no_time_out(made: Any, state: PhaseSt
 @pytest.mark.parametrize(("hours", "way"), [(3, "forward"), (-3, "back")])
 def test_a_wall_clock_that_is_set_changes_no_cost_and_no_time_out(made: Any, hours: int, way: str):
     """Three hours forward or back in a step: the cost is that of the seconds that passed; it is noted, once."""
-    made.phase.budget_usd = Decimal("0.10")
+    made.phase.budget_usd = Decimal("1.30")
     made.clock.sleep(5)
     made.clock.ahead += hours * 3600
     assert made.limits.reason() is None

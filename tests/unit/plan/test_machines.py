@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from orchestrator.plan import candidates, choose_place, fits, kinds, memory_of, ranked
+from orchestrator.plan import candidates, choose_places, fits, kinds, memory_of, ranked
 from orchestrator.words.errors import ExitCode, NoMachine
 from orchestrator.words.model import MachineNeed, Phase, Step
 from orchestrator.words.ports import Offer
@@ -105,15 +105,15 @@ def test_the_place_that_sells_everything_for_the_least():
     big = candidates(BIG, big, place=None, spot=False)
     two_nodes = BIG.model_copy(update={"nodes": 2})
     small_c = [*small[:2], offer("RTX-4090", "1.5", memory=24, place="C")]
-    assert choose_place([sold(SMALL, small), sold(BIG, big)]) == "C"
-    assert choose_place([sold(SMALL, small_c), sold(BIG, big)]) == "B"
-    assert choose_place([sold(SMALL, small_c), sold(two_nodes, big)]) == "C"
+    assert choose_places([sold(SMALL, small), sold(BIG, big)])[0] == "C"
+    assert choose_places([sold(SMALL, small_c), sold(BIG, big)])[0] == "B"
+    assert choose_places([sold(SMALL, small_c), sold(two_nodes, big)])[0] == "C"
 
 
 def test_no_place_sells_everything():
     """The error says where each machine is sold, and what to do; exit code 4."""
     with pytest.raises(NoMachine) as caught:
-        choose_place(
+        choose_places(
             [
                 sold(SMALL, [offer("RTX-4090", "1", memory=24)]),
                 sold(BIG, [offer("A100-80GB", "1", gpus=2, memory=80, place="B")]),
@@ -127,7 +127,7 @@ def test_no_place_sells_everything():
 def test_nothing_interruptible_is_said_plainly():
     """With --spot and nothing on sale the remedy names --spot-or-demand."""
     with pytest.raises(NoMachine, match="--spot-or-demand"):
-        choose_place([(SMALL, [])], spot=True)
+        choose_places([(SMALL, [])], spot=True)
 
 
 def test_what_a_phase_says_of_interruptible_machines_goes_before_the_flags():

@@ -10,7 +10,14 @@ import httpx
 import pytest
 
 from orchestrator.providers.http import Api, RateLimited
-from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
+from orchestrator.words.errors import (
+    AccountRefused,
+    Ambiguous,
+    NoCapacity,
+    ProviderUnavailable,
+    Refused,
+    RequestRefused,
+)
 from tests.unit.providers.vendor_replay import ACCESS, BASE_URL, KEY, Vendor
 
 
@@ -31,7 +38,7 @@ def detail(words: str) -> dict[str, str]:
         (400, detail("disk is too large"), Refused),
         (404, detail("volume not found"), Refused),
         (409, detail("pod belongs to a cluster"), Refused),
-        (422, detail("additional properties 'bogus' not allowed"), Refused),
+        (422, detail("additional properties 'bogus' not allowed"), RequestRefused),
         (401, detail("missing bearer token"), AccountRefused),
         (402, detail("balance too low"), AccountRefused),
         (403, detail("access denied"), AccountRefused),

@@ -1,0 +1,27 @@
+"""Whether a run ended for want of machines alone: then it may be begun again elsewhere, or later."""
+
+from __future__ import annotations
+
+from orchestrator.engine import accounting
+from orchestrator.ledger import Ledger
+from orchestrator.words.lifecycle import Outcome
+from orchestrator.words.spec import RunSpec
+
+
+def wants_machines(ledger: Ledger, spec: RunSpec) -> bool:
+    """Whether what was asked for last was refused for want of machines, or nobody sold any.
+
+    Not where the account or the request was refused, nor where machines came up nowhere: whatever is wrong there is
+    wrong elsewhere too; nor where a volume was refused, or phases are done of which no volume keeps what they did.
+    """
+    phases = ledger.phases.all(run=spec.run)
+    ended = next((row for row in phases if row.outcome not in (None, Outcome.SUCCEEDED)), None)
+    if ended is None or ended.outcome != Outcome.NO_MACHINE:
+        return False
+    if any(row.outcome == Outcome.SUCCEEDED for row in phases) and not accounting.living_volumes(ledger, spec):
+        return False
+    asked = [row for row in ledger.machines.all(run=spec.run) if row.phase == ended.name]
+    if not asked:  # nobody sold any; or there was no volume to put it at
+        return not any(row.state.is_final and not row.accepted_at for row in ledger.volumes.all(run=spec.run))
+    last = max(asked, key=lambda row: row.requested_at or 0.0)
+    return bool(last.failed and not last.provider_id)
