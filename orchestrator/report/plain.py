@@ -75,8 +75,8 @@ class PlainView:
             for phase in snapshot.phases:
                 for step in phase.steps:
                     self._still(phase, step)
-            for line in snapshot.transfers:
-                self._on_its_way(line)
+            for moving in snapshot.transfers:
+                self._on_its_way(moving)
             if self._since and (self._now() - self._since).total_seconds() >= _TOGETHER_S:
                 self._write_ended()
             self._write_sayings()
