@@ -20,8 +20,10 @@ from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
+from orchestrator.cli.reporting import report
 from orchestrator.cli.resuming import resume
 from orchestrator.cli.running import run
+from orchestrator.cli.serving import dashboard
 from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
 from orchestrator.report.console import indented, say
@@ -32,8 +34,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, init, plan, validate, schema, offers, doctor, ssh, pull, reap, prune, rm,
-    completion,
+    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh, pull,
+    reap, prune, rm, completion,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 OPTIONS = "Options"
 GROUPS = {  # heading -> the commands below it, as a user meets them
     "Run": ("run", "resume", "down"),
-    "Look": ("ls", "status", "logs", "cost"),
+    "Look": ("ls", "status", "logs", "cost", "report", "dashboard"),
     "Plan": ("init", "plan", "validate", "schema", "offers", "doctor"),
     "Reach": ("ssh", "pull"),
     "Keep tidy": ("reap", "prune", "rm", "completion"),
@@ -35,6 +35,8 @@ EXAMPLES = {
         "gpuplan logs --since 10m --grep 'error|warn'",
     ),
     "cost": ("gpuplan cost", "gpuplan cost 1128-jmeg --json"),
+    "report": ("gpuplan report", "gpuplan report 1128-jmeg --md > pull-request.md"),
+    "dashboard": ("gpuplan dashboard", "gpuplan dashboard --port 8642"),
     "init": ("gpuplan init", "gpuplan init my-job"),
     "plan": ("gpuplan plan", "gpuplan plan day4-5 --plan shipped --notes"),
     "validate": ("gpuplan validate", "gpuplan validate phases/train.yaml"),

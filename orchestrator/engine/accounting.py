@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -15,11 +16,22 @@ if TYPE_CHECKING:  # reading commands load no more than they read
 
 
 def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[cost.MachineCharge]:
-    """One charge for each stretch of time that a phase held a machine; refused creates cost nothing."""
+    """What the machines cost, one charge for each stretch of time that a phase held one.
+
+    The stretches of a machine whose bill is known add up to that; of the others they are `counted`.
+    """
+    found = counted(ledger, run)
+    for machine in ledger.machines.all(run=run):
+        if machine.billed_usd is not None:
+            found = _as_billed(found, machine.name, machine.billed_usd)
+    return [charge for charge in found if phase in {None, charge.phase}]
+
+
+def counted(ledger: Ledger, run: str) -> list[cost.MachineCharge]:
+    """The same by our own clock and the machines' prices alone; refused creates cost nothing."""
     found = []
     machines = {row.name: row for row in ledger.machines.all(run=run)}
-    charges = ledger.charges.all(run=run, phase=phase) if phase else ledger.charges.all(run=run)
-    for row in charges:
+    for row in ledger.charges.all(run=run):
         machine = machines[row.machine]
         if not machine.sent_at or (machine.gone_at and not machine.provider_id):
             continue
@@ -35,6 +47,15 @@ def machine_charges(ledger: Ledger, run: str, phase: str | None = None) -> list[
             )
         )
     return found
+
+
+def _as_billed(charges: list[cost.MachineCharge], name: str, usd: Decimal) -> list[cost.MachineCharge]:
+    """The charges with that machine's as large as its bill is, each by its share."""
+    own = [charge for charge in charges if charge.name == name and charge.gone_at]
+    counted = cost.accrued(own, max((charge.gone_at for charge in own if charge.gone_at), default=moment(0)))
+    if not counted:
+        return charges
+    return [replace(c, price_hour=c.price_hour * usd / counted) if c in own else c for c in charges]
 
 
 def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from orchestrator.engine import leftovers
 from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
@@ -9,10 +11,12 @@ from orchestrator.engine.effects import NotGone, RunEnd
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.names import VolumeName
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger.rows import VolumeRow
+from orchestrator.ledger.rows import MachineRow, VolumeRow
 from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
 from orchestrator.words.ports import Capability
 from orchestrator.words.spec import plain
+
+BILLING_UNIT_S = 60.0  # the longest that a vendor bills at a time: so much less than ours a whole bill may be
 
 
 class Ending:
@@ -59,7 +63,7 @@ class Ending:
         return not any(step.started_at for step in self._context.ledger.steps.all(run=run))
 
     def settle(self) -> None:
-        """Compare with the provider's own billing where there is one; note it in the ledger."""
+        """Take the provider's own bill for what the machines cost, where there is one that knows all of their time."""
         context = self._context
         if Capability.BILLING not in context.provider.capabilities:
             return
@@ -69,7 +73,9 @@ class Ending:
         except Exception as error:  # noqa: BLE001  whatever the bill looks like, the run has ended
             context.event(f"{context.provider.name}'s billing could not be read: {error}")
             return
-        if len(billed) == len(rows):
+        if all(row.provider_id in billed and _is_whole(row, billed[row.provider_id]) for row in rows):
+            for row in rows:
+                context.ledger.machines.change({"name": row.name}, billed_usd=billed[row.provider_id])
             context.ledger.runs.change({"id": context.run}, settled=True)
             machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
             context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}", minor=True)
@@ -90,3 +96,9 @@ class Ending:
         if not left:
             close_books(ledger, run)
         return RunEnd(outcome, tuple(left))
+
+
+def _is_whole(row: MachineRow, usd: Decimal) -> bool:
+    """Whether a bill covers the machine's time: some know of the last minutes only later."""
+    seconds = max((row.gone_at or 0.0) - (row.sent_at or 0.0) - BILLING_UNIT_S, 0.0)
+    return row.gone_at is not None and usd >= row.price_hour * Decimal(str(seconds)) / 3600

@@ -16,7 +16,7 @@ from orchestrator.ledger.rows import RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.shapes import Count, Figure, Figures, LongText, Sum, Text, json_in, shaped
+from orchestrator.transport.shapes import Count, Figure, Figures, Output, Sum, Text, json_in, shaped
 from orchestrator.words.spec import plain
 
 FOLDER = ".gpuplan/done"
@@ -56,7 +56,8 @@ class StepFigure:
 class DoneRecord:
     """What lies on the volume, as JSON of these very names. Versions to come read it: fields are added, never changed.
 
-    `at` is in Unix seconds; `log` and `stdout` are the ends of what the step printed, both outputs and the first alone.
+    `at` is in Unix seconds; `log` and `stdout` are the ends of what the step printed, both outputs and the first alone;
+    a byte that is no text is half a surrogate pair in them.
     Version 0.1.0 wrote `metrics`, without anybody's word on where they were measured, and no `stdout`.
     """
 
@@ -66,11 +67,11 @@ class DoneRecord:
     machine: Text = ""
     at: Figure = 0.0
     files: tuple[CreatedFile, ...]
-    log: LongText = ""
+    log: Output = ""
     metrics: Figures = field(default_factory=dict)
     clones: dict[Text, Text] = field(default_factory=dict)  # folder below cwd -> the commit that a clone of it is at
     commit: Text = ""  # of the hub's repository that was downloaded; "": none was, or by a version that did not say
-    stdout: LongText = ""
+    stdout: Output = ""
     figures: tuple[StepFigure, ...] = ()
 
 

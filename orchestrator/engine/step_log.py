@@ -13,6 +13,7 @@ from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home
 TIMES = ".times"  # beside a log: Unix seconds, and the byte of it that was new then
+BYTES = "surrogateescape"  # how output is a text and every byte of it still there
 BLOCK = 1 << 20  # bytes that a search holds at a time
 LAST_BYTES = 1 << 16  # enough for the last lines of any log
 
@@ -52,15 +53,18 @@ class StepLog:
             self._job_file.write_text(f"{job}\n{self._bytes()}")
 
     def add(self, text: str, offset: int) -> None:
-        """Append new output, up to LONGEST_LOG; the machine keeps the end of what is longer."""
-        with self.path.open("a", encoding="utf-8") as log:
+        """Append new output byte for byte, up to LONGEST_LOG; the machine keeps the end of what is longer.
+
+        A byte of it that is no UTF-8 is half a surrogate pair.
+        """
+        with self.path.open("a", encoding="utf-8", errors=BYTES) as log:
             self._note_time(log.tell())
             if log.tell() < LONGEST_LOG:
                 log.write(text)
                 if log.tell() >= LONGEST_LOG:
                     log.write("\n[gpuplan: this log is full: what follows is not kept here]\n")
         self._offset_file.write_text(str(offset))
-        self._context.log(self._step, text)
+        self._context.log(self._step, text.encode("utf-8", BYTES).decode("utf-8", "replace"))
 
     def _note_time(self, at: int) -> None:
         """Write down, once a second, from which byte of the file on output is that new: `logs --since` asks."""
@@ -84,7 +88,7 @@ class StepLog:
 
     def fetch_stdout(self, agent: Agent, job: str, timeout_s: float) -> None:
         """Copy what the job, which has ended, printed on standard output; what an earlier one did is forgotten."""
-        with self._stdout.open("w", encoding="utf-8") as file:
+        with self._stdout.open("w", encoding="utf-8", errors=BYTES) as file:
 
             def add(text: str) -> None:
                 if file.tell() < LONGEST_LOG:
@@ -97,7 +101,7 @@ class StepLog:
         if self.is_empty:
             self.add(log, 0)
         if not self._stdout.exists():
-            self._stdout.write_text(stdout, encoding="utf-8")
+            self._stdout.write_text(stdout, encoding="utf-8", errors=BYTES)
 
     def lines(self) -> Iterator[str]:
         """Each line of the newest job's standard output; one that redraws itself is one for each of its states."""
@@ -107,9 +111,10 @@ class StepLog:
             for line in file:
                 yield from line.decode("utf-8", "replace").splitlines()
 
-    def end_of_stdout(self, most: int) -> str:
-        """The last bytes of it, as text."""
-        return _end_of(self._stdout, most) if self._stdout.exists() else ""
+    def ends(self, most: int) -> tuple[str, str]:
+        """The last bytes of all that was copied, and of the standard output alone, as `restore` takes them."""
+        log, stdout = (_end_of(path, most) if path.exists() else b"" for path in (self.path, self._stdout))
+        return log.decode("utf-8", BYTES), stdout.decode("utf-8", BYTES)
 
     def prints(self, text: str) -> bool:
         """Whether the newest job has printed that text. Asked again, only what came since is read."""
@@ -126,10 +131,10 @@ class StepLog:
         return False
 
     def end(self, most: int = LAST_BYTES) -> str:
-        """The last bytes of all that was copied, as text."""
+        """The last bytes of all that was copied, as text for people."""
         if self.is_empty:
             return ""
-        return _end_of(self.path, most)
+        return _end_of(self.path, most).decode("utf-8", "replace")
 
     def last_lines(self, count: int = 15) -> str:
         """Its last lines, for the message that says why a step failed."""
@@ -148,7 +153,7 @@ class StepLog:
         return "", 0
 
 
-def _end_of(path: Path, most: int) -> str:
+def _end_of(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - most, 0))
-        return file.read(most).decode("utf-8", "replace")
+        return file.read(most)

@@ -210,6 +210,7 @@ class StepWork:
             for name, at in clones.items():
                 self._context.event(f"{self.run.id}: {name} is a clone at commit {at}", minor=True)
         measured = self._context.ledger.figures.all(run=self._context.run, step=self.run.id)
+        log, stdout = self._log(0).ends(LOG_KEPT)
         record = records.DoneRecord(
             step=self.run.id,
             key=self._context.keys[self.run.id],
@@ -218,8 +219,8 @@ class StepWork:
             at=self._context.now(),
             files=tuple(files),
             clones=clones,
-            log=self._log(0).end(LOG_KEPT),
-            stdout=self._log(0).end_of_stdout(LOG_KEPT),
+            log=log,
+            stdout=stdout,
             figures=tuple(records.StepFigure(f.node, f.name, f.value, f.measured_on, f.device) for f in measured),
             commit=commit,
         )

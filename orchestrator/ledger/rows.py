@@ -105,6 +105,7 @@ class MachineRow:
     reachable_at: float | None = None
     gone_at: float | None = None
     deadline: float | None = None
+    billed_usd: Decimal | None = None  # by its provider, all of its time; None: that is not known, or not all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,7 @@ machines = _table(
     _time("reachable_at"),
     _time("gone_at"),
     _time("deadline"),
+    Column("billed_usd", "TEXT", is_nullable=True),
 )
 
 # Which phase pays for a machine, and from when to when: a machine that is taken over is paid by the next phase.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -89,14 +91,15 @@ class Daemon:
         hub = await self._serve(Hub(files.models(), self._hub_token, switches=self._switches).routes())
         gcs = await self._serve(Gcs(self._folder / "cloud/gcs", switches=self._switches).routes())
         git_env = git_mirror.redirect(self._mirror)
+        compiled = self._compiled()
         self._hosts.readable.append(self._mirror)
+        self._hosts.shared.append(compiled)
         self._hosts.machine_env |= {
             "HF_ENDPOINT": hub,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            # As if the image brought it warm: the machines of a cloud compile once, or not at all.
-            "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(self._folder.resolve() / "cloud" / "compiled"),
+            "NUMBA_CACHE_DIR": str(compiled),
             "PIP_NO_INDEX": "1",  # `python -m pip` goes past the stand-in: it must fetch nothing either
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **git_env,
@@ -107,6 +110,18 @@ class Daemon:
         app.add_routes(self._control.routes())
         base = await self._listen(app)
         return self._facts(base, hub=hub, gcs=gcs, cloud=cloud, git_env=git_env)
+
+    def _compiled(self) -> Path:
+        """Where the machines keep compiled code, as if the image brought it: they compile once, or not at all.
+
+        It begins as a copy of the user's: what strangers' steps leave in it is never run outside the rehearsal.
+        """
+        folder = self._folder.resolve() / "cloud" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+        if given := os.environ.get("NUMBA_CACHE_DIR"):
+            with contextlib.suppress(OSError, shutil.Error):  # then it is compiled here
+                shutil.copytree(given, folder, dirs_exist_ok=True)
+        return folder
 
     def _facts(self, base: str, *, hub: str, gcs: str, cloud: CloudState, git_env: dict[str, str]) -> dict[str, Any]:
         keys = cloud.api_keys()

@@ -74,6 +74,7 @@ class Hosts:
         self.folder = folder.resolve()
         self.machine_env = machine_env or {}
         self.readable: list[Path] = []  # what every machine may read besides
+        self.shared: list[Path] = []  # what all of them may write too
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
@@ -103,7 +104,8 @@ class Hosts:
         host_name, port = _address(spec.address)
         folder = self.folder / "hosts" / _file_name(spec.id)
         workspace = self._workspace(folder, spec.volume)
-        spawner = Spawner([folder, workspace], [self.folder / "bin", self.folder / "python", *self.readable])
+        reads = [self.folder / "bin", self.folder / "python", *self.readable]
+        spawner = Spawner([folder, workspace, *self.shared], reads)
         login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
         key = asyncssh.import_private_key(spec.host_key) if spec.host_key else asyncssh.generate_private_key(OWN_KEY)
         try:

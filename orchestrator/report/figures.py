@@ -78,6 +78,11 @@ def how_far(progress: Progress) -> str:
     return ", ".join([*parts, *filter(None, [one_line(progress.what)])])
 
 
+def plain(value: float) -> str:
+    """`3,476,832`, `71.4946`, `0.0486`: a measured figure as it is, six digits of it where there is a point."""
+    return f"{value:,.0f}" if abs(value) >= 1e5 or value == round(value) else f"{value:,.6g}"
+
+
 def _few(value: float) -> str:
     """Three digits at most where there is a point."""
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"

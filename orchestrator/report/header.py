@@ -8,7 +8,7 @@ from orchestrator.report.figures import duration, elapsed, money, size, speed, s
 from orchestrator.report.snapshot import MachineLine, Snapshot, TransferLine
 from orchestrator.words.lifecycle import MachineState, PhaseState, RunState
 
-_WORDS = {
+WORDS = {
     MachineState.REQUESTED: "asked for",
     MachineState.CREATED: "starting",
     MachineState.REACHABLE: "up",
@@ -61,7 +61,7 @@ def prices(seen: Snapshot) -> str:
 def machine(line: MachineLine, now: datetime, deadman_minutes: float | None = None) -> str:
     """`machine  day2-3#1  A100 80GB in EU-RO-1  runpod  up 31m  $1.79/h`, and when it ends by itself."""
     since = line.up if line.state == MachineState.REACHABLE else line.since
-    state = " ".join(filter(None, [_WORDS.get(line.state, line.state.lower()), elapsed(since, None, now)]))
+    state = " ".join(filter(None, [WORDS.get(line.state, line.state.lower()), elapsed(since, None, now)]))
     price = f"{money(line.price_hour)}/h" if line.price_hour else ""
     ends = f"ends itself {deadman_minutes:g}m after this computer is gone" if deadman_minutes else ""
     return "  ".join(filter(None, ["machine", line.name, line.what, line.provider, state, price, ends]))

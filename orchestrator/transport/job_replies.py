@@ -9,7 +9,7 @@ from annotated_types import MaxLen
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from orchestrator.transport.measured import Measured, by_name
-from orchestrator.transport.shapes import Amount, Code, Count, Figure, LongText, Moment, Text, Truth
+from orchestrator.transport.shapes import Amount, Code, Count, Figure, Moment, Output, Text, Truth
 
 LARGEST = 1e18  # of what a job may say of its progress
 
@@ -131,7 +131,7 @@ class Ended:
 class Watched:
     """One line of a job that is followed: output with the offset behind it, or a sample, or that it was started."""
 
-    log: LongText = ""
+    log: Output = ""
     offset: Count | None = None
     sample: Sample | None = None
     state: State | None = None

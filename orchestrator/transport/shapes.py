@@ -24,6 +24,7 @@ LONGEST_NAME = 200  # of a figure
 MOST_FIGURES = 200  # that one job publishes
 _LARGEST = 1 << 62
 _LATEST = 1e11  # Unix seconds, some 3,000 years
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _FEW = 10_000  # characters: one small text may be as long
 # A string, or what stands between values. Possessive: nothing is remembered for going back, however long a string is.
 _MARKS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,:\[{]', re.DOTALL)
@@ -82,6 +83,13 @@ def _path(found: object) -> str:
     raise ValueError("no path below its folder")
 
 
+def _output(found: object) -> str:
+    """What a program printed, which is bytes: one that is no UTF-8 is half a surrogate pair, and no other half is."""
+    if isinstance(found, str) and len(found) <= LONGEST_LOG and not _NO_BYTE.search(found):
+        return found
+    raise ValueError("no output of a program")
+
+
 def _name(found: object) -> str:
     name = _path(found)
     if "/" in name:
@@ -109,6 +117,7 @@ Code = Annotated[int, Strict(), Interval(ge=-(1 << 31), le=1 << 31)]  # an exit 
 Truth = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), MaxLen(_FEW)]
 LongText = Annotated[str, Strict(), MaxLen(LONGEST_LOG)]
+Output = Annotated[str, PlainValidator(_output)]
 Figure = Annotated[float, PlainValidator(_figure)]
 Amount = Annotated[float, PlainValidator(_figure), Ge(0)]
 Figures = Annotated[dict[str, float], PlainValidator(_figures)]

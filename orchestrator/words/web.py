@@ -6,12 +6,15 @@ import html
 import ipaddress
 import os
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.words.errors import UsageError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 PROXIES = ("all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
@@ -29,13 +32,22 @@ def client(url: str | None, transport: httpx.BaseTransport | None = None, **opti
 
     here = url is not None and is_loopback(url)
     try:
-        return httpx.Client(transport=transport, trust_env=transport is None and not here, **options)
+        of_user = transport is None and not here
+        return httpx.Client(transport=transport, trust_env=of_user, verify=_authorities(of_user), **options)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         named = next((f"{name}={os.environ[name]}" for name in PROXIES if os.environ.get(name)), "a proxy")
         raise UsageError(
             f"{named} cannot be used: {str(error).split(' Make sure')[0]}",
             remedy="a socks proxy needs `pip install httpx[socks]`; or unset it",
         ) from error
+
+
+@cache
+def _authorities(trust_env: bool) -> ssl.SSLContext:  # noqa: FBT001  httpx's own word
+    """Whom to believe who a server is: read once a process, since reading it takes as long as a short request."""
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 def is_loopback(url: str) -> bool:

@@ -22,11 +22,14 @@ PROGRESS_BYTES = 1 << 12
 
 
 class Follower:
-    """Reads the log in a folder on from an offset; characters are never cut in two."""
+    """Reads the log in a folder on from an offset; characters are never cut in two, and no byte is lost.
+
+    One that is no UTF-8 comes as half a surrogate pair, which `surrogateescape` makes the same byte of again.
+    """
 
     def __init__(self, folder: str, offset: int) -> None:
         self.folder, self.offset = folder, offset
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def more(self, *, final: bool = False) -> tuple[str, int]:
         """The next piece of text and the offset to go on from; "" when there is none now."""

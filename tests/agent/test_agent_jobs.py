@@ -48,8 +48,10 @@ def test_both_outputs_are_logged(machine: Machine):
 
 def test_starting_twice_runs_once(machine: Machine):
     """A job is started once for its id: while it runs and after its end, asking again only says where it stands."""
-    assert machine.start("job", "echo ran >> count; sleep 0.5")["state"] == "running"
+    waiting = "echo ran >> count; until [ -e go ]; do sleep 0.02; done"
+    assert machine.start("job", waiting)["state"] == "running"
     assert machine.start("job", "echo ran >> count")["state"] == "running"
+    (machine.workspace / "go").touch()
     machine.watch("job")
     assert machine.start("job", "echo ran >> count")["state"] == "ended"
     assert (machine.workspace / "count").read_text() == "ran\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e import hostile
 from tests.e2e.tool import Tool, ended
+from tests.transport.sshd import private_sshd
 
 AGENT = """\
 import json, os, time
@@ -31,6 +35,7 @@ EOP
 set +x
 """
 THEN = 'for a in "$HOME"/.gpuplan/agent-*; do printf %s "$CANARY" > "$a/new" && mv "$a/new" "$a/said"; done'
+ODD = " '\"$x`\\%/+&!"  # what has another form in a shell, in JSON, in a URL or in HTML
 MARK = "rehearsed-CANARY"  # how a rehearsal's stand-in begins: after it come quotes, signs and a backslash
 
 
@@ -95,3 +100,52 @@ def test_a_rehearsal_gets_no_secret_of_the_users(tool: Tool, tmp_path: Path):
     assert MARK in said.read_text()
     assert "CANARY" not in said.with_name("others").read_text()
     assert "secret CANARY: of your environment, for only/look" in done.stdout
+
+
+REAL = """\
+name: only
+timeout: 5m
+secrets: [CANARY, HF_TOKEN]
+steps:
+  - name: forms
+    timeout: 1m
+    run: |
+      FORMS
+      test "${HF_TOKEN%'&!'}" != "$HF_TOKEN"
+  - name: fails
+    timeout: 1m
+    needs: [forms]
+    run: env; echo "$CANARY$HF_TOKEN" >&2; exit 9
+"""
+
+
+def test_the_users_own_secrets_are_left_nowhere(tool: Tool, tmp_path: Path):
+    """A run that is no rehearsal, from a `.env` with CR LF: nowhere at home, on the machine, in output or processes."""
+    own: dict[str, Any] = {name: f"mine-7f3a-{name.lower()}{ODD}\r\n" for name in ("CANARY", "HF_TOKEN")}
+    keys: dict[str, Any] = {
+        name: f"mine-7f3a-{name.lower()}" for name in ("RUNPOD_API_KEY", "LAMBDA_API_KEY", "AWS_SECRET_ACCESS_KEY")
+    }
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "only.yaml").write_text(REAL.replace("FORMS", FORMS.strip().replace("\n", "\n      ")))
+    with private_sshd(tmp_path / "sshd", env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}) as server:
+        host = f"{server.address.user}@127.0.0.1:{server.address.port}"
+        words = ["--debug", "run", "all", "--plan", str(tmp_path / "plan"), "--yes"]
+        words += ["--ssh-host", host, "--ssh-key", str(server.key_file)]
+        refused = tool.run(*words, **own | {"CANARY": "mine-7f3a\r\nümläut"}, **keys)
+        assert (refused.returncode, "CANARY" in refused.stderr) == (2, True), refused.stderr
+        assert "mine-7f3a" not in refused.stdout + refused.stderr
+        run = tool.start(*words, **own, **keys)
+        seen = []
+        while run.poll() is None:
+            seen.append("mine-7f3a" in command_lines())
+            with contextlib.suppress(Exception):
+                run.wait(0.1)
+        code, output = ended(run)
+        assert code == 3, output
+        shown = output + tool.run("status", "--json").stdout + tool.run("logs").stdout
+        assert shown.count("***") > 10
+        assert "mine-7f3a" not in shown
+        for folder in (tool.home, tmp_path / "sshd"):
+            kept = [f for f in folder.rglob("*") if f.is_file() and b"mine-7f3a" in f.read_bytes()]
+            assert kept == []
+    assert not any(seen)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tool import GPUPLAN, INT, PLANS, TERM, Tool, until
+from tests.e2e.tool import GPUPLAN, INT, PLANS, TERM, Finished, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
 SMALL = ("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
@@ -170,9 +170,10 @@ def test_logs_and_ssh_reach_a_living_run(tool: Tool):
     process.communicate(timeout=60)
 
 
-def test_pull_fetches_from_the_store(tool: Tool):
+@pytest.mark.xdist_group("finished")
+def test_pull_fetches_from_the_store(finished: Finished):
     """`pull --to` brings every artifact of a run from its store, verified; a second one fetches nothing again."""
-    assert tool.run(*SMALL).returncode == 0
+    tool = finished.tool
     first = tool.run("pull", "--to", "home-again")
     assert first.returncode == 0, first.stderr
     assert (tool.home / "home-again" / "out" / "hello.txt").read_text() == "hello from one\n"
@@ -195,10 +196,12 @@ def test_a_run_whose_volume_was_taken_meanwhile_stops(tool: Tool, tmp_path: Path
     assert tool.cloud.alive()["machines"] == []
 
 
-@pytest.mark.parametrize("damage", ['{"run": "x", "of_tomorrow": 1}', pytest.param("{", marks=pytest.mark.faults)])
-def test_a_run_of_another_version_is_named_not_a_traceback(tool: Tool, damage: str):
+@pytest.mark.parametrize("damage", ['{"run": "x", "of_tomorrow": 1}', "{"])
+@pytest.mark.xdist_group("finished")
+def test_a_run_of_another_version_is_named_not_a_traceback(finished: Finished, tmp_path: Path, damage: str):
     """A run.json that cannot be read: exit code 2, the file, and where else to look for what may still run."""
-    assert tool.run(*SMALL).returncode == 0
+    shutil.copytree(finished.tool.home, tmp_path / "home")
+    tool = Tool(tmp_path / "home", finished.tool.cloud)
     (file,) = tool.home.glob("runs/*/run.json")
     file.write_text(damage)
     for command in ("status", "down", "resume", "logs"):

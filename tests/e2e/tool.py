@@ -86,6 +86,14 @@ class Tool:
         return [e["name"] for e in self.cloud.log() if e["action"] == "create-machine"]
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end, in its own home: `tool` looks at it."""
+
+    tool: Tool
+    done: subprocess.CompletedProcess[str]
+
+
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for something that another process does; fails loudly when it does not come."""
     deadline = time.monotonic() + seconds

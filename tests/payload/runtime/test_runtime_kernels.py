@@ -11,6 +11,7 @@ import pytest
 from dllama_glm.kernels import dot, level
 from llvmlite import ir
 
+from tests import forked
 from tests.payload.runtime.runtime_ranks import patched
 from tests.payload.runtime.runtime_scripts import PAYLOAD, environment_of, try_script
 
@@ -21,8 +22,8 @@ CHECKS = Path(__file__).with_name("kernel_checks.py")
 def test_every_kernel_computes_what_numpy_computes(name: str):
     """Products, norms, attention, routing: each within rounding of the reference, on any number of threads."""
     done = subprocess.run(
-        [sys.executable, str(CHECKS)], capture_output=True, text=True, env=environment_of({"DLLAMA_SIMD": name}),
-        timeout=280, check=False,
+        [sys.executable, str(CHECKS)], capture_output=True, text=True, timeout=280, check=False,
+        env=environment_of({"DLLAMA_SIMD": name, "NUMBA_CACHE_DIR": str(forked.WARM)}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -81,10 +82,10 @@ print(len(build._native), len(build._alive))
 """
 
 
-@pytest.mark.slow
-def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path):
+@pytest.mark.parametrize("empty", [False, pytest.param(True, marks=pytest.mark.faults)])
+def test_kernels_that_were_compiled_ahead_are_loaded_without_the_compiler(tmp_path: Path, *, empty: bool):
     """`dllama warm` fills an empty cache, two processes where it can; then one is enough, and none compiles again."""
-    where = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    where = {"NUMBA_CACHE_DIR": str(tmp_path if empty else forked.WARM)}
     done = try_script("dllama", "warm", **where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the kernels are ready (")

@@ -203,7 +203,7 @@ def test_holes_in_the_vocabulary_are_filled(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=50, deadline=None, database=None)
 def test_mutated_folders_end_in_an_error_or_a_tokenizer(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -273,6 +273,20 @@ def test_machines_have_hub_git_gpus_and_pip(begin: Begin, tmp_path: Path):
     assert lines[-3:] == ["4", "NVIDIA A100 80GB PCIe", "True"]
 
 
+def test_machines_share_what_they_compile(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine finds a copy of the user's compiled code and what one before it compiled; the user's stays as it is."""
+    users = tmp_path / "users"
+    users.mkdir()
+    (users / "before").write_text("compiled at home")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(users))
+    rehearsal = begin()
+    for number, script in enumerate(('cat "$NUMBA_CACHE_DIR/before"; echo new > "$NUMBA_CACHE_DIR/after"', "true")):
+        ssh = rent(rehearsal, tmp_path / str(number), f"gpuplan-test-{number}")
+        subprocess.run([*ssh, f"set -e; {script}"], check=True, capture_output=True)
+    assert subprocess.run([*ssh, 'cat "$NUMBA_CACHE_DIR/after"'], check=True, capture_output=True).stdout == b"new\n"
+    assert [file.name for file in users.iterdir()] == ["before"]
+
+
 @pytest.mark.parametrize(
     ("fault", "works"), [("cuda-never", [1, 0]), ("cuda-missing@0", [1, 0]), ("cuda-late@1", [0, 0])]
 )

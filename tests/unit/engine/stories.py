@@ -78,7 +78,7 @@ def unsafe(bench: Bench) -> list[str]:
     invoice = {name: Decimal(usd) for name, usd in bench.clouds.invoice()["machines"].items()}
     accrued: dict[str, Decimal] = {}
     for run in ledger.runs.all():
-        for charge in accounting.machine_charges(ledger, run.id):
+        for charge in accounting.counted(ledger, run.id):
             usd = cost.accrued([charge], bench.clock.now())
             accrued[charge.name] = accrued.get(charge.name, Decimal(0)) + usd
     unit = Decimal("0.0005")  # a second of the dearest machine here, and rounding

@@ -54,7 +54,7 @@ def test_a_machine_that_costs_more_than_was_offered_is_charged_so(tmp_path: Path
     assert "costs $0.925 an hour, not $0.74 as was offered" in said(bench)
     assert unsafe(bench) == []
     invoice = sum(map(Decimal, bench.clouds.invoice()["machines"].values()))
-    charges = accounting.machine_charges(bench.ledger(), RUN)
+    charges = accounting.counted(bench.ledger(), RUN)
     assert invoice <= cost.accrued(charges, bench.clock.now()) <= invoice * Decimal("1.05")
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from orchestrator.engine import step_log
 from orchestrator.engine.step_log import StepLog
+from orchestrator.words.lifecycle import StepState
+from orchestrator.words.model import Step
 from tests.unit.engine.stepbench import PHASE, Bench
 
 
@@ -62,6 +64,24 @@ def test_a_text_is_found_though_it_came_in_pieces(tmp_path: Path, monkeypatch: p
     assert log.prints("grüße")
 
 
+def test_bytes_are_kept_and_replaced_only_when_shown(tmp_path: Path):
+    """What a step printed is at home to the byte, by way of its done-record too; who reads it sees no broken text."""
+    printed = b"\xfcber \xc3\xbc \xff\xed\xa0\x80 \xc3"
+    step = Step(name="talk", run=r"printf '\374ber \303\274 \377\355\240\200 \303'; touch out", creates=("out",))
+    bench, shown = Bench(tmp_path, step), list[str]()
+    bench.context.log = lambda _step, text: shown.append(text)
+    assert bench.run("talk").state == StepState.DONE
+    log, readable = log_of(tmp_path), printed.decode("utf-8", "replace")
+    stdout = log.path.with_suffix(".stdout")
+    assert log.path.read_bytes() == stdout.read_bytes() == printed
+    assert ("".join(shown), log.end(), list(log.lines())) == (readable, readable, [readable])
+
+    log.path.unlink()
+    stdout.unlink()
+    assert bench.run("talk", 2).state == StepState.UP_TO_DATE
+    assert log.path.read_bytes() == stdout.read_bytes() == printed
+
+
 def test_the_end_of_a_long_log_is_read_without_the_rest(tmp_path: Path):
     """However long a log is, no more of it is read than was asked for; half a character at the cut is no error."""
     log = log_of(tmp_path)
@@ -78,4 +98,4 @@ def test_a_log_without_an_end_does_not_fill_the_disk(tmp_path: Path, monkeypatch
         log.add("123456789\n", 0)
     log.fetch_stdout(_printed(*["123456789\n"] * 9), "job", 1.0)
     assert log.end() == "123456789\n" * 2 + "\n[gpuplan: this log is full: what follows is not kept here]\n"
-    assert log.end_of_stdout(100) == "123456789\n" * 2
+    assert log.ends(100)[1] == "123456789\n" * 2

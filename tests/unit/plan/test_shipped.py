@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
 
+from orchestrator.plan import StepRun, resolve
 from orchestrator.plan.globs import matches
 from orchestrator.transport import code_folder
 from orchestrator.words import files
@@ -75,6 +77,32 @@ def test_one_port_is_never_used_twice_at_a_time(shipped: Plan):
     """The multi-node root ends before the single node's workers take its port: nothing may run beside it."""
     steps = {step.name: step for step in shipped.phase("day6-7").steps}
     assert steps["worker-9999"].needs == steps["worker-9998"].needs == ("infer-multi-node",)
+
+
+@pytest.mark.parametrize("asked", ["day1", "day2-3", "day4-5", "day6-7", "all"])
+def test_no_two_steps_write_one_file_at_a_time(shipped: Plan, asked: str):
+    """Whichever phase is asked for, with what it pulls in: of two steps that convert one model, one waits."""
+    for phase in resolve(shipped, (asked,)):
+        steps = {run.id: run for run in phase.steps}
+        writers = [(run.id, file) for run in steps.values() for file in _converts(run.step.run)]
+        for (one, file), (other, same) in itertools.combinations(writers, 2):
+            assert file != same or one in _before(steps, other) or other in _before(steps, one), (file, one, other)
+
+
+def _converts(command: str) -> list[str]:
+    """The files that a command converts to, by itself or by the script's tests 1 and 3."""
+    found = re.findall(r"convert-(tokenizer-)?hf\.py \S+ (?:q40 )?(\w+)", command)
+    by_script = {"1": "glm4_5_air", "3": "intellect3"}
+    for numbers in re.findall(r"\./test_glm_implementation\.sh([ \d]*)", command):
+        asked = numbers.split() or list(by_script)
+        found += [(kind, by_script[n]) for n in asked if n in by_script for kind in ("", "tokenizer-")]
+    return [f"{name}.{'t' if kind else 'm'}" for kind, name in found]
+
+
+def _before(steps: dict[str, StepRun], step: str) -> set[str]:
+    """All that a step waits for, by way of others too, within its phase."""
+    needs = {need for need in steps[step].needs if need in steps}
+    return needs.union(*(_before(steps, need) for need in needs)) if needs else needs
 
 
 def test_gpu_steps_of_the_last_phase_have_the_machine_to_themselves(shipped: Plan):
