@@ -34,8 +34,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh, pull,
-    reap, prune, rm, completion,
+    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh,
+    pull, reap, prune, rm, completion,
 )  # fmt: skip
 
 
