@@ -87,9 +87,13 @@ def test_a_life_that_ends_leaves_everything_as_it_is():
     """A killed process's threads never go on and clean nothing up; others do, and time goes on for them."""
     clock, life, said = ManualClock(), object(), list[str]()
 
+    def child() -> None:
+        clock.pause(20)
+        said.append("child")
+
     def body() -> None:
         try:
-            clock.spawn("child", lambda: (clock.pause(20), said.append("child"))[0])
+            clock.spawn("child", child)
             clock.pause(10)
             said.append("parent")
         finally:
