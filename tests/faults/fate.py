@@ -90,6 +90,11 @@ class Fate:
                 found.append(Event(at + moment + dice.choice((1, 60, HOUR_S)), then, found[-1].home))
             if what == "jump" and found[-1].seconds > 0:  # what others rent is overdue by this clock, too
                 found.append(Event(at + moment + dice.choice((1, 60)), "reap", dice.randrange(2)))
+        begun = [Event(0.0, "drive"), *(event for event in found if event.what == "drive")]
+        for drive in begun:  # what is made is made at the beginning
+            if dice.random() < 0.25:
+                doom = self._event(drive.at, "doom")
+                found.append(replace(doom, home=drive.home))
         return found
 
     def _event(self, at: float, what: str) -> Event:
