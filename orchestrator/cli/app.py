@@ -12,6 +12,7 @@ import typer
 from orchestrator.cli import help as pages
 from orchestrator.cli.common import print_failure
 from orchestrator.cli.completion import ASK, answer, completion
+from orchestrator.cli.doctoring import doctor
 from orchestrator.cli.housekeeping import prune, rm
 from orchestrator.cli.logs import logs
 from orchestrator.cli.looking import cost, ls, status
@@ -33,8 +34,8 @@ from orchestrator.words.secret import hide
 CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
-    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, ssh, pull, reap,
-    prune, rm, completion,
+    run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh,
+    pull, reap, prune, rm, completion,
 )  # fmt: skip
 
 

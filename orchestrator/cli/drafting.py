@@ -47,6 +47,7 @@ def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -
         whole_plan=len(resolved) == len(plan.phases),
         asked_provider=options.provider or "",
         wait_s=options.wait_s,
+        hold_s=options.hold_s,
         world=WorldSpec(
             provider="ssh-host" if options.ssh_host else options.provider or "",
             dry_run=options.dry_run,

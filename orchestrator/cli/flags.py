@@ -31,6 +31,7 @@ class RunOptions:
     deadman_minutes: float | None
     tags: tuple[str, ...] = ()
     wait_s: float = 0.0
+    hold_s: float = 0.0
 
 
 def check_flags(options: RunOptions) -> None:
@@ -57,6 +58,8 @@ def check_flags(options: RunOptions) -> None:
 
         require_private(options.ssh_key)
     host = options.ssh_host.rpartition("@")[2].partition(":")[0]
+    if options.hold_s and options.ssh_host:
+        raise UsageError("--hold keeps a rented machine", remedy="that of --ssh-host stays anyway: leave --hold out")
     if options.dry_run and host and not (host == "localhost" or host.startswith("127.")):
         raise UsageError(
             f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",

@@ -14,7 +14,7 @@ OPTIONS = "Options"
 GROUPS = {  # heading -> the commands below it, as a user meets them
     "Run": ("run", "resume", "down"),
     "Look": ("ls", "status", "logs", "cost", "report", "dashboard"),
-    "Plan": ("init", "plan", "validate", "schema", "offers"),
+    "Plan": ("init", "plan", "validate", "schema", "offers", "doctor"),
     "Reach": ("ssh", "pull"),
     "Keep tidy": ("reap", "prune", "rm", "completion"),
 }
@@ -42,6 +42,7 @@ EXAMPLES = {
     "validate": ("gpuplan validate", "gpuplan validate phases/train.yaml"),
     "schema": ("gpuplan schema > phase.schema.json", "gpuplan schema settings"),
     "offers": ("gpuplan offers day4-5 --plan shipped", "gpuplan offers all --dry-run --json"),
+    "doctor": ("gpuplan doctor", "gpuplan doctor --plan shipped --store s3://bucket/prefix --json"),
     "ssh": ("gpuplan ssh", "gpuplan ssh -c nvidia-smi", "gpuplan ssh -L 8080:localhost:8080"),
     "pull": ("gpuplan pull --to results",),
     "reap": ("gpuplan reap",),

@@ -55,7 +55,7 @@ def offers(
     home, ledger = open_home()
     loaded = read_plan(plan, config, phases)
     runs = resolve(loaded, tuple(phases))
-    with _world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
+    with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
         volume = living_volume(ledger, spec.model_copy(update={"asked": tuple(r.phase.name for r in runs)}))
         survey = Survey(
             loaded, runs, spot, spot_or_demand, volume.place or None if volume else None,
@@ -96,7 +96,7 @@ def _open(world: World, names: list[str]) -> tuple[list[Provider], dict[str, str
 
 
 @contextmanager
-def _world(home: Home, ledger: Ledger, plan: Plan, *, dry_run: bool) -> Iterator[tuple[World, RunSpec]]:
+def asked_world(home: Home, ledger: Ledger, plan: Plan, *, dry_run: bool) -> Iterator[tuple[World, RunSpec]]:
     """The world to ask, and the run that would be begun in it; a rehearsed one ends with the question."""
     import shutil
 

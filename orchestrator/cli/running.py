@@ -154,6 +154,15 @@ def run(
             rich_help_panel="Machines",
         ),
     ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            "--hold",
+            metavar="TIME",
+            help="Keep the machine of a step that failed for so long (30m), to look at it; it is paid for.",
+            rich_help_panel="Machines",
+        ),
+    ] = None,
     deadman: Annotated[
         float | None,
         typer.Option(
@@ -182,7 +191,7 @@ def run(
     options = RunOptions(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
-        tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait),
+        tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait), seconds("--hold", hold),
     )  # fmt: skip
     check_flags(options)
     if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():

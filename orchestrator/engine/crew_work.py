@@ -51,6 +51,9 @@ class CrewWork:
 
     def end(self) -> None:
         """End its machines. What cannot be ended now is ended with the phase, or shouted about by the run."""
+        ended = self._board.look()
+        if self._context.spec.hold_s and any(ended[step] == StepState.FAILED for step in self._steps):
+            return  # somebody wants to look at it: it ends with the phase
         names = [row.name for row in self._context.of_crew(self._phase, self.crew)]
         self._machines.destroy_all(names, f"{self._phase}: {NOT_NEEDED}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import TypeVar
 
-from orchestrator.engine import artifacts, records, sources
+from orchestrator.engine import accounting, artifacts, records, sources
 from orchestrator.engine.board import Board
 from orchestrator.engine.books import close_steps
 from orchestrator.engine.context import Context
@@ -32,6 +32,7 @@ from orchestrator.words.model import Phase
 from orchestrator.words.ports import ArtifactStore
 
 T = TypeVar("T")
+HOLD_LOOK_S = 30.0  # real seconds between two looks whether a kept machine's time is over
 
 
 class PhaseWork:
@@ -177,6 +178,7 @@ class PhaseWork:
 
     def tear_down(self, name: str, outcome: Outcome, why: str) -> None:
         """Note the outcome, and end the phase's machines but for those that a coming phase may take over."""
+        self._hold(name, outcome)
         self._ledger.phases.move(self._key(name), PhaseState.TEARING_DOWN, outcome=outcome, error=why)
         if why:
             self._context.event(f"{name}: {outcome}: {why}", minor=True)  # the phase's own line says it
@@ -185,6 +187,27 @@ class PhaseWork:
         held = self._ledger.charges.all(run=self._context.run, phase=name, until=None)
         keep = self._wanted_later(name, outcome)
         self._machines.destroy_all([c.machine for c in held if c.machine not in keep], f"{name}: {outcome}")
+
+    def _hold(self, name: str, outcome: Outcome) -> None:
+        """Keep the machines of a step that failed for as long as was asked, for whoever wants to look; they cost.
+
+        From the failure on, whoever drives the run. A budget, the phase's time-out and `gpuplan down` end it before.
+        """
+        context, run = self._context, self._context.run
+        failed = self._ledger.steps.all(run=run, phase=name, state=StepState.FAILED)
+        held = self._ledger.charges.all(run=run, phase=name, until=None)
+        if not context.spec.hold_s or outcome != Outcome.FAILED or not failed or not held:
+            return
+        rate = accounting.usd_hour(self._ledger, run, name)
+        if not rate:  # the user's own host stays anyway
+            return
+        until = max(step.ended_at or context.now() for step in failed) + context.clock.real(context.spec.hold_s)
+        context.event(
+            f"{failed[0].id} failed: what it ran on is kept for {context.spec.hold_s / 60:g} min, ${rate:.2f} an hour: "
+            f"gpuplan ssh {run} looks at it, gpuplan down {run} ends it now"
+        )
+        while (left := until - context.now()) > 0 and not context.control.stopping:
+            context.control.pause(min(left, HOLD_LOOK_S))
 
     def finish(self, name: str) -> None:
         """The phase is done; what could not be ended is ended (or shouted about) by the run."""

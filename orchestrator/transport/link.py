@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.words.errors import ConnectionLost, HostKeyChanged, KeyRefused
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, KeyRefused, NobodyListens
 from orchestrator.words.ports import Address
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _connect(address: Address, key_file: Path, known: HostKeyStore) -> Any:
     options = {"key_filename": str(key_file), "look_for_keys": False, "allow_agent": False}
     limits = {"banner_timeout": BANNER_S, "auth_timeout": BANNER_S, "channel_timeout": CHANNEL_S}
     config = fabric.Config(overrides={"load_ssh_configs": False})
-    connection = None
+    connection, sock = None, None
     try:
         sock = socket.create_connection((address.host, address.port), timeout=CONNECT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,9 +165,10 @@ def _connect(address: Address, key_file: Path, known: HostKeyStore) -> Any:
             remedy=f"add {key_file}.pub to its authorized_keys, or name another key with --ssh-key",
         ) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise ConnectionLost(f"cannot connect to {address}: {error or type(error).__name__}") from error
+        kind = NobodyListens if sock is None and isinstance(error, OSError) else ConnectionLost
+        raise kind(f"cannot connect to {address}: {error or type(error).__name__}") from error
     finally:
-        if connection is not None and not connection.is_connected:
+        if sock and connection is not None and not connection.is_connected:
             connection.close()
             sock.close()
 

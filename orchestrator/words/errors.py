@@ -144,6 +144,10 @@ class HostKeyChanged(ConnectionLost):
     """Another machine answers at this address, or the machine was made anew: never trusted silently."""
 
 
+class NobodyListens(ConnectionLost):
+    """No TCP connection comes about: what would answer over SSH has not begun to listen, or nothing leads there."""
+
+
 class KeyRefused(ConnectionLost):
     """It answers over SSH, and does not take our key."""
 

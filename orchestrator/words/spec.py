@@ -69,6 +69,7 @@ class RunSpec(Value):
     force: tuple[str, ...] = ()  # ids of steps that run although their done-records hold
     seen_done: tuple[str, ...] = ()  # steps that the preview took for done: the volume must bear it out
     stores: tuple[str, ...] = ()
+    hold_s: float = 0.0  # how long the machine of a step that failed is kept, in the cloud's time
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with

@@ -18,7 +18,7 @@ OTHERS = {"none": ("", ""), "same home": ("home", ""), "elsewhere": ("elsewhere"
 BUCKETS = ("memory", "gs")
 NOT_AT_BENCH = frozenset({"hub-429", "hub-503", "hub-cut", "hub-corrupt", "hub-moved"})  # only a real hub has them
 FAULTS = tuple(sorted(set(KNOWN) - NOT_AT_BENCH))
-KINDS = {"fault": 40, "kill": 12, "doom": 16, "drive": 14, "down": 3, "reap": 6, "jump": 6}
+KINDS = {"fault": 40, "kill": 12, "doom": 16, "drive": 14, "down": 6, "reap": 6, "jump": 6}
 HOUR_S = 3600.0
 
 
@@ -29,7 +29,7 @@ class Event:
     at: float
     what: str  # a key of KINDS
     home: int = 0
-    name: str = ""  # of a fault
+    name: str = ""  # of a fault; of the changes that are counted, a part of it
     step: str = ""
     count: int = 1  # of a fault; of changes that are left to live
     seconds: float = 0.0  # of a jump
@@ -85,8 +85,16 @@ class Fate:
                 at += dice.choice((0.5, 3, 30, 100)) * HOUR_S
             what = dice.choices(list(KINDS), list(KINDS.values()))[0]
             found.append(self._event(at + moment, what))
-            if what in ("kill", "doom") and dice.random() < 0.7:
-                found.append(Event(at + moment + dice.choice((1, 60, HOUR_S)), "drive", found[-1].home))
+            if what in ("kill", "doom") and dice.random() < 0.8:
+                then = dice.choice(("drive", "drive", "down"))
+                found.append(Event(at + moment + dice.choice((1, 60, HOUR_S)), then, found[-1].home))
+            if what == "jump" and found[-1].seconds > 0:  # what others rent is overdue by this clock, too
+                found.append(Event(at + moment + dice.choice((1, 60)), "reap", dice.randrange(2)))
+        begun = [Event(0.0, "drive"), *(event for event in found if event.what == "drive")]
+        for drive in begun:  # what is made is made at the beginning
+            if dice.random() < 0.25:
+                doom = self._event(drive.at, "doom")
+                found.append(replace(doom, home=drive.home))
         return found
 
     def _event(self, at: float, what: str) -> Event:
@@ -95,7 +103,10 @@ class Fate:
             case "fault":
                 return self._fault(at)
             case "doom":
-                return Event(at, what, home, count=dice.choice((1, 2, 5, dice.randint(1, 150))))
+                where = dice.choice(("", "", "POST", "POST", "DELETE", "ledger: machines", "machine: ", "store"))
+                return Event(
+                    at, what, home, name=where, count=dice.choice((1, 1, 2, 5 if where else dice.randint(1, 150)))
+                )
             case "jump":
                 return Event(at, what, seconds=dice.choice((-1, 1)) * dice.choice((70, HOUR_S, 30 * HOUR_S)))
         return Event(at, what, home)
@@ -104,7 +115,7 @@ class Fate:
         dice, name = self._dice, self._dice.choice(FAULTS)
         count = dice.choice((1, 1, 1, 2, 3))
         if name in ("unavailable", "rate-limited", "s3-busy", "delete-refused") and dice.random() < 0.3:
-            count = dice.choice((10, 40))
+            count = dice.choice((10, 80))
         if name in AT_A_STEP:
             steps = [step.name for phase in self.story.plan.phases for step in phase.steps]
             return Event(at, "fault", name=name, step=dice.choice(steps), count=count)

@@ -73,7 +73,7 @@ class Simulation:
         self.homes = [Home(self.bench), *self._others(folder)]
         self.others: list[Process] = []  # that drive nothing
         self._dice = random.Random(seed)
-        self._doomed: dict[object, tuple[Process, int]] = {}
+        self._doomed: dict[object, tuple[Process, str, int]] = {}
         self.bench.watchers.changed, self.bench.watchers.asking = self._changed, self._asking
 
     def _others(self, folder: Path) -> list[Home]:
@@ -92,15 +92,15 @@ class Simulation:
         if self._dice.random() < self.fate.slow:
             self.clock.pause(self._dice.choice((0.2, 2.0, 15.0)))
 
-    def _changed(self, _where: str) -> None:
-        """Whoever has so many changes left to live dies of the last one."""
+    def _changed(self, where: str) -> None:
+        """Whoever has so many changes (of such a kind) left to live dies of the last one."""
         life = self.clock.life
-        if life not in self._doomed:
+        process, kind, left = self._doomed.get(life, (None, "", 0))
+        if process is None or kind not in where:
             return
-        process, left = self._doomed[life]
-        self._doomed[life] = (process, left - 1)
+        self._doomed[life] = (process, kind, left - 1)
         if left == 1:
-            self._note(f"{process.name} is killed after a change in: {_where}")
+            self._note(f"{process.name} is killed after a change in: {where}")
             process.kill()
 
     def _note(self, text: str) -> None:
@@ -204,7 +204,7 @@ class Simulation:
                 self._note(f"{home.driver.name} is killed")
                 home.driver.kill()
             case "doom" if home.driven and home.driver:
-                self._doomed[home.driver.life] = (home.driver, event.count)
+                self._doomed[home.driver.life] = (home.driver, event.name, event.count)
             case "drive":
                 self._drive(home)
             case "down":

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.transport import keys
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.errors import ConnectionLost, HostKeyChanged
+from orchestrator.words.errors import ConnectionLost, HostKeyChanged, NobodyListens
 from orchestrator.words.ports import Address, CommandResult
 from tests.transport.sshd import Known, Sshd, private_sshd
 
@@ -265,7 +265,7 @@ def test_what_cannot_be_reached_is_connection_lost(tmp_path: Path, server: Sshd)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         closed = SshTransport(Address("127.0.0.1", sock.getsockname()[1], "x"), server.key_file, Known())
-        with pytest.raises(ConnectionLost, match="cannot connect"):
+        with pytest.raises(NobodyListens, match="cannot connect"):
             closed.run("true")
     keys.ensure_key_pair(tmp_path / "other")
     stranger = SshTransport(server.address, keys.key_file(tmp_path / "other"), Known())
@@ -274,8 +274,9 @@ def test_what_cannot_be_reached_is_connection_lost(tmp_path: Path, server: Sshd)
     with socket.create_server(("127.0.0.1", 0)) as plain:
         threading.Thread(target=_say, args=(plain, b"HTTP/1.1 400 Bad Request\r\n\r\n"), daemon=True).start()
         other = SshTransport(Address("127.0.0.1", plain.getsockname()[1], "x"), server.key_file, Known())
-        with pytest.raises(ConnectionLost, match="cannot connect"):
+        with pytest.raises(ConnectionLost, match="cannot connect") as raised:
             other.run("true")
+    assert not isinstance(raised.value, NobodyListens)
 
 
 def _say(listener: socket.socket, text: bytes) -> None:

@@ -1,0 +1,77 @@
+"""The command that looks whether everything a run needs is there: doctor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.common import ConfigFile, Json, PlanName, open_home, print_json, read_plan
+from orchestrator.report.console import say
+from orchestrator.words.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.cli.checks import Finding
+    from orchestrator.words.model import Plan
+
+
+def doctor(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Of the rehearsed clouds on this computer.")] = False,
+    store: Annotated[
+        list[str] | None, typer.Option("--store", metavar="URL", help="A store to look at, in place of the settings'.")
+    ] = None,
+    plan: PlanName = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Look whether keys, credit, stores, hub, clock and disk will do, and what is left anywhere. Rents nothing.
+
+    Each line says ok, or what is wrong and what to do; exit code 2 when something is wrong. No machine and no volume is
+    created; in each store a small object is written and removed. Without a plan here, the shipped one is looked at.
+    """
+    from orchestrator.cli.checks import Patient, examine
+    from orchestrator.cli.offering import asked_world
+
+    home, ledger = open_home()
+    loaded = _plan(plan, config)
+    found: list[Finding] = []
+    with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
+        for one in examine(Patient(world, loaded, tuple(store or ()) or spec.stores)):
+            found.append(one)
+            if not json:
+                _tell(one)
+    wrong = [one for one in found if one.ok is False]
+    if json:
+        print_json({"ok": not wrong, "plan": loaded.name, "checks": [asdict(one) for one in found]})
+    elif wrong:
+        say(f"{len(wrong)} of {len(found)} are wrong")
+    else:
+        say("all is well")
+    if wrong:
+        raise typer.Exit(int(ExitCode.USAGE))
+
+
+def _plan(named: str | None, config: Path | None) -> Plan:
+    """The plan here; where there is none, the shipped one."""
+    from orchestrator.config import ConfigErrors
+
+    try:
+        return read_plan(named, config)
+    except ConfigErrors:
+        raise
+    except UsageError:
+        if named is not None:
+            raise
+        return read_plan("shipped", config)
+
+
+def _tell(one: Finding) -> None:
+    from orchestrator.cli.checks import WORDS
+
+    say(f"{WORDS[one.ok]:5}  {one.name}: {one.detail}")
+    if one.remedy and one.ok is not True:
+        say(f"       {one.remedy}")
