@@ -257,6 +257,7 @@ class Settings(Value):
     max_replacements: int = Field(default=3, ge=0, le=1000)  # machines lost in one phase before it gives up
     deadman_minutes: float = Field(default=60.0, gt=0, le=YEAR_S / 60)
     readiness_seconds: Seconds = 900.0
+    unreachable_minutes: float = Field(default=15.0, gt=0, le=YEAR_S / 60)  # of silence, before a machine is replaced
     hub_url: str = "https://huggingface.co"
     code: str = ""  # folder below the plan's that is laid on every machine; "": nothing of the user's is
     code_mb: int = Field(default=100, ge=1, le=10_000)  # what it may weigh, in MB of 10^6 bytes
