@@ -7,9 +7,10 @@ DEMO_HOME ?= $(CURDIR)/.demo
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants liars faults fuzz gpu lock bench clean
+.PHONY: install demo check warm test coverage mutants liars faults disasters fuzz gpu lock bench clean
 N ?= 300
 SEED ?= 1
+SEEDS ?= 200
 MINUTES ?= 10
 FUZZERS = 17
 
@@ -50,8 +51,12 @@ mutants: install  ## whether the tests notice when a line is another one: N=300 
 liars: install warm  ## payloads and plans that do not do the work: each loses what the honest one gets (docs/evidence.md)
 	$(BIN)/pytest tests/liars
 
-faults: install  ## disasters and kill points, exhaustively: long
+faults: install warm  ## the fault matrix (docs/faults.md), and what is marked faults: disasters and kill points, long
+	$(BIN)/python -m tools.faults
 	$(BIN)/pytest -n 2 --dist loadgroup -m faults
+
+disasters: install  ## SEEDS=200 of a simulation in which everything goes wrong; SEED=n: that one again, and all of it
+	$(BIN)/python -m tools.disasters $(if $(filter command line environment,$(origin SEED)),--seed $(SEED),--seeds $(SEEDS) --jobs 2)
 
 fuzz: install  ## whatever others write, changed at random, for MINUTES=10; SEED=... repeats a run
 	FUZZ_SECONDS=$$(( $(MINUTES) * 120 / $(FUZZERS) )) FUZZ_SEED=$(SEED) $(BIN)/pytest -n 2 tests/fuzz

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import Json, choose_world, open_home, print_json
 from orchestrator.report.console import say
-from orchestrator.words.errors import GpuplanError, StillRunning, UsageError
+from orchestrator.words.errors import StillRunning, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.engine.reaper import Found
@@ -33,7 +33,6 @@ def reap(
     Volumes are deleted only after a question, and what another owner rented is never touched.
     """
     from orchestrator.engine import reaper
-    from orchestrator.engine.effects import NotGone
     from orchestrator.words.lifecycle import MachineState
     from orchestrator.words.spec import WorldSpec
 
@@ -42,26 +41,13 @@ def reap(
     world = choose_world(home, ledger, WorldSpec(provider="", dry_run=bool(rehearsal), rehearsal=rehearsal), "")
     if rehearsal:
         say("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
-    ended, left, others = [], [], []
-    for asked in _providers(world, provider):
-        try:
-            found = reaper.survey(asked)
-        except GpuplanError as error:  # the other providers are asked all the same
-            left.append(f"{asked.name} could not be asked: {error.message}")
-            continue
-        late = reaper.overdue(found, home.owner(), datetime.now(UTC), _of_ended_runs(ledger))
-        others += [f for f in found if f not in late]
-        for one in late:
-            if one.kind == "volume" and not _agreed(one, json=json):
-                others.append(one)
-                continue
-            proof = reaper.end(asked, world.clock, one)
-            if isinstance(proof, NotGone):
-                left.append(f"{one.name} ({proof.why})")
-                continue
-            ended.append(one)
-            if one.kind == "machine":
-                ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
+    done = reaper.reap(
+        _providers(world, provider), world.clock, home.owner(), _of_ended_runs(ledger), partial(_agreed, json=json)
+    )
+    for one, proof in done.ended:
+        if one.kind == "machine":
+            ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
+    ended, left, others = [one for one, _ in done.ended], done.left, done.others
     if json:
         print_json({"ended": [f.name for f in ended], "left": left, "others": [_plain(f) for f in others]})
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import telling
 from orchestrator.cli.common import (
     ConfigFile,
     Detach,
@@ -252,6 +253,7 @@ def _prepared(
     world: World | None = None
     try:
         world = open_world(home, ledger, spec)
+        telling.require(spec)
         code = freeze_code(home, spec)
         confirmed = agreed_on(world, spec, code, options, only=only, check=check, up_to=up_to)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
@@ -277,8 +279,9 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
         detach(world.home, world.ledger, spec, json=options.json, events=options.events)
         return
     while True:
-        with open_views(options) as view:
-            result = drive(world, spec, view, attended=not options.yes and sys.stdin.isatty())
+        with open_views(options) as view, telling.about(world, spec, view) as told:
+            result = drive(world, spec, told.view, attended=not options.yes and sys.stdin.isatty())
+            told.ended(result)
         if (elsewhere := _elsewhere(world, spec, result, options)) is None:
             break
         world, spec = elsewhere

@@ -124,6 +124,11 @@ def _check(settings: Settings, source: Source) -> None:
             source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
+    for index, address in enumerate(settings.notify):  # never shown: there may be a token in it
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+|[A-Za-z_][A-Za-z0-9_]*", address):
+            source.wrong(
+                ("notify", index), "this is no address of apprise's (ntfy://topic), nor a variable that holds one"
+            )
     for provider, version in settings.cuda.items():
         if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
             source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')

@@ -82,16 +82,18 @@ class Control:
 
 
 class Watch:
-    """Looks every second for a reason to stop: what other processes ask, the budget, a phase's time-out."""
+    """Looks every second (`look_s`) for a reason to stop: what other processes ask, the budget, a phase's time-out."""
 
-    def __init__(self, clock: Clock, control: Control, reason: Callable[[], Reason | None]) -> None:
-        self._control, self._reason = control, reason
+    def __init__(
+        self, clock: Clock, control: Control, reason: Callable[[], Reason | None], look_s: float = LOOK_S
+    ) -> None:
+        self._control, self._reason, self._look_s = control, reason, look_s
         self._ended = False
         self._look()  # before anything begins: what a dead process left may have used its budget up
         self._task = clock.spawn("watch", self._go_on_looking)
 
     def _go_on_looking(self) -> None:
-        while not self._control.changed.wait(lambda: self._ended or self._control.stopping, LOOK_S):
+        while not self._control.changed.wait(lambda: self._ended or self._control.stopping, self._look_s):
             self._look()
 
     def _look(self) -> None:

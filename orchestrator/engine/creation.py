@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Created, Creation, Refused, Unknown
@@ -107,6 +108,7 @@ class Creations:
         Only a list that was really seen proves its absence.
         """
         lag_s = max(APPEAR_S, 1.5 * self._provider.list_lag_s)
+        away_s = self._context.now() - (self._ledger.machines.get(name=name).sent_at or self._context.now())
         give_up = self._clock.monotonic() + self._clock.real(lag_s)
         while True:
             late = self._clock.monotonic() >= give_up
@@ -122,7 +124,17 @@ class Creations:
                     break
             self._clock.sleep(POLL_S)
         self._ledger.gone(name, f"never appeared: {why}", MachineState.LOST)
+        if away_s > self._clock.real(lag_s):
+            self._note_unwatched(name, away_s)
         return Refused(f"{why}; it never appeared")
+
+    def _note_unwatched(self, name: str, seconds: float) -> None:
+        """Say what an account cannot know: whether a machine was made and ended while nobody looked for it."""
+        usd = self._ledger.machines.get(name=name).price_hour * Decimal(seconds) / 3600
+        self._context.event(
+            f"{name}: nobody looked for it in the {seconds / 3600:,.1f} hours after its create was sent; had it been "
+            f"made, and ended elsewhere since, it would have cost up to ${usd:.2f}, which is in no account here"
+        )
 
 
 def offer_of(row: MachineRow) -> Offer:

@@ -73,12 +73,17 @@ class Ending:
         except Exception as error:  # noqa: BLE001  whatever the bill looks like, the run has ended
             context.event(f"{context.provider.name}'s billing could not be read: {error}")
             return
-        if all(row.provider_id in billed and _is_whole(row, billed[row.provider_id]) for row in rows):
-            for row in rows:
-                context.ledger.machines.change({"name": row.name}, billed_usd=billed[row.provider_id])
-            context.ledger.runs.change({"id": context.run}, settled=True)
-            machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
-            context.event(f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}", minor=True)
+        if len(billed) < len(rows):
+            return
+        machines = "1 machine" if len(rows) == 1 else f"{len(rows)} machines"
+        said = f"{context.provider.name} has billed ${sum(billed.values()):.4f} for {machines}"
+        if not all(_is_whole(row, billed[row.provider_id]) for row in rows):
+            context.event(f"{said} so far: less than their time, so what was counted stands", minor=True)
+            return
+        for row in rows:
+            context.ledger.machines.change({"name": row.name}, billed_usd=billed[row.provider_id])
+        context.ledger.runs.change({"id": context.run}, settled=True)
+        context.event(said, minor=True)
 
     def close(self) -> None:
         """The run is done: every machine of it is proven gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import GpuplanError, ProviderUnavailable
@@ -20,7 +21,11 @@ TOO_FRESH = "it is too fresh for its absence to prove anything"
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """It is gone. `at`: when the request was accepted that the proof followed: nothing is billed after it."""
+    """It is gone. `at`: when the request was answered that the proof followed; nothing is billed after it.
+
+    A request takes its time, and what was sent is not yet there. Where a thing stayed listed after such an answer, it
+    is the moment of the proof itself.
+    """
 
     at: datetime
 
@@ -32,46 +37,47 @@ def machine(provider: Provider, clock: Clock, machine_id: str, *, fresh_s: float
     """Destroy a machine until GET and the list know nothing of it. `fresh_s`, `seen`: see `until`."""
 
     def present() -> bool:
-        provider.destroy(machine_id)
         listed = any(v.id == machine_id for v in provider.machines())
         return listed or provider.machine(machine_id) is not None
 
-    return until(clock, present, fresh_s=fresh_s, seen=seen)
+    return until(clock, present, end=partial(provider.destroy, machine_id), fresh_s=fresh_s, seen=seen)
 
 
 def volume(provider: Provider, clock: Clock, volume_id: str) -> Proof:
     """Delete a volume until the list lacks it."""
 
     def present() -> bool:
-        provider.destroy_volume(volume_id)
         return any(v.id == volume_id for v in provider.volumes())
 
-    return until(clock, present)
+    return until(clock, present, end=partial(provider.destroy_volume, volume_id))
 
 
 def until(
     clock: Clock,
     present: Callable[[], bool],
     *,
+    end: Callable[[], None] = lambda: None,
     fresh_s: float = 0.0,
     seen: bool = True,
     within_s: float = DESTROY_S,
 ) -> Proof:
-    """Ask again and again until `present`, which sends the delete and then looks, says that it is gone.
+    """Send the delete (`end`) and look whether it is `present`, again and again until it is not.
 
     A thing that nobody has `seen` may be missing from lists because it is new: for `fresh_s` real seconds its absence
     proves nothing. Errors of the provider count as not yet. `within_s`: in the cloud's time.
     """
     begin = clock.monotonic()
     give_up, proves = begin + clock.real(within_s), begin + fresh_s
-    why, pause = LISTED, FIRST_PAUSE_S
+    why, pause, stayed = LISTED, FIRST_PAUSE_S, False
     while True:
-        asked = clock.now()
         try:
+            end()
+            answered = clock.now()
             there = present()
             seen = seen or there
             if not there and (seen or clock.monotonic() >= proves):
-                return Proven(asked)
+                return Proven(clock.now() if stayed else answered)
+            stayed = stayed or there
             why = LISTED if there else TOO_FRESH
         except GpuplanError as error:
             why = error.message

@@ -220,10 +220,11 @@ class Machines:
                 agent.stop(job.job)
 
     def _until_gone(self, row: MachineRow) -> End:
-        # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing.
+        # A fresh machine may be unknown to GET and list for a while: until then absence proves nothing, and a delete
+        # may have found nothing to end.
         age = self._context.now() - (row.accepted_at or self._context.now())
         fresh_s = max(self.clock.scaled(self._provider.list_lag_s) - age, 0.0)
-        seen = row.reachable_at is not None
+        seen = row.reachable_at is not None or self._is_shown(row)
         proof = gone.machine(self._provider, self.clock, row.provider_id, fresh_s=fresh_s, seen=seen)
         if isinstance(proof, NotGone):
             self._context.event(f"{row.name}: not proven gone: {proof.why}")
@@ -231,3 +232,10 @@ class Machines:
         self._ledger.gone(row.name, "", MachineState.DESTROYED, proof.at.timestamp())
         self._context.event(f"{row.name}: gone", minor=True)
         return Gone()
+
+    def _is_shown(self, row: MachineRow) -> bool:
+        """Whether the provider knows the machine now: then a delete that it accepts ends it."""
+        try:
+            return self._provider.machine(row.provider_id) is not None
+        except (ProviderUnavailable, AccountRefused):
+            return False

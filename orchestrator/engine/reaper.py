@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from orchestrator.engine import gone
+from orchestrator.engine.effects import NotGone
 from orchestrator.engine.names import Due
+from orchestrator.words.errors import GpuplanError
 from orchestrator.words.ports import Capability, MachineView, Provider, VolumeView
 from orchestrator.words.waiting import Clock
 
@@ -48,6 +50,43 @@ def overdue(found: Iterable[Found], owner: str, now: datetime, ended: frozenset[
     """
     mine = [f for f in found if f.owner == owner]
     return [f for f in mine if (f.deadline and f.deadline < now) or (f.kind == "machine" and f.name in ended)]
+
+
+@dataclass
+class Reaped:
+    """What came of a reap. `left`: what may still cost money, in words; `others`: what was left alone."""
+
+    ended: list[tuple[Found, gone.Proven]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    others: list[Found] = field(default_factory=list)
+
+
+def reap(
+    providers: Iterable[Provider], clock: Clock, owner: str, ended: frozenset[str], agreed: Callable[[Found], bool]
+) -> Reaped:
+    """End everything of this owner's that is overdue (see `overdue`); a volume only if that is `agreed`.
+
+    One provider that cannot be asked keeps nothing alive at the others.
+    """
+    reaped = Reaped()
+    for provider in providers:
+        try:
+            found = survey(provider)
+        except GpuplanError as error:
+            reaped.left.append(f"{provider.name} could not be asked: {error.message}")
+            continue
+        late = overdue(found, owner, clock.wall(), ended)
+        reaped.others += [one for one in found if one not in late]
+        for one in late:
+            if one.kind == "volume" and not agreed(one):
+                reaped.others.append(one)
+                continue
+            proof = end(provider, clock, one)
+            if isinstance(proof, NotGone):
+                reaped.left.append(f"{one.name} ({proof.why})")
+            else:
+                reaped.ended.append((one, proof))
+    return reaped
 
 
 def end(provider: Provider, clock: Clock, found: Found) -> gone.Proof:

@@ -150,20 +150,19 @@ class Volumes:
         now = self._context.now()
         lag_s = max(APPEAR_S, self._provider.list_lag_s) if row.sent_at else 0.0  # nobody was asked: nothing is fresh
         fresh_s = max(self._clock.scaled(lag_s) - (now - (row.accepted_at or row.sent_at or now)), 0.0)
-        present = partial(self._present, name)
-        proof = gone.until(self._clock, present, fresh_s=fresh_s, seen=False, within_s=DESTROY_S)
+        present, end = (lambda: bool(self._found(name))), partial(self._ask_to_go, name)
+        proof = gone.until(self._clock, present, end=end, fresh_s=fresh_s, seen=False, within_s=DESTROY_S)
         if isinstance(proof, NotGone):
             return proof
         self._ledger.volumes.move({"name": name}, VolumeState.DESTROYED, gone_at=proof.at.timestamp())
         self._context.event(f"{name}: gone", minor=True)
         return Gone()
 
-    def _present(self, name: str) -> bool:
-        """Ask once to delete it; whether it is listed then. One whose create got no answer may not have its id yet."""
+    def _ask_to_go(self, name: str) -> None:
+        """Ask once to delete it. One whose create got no answer may not have its id yet."""
         row = self._ledger.volumes.get(name=name)
         volume_id = row.provider_id or self._found(name)
         if volume_id and not row.provider_id:
             self._ledger.volumes.change({"name": name}, provider_id=volume_id)
         if volume_id:
             self._provider.destroy_volume(volume_id)
-        return bool(self._found(name))

@@ -16,8 +16,8 @@ AGAIN_S = 10.0  # a machine may appear late, and a delete may be refused
 class Watchdog:
     """Looks on while the run is driven. Proving that the machines are gone stays the story's own part."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, look_s: float = LOOK_S) -> None:
+        self._context, self._look_s = context, look_s
         self._limit_s = context.clock.real(STOPPING_S)
         self._ended = False
         self._changed = context.clock.signal()
@@ -31,7 +31,7 @@ class Watchdog:
 
     def _look_on(self) -> None:
         """Until ended. What the user's own host has to do is left to the story: it costs nothing."""
-        while not self._changed.wait(lambda: self._ended, LOOK_S):
+        while not self._changed.wait(lambda: self._ended, self._look_s):
             if self._context.control.stopping_s > self._limit_s and self._context.provider.rented:
                 self._end_machines()
                 self._changed.wait(lambda: self._ended, AGAIN_S)

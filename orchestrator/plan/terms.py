@@ -9,6 +9,11 @@ from urllib.parse import urlsplit
 from orchestrator.plan.resolve import PhaseRun
 from orchestrator.words.model import Plan
 
+# Apprise's schemes in which the host is one, and no token.
+WITH_HOSTS = frozenset(
+    {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "ntfys", "gotify", "gotifys"}
+)
+
 
 def is_foreign(plan: Plan) -> bool:
     """Whether anything of it was read from a folder, and so may be another's."""
@@ -25,6 +30,7 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
                 lines += [f"  {step.id}{kind}:", *(f"    {line}" for line in text.splitlines())]
     lines += _secrets(phases, plan.settings.hub_url)
     lines += [f"sends to: {url}" for url in stores]
+    lines += [f"tells how it goes: {_masked(address)}" for address in plan.settings.notify]
     for phase in phases:
         if phase.phase.machine.image:
             lines.append(f"image of {phase.phase.name}: {phase.phase.machine.image}")
@@ -43,6 +49,15 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
 def digest(lines: Sequence[str]) -> str:
     """What stands for these very lines."""
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _masked(address: str) -> str:
+    """An address of apprise's without what may be a token in it; its digest tells it from others."""
+    scheme, there, rest = address.partition("://")
+    if not there:
+        return f"the address in {address}"
+    host = urlsplit(address).hostname if scheme in WITH_HOSTS else ""
+    return f"{scheme}://{host or '***'} ({digest([rest])[:8]})"
 
 
 def _secrets(phases: Sequence[PhaseRun], hub: str) -> list[str]:

@@ -24,8 +24,10 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from orchestrator.rehearsal.clouds.clock import HeldClock
+from orchestrator.rehearsal.clouds.records import Span
 from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.clouds.wire import Reply, Request
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.paper_machines import Machine, PaperMachines
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.secret import Secret
@@ -61,12 +63,14 @@ class InProcessClouds:
         *,
         seed: int = 0,
         faults: Iterable[str] = (),
+        switchboard: Switchboard | None = None,
         on_machine: Callable[[Machine], None] = lambda _machine: None,
         on_machine_end: Callable[[str], None] = lambda _machine_id: None,
         on_cut: Callable[[str], None] = lambda _machine_id: None,
     ) -> None:
         """Begin new clouds at the clock's moment; adapters wait with its `sleep`. `faults` are NAME or NAME@ARG.
 
+        `switchboard`: where they are armed, which others may share.
         `on_machine` is called when a machine has booted, `on_machine_end` with its id when it was ended, stopped or
         taken away, `on_cut` when its connections drop while it goes on. ValueError: what is wrong with a fault.
         """
@@ -74,9 +78,8 @@ class InProcessClouds:
         self.machines = PaperMachines(on_machine, on_machine_end, on_cut)
         self._clock, self._time = clock, HeldClock(clock.now())
         dice = random.Random(seed)
-        self._state = CloudState(
-            self.machines, None, self._time, LAMBDA_SSH_PORT, lambda size: dice.randbytes(size).hex()
-        )
+        token = lambda size: dice.randbytes(size).hex()  # noqa: E731
+        self._state = CloudState(self.machines, None, self._time, LAMBDA_SSH_PORT, token, switchboard)
         for fault in faults:
             name, _, arg = fault.partition("@")
             self._state.arm(name, arg or None)
@@ -136,6 +139,15 @@ class InProcessClouds:
         """What machines and volumes have cost up to the clock's moment: decimal strings by name, and their total."""
         self.advance()
         return self._state.invoice()
+
+    def bills(self) -> dict[str, list[Span]]:
+        """By machine's name: when it was billed, and at which price."""
+        self.advance()
+        records = self._state.context.records
+        found: dict[str, list[Span]] = {}
+        for machine in (*records.pods.values(), *records.instances.values()):
+            found.setdefault(machine.name, []).extend(machine.spans)
+        return found
 
     def log(self) -> list[dict[str, Any]]:
         """Every change that happened, in order, with names and ids."""

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TextIO
 
-from orchestrator.report import milestones
+from orchestrator.report import header, milestones
 from orchestrator.report.console import confirm, event_lines, indented, one_line
 from orchestrator.report.figures import elapsed
 from orchestrator.report.milestones import Milestone, Milestones
-from orchestrator.report.snapshot import NewEvents, PhaseLine, Snapshot, StepLine
+from orchestrator.report.snapshot import NewEvents, PhaseLine, Snapshot, StepLine, TransferLine
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.outside import escape
 from orchestrator.words.secret import hide
@@ -35,7 +35,8 @@ _TOGETHER_S = 5.0  # steps that end so soon after one another share a line
 class PlainView:
     """Writes to `out` what a person wants to know: machines, the ends of steps and phases, transfers, trouble.
 
-    The last lines of a step's output follow when it fails; a step that runs on says so once a minute.
+    The last lines of a step's output follow when it fails; of a step that runs on, and of files on their way, there is
+    a line a minute.
     """
 
     def __init__(self, out: TextIO, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -45,7 +46,7 @@ class PlainView:
         self._milestones = Milestones()
         self._ended: list[Milestone] = []  # steps that will share a line
         self._since: datetime | None = None  # when the first of them did
-        self._spoke: dict[str, datetime] = {}  # step id -> when its last line was
+        self._spoke: dict[str, datetime] = {}  # step id, or a transfer -> when its last line was
         self._logs: dict[str, deque[str]] = {}  # raw: only what is shown is cleaned
         self._sayings: deque[str] = deque()
         self._progress: dict[str, str] = {}
@@ -74,6 +75,8 @@ class PlainView:
             for phase in snapshot.phases:
                 for step in phase.steps:
                     self._still(phase, step)
+            for moving in snapshot.transfers:
+                self._on_its_way(moving)
             if self._since and (self._now() - self._since).total_seconds() >= _TOGETHER_S:
                 self._write_ended()
             self._write_sayings()
@@ -137,13 +140,27 @@ class PlainView:
                 self._progress.pop(step.id, None)
             return
         now = self._now()
-        if (now - self._spoke.setdefault(step.id, now)).total_seconds() < _STILL_RUNNING_S:
+        if not self._minute_is_over(step.id, now):
             return
-        self._spoke[step.id] = now
         last = next(reversed(self._last_lines(step.id)), "")
         running = f"{step.name} running {elapsed(step.started, None, now)}"
         said = "  ".join(filter(None, [phase.name, running, step.attempt, self._progress.get(step.id, ""), last]))
         self._write(said if len(said) <= _WIDEST - 9 else f"{said[: _WIDEST - 10]}…")
+
+    def _on_its_way(self, line: TransferLine) -> None:
+        """Once a minute, how far files are."""
+        key, now = f"{line.kind} {line.phase} {line.place}", self._now()
+        if line.ended:
+            self._spoke.pop(key, None)
+        elif self._minute_is_over(key, now):
+            self._write(f"{line.phase}  {header.transfer(line, now)}")
+
+    def _minute_is_over(self, what: str, now: datetime) -> bool:
+        """Whether nothing was said of it for so long; the next minute begins then."""
+        if (now - self._spoke.setdefault(what, now)).total_seconds() < _STILL_RUNNING_S:
+            return False
+        self._spoke[what] = now
+        return True
 
     def _last_lines(self, step: str) -> list[str]:
         """The step's last lines, cleaned."""

@@ -6,24 +6,30 @@ process of gpuplan that finds the ledger and the workflows' records that the one
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.engine.books import close_books, open_books
 from orchestrator.engine.context import Context
-from orchestrator.engine.control import Control, Watch
+from orchestrator.engine.control import LOOK_S, Control, Watch
 from orchestrator.engine.effects import RunEnd
+from orchestrator.engine.leftovers import reserve
 from orchestrator.engine.limits import Limits
+from orchestrator.engine.reaper import Reaped, reap
 from orchestrator.engine.story import Story
 from orchestrator.engine.version import APPLICATION_VERSION
+from orchestrator.engine.watchdog import Watchdog
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
 from orchestrator.plan import may_stage, resolve
 from orchestrator.providers import open_provider
+from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
+from orchestrator.testing.changes import WatchedLedger, Watchers, Wire
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.files import Disk
 from orchestrator.testing.machine import Door, Script, ScriptedMachine
@@ -50,9 +56,11 @@ class World:
     scripts: Mapping[str, Script] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     stores: int = 0
+    bucket: str = "memory"  # what its stores' URLs begin with: "gs" is a store of Google's kind
     rates: Mapping[str, float] = field(default_factory=dict)  # MB/s of what scripts move; {}: bytes take no time
     sizes: Mapping[str, float] = field(default_factory=dict)  # path below the workspace -> GB that a file stands for
-    watched: bool = False  # budgets and time-outs act: it costs a look a second
+    watched: bool = False  # budgets and time-outs act: it costs a look each `look_s`
+    look_s: float = LOOK_S
     place: str | None = "EU-RO-1"
     spot: bool = False
     # Repository -> commit -> its files; main is the first commit, after `hub_moves` looks at it the last one.
@@ -61,13 +69,19 @@ class World:
 
 
 class Bench:
-    """See above. `folder` is where the ledger and the run's files lie."""
+    """See above. `folder` is where the ledger and the run's files lie.
+
+    `watchers` are told of each change that outlives a process, in the thread that made it: there it can die.
+    """
 
     def __init__(self, plan: Plan, asked: tuple[str, ...], world: World, folder: Path, seed: int = 0) -> None:
         self.world, self.folder = world, folder
+        self.watchers = Watchers()
         self.clock = ManualClock(seed)
         self.records = Records()
-        self.stores = [MemoryStore(f"memory://store{n}") for n in range(world.stores)]
+        self.faults = Switchboard()
+        told, stores = self.watchers.tell, range(world.stores)
+        self.stores = [MemoryStore(f"{world.bucket}://store{n}", self.faults, told) for n in stores]
         self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
         self._doors: dict[str, Door] = {}
@@ -77,6 +91,7 @@ class Bench:
             self.clock,
             seed=seed,
             faults=world.faults,
+            switchboard=self.faults,
             on_machine=self._booted,
             on_machine_end=self._ended,
             on_cut=self._cut,
@@ -112,8 +127,9 @@ class Bench:
 
     def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
         return ScriptedMachine(
-            self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic, doors=self._doors
-        )
+            self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic, doors=self._doors,
+            changed=self.watchers.tell, faults=self.faults,
+        )  # fmt: skip
 
     def _put(self, url: str, data: bytes) -> int:
         return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)
@@ -133,6 +149,11 @@ class Bench:
         disks = [*self._disks.values(), *([self.host.disk] if self.host else [])]
         return Counter(command for disk in disks for command in disk.runs)
 
+    def repeated(self) -> Counter[str]:
+        """How often each step began again although its done-record was there: PHASE.STEP."""
+        disks = [*self._disks.values(), *([self.host.disk] if self.host else [])]
+        return Counter(step for disk in disks for step in disk.repeated)
+
     def creates(self) -> list[str]:
         """The names of all machines that were ever created, in order."""
         return [str(e["name"]) for e in self.clouds.log() if e["action"] == "create-machine"]
@@ -142,6 +163,17 @@ class Bench:
         mine, self.spec = self.spec, self.spec.model_copy(update={"run": EARLIER, "asked": asked, "whole_plan": False})
         self.controller().run()
         self.spec = mine.model_copy(update={"created_at": self.clock.now().timestamp()})
+
+    def beside(self, run: str, folder: Path, **spec: object) -> Bench:
+        """Another run in the same clouds at the same time, of that home; `spec`: what else of it is another."""
+        other = copy.copy(self)
+        other.folder, other.records = folder, Records()
+        other.spec = self.spec.model_copy(update={"run": run, "pull_root": str(folder / "pulled"), **spec})
+        return other
+
+    def reap(self) -> Reaped:
+        """`gpuplan reap` on another computer of the same owner, in a home that knows nothing."""
+        return reap([_provider(self)], self.clock, self.spec.owner, frozenset(), lambda _volume: False)
 
     def copy_to(self, folder: Path) -> None:
         """Copy everything that is on disk."""
@@ -159,10 +191,12 @@ class Controller:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         clock = bench.clock
-        self.ledger = bench.ledger()
+        file = f"sqlite:///{bench.folder / 'gpuplan.db'}"
+        self.ledger = WatchedLedger(file, lambda: clock.now().timestamp(), bench.watchers.tell)
         provider = _provider(bench)
         folder = bench.folder / "runs" / bench.spec.run
         folder.mkdir(parents=True, exist_ok=True)
+        reserve(folder)
         self.context = Context(
             spec=bench.spec,
             folder=folder,
@@ -189,12 +223,24 @@ class Controller:
         story, before = Story(self.context), runs.get(id=spec.run).state
         if spec.run in records.results:
             return story.ending.again()
-        watch = None
+        self.ledger.runs.change(
+            {"id": spec.run}, stop=""
+        )  # as runner.drive: what stopped the one before does so no more
+        watch = watchdog = None
         if bench.world.watched:
-            watch = Watch(bench.clock, self.context.control, Limits(self.ledger, spec, bench.clock).reason)
-        end: RunEnd = MemoryRecorder(records, story, bench.clock, spec.run, trigger).run()
-        if watch:
+            watchdog = Watchdog(self.context, bench.world.look_s)
+            limits = Limits(self.ledger, spec, bench.clock)
+            watch = Watch(bench.clock, self.context.control, limits.reason, bench.world.look_s)
+
+        def told(workflow: str, effect: str, when: str) -> None:
+            trigger(workflow, effect, when)
+            if when == "after":
+                bench.watchers.tell(f"{workflow}: {effect}")
+
+        end: RunEnd = MemoryRecorder(records, story, bench.clock, spec.run, told).run()
+        if watch and watchdog:
             watch.end()
+            watchdog.end()
         return story.ending.again() if before == RunState.TEARING_DOWN and end.left else end
 
     def down(self) -> list[str]:
@@ -283,4 +329,7 @@ def staged_in(plan: Plan, asked: tuple[str, ...]) -> tuple[str, ...]:
 def _provider(bench: Bench) -> Provider:
     if bench.host:
         return open_provider("ssh-host", ProviderAccess(base_url="root@127.0.0.1:22", owner=OWNER))
-    return open_provider(bench.world.provider, bench.clouds.access(bench.world.provider, public_key="k", owner=OWNER))
+    access = bench.clouds.access(bench.world.provider, public_key="k", owner=bench.spec.owner)
+    assert access.transport
+    wire = Wire(access.transport, bench.watchers)
+    return open_provider(bench.world.provider, replace(access, transport=wire))

@@ -22,6 +22,7 @@ class _Thread:
     """One thread that the clock lets run or wait."""
 
     name: str
+    life: object = None  # the process that it belongs to; None: nobody's, which never ends
     until: float | None = None  # when it may go on at the latest; None: when `ready` says so
     ready: Callable[[], bool] = lambda: True
     ended: bool = False
@@ -82,10 +83,9 @@ class ManualClock:
         """See waiting.Clock."""
         return ManualSignal(self)
 
-    def spawn(self, name: str, body: Callable[[], None]) -> ManualTask:
-        """See waiting.Clock."""
-        self._adopt_caller()
-        thread = _Thread(name)
+    def spawn(self, name: str, body: Callable[[], None], life: object = None) -> ManualTask:
+        """See waiting.Clock. `life`: the process that it belongs to; None: its maker's."""
+        thread = _Thread(name, life or self._adopt_caller().life)
         self._threads.append(thread)
 
         def run() -> None:
@@ -95,8 +95,9 @@ class ManualClock:
                 body()
             finally:
                 thread.ended = True
-                self._threads.remove(thread)
-                self._hand_on(None)
+                if thread in self._threads:  # else its process has ended meanwhile: somebody else's turn it is
+                    self._threads.remove(thread)
+                    self._hand_on(None)
 
         threading.Thread(target=run, daemon=True, name=name).start()
         return ManualTask(self, thread)
@@ -129,6 +130,19 @@ class ManualClock:
     def move_with(self, due: Callable[[], datetime | None], act: Callable[[], None]) -> None:
         """Stop at every moment at which something outside happens by itself (None: nothing will), and let it act."""
         self._others.append((due, act))
+
+    @property
+    def life(self) -> object:
+        """The process that the caller belongs to."""
+        return self._adopt_caller().life
+
+    def end_life(self, life: object) -> None:
+        """Kill a process: no thread of it goes on or cleans up. A caller that is one of them never returns."""
+        mine = self._adopt_caller()
+        self._threads[:] = [thread for thread in self._threads if thread.life is not life]
+        if mine.life is life:
+            self._hand_on(None)
+            threading.Event().wait()
 
     def forget_threads(self) -> None:
         """After a fork: the others are gone, and the caller goes on alone."""

@@ -1,4 +1,7 @@
-"""Every place where a process can die: before and after each effect, by forking there and going on in the child."""
+"""Every place where a process can die: around each effect, or after each change that outlives it.
+
+It is tried by forking there and going on in the child.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ AT_A_TIME = 2  # children
 class Death:
     """One way to die and to go on. `wrong`: what does not hold afterwards; empty: all well."""
 
-    where: str  # WORKFLOW: EFFECT, before | after
+    where: str  # WORKFLOW: EFFECT, before | after; or the number of a change, and what changed
     way: str
     wrong: tuple[str, ...]
 
@@ -30,8 +33,10 @@ class Death:
 class Explorer:
     """Runs a story to its end, and beside it every story that is cut short at one of its effects."""
 
-    def __init__(self, bench: Bench, ways: dict[str, Way], scratch: Path) -> None:
-        self._bench, self._ways, self._scratch = bench, ways, scratch
+    def __init__(self, bench: Bench, ways: dict[str, Way], scratch: Path, *, changes: bool = False) -> None:
+        """`changes`: after each change that outlives a process; else before and after each effect."""
+        self._bench, self._ways, self._scratch, self._changes = bench, ways, scratch, changes
+        self.places = 0  # where it died, each time in every way
         self._children: list[tuple[str, str, int, int, Path]] = []  # where, way, pid, pipe, its copy of what is on disk
         self.deaths: list[Death] = []
 
@@ -39,17 +44,21 @@ class Explorer:
         """The undisturbed end; `deaths` is filled."""
         gc.collect()
         gc.freeze()  # a child that collects touches, and so copies, every page
-        end = self._bench.controller().run(self._visit)
+        if self._changes:
+            self._bench.watchers.changed = self._die
+            end = self._bench.controller().run()
+        else:
+            end = self._bench.controller().run(lambda *place: self._die("{}: {}, {}".format(*place)))
         while self._children:
             self._collect()
         gc.unfreeze()
         return end
 
-    def _visit(self, workflow: str, effect: str, when: str) -> None:
+    def _die(self, where: str) -> None:
+        self.places += 1
         for name, way in self._ways.items():
             while len(self._children) >= AT_A_TIME:
                 self._collect()
-            where = f"{workflow}: {effect}, {when}"
             folder = self._scratch / str(len(self.deaths) + len(self._children))
             self._bench.copy_to(folder)  # here, where nothing writes: this process goes on while the child looks at it
             read, write = os.pipe()
@@ -58,11 +67,12 @@ class Explorer:
                 os.close(read)
                 self._live_on(way, folder, write)
             os.close(write)
-            self._children.append((where, name, pid, read, folder))
+            self._children.append((f"{self.places}: {where}" if self._changes else where, name, pid, read, folder))
 
     def _live_on(self, way: Way, folder: Path, write: int) -> None:
         """In the child: nothing of the controller is left but what lies on disk and in the clouds."""
         gc.disable()
+        self._bench.watchers.changed = lambda _where: None
         try:
             self._bench.go_on_in(folder)
             wrong = way(self._bench)

@@ -17,6 +17,8 @@ from orchestrator.words.waiting import Clock
 
 Json = dict[str, Any]
 WORKSPACE = "/workspace"
+RECORDS = ".gpuplan/done/"  # where steps' done-records are; one goes when its step begins again
+EXPIRED = ": Request has expired"
 MEMORY_GB = 12.0  # of files that were written last, of those that stand for many bytes
 
 
@@ -27,6 +29,7 @@ class Disk:
     files: dict[str, bytes] = field(default_factory=dict)  # absolute path -> content
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)  # name -> holder, the moment it runs out
     runs: list[str] = field(default_factory=list)  # commands in the order in which they began here
+    repeated: list[str] = field(default_factory=list)  # done-records that were there when their step began again
 
 
 class Refusal(Exception):
@@ -99,6 +102,8 @@ class FileAnswers:
 
     def _op_remove(self, request: Json) -> Json:
         place = posixpath.join(WORKSPACE, str(request["path"]))
+        if request["path"].startswith(RECORDS) and place in self.disk.files:
+            self.disk.repeated.append(posixpath.basename(place).removesuffix(".json"))
         for path in [p for p in self.disk.files if p == place or p.startswith(f"{place}/")]:
             del self.disk.files[path]
         return {}
@@ -141,7 +146,8 @@ class FileAnswers:
             status = self._put(str(part["url"]), data)
             line: Json = {"part": part["number"], "status": status, "etag": "", "bytes": len(data), "range": ""}
             if status not in part["accept"]:
-                line["error"], refused = f"HTTP {status}", refused + 1
+                said = f"HTTP {status}" if status else "the connection was cut"
+                line["error"], refused = said + (EXPIRED if status == 403 else ""), refused + 1
             say(json.dumps(line).encode())
             if refused and request["ordered"]:
                 break

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.standins import armed_cuda_fault
 from orchestrator.testing.files import WORKSPACE, Disk, FileAnswers, Json, Refusal
 from orchestrator.testing.traffic import Flow, Move, Traffic
 from orchestrator.words.errors import ConnectionLost
@@ -14,6 +16,7 @@ from orchestrator.words.ports import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
 FOREVER = math.inf
+CHANGING = frozenset({"start", "stop", "write", "remove", "lease", "put"})  # operations that outlive who asked for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class ScriptedMachine(FileAnswers):
 
     skew_s = 0.0  # by which its clock is ahead
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, a machine is made of many things, in one place (bench.py)
         self,
         clock: Clock,
         disk: Disk,
@@ -74,8 +77,13 @@ class ScriptedMachine(FileAnswers):
         put: Callable[[str, bytes], int] = lambda _url, _data: 200,
         traffic: Traffic | None = None,
         doors: dict[str, Door] | None = None,
+        changed: Callable[[str], None] = lambda _what: None,
+        faults: Switchboard | None = None,
     ) -> None:
-        """`traffic`: what bytes take; None: no time."""
+        """`traffic`: what bytes take; None: no time. `changed` hears of each operation that has changed something.
+
+        `faults`: the disasters of its GPUs.
+        """
         super().__init__(clock, disk, put, traffic)
         self._scripts, self._gpus = scripts, gpus
         self._jobs: dict[str, Job] = {}
@@ -85,6 +93,8 @@ class ScriptedMachine(FileAnswers):
         self.alone = False  # nobody is reached from here, and nobody reaches it
         self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
+        self._changed, self._booted = changed, clock.monotonic()
+        self._cuda_fault = armed_cuda_fault(faults, clock.scaled(1.0)) if faults and gpus else None
 
     # -- ports.Transport ------------------------------------------------------------------------------------------
 
@@ -181,6 +191,8 @@ class ScriptedMachine(FileAnswers):
         except Refusal as no:
             say(json.dumps(no.reply).encode())
             return True
+        if op in CHANGING:
+            self._changed(f"machine: {op}")
         say(json.dumps({"ok": True, **reply}).encode())
         return True
 
@@ -190,10 +202,19 @@ class ScriptedMachine(FileAnswers):
         facts: Json = {"agent": "bench", "python": "3.11", "boot_id": "b", "cores": 8, "user": "root", "time": now}
         return {**facts, "workspace": WORKSPACE, "memory_mib": 65536, "disk_free_mib": 4 << 20, "gpus": gpus}
 
+    def _op_probe(self, request: Json) -> Json:
+        fault, wanted = self._cuda_fault, range(int(request["gpus"]))
+        if missing := [n for n in wanted if n >= len(self._gpus)]:
+            raise Refusal("no_gpu", f"GPU {missing[0]}: error 101: invalid device ordinal")
+        lasts = fault and (fault.lasts_s is None or self._clock.monotonic() < self._booted + fault.lasts_s)
+        if fault and lasts and (failing := [n for n in wanted if fault.gpus is None or n in fault.gpus]):
+            raise Refusal("gpu_fault", f"GPU {failing[0]}: error 802: system not yet initialized")
+        return {}
+
     def _op_nothing(self, _request: Json) -> Json:
         return {}
 
-    _op_probe = _op_bootstrap = _op_heartbeat = _op_nothing
+    _op_bootstrap = _op_heartbeat = _op_nothing
 
     def _op_view(self, _request: Json) -> Json:
         return {"attach": ""}

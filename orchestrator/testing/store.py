@@ -7,26 +7,36 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 
-from orchestrator.words.errors import StepFailed
+from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.words.errors import StepFailed, StoreBusy
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 
 PART_BYTES = 1 << 20
+REFUSING = {"s3-503": 503, "s3-expired": 403, "gcs-503": 503, "gcs-cut": 0}  # fault -> status of a part, which is lost
 
 
 class MemoryStore:
     """`ports.ArtifactStore`. It refuses a part whose checksum is not the one that was signed, as a bucket does."""
 
-    ordered = False
-    reports_md5 = False
+    def __init__(
+        self,
+        url: str = "memory://store",
+        faults: Switchboard | None = None,
+        changed: Callable[[str], None] = lambda _what: None,
+    ) -> None:
+        """`url`: of Google's kind where it begins with gs, else of Amazon's; `faults`: the disasters of that kind.
 
-    def __init__(self, url: str = "memory://store") -> None:
-        self.url = url
+        `changed` hears when something has changed here.
+        """
+        self.url, self._faults, self._changed = url, faults or Switchboard(), changed
+        self.ordered = self.reports_md5 = url.startswith("gs")
+        self._kind = "gcs-" if self.ordered else "s3-"
         self.objects: dict[str, bytes] = {}
         self._sha256: dict[str, str] = {}
         self._parts: dict[str, dict[int, bytes]] = {}
         self._sums: dict[str, str] = {}
         self.refusals: list[int] = []  # HTTP statuses of the next PUTs; then they are taken
-        self.puts = 0
+        self.puts = self._tokens = 0
         self.on_read: Callable[[str], None] = lambda _name: None  # told of each read before it is answered
 
     def check(self) -> None:
@@ -34,18 +44,25 @@ class MemoryStore:
 
     def head(self, name: str) -> StoredObject | None:
         """See ports.ArtifactStore."""
+        self._be_there()
         if name not in self.objects:
             return None
-        return StoredObject(name, len(self.objects[name]), _crc32(self.objects[name]), self._sha256.get(name))
+        content = self.objects[name]
+        md5 = _md5(content) if self.reports_md5 else None
+        return StoredObject(name, len(content), _crc32(content), self._sha256.get(name), md5)
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
         """See ports.ArtifactStore."""
-        token = f"upload-{len(self._parts) + 1}"
+        self._be_there()
+        self._tokens += 1
+        token = f"upload-{self._tokens}"
         self._parts[token] = {}
+        self._changed("store")
         return Upload(name, size, sha256, PART_BYTES, token)
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
         """See ports.ArtifactStore. FileNotFoundError: it knows no such upload."""
+        self._be_there()
         if upload.token not in self._parts:
             raise FileNotFoundError(upload.token)
         return [p for p in parts if p.number not in self._parts[upload.token]]
@@ -61,20 +78,25 @@ class MemoryStore:
         self.puts += 1
         if self.refusals:
             return self.refusals.pop(0)
+        refused = [n for n in REFUSING if n.startswith(self._kind)]
+        if fault := next((name for name in refused if self._faults.take(name)), ""):
+            return REFUSING[fault]
         token, _, number = url.removeprefix(f"{self.url}/").partition("/")
         if _crc32(data) != self._sums[url]:
             return 400
         self._parts[token][int(number)] = data
-        return 200
+        return 0 if self._kind == "s3-" and self._faults.take("s3-cut") else 200
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
         """See ports.ArtifactStore."""
+        self._be_there()
         held = self._parts.pop(upload.token, None)
         if held is not None:
             whole = b"".join(held[p.number] for p in sorted(parts, key=lambda p: p.number))
             if hashlib.sha256(whole).hexdigest() != upload.sha256:
                 raise StepFailed(f"{self.url}: {upload.key}: its content is not what was sent")
             self.objects[upload.key], self._sha256[upload.key] = whole, upload.sha256
+            self._changed("store")
         stored = self.head(upload.key)
         if stored is None:
             raise FileNotFoundError(upload.token)
@@ -93,7 +115,17 @@ class MemoryStore:
 
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
+        self._be_there()
         self.objects[name] = text.encode()
+        self._changed("store")
+
+    def _be_there(self) -> None:
+        if self._kind == "s3-" and self._faults.take("s3-busy"):
+            raise StoreBusy(f"{self.url}: SlowDown")
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data).digest()).decode()  # noqa: S324  what Google's store reports
 
 
 def _crc32(data: bytes) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -239,6 +239,10 @@ class Defaults(Value):
         )
 
 
+# What somebody is told of a run who does not look on; budget: 50, 80 and 100 % of it are spent.
+NoticeKind = Literal["started", "deliverable_failed", "phase_done", "budget", "undriven", "left_running", "done"]
+
+
 class Settings(Value):
     """configs/*.yaml: what is not the plan's own."""
 
@@ -259,6 +263,8 @@ class Settings(Value):
     readiness_seconds: Seconds = 900.0
     unreachable_minutes: float = Field(default=15.0, gt=0, le=YEAR_S / 60)  # of silence, before a machine is replaced
     hub_url: str = "https://huggingface.co"
+    notify: tuple[str, ...] = ()  # apprise's addresses, or names of variables that hold one: who is told of a run
+    notify_on: tuple[NoticeKind, ...] = get_args(NoticeKind)  # ... and of what
     code: str = ""  # folder below the plan's that is laid on every machine; "": nothing of the user's is
     code_mb: int = Field(default=100, ge=1, le=10_000)  # what it may weigh, in MB of 10^6 bytes
     requirements: tuple[str, ...] = ()  # files of the code with Python packages for every machine

@@ -172,6 +172,22 @@ def test_plain_view_says_once_a_minute_what_still_runs(zone: None) -> None:
     ]
 
 
+def test_plain_view_says_once_a_minute_how_far_files_are(zone: None) -> None:
+    """Fifteen hundred small files take a while: their number, bytes, rate and time left; the end has its own line."""
+    out, clock = io.StringIO(), Clock()
+    with PlainView(out, clock) as view:
+        for second in range(0, 151, 5):
+            clock.now = at(second)
+            moved = TransferLine("day2-3", "upload", "s3://b/x", 1500, 10 * second, 15_000, 100 * second, 100.0, T0)
+            view.update(replace(RUNNING, transfers=(moved,)))
+        view.update(replace(RUNNING, transfers=(replace(moved, files_done=1500, ended=clock.now),)))
+    assert [line for line in out.getvalue().splitlines() if "s3:" in line] == [
+        "12:04:04 day2-3  uploading to s3://b/x: 600 of 1,500 files, 6 kB of 15 kB, 100 bytes/s, 1m 30s left",
+        "12:05:04 day2-3  uploading to s3://b/x: 1,200 of 1,500 files, 12 kB of 15 kB, 100 bytes/s, 30s left",
+        "12:05:34 day2-3  uploaded to s3://b/x: 1,500 files, 15 kB in 2m 30s (100 bytes/s)",
+    ]
+
+
 def test_live_view_draws_and_leaves_the_last_picture() -> None:
     """On a terminal the picture is drawn, what is said stays above it, and the last state is what remains."""
     out = io.StringIO()
@@ -187,6 +203,17 @@ def test_live_view_draws_and_leaves_the_last_picture() -> None:
     last = text[text.rindex("shipped r1") :]
     assert "tearing down" in last
     assert "42 %" in last
+
+
+def test_no_command_is_broken_in_a_narrow_terminal() -> None:
+    """What somebody is to type stays whole, in an event and in what is said: it can be copied."""
+    command, out = "gpuplan down 1129-abcd --volumes", io.StringIO()
+    console = Console(file=out, force_terminal=True, width=40, height=24, _environ={"TERM": "xterm"})
+    with LiveView(console, lambda: at(262)) as view:
+        view.update(RUNNING)
+        view.say(f"the machine may still run: {command} ends it")
+        view.update(replace(RUNNING, events=((1, f"day2-3#1: not gone after two minutes: {command}"),)))
+    assert out.getvalue().count(command) == 2
 
 
 def test_progress_stands_beside_the_last_line(zone: None) -> None:

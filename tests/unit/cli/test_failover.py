@@ -11,6 +11,7 @@ from orchestrator.cli.flags import seconds
 from orchestrator.engine.effects import RunEnd
 from orchestrator.runner import Result
 from orchestrator.testing import bench
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import NoCapacity, UsageError
 from orchestrator.words.lifecycle import Outcome
@@ -19,7 +20,6 @@ from orchestrator.words.spec import RunSpec
 from tests.unit.cli.desk import Desk
 from tests.unit.cli.test_market import Spots
 from tests.unit.engine.stepping import SteppingClock
-from tests.unit.engine.stories import unsafe
 
 ONE = "large: {machine: {gpu: [A100-80GB]}, volume: {name: data, size_gb: 10}, steps: [{name: l, run: l}]}"
 TWO = """

@@ -275,6 +275,20 @@ def test_price_list_is_read_like_everything_else(tmp_path: Path):
         load_prices(path)
 
 
+def test_an_address_that_is_told_is_never_shown(tmp_path: Path):
+    """A wrong one is an error that does not quote it; kinds of notices are checked by their names."""
+    write(tmp_path, one=MINIMAL, gpuplan="notify: ['slack:/a-token']\nnotify_on: [done, nope]\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_plan(tmp_path, environ={})
+    assert "a-token" not in str(caught.value)
+    assert "gpuplan.yaml:2:19" in str(caught.value)
+    write(tmp_path, gpuplan="notify: [HOOK, 'ntfy://topic']\nnotify_on: [done]\n")
+    settings = load_plan(tmp_path, environ={"GPUPLAN_NOTIFY_ON": "started,budget"}).settings
+    assert (settings.notify, list(settings.notify_on)) == (
+        ("HOOK", "ntfy://topic"), ["started", "budget"],
+    )  # fmt: skip
+
+
 PIECES = [
     "name: one",
     "steps:",

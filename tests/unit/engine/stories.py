@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orchestrator import cost
 from orchestrator.config import load_plan
-from orchestrator.engine import accounting
 from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench, World
 from orchestrator.testing.machine import Script
 from orchestrator.words.model import Plan
@@ -67,25 +65,6 @@ class Story:
         }
         found = [f"{key} is {held[key]}, not {wanted}" for key, wanted in self.ends.items() if held[key] != wanted]
         return found + [f"left: {left}" for left in end.left] + unsafe(bench)
-
-
-def unsafe(bench: Bench) -> list[str]:
-    """What must never be, however a run came to its end: a machine left, one made twice, a bill that is not ours."""
-    found = [f"machine left: {name}" for name in bench.clouds.machines_left()]
-    found += [f"created twice: {name}" for name in set(bench.creates()) if bench.creates().count(name) > 1]
-    found += bench.clouds.breaches()
-    ledger = bench.ledger()
-    invoice = {name: Decimal(usd) for name, usd in bench.clouds.invoice()["machines"].items()}
-    accrued: dict[str, Decimal] = {}
-    for run in ledger.runs.all():
-        for charge in accounting.counted(ledger, run.id):
-            usd = cost.accrued([charge], bench.clock.now())
-            accrued[charge.name] = accrued.get(charge.name, Decimal(0)) + usd
-    unit = Decimal("0.0005")  # a second of the dearest machine here, and rounding
-    for name, usd in invoice.items():
-        if not usd - unit <= accrued.get(name, Decimal(0)):
-            found.append(f"{name} is billed ${usd}, accrued are ${accrued.get(name)}")
-    return found
 
 
 def _script(body: dict[str, Any]) -> Script:

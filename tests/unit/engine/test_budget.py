@@ -10,12 +10,13 @@ import pytest
 
 from orchestrator.cli import confirming, driving
 from orchestrator.engine import accounting
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import OverBudget
 from orchestrator.words.lifecycle import Outcome
 from tests.unit.cli.desk import Desk
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 ONE = "only: {LIMITS machine: {gpu: [RTX-4090]}, volume: {name: data, size_gb: 10}, steps: [{name: l, run: l}]}"
 

@@ -12,12 +12,13 @@ import pytest
 from orchestrator.engine import download as loading
 from orchestrator.engine.download import download, notes_of
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.store import MemoryStore
 from orchestrator.words.errors import Interrupted, StepFailed, StoreUnavailable
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 HOUR = 3600.0
 

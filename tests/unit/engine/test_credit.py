@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import confirming, driving
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.machine import Script
 from orchestrator.transport.code import Code
 from orchestrator.words.errors import NoMachine
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.spec import RunSpec
 from tests.unit.cli.desk import Desk
-from tests.unit.engine.stories import unsafe
 
 ONE = "large: {machine: {gpu: [A100-80GB]}, volume: {name: data, size_gb: 10}, steps: [{name: l, run: l}]}"
 

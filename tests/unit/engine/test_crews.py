@@ -11,10 +11,10 @@ from orchestrator.config import load_plan
 from orchestrator.engine.effects import RunEnd
 from orchestrator.ledger.rows import MachineRow, StepRow
 from orchestrator.plan.crews import left_behind
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench, World
 from orchestrator.testing.machine import Script
 from orchestrator.words.lifecycle import Outcome, StepState
-from tests.unit.engine.stories import unsafe
 
 VOLUME = {"name": "data", "size_gb": 10}
 FETCH = {"name": "fetch", "run": "fetch", "creates": ["data.bin"], "gpu": False, "expect": "10m"}

@@ -39,6 +39,23 @@ def test_what_stays_listed_is_not_gone_when_the_time_is_over():
     assert 100 <= clock.passed <= 100 + gone.POLL_S
 
 
+def test_nothing_is_billed_after_the_moment_of_the_end():
+    """A delete that takes a while on its way ends the bill when it is answered, not when it was sent."""
+    clock = SteppingClock()
+    assert gone.until(clock, lambda: False, end=lambda: clock.sleep(15)) == gone.Proven(START + timedelta(seconds=15))
+
+
+def test_what_stays_listed_for_a_while_is_billed_until_the_proof():
+    """Accepted, still listed, ended between the next answer and the list: only the proof's own moment is after it."""
+    clock, looks = SteppingClock(), iter([True, False])
+
+    def present() -> bool:
+        clock.sleep(3)
+        return next(looks)
+
+    assert gone.until(clock, present) == gone.Proven(START + timedelta(seconds=3 + 1 + 3))
+
+
 def test_an_error_of_the_provider_counts_as_not_yet():
     """503 is neither proof nor the end; the moment of the end is that of the request before the proof."""
     clock, cloud = SteppingClock(), Cloud({"m": "n"}, refusals=3)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 QUARTER_HOUR_USD = Decimal("0.75")  # of the dearest of two machines that such a phase may try, with teardown
 

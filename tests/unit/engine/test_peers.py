@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.machine import Script
 from orchestrator.words.lifecycle import Outcome
 from tests.unit.cli.desk import Desk
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 
 def two_nodes(tmp_path: Path, *faults: str) -> Bench:

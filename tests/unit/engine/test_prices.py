@@ -9,9 +9,10 @@ from pathlib import Path
 from orchestrator import cost
 from orchestrator.engine import accounting
 from orchestrator.engine.effects import RunEnd
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 
 def ran(tmp_path: Path, story: str, *faults: str, most: Decimal | None = None) -> tuple[Bench, RunEnd]:

@@ -71,5 +71,6 @@ def test_a_bill_that_does_not_know_all_of_the_time_settles_nothing(
     context.provider = cast("Any", provider)
     Ending(context, cast("Any", None), cast("Any", None)).settle()
     assert ledger.runs.get(id=ONE).settled is settled
+    assert ("so far" in "".join(bench.said())) is (bool(bill) and not settled)
     assert accrued(ledger, ONE).normalize() == Decimal(said).normalize()
     assert accrued(ledger, ONE, PHASE) == accrued(ledger, ONE) / 2

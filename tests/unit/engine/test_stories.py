@@ -15,10 +15,11 @@ import pytest
 
 from orchestrator.engine.version import APPLICATION_VERSION
 from orchestrator.rehearsal.in_process import Call
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.explore import Explorer
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import FOLDER, NAMES, Story, golden, unsafe
+from tests.unit.engine.stories import FOLDER, NAMES, Story, golden
 
 GOLDEN = FOLDER.with_name("effects.json")
 ROOM = 32 << 20  # bytes: some ten times what one story and its children under way take

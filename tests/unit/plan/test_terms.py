@@ -69,6 +69,23 @@ def test_everything_that_matters_is_listed(tmp_path: Path):
     ]
 
 
+def test_who_is_told_is_among_the_terms(tmp_path: Path):
+    """The variable or the host, and never what may be a token; another token is another plan."""
+    lines(tmp_path / "plan")
+    settings, found = tmp_path / "plan/gpuplan.yaml", []
+    for token in ("a-token", "b-token"):
+        settings.write_text(f"notify: [HOOK, json://evil.test/{token}, slack://{token}/b/c]\n")
+        plan = load_plan(tmp_path / "plan")
+        found.append([line for line in terms(plan, resolve(plan, ("all",)), ()) if line.startswith("tells")])
+        assert [line.partition(" (")[0] for line in found[-1]] == [
+            "tells how it goes: the address in HOOK",
+            "tells how it goes: json://evil.test",
+            "tells how it goes: slack://***",
+        ]
+        assert token not in str(found[-1])
+    assert found[0] != found[1]
+
+
 def test_another_plan_is_other_terms(tmp_path: Path):
     """A changed command, secret or address is not what was agreed to."""
     before = lines(tmp_path / "plan")

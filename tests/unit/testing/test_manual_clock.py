@@ -81,3 +81,40 @@ def test_threads_that_wait_for_each_other_are_named():
     clock = ManualClock()
     with pytest.raises(Stuck, match="MainThread"):
         clock.signal().wait(lambda: False)
+
+
+def test_a_life_that_ends_leaves_everything_as_it_is():
+    """A killed process's threads never go on and clean nothing up; others do, and time goes on for them."""
+    clock, life, said = ManualClock(), object(), list[str]()
+
+    def child() -> None:
+        clock.pause(20)
+        said.append("child")
+
+    def body() -> None:
+        try:
+            clock.spawn("child", child)
+            clock.pause(10)
+            said.append("parent")
+        finally:
+            said.append("cleaned up")
+
+    clock.spawn("parent", body, life)
+    clock.pause(5)
+    clock.end_life(life)
+    clock.pause(100)
+    assert (said, clock.monotonic()) == ([], 105)
+
+
+def test_a_thread_that_ends_its_own_life_never_comes_back():
+    """Whoever waits for the clock goes on."""
+    clock, life, said = ManualClock(), object(), list[str]()
+
+    def body() -> None:
+        assert clock.life is life
+        clock.end_life(life)
+        said.append("came back")
+
+    clock.spawn("doomed", body, life)
+    clock.pause(1)
+    assert said == []

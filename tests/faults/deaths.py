@@ -1,0 +1,36 @@
+"""A story killed after each change that outlives its process, and gone on with in every way that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from orchestrator.testing import audit
+from orchestrator.testing.bench import Bench
+from orchestrator.testing.explore import Explorer
+from tests.faults.cells import reaped, told
+
+
+def deaths(name: str, folder: Path) -> dict[str, Any]:
+    """Where its process died, in how many ways the run was gone on with, and what was wrong after any of them."""
+    story = told(name)
+
+    def resume(bench: Bench) -> list[str]:
+        return story.wrong(bench, bench.controller().run()) + audit.volumes_left(bench)
+
+    def down(bench: Bench) -> list[str]:
+        return [f"left: {one}" for one in bench.controller().down()] + after(bench)
+
+    def reap(bench: Bench) -> list[str]:
+        return (reaped(bench) if bench.host is None else bench.controller().down()) + after(bench)
+
+    def after(bench: Bench) -> list[str]:
+        more = [f"{c} ran {n} times" for c, n in bench.runs().items() if n > story.ends["runs"].get(c, 0)]
+        return more + audit.unsafe(bench) + audit.volumes_left(bench) + audit.strange(bench.ledger())
+
+    (folder / "home").mkdir()
+    bench = story.bench(folder / "home")
+    explorer = Explorer(bench, {"resume": resume, "down": down, "reap": reap}, folder / "deaths", changes=True)
+    wrong = story.wrong(bench, explorer.run())
+    bad = [f"{death.where}, then {death.way}: {'; '.join(death.wrong)}" for death in explorer.deaths if death.wrong]
+    return {"places": explorer.places, "deaths": len(explorer.deaths), "wrong": wrong + bad}
