@@ -38,6 +38,7 @@ class Machines:
         self._ledger, self._provider = context.ledger, context.provider
         self.creations = Creations(context)
         self._naming = threading.Lock()
+        self._vouched: set[str] = set()
 
     # -- coming to life --------------------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class Machines:
     def lost(self, name: str) -> str:
         """Why the machine is gone, in the provider's words; "": it is there as far as the provider knows."""
         row = self._ledger.machines.get(name=name)
+        self._vouched.discard(name)
         if row.state.is_final or row.reason:
             return row.reason or "it was ended"
         try:
@@ -133,7 +135,18 @@ class Machines:
         if view.status in ENDED_STATUSES:
             return f"{row.provider} says {view.detail}"
         address(self._context, row, view)
+        if self._provider.rented:  # of the user's own host nobody else knows anything
+            self._vouched.add(name)
         return ""
+
+    @property
+    def silence_s(self) -> float:
+        """See engine.reach.Reached."""
+        return self._context.spec.plan.settings.unreachable_minutes * 60
+
+    def is_vouched_for(self, name: str) -> bool:
+        """See engine.reach.Reached."""
+        return name in self._vouched
 
     def restarted(self, name: str) -> bool | None:
         """Whether the provider says that the machine was started again since we first reached it; None: it is silent.

@@ -13,6 +13,7 @@ from orchestrator.words.waiting import Clock
 T = TypeVar("T")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries to reach a machine, in the cloud's time
 PATIENCE_S = 300.0  # how long a provider or a store may be unwell, in the cloud's time
+LEAST_SILENCE_S = 120.0  # real seconds, however fast the cloud's time goes: a busy computer is no dead machine
 LONGEST_ASK_S = 15.0  # between two requests to one that is
 
 
@@ -22,8 +23,17 @@ class Reached(Protocol):
     clock: Clock
     control: Control
 
+    @property
+    def silence_s(self) -> float:
+        """How long one may be silent that its provider says is there, in the cloud's time."""
+        ...
+
     def lost(self, name: str) -> str:
         """Why the machine is gone; "": it is there as far as the provider knows."""
+        ...
+
+    def is_vouched_for(self, name: str) -> bool:
+        """Whether its provider said so when it was asked last; False: perhaps it is our own network that is away."""
         ...
 
     def restarted(self, name: str) -> bool | None:
@@ -46,10 +56,13 @@ def through_cuts(
     """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost).
 
     `on_cut` is told of each. `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
+    One that stays silent for `silence_s` from then on counts as lost too, unless the provider is silent as well.
     Raises as Control.check does when the run is asked to stop. A machine that was restarted is lost as it was, and is
     prepared anew: what ran on it is gone.
     """
     pause, reached = FIRST_PAUSE_S, progress()
+    silent: float | None = None  # since when it is, though its provider says that it is there
+    clock = machines.clock
     while True:
         try:
             return body()
@@ -67,9 +80,21 @@ def through_cuts(
             if reason := machines.lost(machine):
                 raise MachineLost(f"{machine}: {reason}") from error
             if (now := progress()) > reached:
-                pause, reached = FIRST_PAUSE_S, now
+                pause, reached, silent = FIRST_PAUSE_S, now, None
+            if not machines.is_vouched_for(machine):
+                silent = None
+            elif silent is None:
+                silent = clock.monotonic()
+            elif clock.monotonic() - silent > _silence_s(machines):
+                why = f"it has not answered for {machines.silence_s / 60:g} min, though its provider says that it runs"
+                machines.distrust(machine, why)
+                raise MachineLost(f"{machine}: {why}") from error
             machines.control.pause(machines.clock.scaled(pause))
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _silence_s(machines: Reached) -> float:
+    return max(machines.clock.scaled(machines.silence_s), min(machines.silence_s, LEAST_SILENCE_S))
 
 
 def patiently(

@@ -49,13 +49,14 @@ def _crew(one: ProviderOffers, crew: CrewOffers) -> list[RenderableType]:
             str(number), _machine(offer), offer.place, money(offer.price_hour * crew.nodes), capacity(offer),
             "private" if offer.private_network else "-", _cuda(one, offer),
         )  # fmt: skip
-    lines = [] if crew.tried else ["nothing here would be tried"]
+    lines = []
     if len(crew.tried) > SHOWN:
         last = crew.tried[SHOWN:]
         dearest = max(offer.price_hour for offer in last) * crew.nodes
         lines.append(f"then {len(last)} more, up to {money(dearest)}/h: --json lists them")
     lines += [f"left out: {line}" for line in _grouped(crew.left_out)]
-    return [table, *(Text(line, style="dim") for line in lines)]
+    head = table if crew.tried else Text(f"{crew.phase}, {crew.crew}: {crew.needs}: nothing here would be tried")
+    return [head, *(Text(line, style="dim") for line in lines)]
 
 
 def _machine(offer: Offer) -> str:

@@ -261,6 +261,7 @@ class Settings(Value):
     max_replacements: int = Field(default=3, ge=0, le=1000)  # machines lost in one phase before it gives up
     deadman_minutes: float = Field(default=60.0, gt=0, le=YEAR_S / 60)
     readiness_seconds: Seconds = 900.0
+    unreachable_minutes: float = Field(default=15.0, gt=0, le=YEAR_S / 60)  # of silence, before a machine is replaced
     hub_url: str = "https://huggingface.co"
     notify: tuple[str, ...] = ()  # apprise's addresses, or names of variables that hold one: who is told of a run
     notify_on: tuple[NoticeKind, ...] = get_args(NoticeKind)  # ... and of what

@@ -26,6 +26,12 @@ class Known:
     def lost(self, _name: str) -> str:
         return self.why
 
+    silence_s = 900.0
+    vouched = False
+
+    def is_vouched_for(self, _name: str) -> bool:
+        return self.vouched
+
     def restarted(self, _name: str) -> bool | None:
         return self.restarts.pop(0)
 
@@ -64,6 +70,26 @@ def test_a_machine_that_the_provider_knows_no_more_is_lost():
     """The provider's word ends the loop."""
     with pytest.raises(MachineLost, match="m: it was ended"):
         through_cuts(Known("it was ended"), "m", cut(1))
+
+
+def test_a_machine_that_stays_silent_is_lost_though_its_provider_says_it_runs():
+    """After a quarter of an hour, from the first cut on; while the provider is silent too it is waited for."""
+    machines = Known()
+    assert through_cuts(machines, "m", cut(100)) == "done"
+    assert machines.stepping.passed > 2 * machines.silence_s
+    machines = Known()
+    machines.vouched = True
+    with pytest.raises(MachineLost, match="m: it has not answered for 15 min, though its provider says that it runs"):
+        through_cuts(machines, "m", cut(100))
+    assert machines.silence_s < machines.stepping.passed < machines.silence_s + 60
+    assert machines.distrusted.startswith("it has not answered")
+
+
+def test_each_answer_begins_the_silence_anew():
+    """Where something came of the connection, the machine is alive."""
+    machines, read = Known(), iter(range(200))
+    machines.vouched = True
+    assert through_cuts(machines, "m", cut(100), progress=lambda: next(read)) == "done"
 
 
 def test_another_machine_at_the_address_is_distrusted():
