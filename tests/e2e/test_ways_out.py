@@ -110,7 +110,7 @@ def test_a_phases_budget_is_watched_while_its_machine_boots(tool: Tool, tmp_path
     folder = one_phase(tmp_path / "plan", "timeout: 10m\nbudget_usd: 0.0005")
     done = tool.run("run", "all", "--plan", folder, "--dry-run", "--yes")
     assert done.returncode == 5, done.stdout + done.stderr
-    assert "its budget is $0.0005" in done.stdout
+    assert "the budget of only is $0.0005" in done.stdout
     assert tool.cloud.alive()["machines"] == []
 
 
