@@ -115,7 +115,7 @@ class Fate:
         dice, name = self._dice, self._dice.choice(FAULTS)
         count = dice.choice((1, 1, 1, 2, 3))
         if name in ("unavailable", "rate-limited", "s3-busy", "delete-refused") and dice.random() < 0.3:
-            count = dice.choice((10, 80))
+            count = dice.choice((10, 200))  # the longer lasts beyond the patience of one end
         if name in AT_A_STEP:
             steps = [step.name for phase in self.story.plan.phases for step in phase.steps]
             return Event(at, "fault", name=name, step=dice.choice(steps), count=count)
