@@ -6,10 +6,11 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.machine import Script
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 HALF_HOUR = 1800.0
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.testing.audit import unsafe
 from orchestrator.words.lifecycle import Outcome
-from tests.unit.engine.stories import Story, unsafe
+from tests.unit.engine.stories import Story
 
 
 def test_a_silent_machine_is_ended_and_replaced(tmp_path: Path):
     """A quarter of an hour after its last answer another machine does the work; the silent one is gone."""
     (tmp_path / "home").mkdir()
     bench = Story.load("one-phase", tmp_path / "plan").bench(tmp_path / "home")
-    begun, silenced = bench.clouds.step_started, []
+    begun, silenced = bench.clouds.step_started, list[str]()
 
     def then_silence(step: str, machine: str) -> None:
         begun(step, machine)
