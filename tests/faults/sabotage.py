@@ -30,15 +30,32 @@ class Sabotage:
 
 SABOTAGES = (
     Sabotage(
-        "nothing is left", "engine/ending.py", "if not row.state.is_final]", "if row.reachable_at]", "machine left"
+        "nothing is left",
+        "engine/ending.py",
+        "if not row.state.is_final]",
+        "if row.reachable_at]",
+        "machine left",
+        1915,
     ),
     Sabotage(
-        "done means that nothing is left", "engine/story.py", "        if not left:\n", "        if True:\n", "left"
+        "done means that nothing is left",
+        "engine/story.py",
+        "        if not left:\n",
+        "        if True:\n",
+        "left",
+        494,
     ),
     Sabotage(
-        "a create is sent once", "engine/creation.py", "        if row.sent_at:", "        if False:", "created twice"
+        "a create is sent once",
+        "engine/creation.py",
+        "        if row.sent_at:",
+        "        if False:",
+        "created twice",
+        224,
     ),
-    Sabotage("a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume"),
+    Sabotage(
+        "a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume", 77
+    ),
     Sabotage("what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again"),
     Sabotage(
         "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was"
