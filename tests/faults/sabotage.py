@@ -56,15 +56,19 @@ SABOTAGES = (
     Sabotage(
         "a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume", 77
     ),
-    Sabotage("what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again"),
     Sabotage(
-        "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was"
+        "what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again", 63
+    ),
+    Sabotage(
+        "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was", 5
     ),
     Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed"),
     Sabotage(
         "the provider's bill is read", "engine/ending.py", "for row in rows])", "for row in rows[1:]])", "settled"
     ),
-    Sabotage("reap ends its owner's alone", "engine/reaper.py", "if f.owner == owner]", "if f.owner]", "reap ended"),
+    Sabotage(
+        "reap ends its owner's alone", "engine/reaper.py", "if f.owner == owner]", "if f.owner]", "reap ended", 1633
+    ),
 )
 
 
