@@ -62,7 +62,7 @@ SABOTAGES = (
     Sabotage(
         "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was", 5
     ),
-    Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed"),
+    Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed", 256),
     Sabotage(
         "the provider's bill is read", "engine/ending.py", "for row in rows])", "for row in rows[1:]])", "settled"
     ),
