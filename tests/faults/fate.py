@@ -63,7 +63,10 @@ class Fate:
         )  # fmt: skip
         settings = self.story.plan.settings.model_copy(update={"budget_usd": self.budget, "readiness_seconds": 400.0})
         plan = self.story.plan.model_copy(update={"settings": settings})
-        return Bench(plan, self.story.asked, world, folder, self.seed)
+        bench = Bench(plan, self.story.asked, world, folder, self.seed)
+        if self.story.earlier:
+            bench.live_earlier(self.story.earlier)
+        return bench
 
     def __str__(self) -> str:
         other = "" if self.other == "none" else f", another run ({self.other})"

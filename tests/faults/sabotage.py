@@ -30,24 +30,45 @@ class Sabotage:
 
 SABOTAGES = (
     Sabotage(
-        "nothing is left", "engine/ending.py", "if not row.state.is_final]", "if row.reachable_at]", "machine left"
+        "nothing is left",
+        "engine/ending.py",
+        "if not row.state.is_final]",
+        "if row.reachable_at]",
+        "machine left",
+        1915,
     ),
     Sabotage(
-        "done means that nothing is left", "engine/story.py", "        if not left:\n", "        if True:\n", "left"
+        "done means that nothing is left",
+        "engine/story.py",
+        "        if not left:\n",
+        "        if True:\n",
+        "left",
+        494,
     ),
     Sabotage(
-        "a create is sent once", "engine/creation.py", "        if row.sent_at:", "        if False:", "created twice"
+        "a create is sent once",
+        "engine/creation.py",
+        "        if row.sent_at:",
+        "        if False:",
+        "created twice",
+        224,
     ),
-    Sabotage("a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume"),
-    Sabotage("what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again"),
     Sabotage(
-        "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was"
+        "a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume", 77
     ),
-    Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed"),
+    Sabotage(
+        "what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again", 63
+    ),
+    Sabotage(
+        "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was", 5
+    ),
+    Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed", 256),
     Sabotage(
         "the provider's bill is read", "engine/ending.py", "for row in rows])", "for row in rows[1:]])", "settled"
     ),
-    Sabotage("reap ends its owner's alone", "engine/reaper.py", "if f.owner == owner]", "if f.owner]", "reap ended"),
+    Sabotage(
+        "reap ends its owner's alone", "engine/reaper.py", "if f.owner == owner]", "if f.owner]", "reap ended", 1633
+    ),
 )
 
 

@@ -182,9 +182,10 @@ class Simulation:
     def run(self) -> list[str]:
         """Live through it; what does not hold afterwards."""
         try:
+            begin = self.clock.monotonic()
             self._drive(self.homes[0])
             for event in self.fate.events:
-                self.clock.pause(max(event.at - self.clock.monotonic(), 0.0))
+                self.clock.pause(max(begin + event.at - self.clock.monotonic(), 0.0))
                 self._happen(event)
             self._clean_up()
         except AssertionError as error:  # the clock's: everybody waits for ever

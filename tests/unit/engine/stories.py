@@ -16,6 +16,7 @@ from orchestrator.testing.bench import Bench, World
 from orchestrator.testing.machine import Script
 from orchestrator.words.model import Plan
 
+__all__ = ["FOLDER", "NAMES", "Story", "golden", "unsafe"]
 FOLDER = Path(__file__).with_name("stories")
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
