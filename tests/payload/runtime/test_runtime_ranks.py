@@ -11,12 +11,14 @@ import pytest
 
 from tests.payload.runtime.runtime_ranks import (
     BOUND,
+    Processes,
     Start,
     files,
     free_port,
     listening,
     long_text,
     metrics_of,
+    patched,
     wait_for_output,
 )
 from tests.payload.runtime.runtime_scripts import MODELS, REPOS, try_script
@@ -58,6 +60,18 @@ def test_ranks_write_what_one_process_writes(ranks: int, converted: Path, start:
     for found in figures:
         assert {line["device"] for line in found.values()} == {"cpu"}
         assert all(str(line["measured_on"]).startswith("CPU (") for line in found.values())
+
+
+def test_the_root_ends_last(converted: Path, start: Processes, tmp_path: Path):
+    """A worker that takes a second to end has ended when the root does: whoever stops it then hides nothing."""
+    mark = tmp_path / "ended"
+    end = f"lambda code: (time.sleep(1), pathlib.Path({str(mark)!r}).touch(), end(code))"
+    slow = f"import os, pathlib, time\nend = os._exit\nos._exit = {end}"
+    worker = start.begin([*patched("dllama-worker", slow), "--model", str(converted / "base.m"), "--port", "0"])
+    words = [*files(converted, "base"), "--prompt", "Hello", "--max-tokens", "2"]
+    done = try_script("dllama", "inference", *words, "--workers", f"localhost:{listening(worker)}")
+    assert done.returncode == 0, done.stderr
+    assert mark.exists()
 
 
 def test_two_ranks_meet_where_the_root_waits(converted: Path, start: Start):

@@ -35,7 +35,8 @@ class Team:
     def at_work(self) -> Iterator[None]:
         """Watch the workers; they end when the block ends, with the block's error if it had one.
 
-        After a good end it waits for each worker's word that it has published what it did.
+        After a good end it waits until each worker has published what it did and ended too: whoever ends the workers
+        when the root has ended would hide how they end by themselves.
         """
         watches = [threading.Thread(target=self._watch, args=[rank], daemon=True) for rank in range(1, self.ranks)]
         for watch in watches:
@@ -133,6 +134,8 @@ class Team:
         channel = self._workers[rank - 1].channel
         try:
             message = channel.receive() or {}
+            while self._ended and channel.receive() is not None:
+                pass
         except TimeoutError:
             message = {"failed": f"no sign of life for {channel.silence:g} s, it hangs or its host is gone"}
         except (OSError, ValueError):
