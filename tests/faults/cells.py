@@ -19,6 +19,7 @@ from tests.unit.engine.stories import Story
 
 WAYS = ("run", "resume", "down", "reap")
 STILL_LISTED_S = 15.0  # between two looks at what a provider still lists
+TAKEN_UP_S = 15.0  # until the process after a killed one has found what has ended meanwhile
 LONGEST_S = 10 * 86400.0
 
 
@@ -125,7 +126,8 @@ def lived(fault: str, shape_name: str, way: str, folder: Path) -> Cell:
         wrong.append(f"exit code {code}, not {documented(fault, shape_name)}")
     wrong += audit.unsafe(bench) + audit.volumes_left(bench) + audit.strange(bench.ledger())
     if way != "reap":  # till the deadline nobody knows what has ended by itself
-        wrong += audit.overpaid(bench, STILL_LISTED_S if fault == "delete-still-listed" else 0.0)
+        late = STILL_LISTED_S if fault == "delete-still-listed" else 0.0
+        wrong += audit.overpaid(bench, late + (0.0 if way == "run" else TAKEN_UP_S))
         wrong += audit.settled(bench, bench.ledger(), bench.spec.run)
     exit_code = None if code is None else int(code)
     return Cell(fault, shape_name, way, fired, exit_code, len(bench.creates()) - before, tuple(wrong))

@@ -41,6 +41,9 @@ Each time the run is gone on with by `resume`, by `down`, and after its deadline
 
 {deaths}
 
+Known: killed between the note that a create is sent and the create, a run without another candidate (or whose time or
+money is used up until it is clear that nothing appeared) ends without a machine; nothing is left.
+
 ## Rehearsed
 
 A sample (seed {seed}) in whole runs: commands, daemon, SSH, stores and hub as a user's rehearsal has them.
@@ -59,7 +62,15 @@ def render(
     found = {(cell["fault"], cell["shape"], cell["way"]): cell for cell in cells}
     rows = [[f"`{fault}`", *(_cell(found, fault, shape.name) for shape in SHAPES)] for fault in KNOWN]
     matrix = _table(["", *(shape.name for shape in SHAPES)], [row for row in rows if set(row[1:]) != {"-"}])
-    deaths = [[name, str(d["places"]), str(d["deaths"]), "**RED**" if d["wrong"] else "0"] for name, d in dead.items()]
+    deaths = [
+        [
+            name,
+            str(d["places"]),
+            str(d["deaths"]),
+            "**RED**" if d["wrong"] else f"{d.get('known', 0)} known" if d.get("known") else "0",
+        ]
+        for name, d in dead.items()
+    ]
     total = [str(sum(int(row[n]) for row in deaths)) for n in (1, 2)]
     whole = [
         [
