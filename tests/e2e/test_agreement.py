@@ -36,7 +36,7 @@ def test_with_nobody_to_ask_the_run_ends_and_the_next_preview_shows_it(damaged: 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
-    [("y", 0), *(pytest.param(*other, marks=pytest.mark.faults) for other in (("n", 5), ("Ctrl-C", 6)))],
+    [pytest.param(*each, marks=pytest.mark.faults) for each in (("y", 0), ("n", 5), ("Ctrl-C", 6))],
 )
 def test_on_a_terminal_it_is_asked_again(damaged: Tool, answer: str, code: int):
     """The question names the step and its price; yes goes on, no ends the run with exit code 5, Ctrl-C with 6."""

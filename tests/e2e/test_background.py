@@ -56,7 +56,8 @@ def test_what_cannot_begin_in_the_background_says_why(tool: Tool):
     process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.faults)])
+@pytest.mark.faults  # tests/unit/cli/test_nothing_to_do has it too, in seconds
+@pytest.mark.parametrize("whole", [True, False])
 def test_check_looks_again_at_what_is_done(tool: Tool, *, whole: bool):
     """`--check` rents a machine for a done phase: all there, and nothing runs again; a file lost, and it says which."""
     assert tool.run(*ONE).returncode == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tool import PROJECT, Tool
+from tests.forked import WARM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("the shipped plan")]
 
@@ -86,7 +87,7 @@ def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
     from tests.transport.sshd import private_sshd
 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with private_sshd(tmp_path, env={"PATH": path}) as server:
+    with private_sshd(tmp_path, env={"PATH": path, "NUMBA_CACHE_DIR": str(WARM)}) as server:
         host = f"{server.address.user}@127.0.0.1:{server.address.port}"
         done = tool.run(
             "run", "day2-3", "--ssh-host", host, "--ssh-key", str(server.key_file), "--dry-run", "--yes", timeout=380

@@ -114,10 +114,9 @@ def test_ctrl_c_while_a_machine_is_being_created_ends_it(tool: Tool):
     "fault",
     [
         "preempt@make-file",
-        "ssh-cut@make-file",
         *(
             pytest.param(one, marks=pytest.mark.faults)
-            for one in ("create-reply-lost", "create-refused-capacity", "delete-still-listed")
+            for one in ("ssh-cut@make-file", "create-reply-lost", "create-refused-capacity", "delete-still-listed")
         ),
     ],
 )
@@ -147,6 +146,7 @@ def test_nobody_to_confirm_means_no_run(tool: Tool):
     assert tool.creates() == []
 
 
+@pytest.mark.faults  # tests/unit/cli/test_nothing_to_do has it too, in seconds
 def test_a_done_phase_is_up_to_date(tool: Tool):
     """A second run of a done phase rents nothing and says since when it is done; --force repeats it."""
     one = ("run", "one", "--plan", str(PLANS / "small"), "--dry-run", "--yes")
@@ -159,6 +159,7 @@ def test_a_done_phase_is_up_to_date(tool: Tool):
     assert len(tool.creates()) == 2
 
 
+@pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_spot_means_interruptible_machines_at_their_price(tool: Tool):
     """--spot rents through the interruptible product, and the cost shows its price."""
     done = tool.run("run", "one", "--plan", str(PLANS / "small"), "--dry-run", "--yes", "--spot")

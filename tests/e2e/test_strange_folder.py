@@ -58,6 +58,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
+@pytest.mark.faults  # a fresh interpreter for each command
 def test_no_help_text_runs_what_lies_in_the_folder(folder: Folder):
     """Every command can be asked for its help in a folder of hostile names."""
     for command in COMMANDS:

@@ -24,9 +24,8 @@ def page_rows(capability: int) -> dict[str, dict[str, float]]:
     }
 
 
-@pytest.mark.parametrize(
-    ("capability", "goal"), [(90, 230), pytest.param(80, 140, marks=pytest.mark.faults)], ids=["h100", "a100"]
-)
+@pytest.mark.faults  # it compiles all kernels for the cards
+@pytest.mark.parametrize(("capability", "goal"), [(90, 230), (80, 140)], ids=["h100", "a100"])
 def test_no_kernel_costs_a_quarter_more_than_the_page_says(capability: int, goal: float, tmp_path: Path):
     """Instructions a weight, conversions and registers within 1.25 of the page, nothing spilled, the goal computed."""
     plain = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
