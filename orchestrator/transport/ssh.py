@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import threading
 import time
@@ -136,7 +137,7 @@ class SshTransport:
             with _losses(link):
                 yield channel
         finally:
-            channel.close()
+            _shut(channel)
             self._give_back(link)
 
     def _open(self, command: str, window: int | None = None) -> tuple[Link, paramiko.Channel]:
@@ -282,6 +283,14 @@ def _losses(link: Link) -> Iterator[None]:
         raise lost(link.address, error) from error
 
 
+def _shut(channel: paramiko.Channel) -> None:
+    """Close a channel. If its connection is gone there is nobody to tell."""
+    import paramiko
+
+    with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+        channel.close()
+
+
 class _Writer:
     """Feeds a channel from a thread of its own, so that a command that answers early is heard."""
 
@@ -300,7 +309,7 @@ class _Writer:
                 data = next(self._chunks, None)
             except Exception as error:  # noqa: BLE001 - handed to the thread that asked
                 self.error = error
-                self._channel.close()
+                _shut(self._channel)
                 return
             try:
                 if data is None:

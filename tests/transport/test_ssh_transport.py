@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from orchestrator.transport import keys
@@ -182,6 +183,18 @@ def test_a_cut_is_noticed_and_the_next_call_reconnects(transport: SshTransport, 
     assert transport.run("echo on").stdout == b"on\n"
     (link,) = transport._links
     assert link.transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_channel_that_cannot_be_closed_hides_nothing(transport: SshTransport, monkeypatch: pytest.MonkeyPatch):
+    """A connection that is gone when its channel is to be closed: what went wrong before is what is said."""
+
+    def gone(_channel: paramiko.Channel) -> None:
+        raise EOFError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(paramiko.Channel, "close", gone)
+        with pytest.raises(ConnectionLost, match="no answer from the machine"):
+            transport.run("sleep 5", timeout_s=0.2)
 
 
 def test_a_connection_that_died_unnoticed_is_replaced(transport: SshTransport, server: Sshd):

@@ -41,7 +41,7 @@ def test_the_catalogue_becomes_offers():
     """The example's GPU is one offer, priced for the whole machine, at the data centre that has it."""
     table = {"GET /catalog/gpus": {"gpus": [gpu()]}, "GET /catalog/datacenters": CENTRES}
     provider, vendor = runpod(table)
-    assert [offer(gpus=2, price_hour=Decimal("0.88"))] == provider.offers(gpus=2, spot=False)
+    assert [offer(gpus=2, price_hour=Decimal("0.88"), stock="HIGH")] == provider.offers(gpus=2, spot=False)
     asked = dict(vendor.requests[-1].url.params)
     assert asked == {"include": "AVAILABILITY", "product": "POD", "count": "2", "cloud": "SECURE"}
 
