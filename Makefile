@@ -37,11 +37,11 @@ warm: install  ## the kernels, compiled once for the tests and the demo
 	@$(BIN)/python remote/distributed-llama/dllama warm
 
 test: check warm  ## everything that must hold
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not liars"
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not faults and not liars"
 
 coverage: check warm  ## the same tests, traced; the floors that must hold
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
 	$(BIN)/coverage json -q -o .coverage.json
 	$(BIN)/python tools/floors.py .coverage.json
 
