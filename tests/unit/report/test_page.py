@@ -179,4 +179,4 @@ def test_the_example_in_the_documentation_is_current(account: Account):
     now = set(outline(html.page(replace(account, benchmarks=(Benchmark("a", "b", "c", "d", "e"),)))))
     with_gpus_only = {line for line in now if "cards at work" in line}
     assert now - set(outline(example)) <= with_gpus_only
-    assert not re.search(r"/tmp/|/home/|/root/|/work/", example)
+    assert not re.search(r"(?<![\w./-])/[a-z]+/|file://", example), "it names a place of the computer that made it"
