@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.cli.market import ProviderOffers
     from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
-    from orchestrator.words.ports import Provider
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
     from orchestrator.world.world import World
@@ -66,7 +65,7 @@ def offers(
             raise NoMachine(
                 f"the plan's volume {volume.name} is at {volume.provider}", remedy=f"--provider {volume.provider}"
             )
-        asked, missing = _open(world, names)
+        asked, missing = world.providers(names)
         found = [survey.of(one) for one in asked]
     if json:
         print_json(shown.document(found, missing, volume.name if volume else ""))
@@ -79,20 +78,6 @@ def offers(
 def _remedy(found: list[ProviderOffers]) -> str:
     fits = any(crew.left_out for one in found for crew in one.crews)
     return "what is left out, and why, is above" if fits else "gpuplan doctor says whether keys and accounts will do"
-
-
-def _open(world: World, names: list[str]) -> tuple[list[Provider], dict[str, str]]:
-    """Their adapters, and why others cannot be asked. UsageError: none can be."""
-    found: list[Provider] = []
-    missing: dict[str, UsageError] = {}
-    for name in names:
-        try:
-            found.append(world.provider(name))
-        except UsageError as error:
-            missing[name] = error
-    if not found:
-        raise next(iter(missing.values()))
-    return found, {name: error.message for name, error in missing.items()}
 
 
 @contextmanager

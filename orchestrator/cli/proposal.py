@@ -197,16 +197,7 @@ def _providers(world: World, spec: RunSpec, volume: VolumeRow | None) -> tuple[l
         )
     if volume:
         names = [volume.provider]
-    found: list[Provider] = []
-    missing: dict[str, UsageError] = {}
-    for name in names:
-        try:
-            found.append(world.provider(name))
-        except UsageError as error:
-            missing[name] = error
-    if not found:
-        raise next(iter(missing.values()))
-    return found, {name: error.message for name, error in missing.items()}
+    return world.providers(names)
 
 
 def living_volume(ledger: Ledger, spec: RunSpec) -> VolumeRow | None:

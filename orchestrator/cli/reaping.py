@@ -12,13 +12,11 @@ import typer
 
 from orchestrator.cli.common import Json, choose_world, open_home, print_json
 from orchestrator.report.console import say
-from orchestrator.words.errors import StillRunning, UsageError
+from orchestrator.words.errors import StillRunning
 
 if TYPE_CHECKING:
     from orchestrator.engine.reaper import Found
     from orchestrator.ledger import Ledger
-    from orchestrator.words.ports import Provider
-    from orchestrator.world.world import World
 
 
 def reap(
@@ -33,6 +31,7 @@ def reap(
     Volumes are deleted only after a question, and what another owner rented is never touched.
     """
     from orchestrator.engine import reaper
+    from orchestrator.providers import CREDENTIALS
     from orchestrator.words.lifecycle import MachineState
     from orchestrator.words.spec import WorldSpec
 
@@ -41,9 +40,8 @@ def reap(
     world = choose_world(home, ledger, WorldSpec(provider="", dry_run=bool(rehearsal), rehearsal=rehearsal), "")
     if rehearsal:
         say("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
-    done = reaper.reap(
-        _providers(world, provider), world.clock, home.owner(), _of_ended_runs(ledger), partial(_agreed, json=json)
-    )
+    asked, _ = world.providers([provider] if provider else list(CREDENTIALS))
+    done = reaper.reap(asked, world.clock, home.owner(), _of_ended_runs(ledger), partial(_agreed, json=json))
     for one, proof in done.ended:
         if one.kind == "machine":
             ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
@@ -54,21 +52,6 @@ def reap(
         _tell(ended, others, home.owner())
     if left:
         raise StillRunning("these may still cost money: " + "; ".join(left), remedy="gpuplan reap tries again")
-
-
-def _providers(world: World, name: str | None) -> list[Provider]:
-    """The providers to ask. UsageError: no key of any is set."""
-    from orchestrator.providers import CREDENTIALS
-
-    found, missing = [], []
-    for one in [name] if name else CREDENTIALS:
-        try:
-            found.append(world.provider(one))
-        except UsageError as error:
-            missing.append(error)
-    if not found:
-        raise missing[0]
-    return found
 
 
 def _of_ended_runs(ledger: Ledger) -> frozenset[str]:

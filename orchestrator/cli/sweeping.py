@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Everything:
-    """What there is of this owner. `unasked`: providers that do not answer, or whose key is not set."""
+    """What there is of this owner. `keyless`: providers that cannot be asked; `silent`: that did not answer."""
 
     runs: list[RunSpec]
     machines: list[tuple[Provider, Found]] = field(default_factory=list)
     volumes: list[tuple[Provider, Found]] = field(default_factory=list)
-    unasked: list[str] = field(default_factory=list)
+    keyless: list[UsageError] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
 
 
 def end_all(
@@ -41,13 +42,13 @@ def end_all(
 
     `end` ends one run, and returns what could not be ended, in words.
 
-    UsageError: nobody is there to ask. StillRunning: what could not be ended, or asked about.
+    UsageError: nobody is there to ask, or no provider can be. StillRunning: what could not be ended, or asked about.
     """
     world = _world(home, ledger)
     found = _look(home, ledger, world)
     doomed = found.machines + (found.volumes if volumes else [])
     if not found.runs and not doomed:
-        _tell(found, [], [], volumes=volumes, json=json)
+        tell(found, [], [], volumes=volumes, json=json)
         return
     _show(found, volumes=volumes, err=json)
     if not yes and not sys.stdin.isatty():
@@ -64,7 +65,7 @@ def end_all(
         left += gone
         ended += [] if gone else [spec.run]
     more, names = _end_by_name(ledger, world, doomed)
-    _tell(found, left + more, ended + names, volumes=volumes, json=json)
+    tell(found, left + more, ended + names, volumes=volumes, json=json)
 
 
 def _world(home: Home, ledger: Ledger) -> World:
@@ -86,14 +87,16 @@ def _look(home: Home, ledger: Ledger, world: World) -> Everything:
         try:
             provider = world.provider(name)
             mine = [one for one in reaper.survey(provider) if one.owner == home.owner()]
-        except UsageError:
-            found.unasked.append(f"{name}: its key is not set")
+        except UsageError as error:
+            found.keyless.append(error)
             continue
         except GpuplanError as error:
-            found.unasked.append(f"{name} could not be asked: {error.message}")
+            found.silent.append(f"{name} could not be asked: {error.message}")
             continue
         found.machines += [(provider, one) for one in mine if one.kind == "machine"]
         found.volumes += [(provider, one) for one in mine if one.kind == "volume"]
+    if len(found.keyless) == len(CREDENTIALS) and not found.runs:
+        raise found.keyless[0]
     return found
 
 
@@ -125,24 +128,25 @@ def _end_by_name(ledger: Ledger, world: World, doomed: list[tuple[Provider, Foun
     return left, ended
 
 
-def _tell(found: Everything, left: list[str], ended: list[str], *, volumes: bool, json: bool) -> None:
+def tell(found: Everything, left: list[str], ended: list[str], *, volumes: bool, json: bool) -> None:
+    """Say what was ended, kept and not asked. StillRunning: something is `left`, or a provider was silent."""
     from orchestrator.cli.reaping import words
 
     kept = [] if volumes else [one for _, one in found.volumes]
-    unsure = [why for why in found.unasked if "could not be asked" in why]
+    unasked = [*(error.message for error in found.keyless), *found.silent]
     if json:
-        document = {"ended": ended, "left": left, "kept": [one.name for one in kept], "unasked": found.unasked}
+        document = {"ended": ended, "left": left, "kept": [one.name for one in kept], "unasked": unasked}
         print_json(document)
     else:
         for name in ended:
             say(f"ended: {name}")
         for one in kept:
             say(f"kept: {words(one)}; gpuplan down --all --volumes deletes it")
-        for why in found.unasked:
+        for why in unasked:
             say(f"not asked: {why}")
-        if not left and not unsure:
-            say("nothing of this owner is running")
-    if left or unsure:
+        if not left and not found.silent:
+            say("nothing of this owner is running" + (" where it could be asked" if unasked else ""))
+    if left or found.silent:
         raise StillRunning(
-            "these may still cost money: " + "; ".join(left + unsure), remedy="gpuplan down --all tries again"
+            "these may still cost money: " + "; ".join(left + found.silent), remedy="gpuplan down --all tries again"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,19 @@ class World:
     observer: Observer = Observer()  # what of it looks on by itself
     leave: Callable[[str], None] = lambda _run: None  # that run has ended, or was never begun
     unfired: Callable[[], tuple[str, ...]] = tuple  # disasters that were asked for and have not come
+
+    def providers(self, names: Sequence[str]) -> tuple[list[Provider], dict[str, str]]:
+        """Their adapters, in order, and why others cannot be asked. UsageError, the first one's: none can be."""
+        found: list[Provider] = []
+        missing: dict[str, UsageError] = {}
+        for name in names:
+            try:
+                found.append(self.provider(name))
+            except UsageError as error:
+                missing[name] = error
+        if missing and not found:
+            raise next(iter(missing.values()))
+        return found, {name: error.message for name, error in missing.items()}
 
     def require_secrets(self, wanted: set[str]) -> None:
         """UsageError unless every one of these secrets is set, and can be one."""

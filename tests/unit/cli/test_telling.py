@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +21,9 @@ from orchestrator.words.spec import RunSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 from orchestrator.world.world import World
+from tests.unit.receiver import Receiver
 from tests.unit.report.test_notices import Shown
 from tests.unit.report.written import Written
-from tests.unit.world.test_notifier import Receiver
 
 HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(); time.sleep(600)"
 
@@ -32,14 +31,6 @@ HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcnt
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return Written(tmp_path_factory.mktemp("desk"))
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    made = Receiver()
-    yield made
-    made.close()
 
 
 def spec_of(written: Written, run: str, *, dry_run: bool = False, **settings: Any) -> RunSpec:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
 import pytest
 
 from orchestrator.report.notices import Notice
@@ -16,43 +10,9 @@ from orchestrator.words.errors import UsageError
 from orchestrator.words.secret import Secret, hide
 from orchestrator.world import notifier
 from orchestrator.world.clock import SystemClock
+from tests.unit.receiver import Receiver
 
 ONE = Notice("started", "toy r1: has started", "train; $0.00 of $5.00 spent")
-
-
-class Receiver:
-    """Takes messages of json://; `status` is its answer."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.status = 200
-        me = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                me.got.append(json.loads(body))
-                self.send_response(me.status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = Secret(f"json://user:s3cret-word@127.0.0.1:{self._server.server_port}/hook")
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    made = Receiver()
-    yield made
-    made.close()
 
 
 def test_a_message_arrives_as_it_was_written(receiver: Receiver):
