@@ -7,7 +7,8 @@ from decimal import Decimal
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from orchestrator.words.model import Phase, Settings, Value
+from orchestrator.words.model import Phase, Settings
+from orchestrator.words.value import Value
 
 
 class _Schema(GenerateJsonSchema):

@@ -10,12 +10,14 @@ import typer
 from pydantic import BaseModel
 from typer.core import TyperGroup
 
-from orchestrator.words import model
+from orchestrator.plan.placeholders import CARD, FACTS
+from orchestrator.words import model, publish
 from orchestrator.words.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
 PHASE_FILES = (PROJECT / "docs/phase-files.md").read_text()
+PUBLISHING = (PROJECT / "docs/publishing.md").read_text()
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
 KEYS: dict[str, type[BaseModel]] = {
@@ -30,6 +32,11 @@ KEYS: dict[str, type[BaseModel]] = {
     "Settings": model.Settings,
     "`rates`": model.Rates,
     "`defaults`": model.Defaults,
+}
+PUBLISHED: dict[str, type[BaseModel]] = {
+    "`publish`": publish.Publish,
+    "`files`": publish.PublishedFile,
+    "`models`": publish.PublishedModel,
 }
 
 
@@ -100,6 +107,19 @@ def test_every_key_of_a_phase_file_is_explained(title: str):
     """The reference has one row for each key of each table, and none for a key that does not exist."""
     listed = [row[0].strip("`") for row in rows(section(PHASE_FILES, title))]
     assert sorted(KEYS[title].model_fields) == sorted(listed)
+
+
+@pytest.mark.parametrize("title", PUBLISHED)
+def test_every_key_of_what_is_published_is_explained(title: str):
+    """docs/publishing.md has one row for each key, and the schema a description."""
+    assert list(PUBLISHED[title].model_fields) == [row[0].strip("`") for row in rows(section(PUBLISHING, title))]
+    assert all(field.description for field in PUBLISHED[title].model_fields.values())
+
+
+def test_every_placeholder_is_explained():
+    """docs/publishing.md lists every fact that a text may name, and no other."""
+    listed = re.findall(r"^\| `\$\{([a-z_]+)\}`", section(PUBLISHING, "Texts"), re.MULTILINE)
+    assert sorted(listed) == sorted(FACTS | CARD)
 
 
 def test_every_gpu_name_is_listed():
