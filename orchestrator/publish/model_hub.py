@@ -15,7 +15,7 @@ class ModelHub:
     """What hf does for whoever has the token. `env`: what it gets besides."""
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
-        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}
+        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         self._hf = Program("hf", GITHUB | CLOUDS, {**quiet, **(env or {})})
 
     @property
