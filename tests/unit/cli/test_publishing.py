@@ -257,6 +257,7 @@ def test_a_secret_in_the_code_stops_it(publish: Publisher):
 def test_git_must_know_who_the_user_is(publish: Publisher):
     """Exit code 2 with the two settings; git's guess from the computer's name is nobody's identity."""
     (publish.folder / "gitconfig").write_text("")
+    publish.env(EMAIL="root@computer.example")
     code, _, said = publish()
     assert (code, "git does not know who you are" in said, "user.email" in said) == (2, True, True)
 
