@@ -1,4 +1,4 @@
-"""The documentation beside the code that it speaks of: commands, exit codes, keys of phase files, links."""
+"""The documentation beside the code that it speaks of: commands, exit codes, messages, keys of phase files, links."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from orchestrator.words.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
+COMMANDS = (PROJECT / "docs/commands.md").read_text()
+TROUBLE = (PROJECT / "docs/troubleshooting.md").read_text()
 PHASE_FILES = (PROJECT / "docs/phase-files.md").read_text()
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
@@ -72,10 +74,10 @@ def tool() -> TyperGroup:
 
 
 def test_the_commands_are_those_of_the_tool():
-    """The README lists every command of the application with the first line of its help, and no other."""
+    """The page of commands lists every one of the application with the first line of its help, and no other."""
     group = tool()
     commands = {name: (command.help or "").split("\n\n")[0].strip() for name, command in group.commands.items()}
-    listed = {row[0].strip("`"): row[1] for row in rows(section(README, "Commands"))}
+    listed = {row[0].strip("`"): row[1] for row in rows(section(COMMANDS, "Commands"))}
     assert commands == listed
     assert list(listed) == group.list_commands(typer.Context(group)), "in the order of the help"
 
@@ -90,9 +92,24 @@ def test_what_is_said_to_be_missing_is_missing():
 
 
 def test_every_exit_code_is_named():
-    """The README's table has each exit code with its number and its name in the code, in order."""
-    listed = [(int(row[0]), row[1].strip("`")) for row in rows(section(README, "Exit codes"))]
+    """The table of troubleshooting has each exit code with its number and its name in the code, in order."""
+    listed = [(int(row[0]), row[1].strip("`")) for row in rows(section(TROUBLE, "Exit codes"))]
     assert [(int(code), code.name) for code in ExitCode] == listed
+
+
+def test_every_message_is_one_that_gpuplan_says():
+    """What troubleshooting quotes stands in the source, word by word, but for the names and numbers that are `…`."""
+    source = "\n".join(file.read_text() for file in (PROJECT / "orchestrator").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # a sentence in two lines
+    quoted = [said for row in rows(TROUBLE) if len(row) == 3 for said in re.findall(r"`([^`]+)`", row[0])]
+    assert len(quoted) > 30
+    absent = [part for said in quoted for part in said.split("…") if part.strip() not in source]
+    assert not absent
+
+
+def test_the_readme_is_short():
+    """It is read in five minutes: what is longer has a page of its own."""
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("title", KEYS)
