@@ -28,7 +28,8 @@ HEAD = """\
 Of phase files (`phases/*.yaml`) and of settings (`gpuplan.yaml`).
 `tools/reference.py` makes this page from the JSON schema, which `gpuplan schema` prints and an editor reads.
 How values are written, and what is between the keys: [plans](phase-files.md).
-[`configs/example.yaml`](../configs/example.yaml) is one phase file with every key in it; what is "as shipped" is in [`configs/default.yaml`](../configs/default.yaml).
+[`configs/example.yaml`](../configs/example.yaml) is one phase file with every key in it.
+What is "as shipped" is in [`configs/default.yaml`](../configs/default.yaml).
 
 """
 # Model -> heading, and what of phase-files.md says more.
