@@ -56,7 +56,9 @@ def agreed_on(
             print_json({"run": None, "state": "DONE", "outcome": "succeeded", **known})
         raise typer.Exit
     try:
-        pages.preview(proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, err=json)
+        pages.preview(
+            proposal.preview, proposal.spec, proposal.volume, code, proposal.passed_over, proposal.leaving, err=json
+        )
         agreed = terms.show(world.home, proposal.spec, err=json)
     except BrokenPipeError:
         if not options.yes:

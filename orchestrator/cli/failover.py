@@ -60,5 +60,11 @@ def following(ledger: Ledger, spec: RunSpec, result: Result, name: str) -> RunSp
         return None
     world = spec.world.model_copy(update={"provider": spec.asked_provider, "faults": ()})
     return spec.model_copy(
-        update={"run": name, "previous": spec.run, "world": world, "place": None, "created_at": ledger.now()}
+        update={
+            "run": name,
+            "previous": spec.run,
+            "world": world,
+            "place": spec.moves_to or None,
+            "created_at": ledger.now(),
+        }
     )

@@ -32,6 +32,7 @@ class RunOptions:
     tags: tuple[str, ...] = ()
     wait_s: float = 0.0
     hold_s: float = 0.0
+    move: str = ""
 
 
 def check_flags(options: RunOptions) -> None:
@@ -44,8 +45,8 @@ def check_flags(options: RunOptions) -> None:
         raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
     if options.spot and options.spot_or_demand:
         raise UsageError("--spot and --spot-or-demand exclude each other")
-    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand):
-        raise UsageError("--ssh-host rents nothing", remedy="leave --provider and --spot out")
+    if options.ssh_host and (options.provider or options.spot or options.spot_or_demand or options.move):
+        raise UsageError("--ssh-host rents nothing", remedy="leave --provider, --spot and --move out")
     if options.ssh_key and not (options.ssh_host and options.ssh_key.is_file()):
         raise UsageError(f"--ssh-key {options.ssh_key}: no such file, or no --ssh-host to use it for")
     if options.host_key and not (options.ssh_host and HOST_KEY.fullmatch(options.host_key)):

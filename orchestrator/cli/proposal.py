@@ -36,6 +36,7 @@ class Proposal:
     spec: RunSpec
     preview: Preview
     volume: str = ""  # the volume that is there already; "": there is none yet
+    leaving: str = ""  # what a move leaves behind and does again; "": the plan stays where it is
     up_to_date: str = field(default="")
     passed_over: tuple[str, ...] = ()  # providers that would have been taken first, each with the reason
 
@@ -50,7 +51,10 @@ def propose(
     """
     home, ledger = world.home, world.ledger
     require_free(home, ledger, spec)
-    volume = living_volume(ledger, spec)
+    volume, leaving = living_volume(ledger, spec), ""
+    if volume and spec.moves_to:
+        leaving = _left(ledger, spec, code, volume)
+        volume = None
     seen, as_of = done_steps(ledger, spec, code, volume)
     done = seen - frozenset(spec.force)
     spec = spec if check else without_finished(home, ledger, spec, done)
@@ -93,7 +97,25 @@ def propose(
         chosen,
         replace(preview(spec.plan, _shown(spec, phases), market), credit_usd=choice.provider.credit()),
         volume.name if volume else "",
+        leaving,
         passed_over=_before(spec, choice.provider.name, without_key) + choice.passed_over,
+    )
+
+
+def _left(ledger: Ledger, spec: RunSpec, code: Code, volume: VolumeRow) -> str:
+    """What a move leaves behind, and which steps it does again. UsageError: a volume of the plan is at that place."""
+    if volume.place == spec.moves_to:
+        raise UsageError(f"the plan's volume {volume.name} is in {volume.place} already", remedy="leave --move out")
+    if old := [v for v in accounting.living_volumes(ledger, spec) if v.place == spec.moves_to]:
+        raise UsageError(
+            f"{old[0].name}, which the plan has left, is in {spec.moves_to} still",
+            remedy=f"gpuplan down --volumes {old[0].run} asks which volume to delete",
+        )
+    done, _ = done_steps(ledger, spec, code, volume)
+    again = [step.id for phase in resolve(spec.plan, spec.asked) for step in phase.steps if step.id in done]
+    return (
+        f"moves from {volume.place} to {spec.moves_to}; does again: {', '.join(again) or 'nothing'}\n"
+        f"stays behind: {volume.name}, ${volume.price_hour * 24:.2f} a day until `gpuplan down --volumes {volume.run}`"
     )
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import Json, choose_world, open_home, print_json
+from orchestrator.cli.flags import seconds
 from orchestrator.report.console import say
-from orchestrator.words.errors import StillRunning
+from orchestrator.words.errors import StillRunning, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.engine.reaper import Found
+    from orchestrator.engine.reaper import Found, Reaped
     from orchestrator.ledger import Ledger
+    from orchestrator.words.ports import Provider
+    from orchestrator.words.waiting import Clock
+    from orchestrator.world.home import Home
 
 
 def reap(
@@ -24,32 +30,90 @@ def reap(
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="Only this one; left out: all whose key is set.")
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Do it again and again until Ctrl-C.")] = False,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="TIME", help="With --watch: how often; 10m, if left out.")
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Print how cron or systemd does it, on another computer; do nothing.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """End this owner's machines whose deadline has passed, wherever they were rented; list everything else of ours.
 
     Volumes are deleted only after a question, and what another owner rented is never touched.
     """
-    from orchestrator.engine import reaper
     from orchestrator.providers import CREDENTIALS
-    from orchestrator.words.lifecycle import MachineState
     from orchestrator.words.spec import WorldSpec
 
+    if json and (watch or install):
+        raise UsageError("--json prints one document", remedy="leave --watch and --install out")
+    if every and not watch:
+        raise UsageError("--every says how often --watch looks", remedy="gpuplan reap --watch --every 10m")
     home, ledger = open_home()
+    if install:
+        from orchestrator.cli.reap_schedule import instructions
+
+        say(instructions(home.owner()))
+        return
     rehearsal = os.environ.get("GPUPLAN_REHEARSAL", "")
     world = choose_world(home, ledger, WorldSpec(provider="", dry_run=bool(rehearsal), rehearsal=rehearsal), "")
     if rehearsal:
         say("in the rehearsed cloud that GPUPLAN_REHEARSAL names", err=True)
     asked, _ = world.providers([provider] if provider else list(CREDENTIALS))
-    done = reaper.reap(asked, world.clock, home.owner(), _of_ended_runs(ledger), partial(_agreed, json=json))
-    for one, proof in done.ended:
-        if one.kind == "machine":
-            ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
+    if watch:
+        _again_and_again(home, ledger, asked, world.clock, seconds("--every", every or "10m"))
+        return
+    done = _once(home, ledger, asked, world.clock, partial(_agreed, json=json))
     ended, left, others = [one for one, _ in done.ended], done.left, done.others
     if json:
         print_json({"ended": [f.name for f in ended], "left": left, "others": [_plain(f) for f in others]})
     else:
         _tell(ended, others, home.owner())
+    _raise_what_is(left)
+
+
+def _once(home: Home, ledger: Ledger, asked: list[Provider], clock: Clock, agreed: Callable[[Found], bool]) -> Reaped:
+    """Look once, and let the ledger know."""
+    from orchestrator.engine import reaper
+    from orchestrator.words.lifecycle import MachineState
+
+    done = reaper.reap(asked, clock, home.owner(), _of_ended_runs(ledger), agreed)
+    for one, proof in done.ended:
+        if one.kind == "machine":
+            ledger.gone(one.name, "gpuplan reap", MachineState.DESTROYED, proof.at.timestamp())
+    return done
+
+
+def _again_and_again(home: Home, ledger: Ledger, asked: list[Provider], clock: Clock, pause_s: float) -> None:
+    """Until Ctrl-C or SIGTERM: what was ended is said, all else when it changes.
+
+    StillRunning: the last look left something, or somebody could not be asked. No volume is deleted: nobody is asked.
+    """
+    import signal
+    import threading
+
+    over = threading.Event()
+    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    say(f"looking at {' and '.join(one.name for one in asked)} until Ctrl-C")
+    seen: list[str] = []
+    try:
+        while True:
+            done = _once(home, ledger, asked, clock, lambda _volume: False)
+            now = [f"may still cost money: {why}" for why in done.left]
+            now += [f"left alone: {words(one)}{_whose(one, home.owner())}" for one in done.others]
+            for line in [*(f"ended: {one.name}" for one, _ in done.ended), *(one for one in now if one not in seen)]:
+                say(f"{datetime.now().astimezone():%Y-%m-%d %H:%M} {line}")
+            seen = now
+            if over.wait(clock.scaled(pause_s)):
+                break
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    _raise_what_is(done.left)
+
+
+def _raise_what_is(left: list[str]) -> None:
     if left:
         raise StillRunning("these may still cost money: " + "; ".join(left), remedy="gpuplan reap tries again")
 
@@ -75,8 +139,11 @@ def _tell(ended: list[Found], others: list[Found], owner: str) -> None:
     if not ended:
         say("no machine of this owner is past its deadline")
     for one in others:
-        whose = "" if one.owner == owner else f", owner {one.owner or 'unknown'}"
-        say(f"left alone: {words(one)}{whose}")
+        say(f"left alone: {words(one)}{_whose(one, owner)}")
+
+
+def _whose(one: Found, owner: str) -> str:
+    return "" if one.owner == owner else f", owner {one.owner or 'unknown'}"
 
 
 def words(found: Found) -> str:

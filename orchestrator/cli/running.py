@@ -66,6 +66,15 @@ def run(
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="runpod or lambda.", rich_help_panel="Machines")
     ] = None,
+    move: Annotated[
+        str,
+        typer.Option(
+            "--move",
+            metavar="PLACE",
+            help="Leave the volume where it is and start over at this place, with a new one.",
+            rich_help_panel="Machines",
+        ),
+    ] = "",
     ssh_host: Annotated[
         str,
         typer.Option(
@@ -192,6 +201,7 @@ def run(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
         tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait), seconds("--hold", hold),
+        move,
     )  # fmt: skip
     check_flags(options)
     if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():
@@ -216,8 +226,8 @@ def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
     from orchestrator.world.opening import find_code
 
     kept = frozen.read(file)
-    if options.provider or options.spot or options.spot_or_demand or options.force:
-        raise UsageError(f"{file} says what is done", remedy="leave --provider, --spot and --force out")
+    if options.provider or options.spot or options.spot_or_demand or options.force or options.move:
+        raise UsageError(f"{file} says what is done", remedy="leave --provider, --spot, --move and --force out")
     home, ledger = open_home()
     frozen.require_same_code(kept, find_code(home, kept.plan, Path.cwd()))
     options = replace(options, provider=kept.provider or None, spot=kept.spot)

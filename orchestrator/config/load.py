@@ -16,7 +16,7 @@ from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_code, check_defaults, check_plan, in_order
 from orchestrator.config.problems import KeyPath, Place, Problems, nearest
 from orchestrator.config.publish_checks import check_texts
-from orchestrator.config.sources import Sources, find, phase_files
+from orchestrator.config.sources import PROJECT_FILE, Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 from orchestrator.words import files
@@ -96,7 +96,7 @@ def load_file(path: Path) -> Phase | Settings:
     problems = Problems()
     node = read_file(path, problems)
     problems.raise_all()
-    if not _is_phase(node):
+    if path.name == PROJECT_FILE or not _is_phase(node):
         settings = read_settings([node], {}, {}, problems)
         problems.raise_all()
         return settings
@@ -113,7 +113,7 @@ def load_file(path: Path) -> Phase | Settings:
 def _defaults_beside(path: Path) -> Defaults:
     """What the plan of a phase file says for every phase; what is wrong in its settings is theirs."""
     for folder in (path.parent, path.parent.parent):
-        if (file := folder / "gpuplan.yaml").is_file():
+        if (file := folder / PROJECT_FILE).is_file():
             return read_settings([read_file(file, Problems())], {}, {}, Problems()).defaults
     return Defaults()
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from orchestrator.words.model import Phase, Settings
+from orchestrator.config.meanings import MEANINGS
+from orchestrator.words.model import GPU_MEMORY_GB, Phase, Settings
 from orchestrator.words.value import Value
 
 
@@ -33,7 +34,43 @@ class _Schema(GenerateJsonSchema):
 
 
 def schema(kind: str = "phase", mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
-    """Return the JSON schema of a phase file (`phase`) or of the settings (`settings`)."""
+    """Return the JSON schema of phase files (`phase`) or of the settings (`settings`); each key says what it is for."""
     models: dict[str, type[Value]] = {"phase": Phase, "settings": Settings}
     document = models[kind].model_json_schema(mode=mode, schema_generator=_Schema)
+    for name, table in tables(kind, document).items():
+        for key, about in table["properties"].items():
+            meaning, default = MEANINGS[name][key], default_of(about)
+            about["description"] = f"{meaning} Default: {default}." if default else meaning
+            if (name, key) == ("MachineNeed", "gpu"):
+                about["items"]["enum"] = list(GPU_MEMORY_GB)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def tables(kind: str, document: JsonSchemaValue) -> dict[str, JsonSchemaValue]:
+    """Each table of keys in a schema by its model's name, the document's own first."""
+    inner = {name: one for name, one in document.get("$defs", {}).items() if "properties" in one}
+    return {kind.capitalize(): document, **inner}
+
+
+def default_of(about: JsonSchemaValue) -> str:
+    """A key's default as a file would say it; "": it has none, or none that is a value."""
+    default = about.get("default")
+    if default is None or default in ("", ".", [], {}) or isinstance(default, dict):
+        return ""
+    if isinstance(default, list) and default == about["items"].get("enum"):
+        return "all"
+    if isinstance(default, list):
+        return f"[{', '.join(map(str, default))}]"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if is_duration(about):
+        for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+            if default % size == 0 and default > size:
+                return f"{default / size:g}{unit}"
+        return f"{default:g}s"
+    return f"{float(default):g}" if isinstance(default, int | float) else str(default)
+
+
+def is_duration(about: JsonSchemaValue) -> bool:
+    """Whether a key takes a text such as 30m, or seconds."""
+    return any("pattern" in one or is_duration(one) for one in about.get("anyOf", ()))

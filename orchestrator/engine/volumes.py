@@ -34,7 +34,7 @@ class Volumes:
             return None
         spec = self._context.spec
         mine = self._ledger.volumes.all(label=spec.label(need), provider=self._provider.name, cloud=spec.cloud)
-        living = [row for row in mine if not row.state.is_final]
+        living = [row for row in mine if not row.state.is_final and spec.moves_to in {"", row.place}]
         return living[-1] if living else None
 
     def ensure(self, need: VolumeNeed) -> str:
@@ -63,10 +63,11 @@ class Volumes:
 
     def _adopted(self, need: VolumeNeed) -> VolumeRow | None:
         """A volume of ours that an empty ledger does not know (another computer, a lost folder)."""
-        ours = (self._context.spec.owner, self._context.spec.label(need))
+        spec = self._context.spec
+        ours = (spec.owner, spec.label(need))
         for view in self._listed():
             name = VolumeName.parse(view.name)
-            if name and (name.owner, name.label) == ours:
+            if name and (name.owner, name.label) == ours and spec.moves_to in {"", view.place}:
                 self._insert(view.name, need, view.place, view.size_gb)
                 self._accepted(view.name, view.id)
                 self._context.event(f"{view.name}: found and taken over")

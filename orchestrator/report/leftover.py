@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def kept(ledger: Ledger, spec: RunSpec) -> list[str]:
     """A line for each volume of the plan that goes on costing money, with what ends it."""
     lines = []
-    for row in [] if spec.world.throwaway else accounting.living_volumes(ledger, spec):
+    rows = [] if spec.world.throwaway else accounting.living_volumes(ledger, spec)
+    for row in rows:
         due = accounting.moment(row.deadline) if row.deadline else None
         late = f", was to be gone by {due.astimezone():%Y-%m-%d}" if due and due < datetime.now(UTC) else ""
+        where = f" in {row.place}" if len(rows) > 1 else ""  # a plan that moved has one more
         lines.append(
-            f"kept: volume {row.label}, {row.size_gb} GB, {money(row.price_hour * 24)} a day{late} "
+            f"kept: volume {row.label}{where}, {row.size_gb} GB, {money(row.price_hour * 24)} a day{late} "
             f"(gpuplan down {spec.run} --volumes deletes it)"
         )
     return lines

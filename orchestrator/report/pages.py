@@ -34,11 +34,18 @@ VERDICTS = {True: "ok", False: "NO", None: "? "}
 
 
 def preview(
-    found: Preview, spec: RunSpec, volume: str, code: Code, passed_over: Sequence[str] = (), *, err: bool
+    found: Preview,
+    spec: RunSpec,
+    volume: str,
+    code: Code,
+    passed_over: Sequence[str] = (),
+    leaving: str = "",
+    *,
+    err: bool,
 ) -> None:
     """What a run is about to do, shown before the question. `volume`: the one that is there; "": none is.
 
-    `passed_over`: providers that would have been taken first, each with the reason.
+    `passed_over`: providers that would have been taken first, each with the reason. `leaving`: see Proposal.
     """
     from orchestrator.report import rendering  # and rich: a reading command does without
 
@@ -51,6 +58,8 @@ def preview(
     rendering.show(f"run {spec.run}: {where}", _plan_words(spec.plan), rendering.preview(found), out=out)
     for reason in passed_over:
         say(f"passed over: {reason}", err=err)
+    for line in leaving.splitlines():
+        say(line, err=err)
     if found.credit_usd is not None:
         say(f"credit at {spec.world.provider}: {money(found.credit_usd)}", err=err)
     for line in _sent(spec.plan, code.content, code.hash):

@@ -62,6 +62,7 @@ class RunSpec(Value):
     staged: tuple[str, ...] = ()  # phases whose steps without GPU have a CPU machine of their own
     place: str | None  # where volume and machines are; None: anywhere
     movable: bool = False  # no volume fixed that place before, and another one serves all of it too
+    moves_to: str = ""  # the place to which the plan moves: a volume of it elsewhere is left alone; "": nowhere
     asked_provider: str = ""  # the one that was named, which no other one replaces; "": none was
     worst_usd: Decimal | None = None  # what it may cost on the dearest machines, as it was agreed to; None: not known
     wait_s: float = 0.0  # how long machines are waited for where none is to be had, in the cloud's time

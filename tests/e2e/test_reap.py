@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from orchestrator.words.ports import MachineSpec, Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.home import Home
 from orchestrator.world.rehearsed import rehearsed
-from tests.e2e.tool import GPUPLAN, KILL, PLANS, Tool, until
+from tests.e2e.tool import GPUPLAN, KILL, PLANS, TERM, Tool, ended, until
 
 OWNER = "abcdefgh"
 
@@ -128,3 +130,50 @@ def test_reap_without_any_key_says_which_is_missing(tmp_path: Path):
 
 def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+
+
+def iter_until(lines: Iterable[str], word: str) -> Iterator[str]:
+    """Lines as they come, to the first one with that word in it."""
+    for line in lines:
+        yield line
+        if word in line:
+            return
+
+
+def test_reap_watches_until_it_is_told_to_stop(elsewhere: Tool):
+    """`--watch` ends what passes its deadline while it looks, says each thing once, and SIGTERM ends it with exit 0."""
+    due = f"gpuplan-{OWNER}-1101-bbbb-day1-1-t4000000000"
+    rent(elsewhere, due)
+    late = f"gpuplan-{OWNER}-1101-aaaa-day1-1-t1700000000"
+    process = elsewhere.start("reap", "--watch", "--every", "10s", "--provider", "runpod")
+    assert process.stdout is not None
+    said = "".join(iter_until(process.stdout, due))
+    rent(elsewhere, late)
+    said += "".join(iter_until(process.stdout, late))
+    code, rest = ended(process, TERM)
+    assert code == 0, rest
+    said += rest
+    assert said.count(f" ended: {late}\n") == 1
+    assert said.count(f"left alone: runpod machine {due}") == 1
+
+
+def test_what_install_prints_reaps(elsewhere: Tool, tmp_path: Path):
+    """The lines that `reap --install` prints, typed in a shell, end what is overdue: with this owner and these keys."""
+    late = f"gpuplan-{OWNER}-1101-aaaa-day1-1-t1700000000"
+    rent(elsewhere, late)
+    text = elsewhere.run("reap", "--install").stdout
+    bin_, user = tmp_path / "bin", tmp_path / "user"
+    bin_.mkdir()
+    user.mkdir()
+    program = "\n".join(["#!/bin/sh", f'exec {sys.executable} -c "from orchestrator.cli import main; main()" "$@"'])
+    edit = "#!/bin/sh\nsed -i 's/^RUNPOD_API_KEY=$/RUNPOD_API_KEY=a-key/' \"$1\"\n"
+    for name, body in {"gpuplan": program, "edit": edit, "systemctl": "#!/bin/sh\n", "loginctl": "#!/bin/sh\n"}.items():
+        (bin_ / name).write_text(body)
+        (bin_ / name).chmod(0o755)
+    env = elsewhere.env(HOME=str(user), EDITOR=str(bin_ / "edit"), PATH=f"{bin_}:{os.environ['PATH']}")
+    done = subprocess.run(["sh", "-c", text], env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert f"ended: {late}" in done.stdout
+    assert (user / ".config/gpuplan-reap/env").stat().st_mode & 0o077 == 0
+    unit = (user / ".config/systemd/user/gpuplan-reap.service").read_text()
+    assert f"ExecStart={bin_}/gpuplan reap --watch --every 10m\n" in unit

@@ -1,43 +1,29 @@
-"""The documentation beside the code that it speaks of: commands, exit codes, keys of phase files, links."""
+"""The documentation beside the code that it speaks of: commands, exit codes, messages, keys of phase files, links."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
-from pydantic import BaseModel
 from typer.core import TyperGroup
 
+from orchestrator.config import schema
+from orchestrator.config.meanings import MEANINGS
+from orchestrator.config.schema import tables
 from orchestrator.plan.placeholders import CARD, FACTS
-from orchestrator.words import model, publish
 from orchestrator.words.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
-PHASE_FILES = (PROJECT / "docs/phase-files.md").read_text()
+COMMANDS = (PROJECT / "docs/commands.md").read_text()
+TROUBLE = (PROJECT / "docs/troubleshooting.md").read_text()
 PUBLISHING = (PROJECT / "docs/publishing.md").read_text()
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
-
-KEYS: dict[str, type[BaseModel]] = {
-    "Phase": model.Phase,
-    "`machine`": model.MachineNeed,
-    "`volume`": model.VolumeNeed,
-    "`planned`": model.Planned,
-    "Step": model.Step,
-    "`ready`: services": model.Ready,
-    "`hub`: a checked download": model.HubCheckout,
-    "Deliverable": model.Deliverable,
-    "Settings": model.Settings,
-    "`rates`": model.Rates,
-    "`defaults`": model.Defaults,
-}
-PUBLISHED: dict[str, type[BaseModel]] = {
-    "`publish`": publish.Publish,
-    "`files`": publish.PublishedFile,
-    "`models`": publish.PublishedModel,
-}
 
 
 def section(page: str, title: str) -> str:
@@ -79,10 +65,10 @@ def tool() -> TyperGroup:
 
 
 def test_the_commands_are_those_of_the_tool():
-    """The README lists every command of the application with the first line of its help, and no other."""
+    """The page of commands lists every one of the application with the first line of its help, and no other."""
     group = tool()
     commands = {name: (command.help or "").split("\n\n")[0].strip() for name, command in group.commands.items()}
-    listed = {row[0].strip("`"): row[1] for row in rows(section(README, "Commands"))}
+    listed = {row[0].strip("`"): row[1] for row in rows(section(COMMANDS, "Commands"))}
     assert commands == listed
     assert list(listed) == group.list_commands(typer.Context(group)), "in the order of the help"
 
@@ -97,23 +83,19 @@ def test_what_is_said_to_be_missing_is_missing():
 
 
 def test_every_exit_code_is_named():
-    """The README's table has each exit code with its number and its name in the code, in order."""
-    listed = [(int(row[0]), row[1].strip("`")) for row in rows(section(README, "Exit codes"))]
+    """The table of troubleshooting has each exit code with its number and its name in the code, in order."""
+    listed = [(int(row[0]), row[1].strip("`")) for row in rows(section(TROUBLE, "Exit codes"))]
     assert [(int(code), code.name) for code in ExitCode] == listed
 
 
-@pytest.mark.parametrize("title", KEYS)
-def test_every_key_of_a_phase_file_is_explained(title: str):
-    """The reference has one row for each key of each table, and none for a key that does not exist."""
-    listed = [row[0].strip("`") for row in rows(section(PHASE_FILES, title))]
-    assert sorted(KEYS[title].model_fields) == sorted(listed)
-
-
-@pytest.mark.parametrize("title", PUBLISHED)
-def test_every_key_of_what_is_published_is_explained(title: str):
-    """docs/publishing.md has one row for each key, and the schema a description."""
-    assert list(PUBLISHED[title].model_fields) == [row[0].strip("`") for row in rows(section(PUBLISHING, title))]
-    assert all(field.description for field in PUBLISHED[title].model_fields.values())
+def test_every_message_is_one_that_gpuplan_says():
+    """What troubleshooting quotes stands in the source, word by word, but for the names and numbers that are `…`."""
+    source = "\n".join(file.read_text() for file in (PROJECT / "orchestrator").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # a sentence in two lines
+    quoted = [said for row in rows(TROUBLE) if len(row) == 3 for said in re.findall(r"`([^`]+)`", row[0])]
+    assert len(quoted) > 30
+    absent = [part for said in quoted for part in said.split("…") if part.strip() not in source]
+    assert not absent
 
 
 def test_every_placeholder_is_explained():
@@ -122,10 +104,28 @@ def test_every_placeholder_is_explained():
     assert sorted(listed) == sorted(FACTS | CARD)
 
 
-def test_every_gpu_name_is_listed():
-    """The reference names every GPU that a phase file may ask for."""
-    line = next(line for line in PHASE_FILES.splitlines() if line.startswith("GPU names:"))
-    assert set(model.GPU_MEMORY_GB) == set(re.findall(r"`([^`]+)`", line))
+def test_the_readme_is_short():
+    """It is read in five minutes: what is longer has a page of its own."""
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("kind", ["phase", "settings"])
+def test_every_key_of_every_schema_says_what_it_is_for(kind: str):
+    """Each has one sentence or two for a person, none is left of a key that is gone, and an editor gets it."""
+    document = schema(kind)
+    for name, table in tables(kind, document).items():
+        assert table["properties"].keys() == MEANINGS[name].keys(), name
+        for key, about in table["properties"].items():
+            assert about["description"].startswith(MEANINGS[name][key])
+            assert re.fullmatch(r"[A-Z0-9`].{8,}\.", MEANINGS[name][key]), f"{name}.{key} is no sentence"
+
+
+def test_the_reference_is_what_the_schema_says():
+    """docs/reference.md is the page that tools/reference.py would write now."""
+    tool = [sys.executable, str(PROJECT / "tools" / "reference.py"), "--check"]
+    env = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(tool, check=False, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())

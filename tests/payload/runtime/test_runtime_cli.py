@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dllama_glm.kernels import level
 
 from tests.payload.runtime.runtime_scripts import (
     MODELS,
@@ -54,9 +55,26 @@ def test_json_is_one_document_that_names_the_end_token(converted: Path):
     assert document["text"] == answer_to(REPOS["intellect3"], "Explain AI", "chat")
     assert document["tokens"] == len(document["token_ids"]) == 26
     assert document["ranks"] == 1
-    assert document["measured_on"].startswith("CPU")
     assert document["tokens_per_second"] > 10
     assert document["peak_memory_mib"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "arithmetic", "weights"),
+    [(["--low-memory"], "int8", "mapped"), (["--buffer-float-type", "f32"], "f32", "resident")],
+)
+def test_what_was_used_is_said(words: list[str], arithmetic: str, weights: str, converted: Path):
+    """Threads, instructions, threading, arithmetic and place of the weights, as they were asked for, in both places."""
+    asked = [*files(converted, "base"), "--prompt", "The", "--max-tokens", "1", "--nthreads", "1", "--json"]
+    document = json.loads(run_script("dllama", "inference", *asked, *words).stdout)
+    threading, simd = document["runtime"]["threading"], level.LEVEL
+    assert document["runtime"] == {
+        "device": "cpu", "threads": 1, "simd": simd, "threading": threading, "arithmetic": arithmetic,
+        "weights": weights,
+    }  # fmt: skip
+    assert threading in {"omp", "tbb", "workqueue"}
+    assert document["measured_on"].startswith("CPU (")
+    assert document["measured_on"].endswith(f", 1 thread(s) a rank, {simd}, {threading}, weights {weights}")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -260,14 +278,23 @@ def test_it_runs_through_a_link_from_any_folder(converted: Path, tmp_path: Path,
     assert "torch" not in done.stderr
 
 
+def cpu_seconds(*words: str) -> float:
+    """What a fresh interpreter takes of the processors; the shortest of two tries."""
+    taken = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *words], env=environment_of({}), capture_output=True, timeout=120, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
 def test_a_warm_start_is_quick(converted: Path):
-    """Asking a tiny model takes seconds at most: the plan asks a dozen times."""
-    words = [*files(converted, "base"), "--prompt", "The capital of France is"]
+    """A tiny model's first token costs little more than importing the compiler: the plan asks a dozen times."""
+    words = [*files(converted, "base"), "--prompt", "The capital of France is", "--max-tokens", "1"]
     run_script("dllama", "inference", *words)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run_script("dllama", "inference", *words)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5  # 0.7 s on an idle core
+    first = cpu_seconds(*command_of("dllama", "inference", *words)[1:])
+    assert first < 2 * cpu_seconds("-c", "import numba")  # 0.7 s and 0.45 s on an idle core
 
 
 @pytest.mark.slow

@@ -44,6 +44,23 @@ def test_perplexity_equals_transformers_and_upstream(name: str, float_type: str,
         assert average == pytest.approx(figures["avgLogProb"], abs=0.01)
 
 
+@pytest.mark.parametrize("float_type", ["q40", "q80"])
+def test_the_fast_way_keeps_the_perplexity_of_golden_prompts(float_type: str, tmp_path: Path):
+    """Bytes and halves move the perplexity of upstream's prompts by less than half a percent.
+
+    All prompts count together: where two scores of an untrained router are nearly equal, a token meets another expert.
+    """
+    found: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for name in SCORED:
+        path, ids = convert(name, float_type, tmp_path), expected_of(name)["prompt_ids"]
+        for exact, scores in found.items():
+            model = load_model(path, read_architecture(path), SingleGroup(), threads=1, exact=exact)
+            scores.append(np.array(log_probabilities(model, ids)))
+    apart = [one - other for one, other in zip(found[True], found[False], strict=True)]
+    assert 0 < abs(np.concatenate(apart).mean()) < 0.005
+    assert max(np.median(np.abs(errors)) for errors in apart) < 0.05
+
+
 @pytest.mark.parametrize("name", ["llama", "llama3-tied", "mistral", "qwen3", "qwen3_moe"])
 def test_converted_files_compute_what_their_checkpoint_computes(name: str, tmp_path: Path):
     """Converter and runtime together: a checkpoint's F32 file gives the logits of transformers on the checkpoint."""

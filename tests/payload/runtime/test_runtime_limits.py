@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from dllama_glm.convert.crew import crew_size
 from dllama_glm.runtime import limits, machine
 
 
@@ -38,12 +39,18 @@ def test_the_quota_of_the_container_is_found(
     assert limits.processor_quota() == quota
 
 
-@pytest.mark.parametrize(("quota", "threads"), [("765000", 7), ("50000", 1), ("9900000", 96), ("max", 96)])
-def test_threads_follow_the_quota(quota: str, threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """A pod that sees 96 cores with the time of 7.65 starts 7 threads, and says so; one with more starts 96."""
+@pytest.mark.parametrize(
+    ("quota", "threads", "crew"), [("765000", 7, 8), ("50000", 1, 2), ("9900000", 96, 17), ("max", 96, 17)]
+)
+def test_threads_follow_the_quota(quota: str, threads: int, crew: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A pod that sees 96 cores with the time of 7.65 starts 7 threads, and says so; one with more starts 96.
+
+    The converter's workers, one more than threads and 17 at most, follow it too.
+    """
     place(monkeypatch, tmp_path, "0::/\n", {"cpu.max": f"{quota} 100000"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
     assert machine.threads_from(None) == threads
+    assert crew_size() == crew
     assert machine.granted() == ("" if quota == "max" else f", a quota of {int(quota) / 100000:g} of its cores")
 
 

@@ -1,8 +1,11 @@
 """What goes wrong between ranks: strangers in front of them, ranks that hang or are late, roots that come and go."""
 
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ from tests.payload.runtime.runtime_ranks import (
     patched,
     wait_for_output,
 )
-from tests.payload.runtime.runtime_scripts import try_script
+from tests.payload.runtime.runtime_scripts import PAYLOAD, try_script
 
 SHORT = {"DLLAMA_PATIENCE": "0.4"}  # 6 s without a sign of life, 7 s for a sum
 PARIS = ["--prompt", "The capital of France is"]
@@ -240,6 +243,17 @@ def test_a_root_without_a_token_waits_on_loopback_only(converted: Path, start: P
     root.stderr.readline()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", int(words[1]))).close()
+
+
+def test_whatever_is_lost_at_work_is_said_everywhere_within_30_s():
+    """The times that ranks wait, as they are by default, add up to less than docs/dllama.md promises."""
+    code = "from dllama_glm.parallel import channel, patience as p; print(p.SILENCE, p.STEP, p.BEAT, p.VERDICT)"
+    words = [sys.executable, "-c", code]
+    environment = {name: value for name, value in os.environ.items() if name != "DLLAMA_PATIENCE"}
+    told = subprocess.run(words, cwd=PAYLOAD, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    silence, step, beat, verdict = map(float, told.stdout.split())
+    assert beat * 3 < silence < step, "signs of life tell first which rank it is"
+    assert max(silence, step) + beat + verdict < 30
 
 
 def test_patience_that_is_no_number_is_refused():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dllama_glm.formats.model_file import FloatType
 from dllama_glm.parallel.group import SingleGroup
+from dllama_glm.quantise.cache import loops_cache
 from dllama_glm.runtime import memory
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.source import read_architecture
@@ -91,6 +92,31 @@ def test_weights_are_brought_in_where_they_take_at_most_half_of_the_memory(
     for given, how in ((2 * kept, "resident"), (kept, "mapped")):
         monkeypatch.setattr(memory, "available_memory", lambda given=given: given)
         assert load_model(path, architecture, SingleGroup(), 1).computed_by["weights"] == how
+
+
+def test_the_cache_holds_halves_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Keys and values of --max-seq-len positions, two bytes each, four where all is exact; no pass makes it anew."""
+    with loops_cache():
+        from dllama_glm.devices import cpu
+
+    path, _ = write_case("glm4_moe", tmp_path)
+    architecture, taken = read_architecture(path), []
+
+    def noted(size: int, *, huge: bool) -> memory.Bytes:
+        taken.append(size)
+        return memory.take(size, huge=huge)
+
+    monkeypatch.setattr(cpu, "take", noted)
+    for exact, size in ((False, 2), (True, 4)):
+        taken.clear()
+        model = load_model(path, architecture, SingleGroup(), 1, max_seq_len=100, exact=exact, resident=False)
+        half = architecture.layers * architecture.kv_heads * 112 * architecture.head_dim * size  # in tiles of 16
+        made = list(taken)
+        assert made[:2] == [half, half]
+        model.forward(list(range(90)), 0)
+        for position in range(90, 100):
+            model.greedy([1], position)
+        assert taken == made
 
 
 def test_a_cache_of_many_positions_costs_nothing_before_it_is_used():

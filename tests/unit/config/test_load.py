@@ -209,6 +209,12 @@ def test_one_file_is_checked_with_its_neighbours():
     assert isinstance(load_file(files.configs() / "default.yaml"), Settings)
 
 
+def test_a_file_of_that_name_is_settings(tmp_path: Path):
+    """gpuplan.yaml is read as settings, also where a phase could have all of its keys."""
+    (tmp_path / "gpuplan.yaml").write_text("budget_usd: 5\n")
+    assert isinstance(load_file(tmp_path / "gpuplan.yaml"), Settings)
+
+
 def test_one_wrong_file_tells_only_its_own_mistakes(tmp_path: Path):
     """The mistakes of neighbours are theirs."""
     write(
