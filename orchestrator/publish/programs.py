@@ -15,7 +15,8 @@ from orchestrator.words.outside import LONG, escape, quoted
 from orchestrator.words.secret import Secret
 
 LONGEST_S = 1800.0
-LINES = 3  # the last ones of what a program said
+QUOTED = 400  # characters of what a program said last
+LINES = 5  # the last ones of what a program said
 # What no program gets that is not meant for it: keys of clouds, the hub's tokens, GitHub's.
 HUB = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN"})
 GITHUB = frozenset({"GH_TOKEN", "GITHUB_TOKEN", "GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"})
@@ -85,4 +86,4 @@ class Program:
 def _last(said: str) -> str:
     """The end of what a program said, where its reason stands."""
     lines = [line.strip() for line in escape(said).splitlines() if line.strip()]
-    return quoted("\n".join(lines[-LINES:])[-LONG // 2 :], LONG)
+    return quoted("\n".join(lines[-LINES:])[-QUOTED:], LONG)

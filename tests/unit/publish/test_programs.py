@@ -37,7 +37,8 @@ def test_a_bad_end_is_told_with_its_last_words():
     secret = Secret("a-secret-word")
     with pytest.raises(StepFailed) as told:
         python("import sys; sys.exit('x' * 5000 + '\\nlong ago\\n\\n\\x1b[2J a-secret-word\\nmiddle\\nend')")
-    assert str(told.value).endswith("failed with exit code 1: *** \\nmiddle\\nend".replace(" \\n", "\\n"))
+    assert str(told.value).endswith("x\\nlong ago\\n***\\nmiddle\\nend")
+    assert len(str(told.value)) < 600
     assert secret
     with pytest.raises(StepFailed, match="it said nothing"):
         python("raise SystemExit(3)")
