@@ -45,11 +45,14 @@ PARTS = {
     "Settings": ("## Settings", "settings"),
     "Rates": ("### `rates`", ""),
     "Defaults": ("### `defaults`", "defaults"),
+    "Publish": ("### `publish`", "publishing.md"),
+    "PublishedFile": ("### `files`", ""),
+    "PublishedModel": ("### `models`", ""),
 }
 LINKS = {
     "MachineNeed": "machine", "VolumeNeed": "volume", "Planned": "planned", "Ready": "ready-services",
     "HubCheckout": "hub-a-checked-download", "Rates": "rates", "Defaults": "defaults", "Step": "step",
-    "Deliverable": "deliverable",
+    "Deliverable": "deliverable", "Publish": "publish", "PublishedFile": "files", "PublishedModel": "models",
 }  # fmt: skip
 
 
@@ -72,7 +75,8 @@ def _part(name: str, table: Schema, document: Schema) -> str:
     heading, more = PARTS[name]
     shipped = yaml.safe_load((files.configs() / "default.yaml").read_text()) if name == "Settings" else {}
     rows = [_row(name, key, about, table, document, shipped) for key, about in table["properties"].items()]
-    link = f"\nMore: [plans](phase-files.md#{more}).\n" if more else ""
+    page_name, target = ("publishing", more) if more.endswith(".md") else ("plans", f"phase-files.md#{more}")
+    link = f"\nMore: [{page_name}]({target}).\n" if more else ""
     return f"{heading}\n{link}\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 

@@ -18,6 +18,7 @@ from orchestrator.cli.logs import logs
 from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
+from orchestrator.cli.publishing import publish
 from orchestrator.cli.reaching import pull, ssh
 from orchestrator.cli.reaping import reap
 from orchestrator.cli.reporting import report
@@ -35,7 +36,7 @@ CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
     run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh,
-    pull, reap, prune, rm, completion,
+    pull, publish, reap, prune, rm, completion,
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ _gpuplan() {
 compdef _gpuplan gpuplan""",
     "fish": """complete -c gpuplan -a '(gpuplan --complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'""",
 }
-OF_RUNS = frozenset({"status", "logs", "cost", "resume", "down", "pull", "ssh", "rm", "report"})
+OF_RUNS = frozenset({"status", "logs", "cost", "resume", "down", "pull", "ssh", "rm", "report", "publish"})
 
 
 def completion(

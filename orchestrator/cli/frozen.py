@@ -10,7 +10,8 @@ from pydantic import Field
 
 from orchestrator.transport import bundle
 from orchestrator.words.errors import UsageError
-from orchestrator.words.model import Plan, Value
+from orchestrator.words.model import Plan
+from orchestrator.words.value import Value
 
 if TYPE_CHECKING:
     from orchestrator.transport.code_folder import CodeFile

@@ -20,7 +20,8 @@ from orchestrator.config.scalars import (
     read_int,
     read_text,
 )
-from orchestrator.words.model import Duration, Value
+from orchestrator.words.model import Duration
+from orchestrator.words.value import Value
 
 _READERS: dict[object, Callable[[Scalar], object]] = {
     Duration: read_duration,

@@ -10,9 +10,11 @@ from pydantic.fields import FieldInfo
 
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
+from orchestrator.config.publish_checks import check_publish
 from orchestrator.config.validate import Source, validate
 from orchestrator.config.words import LONGEST_COMMAND, below, set_name, volume_name
-from orchestrator.words.model import OF_THE_PLAN, Settings, Value
+from orchestrator.words.model import OF_THE_PLAN, Settings
+from orchestrator.words.value import Value
 
 PREFIX = "GPUPLAN_"
 # Variables of that prefix that are no settings: of this computer, then those that a step finds on a machine.
@@ -133,6 +135,8 @@ def _check(settings: Settings, source: Source) -> None:
         if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
             source.wrong(("cuda", provider), f"{version!r} is no version of CUDA", 'write "12.8"')
     _check_code(settings, source)
+    if settings.publish:
+        check_publish(settings.publish, source)
     volume = settings.defaults.volume
     if volume and (wrong := volume_name(volume.name)):
         source.wrong(("defaults", "volume", "name"), wrong)

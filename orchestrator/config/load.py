@@ -15,9 +15,11 @@ from orchestrator.config.matrix import expand, variants_of
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_code, check_defaults, check_plan, in_order
 from orchestrator.config.problems import KeyPath, Place, Problems, nearest
+from orchestrator.config.publish_checks import check_texts
 from orchestrator.config.sources import PROJECT_FILE, Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
+from orchestrator.words import files
 from orchestrator.words.model import OF_THE_PLAN, Defaults, Expected, Former, Note, Notes, Phase, Plan, Settings
 
 
@@ -47,6 +49,8 @@ def load_plan(
     steps = {f"{phase.name}/{step.name}" for phase in phases for step in phase.steps if not broken}
     notes = _read_notes(sources.notes, steps, problems) if sources.notes else Notes()
     formers = _read_formers(sources.former, problems) if sources.former else ()
+    if settings.publish:
+        check_texts(settings.publish, sources.folder or files.shipped(), steps, problems)
     problems.raise_all()
     return Plan(
         name=settings.plan or sources.name,

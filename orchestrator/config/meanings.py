@@ -144,6 +144,30 @@ MEANINGS: dict[str, dict[str, str]] = {
         "requirements_gpu": "Files of the code with more packages, for machines with a GPU.",
         "setup": "Command that runs once on every machine, in the code's folder, before its first step.",
         "defaults": "What every phase has that does not say otherwise.",
+        "publish": "What `gpuplan publish` offers to others, which it asks about; left out: nothing.",
+    },
+    "Publish": {
+        "upstream": "The repository, https://github.com/OWNER/REPO, that the pull request goes to.",
+        "base": "Branch, tag or commit of upstream that the branch begins at.",
+        "branch": "Name of the branch.",
+        "title": "Of the commit and of the pull request.",
+        "files": "What the branch has beside upstream's files.",
+        "pull_request": "File beside the plan: the pull request's text, with placeholders.",
+        "announcement": "File beside the plan: a text to post by hand, with placeholders; left out: none.",
+        "models": "What is uploaded to the model hub.",
+    },
+    "PublishedFile": {
+        "artifact": "An artifact of the run that was pulled, by its path in the workspace; left out: `code` is set.",
+        "code": "Glob of the run's code files, ** is all of them; left out: `artifact` is set.",
+        "to": "Path in the repository; empty: an artifact's own name. For code the folder that the files are laid "
+        "into; empty: the top.",
+    },
+    "PublishedModel": {
+        "artifacts": "Artifacts of the run, by their paths in the workspace; on the hub by their last names.",
+        "repo": "OWNER/NAME on the hub; NAME alone is one of whoever publishes.",
+        "card": "File beside the plan: the model card's text, with placeholders.",
+        "base_model": "OWNER/NAME of the model that it was made from.",
+        "license": "Licence of what is uploaded, as the hub names it.",
     },
     "Rates": {
         "hub": "MB/s of downloads from the model hub.",

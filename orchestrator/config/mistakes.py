@@ -13,7 +13,8 @@ from orchestrator.config.document import Node, Scalar, Sequence
 from orchestrator.config.fields import leaf
 from orchestrator.config.problems import KeyPath, nearest, shortened
 from orchestrator.config.scalars import NotA
-from orchestrator.words.model import Duration, Value
+from orchestrator.words.model import Duration
+from orchestrator.words.value import Value
 
 # pydantic's name of a broken bound -> what to say, and the bound's name in the error's context
 _BOUNDS = {

@@ -13,8 +13,9 @@ from orchestrator.config.problems import Problems, nearest
 from orchestrator.config.validate import validate
 from orchestrator.cost import HOURS_A_MONTH
 from orchestrator.words import files
-from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Value
+from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
 from orchestrator.words.ports import Offer
+from orchestrator.words.value import Value
 
 Price = Annotated[Decimal, Field(gt=0, le=1_000_000)]  # USD
 

@@ -8,7 +8,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from orchestrator.config.meanings import MEANINGS
-from orchestrator.words.model import GPU_MEMORY_GB, Phase, Settings, Value
+from orchestrator.words.model import GPU_MEMORY_GB, Phase, Settings
+from orchestrator.words.value import Value
 
 
 class _Schema(GenerateJsonSchema):

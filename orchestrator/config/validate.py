@@ -12,7 +12,7 @@ from orchestrator.config.document import Broken, Mapping, Node, Sequence
 from orchestrator.config.fields import read_field
 from orchestrator.config.mistakes import told
 from orchestrator.config.problems import KeyPath, Place, Problems
-from orchestrator.words.model import Value
+from orchestrator.words.value import Value
 
 V = TypeVar("V", bound=Value)
 

@@ -182,7 +182,9 @@ def _filler(judge: Deliverables, folder: str) -> StepRun | None:
 
 def _metric(judge: Deliverables, wanted: Deliverable) -> str:
     row = judge.done(wanted.step or "")
-    found = Evidence(judge.context, judge.phase.name, row).shown(wanted.metric or "", wanted.device)
+    context = judge.context
+    evidence = Evidence(context.ledger, context.phase(judge.phase.name), row, shows_gpu=context.provider.shows_gpu)
+    found = evidence.shown(wanted.metric or "", wanted.device)
     for shown in found:
         value = Decimal(str(shown.value))
         if wanted.min is not None and value < wanted.min:

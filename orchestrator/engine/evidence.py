@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from orchestrator.engine.context import Context
+from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import FigureRow, StepRow
+from orchestrator.plan import PhaseRun
 from orchestrator.transport.job_replies import Peaks
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import RunsOn
@@ -40,12 +41,12 @@ class Shown:
 
 
 class Evidence:
-    """The figures of one step of a phase."""
+    """The figures of one step of a phase. `shows_gpu`: whether the machines' GPUs are what they are called."""
 
-    def __init__(self, context: Context, phase: str, step: StepRow) -> None:
-        self._context, self._step = context, step
-        self._steps = {run.id: run for run in context.phase(phase).steps}
-        self._phase = context.phase(phase).phase
+    def __init__(self, ledger: Ledger, phase: PhaseRun, step: StepRow, *, shows_gpu: bool) -> None:
+        self._ledger, self._step, self._shows_gpu = ledger, step, shows_gpu
+        self._steps = {run.id: run for run in phase.steps}
+        self._phase = phase.phase
 
     def shown(self, name: str, device: str | None) -> list[Shown]:
         """The figure of that name of each node that the step ran on, as far as it is borne out.
@@ -71,11 +72,11 @@ class Evidence:
         )
 
     def _figures(self, step: str) -> Sequence[FigureRow]:
-        return self._context.ledger.figures.all(run=self._context.run, step=step)
+        return self._ledger.figures.all(run=self._step.run, step=step)
 
     def _require_place(self, row: FigureRow, device: str | None) -> None:
         """That the figure comes from where it says and from where it should."""
-        shows_gpu, of_gpu = self._context.provider.shows_gpu, row.device not in ("", CPU)
+        shows_gpu, of_gpu = self._shows_gpu, row.device not in ("", CPU)
         if row.name in OF_GPUS:
             if not shows_gpu:
                 raise NotShown(STANDS_IN)
@@ -116,7 +117,7 @@ class Evidence:
         """The services that the step needs, and that came to a good end."""
         run = self._steps.get(self._step.id)
         needed = [need for need in run.needs if need in self._steps and self._steps[need].step.ready] if run else []
-        rows = self._context.ledger.steps.all(run=self._context.run, phase=self._phase.name)
+        rows = self._ledger.steps.all(run=self._step.run, phase=self._phase.name)
         return [row.id for row in rows if row.id in needed and row.state.is_done]
 
     def _ranks_of(self, step: str) -> list[FigureRow]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.plan.resolve import PhaseRun
 from orchestrator.words.model import Plan
+from orchestrator.words.publish import Publish
 
 # Apprise's schemes in which the host is one, and no token.
 WITH_HOSTS = frozenset(
@@ -43,7 +44,8 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
         lines += ["setup of every machine:", *(f"    {line}" for line in settings.setup.splitlines())]
     if settings.code:
         lines.append(f"code that goes to the machines: {settings.code}")
-    return lines + [f"packages from: {name}" for name in (*settings.requirements, *settings.requirements_gpu)]
+    lines += [f"packages from: {name}" for name in (*settings.requirements, *settings.requirements_gpu)]
+    return lines + (_published(settings.publish) if settings.publish else [])
 
 
 def digest(lines: Sequence[str]) -> str:
@@ -58,6 +60,13 @@ def _masked(address: str) -> str:
         return f"the address in {address}"
     host = urlsplit(address).hostname if scheme in WITH_HOSTS else ""
     return f"{scheme}://{host or '***'} ({digest([rest])[:8]})"
+
+
+def _published(publish: Publish) -> list[str]:
+    """What `gpuplan publish` would offer to strangers, were it asked to; nothing of it happens in a run."""
+    what = ", ".join(file.artifact or f"code {file.code}" for file in publish.files)
+    lines = [f"publish would offer: {what} as {publish.branch} to {publish.upstream}"]
+    return lines + [f"publish would upload: {', '.join(one.artifacts)} to {one.repo}" for one in publish.models]
 
 
 def _secrets(phases: Sequence[PhaseRun], hub: str) -> list[str]:

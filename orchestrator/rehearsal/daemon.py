@@ -33,6 +33,7 @@ from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.hosts import Hosts
 from orchestrator.rehearsal.hub import Hub
+from orchestrator.rehearsal.hub_uploads import Uploads
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.words import files
 
@@ -88,7 +89,9 @@ class Daemon:
 
     async def _start(self) -> dict[str, Any]:
         self._s3.start()
-        hub = await self._serve(Hub(files.models(), self._hub_token, switches=self._switches).routes())
+        models = Hub(files.models(), self._hub_token, switches=self._switches)
+        uploads = Uploads(self._folder / "cloud/hub", models.repositories, models.allows)
+        hub = await self._serve([*models.routes(), *uploads.routes()])
         gcs = await self._serve(Gcs(self._folder / "cloud/gcs", switches=self._switches).routes())
         git_env = git_mirror.redirect(self._mirror)
         compiled = self._compiled()

@@ -28,10 +28,13 @@ The real project: https://github.com/b4rtaz/distributed-llama
 }
 
 
-def make(folder: Path) -> Path:
-    """Make the bare repository `folder`/distributed-llama.git unless it is there. Returns its path."""
+def make(folder: Path, pinned: str = PINNED) -> Path:
+    """Make the bare repository `folder`/distributed-llama.git unless it is there. Returns its path.
+
+    `pinned`: what its tag is called.
+    """
     bare = folder / "distributed-llama.git"
-    if (bare / "refs/tags" / PINNED).exists():
+    if (bare / "refs/tags" / pinned).exists():
         return bare
     bare.mkdir(parents=True, exist_ok=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", "GIT_DIR": str(bare)}
@@ -41,9 +44,9 @@ def make(folder: Path) -> Path:
         return done.stdout.strip()
 
     git("init", "-q", "--bare", "--template=", "--initial-branch=main")
-    pinned = _commit("Stand in for distributed-llama\n", CONTENT)
-    tag = f"reset refs/tags/{PINNED}\nfrom refs/heads/main\n\n"
-    git("fast-import", "--quiet", text=pinned + tag + _commit("Go on after what plans pin\n", {"LATER.md": "Later.\n"}))
+    begun = _commit("Stand in for distributed-llama\n", CONTENT)
+    tag = f"reset refs/tags/{pinned}\nfrom refs/heads/main\n\n"
+    git("fast-import", "--quiet", text=begun + tag + _commit("Go on after what plans pin\n", {"LATER.md": "Later.\n"}))
     return bare
 
 
@@ -55,11 +58,11 @@ def _commit(message: str, files: dict[str, str]) -> str:
     return head + "".join(marks) + "\n"
 
 
-def redirect(bare: Path) -> dict[str, str]:
-    """Return the environment in which `git clone` of the upstream address clones the stand-in."""
+def redirect(bare: Path, address: str = UPSTREAM) -> dict[str, str]:
+    """Return the environment in which git finds the stand-in at the upstream address."""
     return {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{bare.resolve().as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": UPSTREAM,
+        "GIT_CONFIG_VALUE_0": address,
         "GIT_TERMINAL_PROMPT": "0",
     }

@@ -1,7 +1,8 @@
-"""A Hugging Face hub for the rehearsal: serves folders of models under their repository names, read only.
+"""A Hugging Face hub for the rehearsal: serves folders of models under their repository names.
 
 Of the hub's API it has what `hf download` and the checks of a download use: a revision, its tree, paths' facts, and
-the files with ranges. Gated repositories list their files to everybody and give them to the token only.
+the files with ranges; hub_uploads.py takes uploads. Gated repositories list their files to everybody and give them to
+the token only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aiohttp import web
 from orchestrator.rehearsal.faults import Switchboard
 
 GATED = frozenset({"PrimeIntellect/INTELLECT-3"})
-LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".model")
+LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".model", ".m")
 CHUNK = 1 << 20
 
 
@@ -119,7 +120,7 @@ class Hub:
     def __init__(
         self, models: Path, token: str, *, switches: Switchboard | None = None, gated: Collection[str] = GATED
     ) -> None:
-        self._repositories = repositories(models)
+        self.repositories = repositories(models)
         self._token = token
         self._gated = frozenset(gated)
         self._switches = switches or Switchboard()
@@ -141,7 +142,7 @@ class Hub:
         given = request.headers.get("Authorization")
         if given is not None and not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             raise refusal(401, None, "Invalid credentials in Authorization header")
-        repository = self._repositories.get("{owner}/{name}".format(**request.match_info))
+        repository = self.repositories.get("{owner}/{name}".format(**request.match_info))
         if repository is None:
             raise refusal(404, "RepoNotFound", "Repository not found")
         revision = request.match_info.get("revision", "main")
@@ -150,8 +151,13 @@ class Hub:
             raise refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repository, commit
 
+    def allows(self, request: web.Request) -> bool:
+        """Whether the request has the token."""
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+
     async def _whoami(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {self._token}":
+        if not self.allows(request):
             raise refusal(401, None, "Invalid credentials in Authorization header")
         return web.json_response({"type": "user", "id": "rehearsal", "name": "rehearsal", "orgs": []})
 

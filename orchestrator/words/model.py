@@ -5,32 +5,16 @@ Times are seconds, sizes GB of 10^9 bytes unless a name says otherwise, money is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-Reader = Callable[[FieldInfo, object], object]
-
-
-class Value(BaseModel):
-    """A frozen value that refuses unknown keys.
-
-    The context of a validation may be a function that reads what a file has for a field (config/fields.py).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, written: object, info: ValidationInfo[Reader | None]) -> object:
-        read = info.context
-        return read(cls.model_fields[info.field_name], written) if read and info.field_name else written
+from orchestrator.words.publish import Publish
+from orchestrator.words.value import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +255,11 @@ class Settings(Value):
     requirements_gpu: tuple[str, ...] = ()  # ... and more of them, for those with a GPU
     setup: str = ""  # command that runs once on every machine, in the code's folder, before its first step
     defaults: Defaults = Defaults()  # of every phase; they are in the phases by the time that a plan is read
+    publish: Publish | None = None  # what `gpuplan publish` offers to others; None: nothing
 
 
 # Settings that name files of one plan: no other plan's gpuplan.yaml has a say in them, and neither has a variable.
-OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "requirements_gpu", "setup", "defaults"})
+OF_THE_PLAN = frozenset({"code", "code_mb", "requirements", "requirements_gpu", "setup", "defaults", "publish"})
 
 
 class Former(Value):

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from orchestrator.words.errors import UsageError
-from orchestrator.words.model import Plan, Value, VolumeNeed
+from orchestrator.words.model import Plan, VolumeNeed
+from orchestrator.words.value import Value
 
 GONE = frozenset({"payload", "payload_env"})  # settings of older versions
 

@@ -15,12 +15,14 @@ from typer.core import TyperGroup
 from orchestrator.config import schema
 from orchestrator.config.meanings import MEANINGS
 from orchestrator.config.schema import tables
+from orchestrator.plan.placeholders import CARD, FACTS
 from orchestrator.words.errors import ExitCode
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
 COMMANDS = (PROJECT / "docs/commands.md").read_text()
 TROUBLE = (PROJECT / "docs/troubleshooting.md").read_text()
+PUBLISHING = (PROJECT / "docs/publishing.md").read_text()
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
 
@@ -118,6 +120,12 @@ def test_the_reference_is_what_the_schema_says():
     env = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(tool, check=False, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_placeholder_is_explained():
+    """docs/publishing.md lists every fact that a text may name, and no other."""
+    listed = re.findall(r"^\| `\$\{([a-z_]+)\}`", section(PUBLISHING, "Texts"), re.MULTILINE)
+    assert sorted(listed) == sorted(FACTS | CARD)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())

@@ -58,7 +58,7 @@ def account(ledger: Ledger, spec: RunSpec, folder: Path, *, driven: bool) -> Acc
         gpus_shown=not spec.world.dry_run,
         uses=uses(figures) if not spec.world.dry_run else (),
         measures=tuple(_measure(f) for f in _in_order(figures) if f.name not in SAMPLED),
-        benchmarks=_benchmarks(spec, figures),
+        benchmarks=benchmarks(spec, figures),
         saved=_saved(ledger, spec.run),
         failures=_failures(ledger, spec, folder),
         events=tuple(
@@ -128,7 +128,7 @@ def _measure(row: FigureRow) -> Measure:
     return Measure(row.step, row.node, row.name, row.value, row.measured_on, row.device)
 
 
-def _benchmarks(spec: RunSpec, figures: Sequence[FigureRow]) -> tuple[Benchmark, ...]:
+def benchmarks(spec: RunSpec, figures: Sequence[FigureRow]) -> tuple[Benchmark, ...]:
     """What the plan expects beside what this run measured, on the first of its nodes."""
     planned = [phase.planned for phase in spec.plan.phases if phase.planned]
     settings = spec.plan.settings

@@ -70,15 +70,16 @@ def _costs(account: Account) -> Iterable[str]:
 
 
 def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"### {title}", "", *_table(head, rows), ""] if rows else []
+    return [f"### {title}", "", *table(head, rows), ""] if rows else []
 
 
 def _folded(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return []
-    return ["<details>", f"<summary>{title}</summary>", "", *_table(head, rows), "", "</details>", ""]
+    return ["<details>", f"<summary>{title}</summary>", "", *table(head, rows), "", "</details>", ""]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; what stands in its cells means nothing to Markdown."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return [*lines, *(f"| {' | '.join(markdown(cell) for cell in row)} |" for row in rows)]

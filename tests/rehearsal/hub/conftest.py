@@ -12,6 +12,7 @@ from aiohttp import web
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.hub import Hub
+from orchestrator.rehearsal.hub_uploads import Uploads
 from orchestrator.words import files
 from tests.rehearsal.hub.hub_served import TOKEN, Served
 
@@ -21,7 +22,9 @@ def hub(tmp_path: Path) -> Iterator[Served]:
     switches = Switchboard()
     loop = asyncio.new_event_loop()
     app = web.Application()
-    app.add_routes(Hub(files.models(), TOKEN, switches=switches).routes())
+    served = Hub(files.models(), TOKEN, switches=switches)
+    app.add_routes(served.routes())
+    app.add_routes(Uploads(tmp_path / "uploads", served.repositories, served.allows).routes())
     runner = web.AppRunner(app)
 
     async def start() -> int:

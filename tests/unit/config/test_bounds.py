@@ -19,7 +19,8 @@ from orchestrator.config.prices import PriceList
 from orchestrator.config.problems import Problems
 from orchestrator.config.validate import validate
 from orchestrator.words.errors import ExitCode
-from orchestrator.words.model import YEAR_S, Duration, Notes, Phase, Settings, Value
+from orchestrator.words.model import YEAR_S, Duration, Notes, Phase, Settings
+from orchestrator.words.value import Value
 
 HERE = "@"  # stands in a document before the part that is to be refused
 Refused = Iterator[tuple[str, str]]  # YAML on one line with HERE in it, and what must be said

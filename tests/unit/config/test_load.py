@@ -41,6 +41,25 @@ def test_plan_survives_being_frozen():
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
 
+def test_a_text_is_a_file_of_the_plans_own(tmp_path: Path):
+    """A link that leads out of the plan's folder is refused: what it would publish is somebody's private file."""
+    (tmp_path / "secret").write_text("private")
+    folder = tmp_path / "plan"
+    folder.mkdir()
+    publish = "publish: {upstream: https://github.com/o/r, base: main, branch: b, title: t, files: [{code: '**'}], "
+    write(folder, one=MINIMAL, gpuplan=f"{publish}pull_request: body.md}}\n")
+    (folder / "body.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(ConfigErrors, match=r"body\.md: publish: pull_request names it, .* a link that leads out of"):
+        load_plan(folder, environ={})
+    (folder / "body.md").unlink()
+    (folder / "inside.md").write_text("${run}")
+    (folder / "body.md").symlink_to("inside.md")
+    assert load_plan(folder, environ={}).settings.publish
+    (folder / "inside.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigErrors, match="cannot be read"):
+        load_plan(folder, environ={})
+
+
 def test_texts_stay_as_written(tmp_path: Path):
     """`no`, `1.10`, `012`, `1_0`, `~x` and numbers stay texts where a text is expected."""
     text = (

@@ -86,6 +86,26 @@ def test_who_is_told_is_among_the_terms(tmp_path: Path):
     assert found[0] != found[1]
 
 
+def test_what_would_be_published_is_among_the_terms(tmp_path: Path):
+    """Where to, what, and which models: a run does nothing of it, and another branch is another plan."""
+    lines(tmp_path / "plan")
+    settings, found = tmp_path / "plan/gpuplan.yaml", []
+    (tmp_path / "plan/body.md").write_text("x")
+    for branch in ("mine", "theirs"):
+        settings.write_text(
+            f"code: .\npublish: {{upstream: https://github.com/o/r, base: main, branch: {branch}, title: t,\n"
+            "  files: [{code: '**'}, {artifact: out/a.json}], pull_request: body.md,\n"
+            "  models: [{artifacts: [out/m], repo: o/m, card: body.md, base_model: o/b, license: mit}]}\n"
+        )
+        plan = load_plan(tmp_path / "plan")
+        found.append([line for line in terms(plan, resolve(plan, ("all",)), ()) if line.startswith("publish")])
+    assert found[0] == [
+        "publish would offer: code **, out/a.json as mine to https://github.com/o/r",
+        "publish would upload: out/m to o/m",
+    ]
+    assert found[0] != found[1]
+
+
 def test_another_plan_is_other_terms(tmp_path: Path):
     """A changed command, secret or address is not what was agreed to."""
     before = lines(tmp_path / "plan")
