@@ -44,7 +44,10 @@ EXAMPLES = {
     "offers": ("gpuplan offers day4-5 --plan shipped", "gpuplan offers all --dry-run --json"),
     "doctor": ("gpuplan doctor", "gpuplan doctor --plan shipped --store s3://bucket/prefix --json"),
     "ssh": ("gpuplan ssh", "gpuplan ssh -c nvidia-smi", "gpuplan ssh -L 8080:localhost:8080"),
-    "pull": ("gpuplan pull --to results",),
+    "pull": (
+        "gpuplan pull --to results",
+        "gpuplan pull 1128-jmeg --phase day2-3 --only '*.m' --only 'glm_results/**'",
+    ),
     "reap": ("gpuplan reap",),
     "prune": ("gpuplan prune", "gpuplan prune --keep 0 --yes"),
     "rm": ("gpuplan rm 1128-jmeg",),
