@@ -156,14 +156,14 @@ class Sending:
         """Send what the store lacks, and have it joined and verified. StoreUnavailable: not now."""
         name, size, upload = self._file.name, self._file.bytes, self._begin()
         sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
-            self._path, upload.part_bytes, md5=self._store.reports_md5
+            self._path, upload.part_bytes, md5=self._store.reports_md5, parts_md5=self._store.parts_md5
         )
         if sums.bytes != size or sums.sha256 != self._file.sha256:
             self._store.abort(upload)
             self._token.unlink(missing_ok=True)
             raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
         self._sums[upload.part_bytes] = sums
-        parts = [Part(p.number, p.offset, p.length, p.crc32) for p in sums.parts]
+        parts = [Part(p.number, p.offset, p.length, p.crc32, p.md5 or "") for p in sums.parts]
         self._send_parts(upload, parts, patience)
         stored = self._store.complete(replace(upload, md5=sums.md5 or ""), parts)
         if stored.bytes != size:
