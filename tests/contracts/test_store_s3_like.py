@@ -34,13 +34,15 @@ def test_amazons_checksums_are_refused_there(s3_like: Like, kind: str, words: st
 
 @pytest.mark.parametrize("kind", ["r2", "b2", "encrypting"])
 def test_check_goes_the_whole_way(s3_like: Like, kind: str):
-    """Begun, sent by a signed URL, listed, joined, looked at and removed, whatever that vendor refuses."""
+    """Begun, sent by a signed URL, listed, joined, looked at and removed, whatever that vendor refuses; texts too."""
     server, access, said = s3_like(kind)
     store = open_store(f"s3://{BUCKET}/checked{said}", access)
     server.gate.denied = {"s3:ListBucket"}
     store.check()
     server.gate.denied = set()
     assert store.head(".gpuplan-check") is None
+    store.put_text("manifest.json", "{}")
+    assert b"".join(store.read("manifest.json")) == b"{}"
 
 
 def test_a_region_that_is_not_the_stores_is_said(s3_like: Like):
