@@ -19,7 +19,8 @@ from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.publishing import publish
-from orchestrator.cli.reaching import pull, ssh
+from orchestrator.cli.pulling import pull
+from orchestrator.cli.reaching import ssh
 from orchestrator.cli.reaping import reap
 from orchestrator.cli.reporting import report
 from orchestrator.cli.resuming import resume

@@ -1,4 +1,4 @@
-"""Commands that reach a run's machines or its artifacts: ssh, pull."""
+"""The command that reaches a run's machines: ssh."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
-from orchestrator.report.console import say
-from orchestrator.words.errors import NoMachine, StepFailed, UsageError
+from orchestrator.cli.common import RunName, find_run, open_home, print_json
+from orchestrator.words.errors import NoMachine
 from orchestrator.words.lifecycle import MachineState
 
 
@@ -51,49 +50,3 @@ def ssh(
         print_json({"run": spec.run, "machine": row.name, "argv": argv})
         return
     os.execvp(argv[0], argv)  # noqa: S606  the user's own ssh takes over this process
-
-
-def pull(
-    run: RunName = None,
-    *,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put the files.")] = Path("local"),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that gpuplan did not fetch, too.")] = False,
-    json: Json = False,
-) -> None:
-    """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
-    from dataclasses import asdict
-
-    from orchestrator.engine.artifacts import Home, fetch_all, manifest_files
-    from orchestrator.engine.effects import ManifestFile
-
-    home, ledger = open_home()
-    spec = find_run(home, ledger, run)
-    if not spec.stores:
-        raise UsageError(f"{spec.run} has no store", remedy="its artifacts were not uploaded anywhere")
-    manifests = sorted(home.run_folder(spec.run).glob("manifest-*.json"))
-    if not manifests:
-        raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
-    if spec.world.throwaway:
-        raise UsageError(
-            "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
-        )
-    world = open_world(home, ledger, spec)
-    files: list[dict[str, object]] = []
-
-    def note(file: ManifestFile, how: str) -> None:
-        files.append(asdict(file) | {"how": how})
-        if not json:
-            say(f"{file.name}  {how}")
-
-    try:
-        store = world.store(spec.stores[0])
-        wanted = [file for manifest in manifests for file in manifest_files(manifest.read_text())]
-        fetch_all(store, wanted, Home(to, home.run_folder(spec.run).parent, force), world.clock, said=note)
-    except FileNotFoundError as error:
-        raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
-    finally:
-        world.leave(spec.run)
-    if json:
-        print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
-    else:
-        say(f"all in {to.resolve()}")

@@ -121,7 +121,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "cpu_images": "Provider: image of its machines without GPU, without torch; none: that of the others.",
         "cuda": "Provider: the CUDA version, such as \"12.8\", that its image needs of a machine's driver: only such "
         "machines are asked for.",
-        "stores": "Where artifacts go: `s3://bucket/prefix`, `gs://bucket/prefix`.",
+        "stores": "Where artifacts go: `s3://bucket/prefix`, `gs://bucket/prefix`, or `{url: s3://bucket/prefix, "
+        "endpoint_url: https://HOST}` for another store that speaks like S3.",
         "rates": "MB of 10^6 bytes a second, for estimates, until a real run has measured them.",
         "rates_low": "The lowest rates that are known of: the far end of an estimate where no run has measured.",
         "budget_usd": "US dollars of a run and of those that go on with it (RUN.2, ...): machines, and the volumes "

@@ -43,6 +43,7 @@ class GcsStore:
 
     ordered = True
     reports_md5 = True
+    parts_md5 = False
 
     def __init__(self, url: str, access: StoreAccess) -> None:
         self.url = url

@@ -129,11 +129,11 @@ class FileAnswers:
         slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
         parts = [
             {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
+            | ({"md5": _md5(part)} if request["parts_md5"] else {})
             for n, part in enumerate(slices)
         ]
         sums = {"sha256": hashlib.sha256(content).hexdigest(), "crc32": _crc32(content), "parts": parts}
-        md5 = base64.b64encode(hashlib.md5(content).digest()).decode()  # noqa: S324  what Google's store reports
-        return {"bytes": len(content), **sums} | ({"md5": md5} if request["md5"] else {})
+        return {"bytes": len(content), **sums} | ({"md5": _md5(content)} if request["md5"] else {})
 
     def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
         content, refused = self.disk.files[str(request["path"])], 0
@@ -152,6 +152,10 @@ class FileAnswers:
             if refused and request["ordered"]:
                 break
         return {"stored": len(request["parts"]) - refused, "failed": refused}
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data).digest()).decode()  # noqa: S324  what stores report
 
 
 def _crc32(data: bytes) -> str:

@@ -260,12 +260,20 @@ class Agent(Asking):
     # --- artifacts ---
 
     def checksums(
-        self, path: str, part_bytes: int, *, md5: bool = False, on_bytes: Callable[[int], None] = lambda _: None
+        self,
+        path: str,
+        part_bytes: int,
+        *,
+        md5: bool = False,
+        parts_md5: bool = False,
+        on_bytes: Callable[[int], None] = lambda _: None,
     ) -> Checksums:
-        """Checksums of a file and of its parts. `md5` only on request: Google's store reports that one."""
-        request = {"path": path, "part_bytes": part_bytes, "md5": md5}
+        """Checksums of a file and of its parts. MD5 only on request: of the whole (Google's store), of each part."""
+        request = {"path": path, "part_bytes": part_bytes, "md5": md5, "parts_md5": parts_md5}
         last = self._stream(CHECKSUMS, request, lambda line: on_bytes(line.hashed))
         found = self._complete(last)
+        if parts_md5 and not all(part.md5 for part in found.parts):
+            raise senseless("checksums", "parts without the MD5 that was asked for")
         if not found.cuts(part_bytes):
             raise senseless("checksums", f"parts that are not those of {found.bytes:,} bytes")
         return found

@@ -148,12 +148,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class PartSum:
-    """One slice of a file with its CRC-32 (base64 of the big-endian value)."""
+    """One slice of a file: CRC-32 (base64 of the big-endian value), and MD5 (base64) if it was asked for."""
 
     number: Count
     offset: Count
     length: Count
     crc32: Sum
+    md5: Sum | None = None
 
 
 @dataclass(frozen=True, slots=True)

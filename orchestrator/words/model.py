@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from orchestrator.words.publish import Publish
+from orchestrator.words.store_url import StoreText
 from orchestrator.words.value import Value
 
 
@@ -235,7 +236,7 @@ class Settings(Value):
     images: dict[str, str] = {}  # provider -> image
     cpu_images: dict[str, str] = {}  # provider -> image of its machines without GPU; none: as the others'
     cuda: dict[str, str] = {}  # provider -> the version that its image needs of a machine's driver, as 12.8
-    stores: tuple[str, ...] = ()
+    stores: tuple[Annotated[str, StoreText()], ...] = ()
     rates: Rates = Rates()
     rates_low: Rates = Rates()  # the lowest that are known of, for the far end of an estimate
     budget_usd: Usd | None = Field(default=None, gt=0)  # the whole plan's

@@ -114,6 +114,22 @@ def test_another_plan_is_other_terms(tmp_path: Path):
     assert digest(before) != digest(lines(tmp_path / "plan", secret="WANDB_API_KEY"))
 
 
+def test_the_address_of_a_store_is_among_the_terms(tmp_path: Path):
+    """Where requests are signed with the user's key, in full; another address or bucket is another plan."""
+    lines(tmp_path / "plan")
+    settings, found = tmp_path / "plan/gpuplan.yaml", []
+    for store in (
+        "{url: s3://theirs/p, endpoint_url: https://a.test}",
+        "{url: s3://theirs/p, endpoint_url: https://b.test}",
+    ):
+        settings.write_text(f"stores: [{store}]\n")
+        plan = load_plan(tmp_path / "plan")
+        found.append([line for line in terms(plan, resolve(plan, ("all",)), plan.settings.stores) if "sends" in line])
+    signed = ", where requests are signed with your AWS_ACCESS_KEY_ID"
+    assert found[0] == [f"sends to: s3://theirs/p?endpoint_url=https://a.test{signed}"]
+    assert digest(found[0]) != digest(found[1])
+
+
 def test_the_shipped_plan_is_nobody_elses():
     """What comes with gpuplan needs no agreement; only its downloads get the hub's token."""
     plan = load_plan(None)
