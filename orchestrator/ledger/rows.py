@@ -198,6 +198,22 @@ class FigureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CourseRow:
+    """What the GPUs of one node did while a step ran there, a point for each `every_s` seconds, of its newest try.
+
+    `points`: JSON, `{"memory": [[highest, mean], null, ...], "busy": ...}` in percent.
+    """
+
+    run: str
+    step: str
+    node: int
+    machine: str
+    since: float
+    every_s: float
+    points: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostKeyRow:
     """The host key that was seen at a machine's first contact."""
 

@@ -31,6 +31,7 @@ class Script:
     metrics: Mapping[str, float | Json] = field(default_factory=dict)  # a figure, or all that a line says of it
     peaks: Mapping[str, float] = field(default_factory=dict)
     cards: tuple[str, ...] = ()  # that the agent sees at work
+    course: Mapping[str, object] | None = None  # what they do over time, without `since`
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
     moves: tuple[Move, ...] = ()  # what it moves in place of `seconds`; what it creates arrives meanwhile, in order
 
@@ -265,6 +266,8 @@ class ScriptedMachine(FileAnswers):
         }
         said = {name: f if isinstance(f, Mapping) else {"value": f} for name, f in job.script.metrics.items()}
         seen = {"peaks": dict(job.script.peaks), "cards": list(job.script.cards), "metrics": said}
+        if job.script.course:
+            seen["course"] = {"since": start, **job.script.course}
         return {**facts, **sizes, **seen}
 
     def _op_stop(self, request: Json) -> Json:
