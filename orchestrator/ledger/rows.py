@@ -238,7 +238,7 @@ class TransferRow:
 
     run: str
     phase: str
-    kind: str  # upload, pull, code
+    kind: str  # upload, pull, code, input
     place: str  # a store's URL, a folder at home, a machine's name
     files: int
     files_done: int = 0

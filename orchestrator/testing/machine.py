@@ -16,7 +16,9 @@ from orchestrator.words.ports import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
 FOREVER = math.inf
-CHANGING = frozenset({"start", "stop", "write", "remove", "lease", "put"})  # operations that outlive who asked for them
+CHANGING = frozenset(
+    {"start", "stop", "write", "remove", "lease", "put", "get"}
+)  # operations that outlive who asked for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class ScriptedMachine(FileAnswers):
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "get":
+                reply = self._fetch_files(request, say)
             elif op == "door":
                 reply = self._hold_open(request, say)
             else:
