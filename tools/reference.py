@@ -38,6 +38,7 @@ PARTS = {
     "MachineNeed": ("### `machine`", "machines-while-they-are-needed"),
     "VolumeNeed": ("### `volume`", "volume"),
     "Planned": ("### `planned`", ""),
+    "Input": ("### `inputs`", "inputs"),
     "Step": ("## Step", "step"),
     "Ready": ("### `ready`: services", "ready-services"),
     "HubCheckout": ("### `hub`: a checked download", "hub-a-checked-download"),
@@ -51,8 +52,9 @@ PARTS = {
 }
 LINKS = {
     "MachineNeed": "machine", "VolumeNeed": "volume", "Planned": "planned", "Ready": "ready-services",
-    "HubCheckout": "hub-a-checked-download", "Rates": "rates", "Defaults": "defaults", "Step": "step",
-    "Deliverable": "deliverable", "Publish": "publish", "PublishedFile": "files", "PublishedModel": "models",
+    "HubCheckout": "hub-a-checked-download", "Rates": "rates", "Input": "inputs", "Defaults": "defaults",
+    "Step": "step", "Deliverable": "deliverable", "Publish": "publish", "PublishedFile": "files",
+    "PublishedModel": "models",
 }  # fmt: skip
 
 

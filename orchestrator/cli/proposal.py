@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from orchestrator.cli import preflight
 from orchestrator.cli.earlier import done_steps, frozen, without_finished
+from orchestrator.cli.input_sizes import with_sizes
 from orchestrator.cli.terms import withheld
 from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
@@ -52,6 +53,7 @@ def propose(
     the runs that this one goes on with, however long ago.
     """
     home, ledger = world.home, world.ledger
+    spec = spec.model_copy(update={"plan": with_sizes(spec.plan, world.source, spec.asked)})
     require_free(home, ledger, spec)
     volume, leaving = living_volume(ledger, spec), ""
     if volume and spec.moves_to:
@@ -281,7 +283,9 @@ def estimate(
 
     NoMachine: the provider that was named does not serve it.
     """
-    phases, world = resolve(plan, asked), real(home, ledger, WorldSpec(provider=""))
+    world = real(home, ledger, WorldSpec(provider=""))
+    plan = with_sizes(plan, world.source, tuple(p.phase.name for p in resolve(plan, asked)))
+    phases = resolve(plan, asked)
     for name in [provider] if provider else plan.settings.providers:
         try:
             found = world.provider(name)

@@ -4,14 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import RunName, find_run, open_home, print_json
 from orchestrator.words.errors import NoMachine
 from orchestrator.words.lifecycle import MachineState
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
+    from orchestrator.ledger.rows import MachineRow
+    from orchestrator.words.ports import Address
+    from orchestrator.words.spec import RunSpec
+    from orchestrator.world.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a machine of a run is reached. `known_hosts`: a file with its pinned key."""
+
+    home: Home
+    ledger: Ledger
+    spec: RunSpec
+    row: MachineRow
+    address: Address
+    key_file: Path
+    known_hosts: Path
+
+
+def find_way(run: str | None, node: int) -> Way:
+    """To the newest machine of a run (None: the newest one) that is up as that node. NoMachine: none is."""
+    from orchestrator.transport.keys import key_file
+    from orchestrator.words.ports import Address
+    from orchestrator.world.host_keys import pinned_under
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    rows = ledger.machines.all(run=spec.run, state=MachineState.REACHABLE, node=node)
+    if not rows:
+        raise NoMachine(f"{spec.run} has no machine up as node {node}", remedy=f"gpuplan status {spec.run}")
+    row = rows[-1]
+    address = Address(row.host, row.port, row.user)
+    pinned = ledger.host_keys.get(address=pinned_under(row, rented=not spec.world.ssh_host)).key
+    known = home.run_folder(spec.run) / "known_hosts"
+    known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
+    key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
+    return Way(home, ledger, spec, row, address, key, known)
 
 
 def ssh(
@@ -28,25 +69,14 @@ def ssh(
 ) -> None:
     """Open a shell on a running machine of a run."""
     from orchestrator.transport.commands import ssh_argv
-    from orchestrator.transport.keys import key_file
-    from orchestrator.words.ports import Address
-    from orchestrator.world.host_keys import pinned_under
 
-    home, ledger = open_home()
-    spec = find_run(home, ledger, run)
-    rows = ledger.machines.all(run=spec.run, state=MachineState.REACHABLE, node=node)
-    if not rows:
-        raise NoMachine(f"{spec.run} has no machine up as node {node}", remedy=f"gpuplan status {spec.run}")
-    row = rows[-1]
-    address = Address(row.host, row.port, row.user)
-    pinned = ledger.host_keys.get(address=pinned_under(row, rented=not spec.world.ssh_host)).key
-    known = home.run_folder(spec.run) / "known_hosts"
-    known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
+    way = find_way(run, node)
     words = [command] if command else []
-    ledger.close()
-    key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
-    argv = ssh_argv(address, key, known, *words, tty=sys.stdin.isatty(), forward=forward or (), agent=agent)
+    way.ledger.close()
+    argv = ssh_argv(
+        way.address, way.key_file, way.known_hosts, *words, tty=sys.stdin.isatty(), forward=forward or (), agent=agent
+    )
     if json:
-        print_json({"run": spec.run, "machine": row.name, "argv": argv})
+        print_json({"run": way.spec.run, "machine": way.row.name, "argv": argv})
         return
     os.execvp(argv[0], argv)  # noqa: S606  the user's own ssh takes over this process

@@ -23,12 +23,18 @@ MEANINGS: dict[str, dict[str, str]] = {
         "timeout": "The phase is ended as failed after this long.",
         "env": "Environment of every step; shown and logged.",
         "secrets": "Names of variables of your own environment that every step of this phase gets, masked in its log.",
+        "inputs": "What is fetched from your own stores before the first step.",
         "steps": "What is done, at least one; at the same time where they do not need each other.",
         "deliverables": "What must hold at the end.",
         "artifacts": "Globs below the workspace: uploaded to every store, and verified.",
         "artifacts_gb": "GB of 10^9 bytes that the artifacts weigh, for the estimate.",
         "pull_to": "Folder at home that the artifacts are fetched to, each verified by sha256: below where `run` was "
         "started, in a rehearsal below the run's own folder, which its end names; left out: they are not fetched.",
+    },
+    "Input": {
+        "from": "An object, or all below a prefix, in S3 or Google Cloud Storage: `s3://bucket/key`.",
+        "to": "Folder below the workspace that it comes into, with the names below the prefix.",
+        "gb": "GB of 10^9 bytes that it weighs, for the estimate and the room on the volume; 0: the store is asked.",
     },
     "MachineNeed": {
         "gpu": "GPU names in order of preference; what is needed is count and memory, so other types with at least "
@@ -181,5 +187,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "volume": "Of every phase without a volume of its own.",
         "env": "For every phase; a phase's and a step's own variables win.",
         "image": "Of every phase whose `machine` has none.",
+        "inputs": "Of every phase that names none.",
     },
 }  # fmt: skip

@@ -31,6 +31,8 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
             if text:
                 lines += [f"  {step.id}{kind}:", *(f"    {line}" for line in text.splitlines())]
     lines += _secrets(phases, plan.settings.hub_url)
+    fetched = [(s, one) for s in steps for one in s.inputs]
+    lines += [f"reads with your credentials: {one.source}, into {one.to} of {s.phase}" for s, one in fetched]
     lines += [f"sends to: {url}{_with_what(url)}" for url in stores]
     lines += [f"tells how it goes: {_masked(address)}" for address in plan.settings.notify]
     for phase in phases:

@@ -19,7 +19,7 @@ import httpx
 from botocore import exceptions as boto_errors
 
 from orchestrator.storage import StoreAccess
-from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_place, part_size, require_whole
 from orchestrator.storage.s3_client import checked_credentials, connect, region_of
 from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
 from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof, md5_of
@@ -27,6 +27,7 @@ from orchestrator.words import web
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.source import SignedGet, SourceFile
 from orchestrator.words.store_url import read_place
 
 T = TypeVar("T")
@@ -208,6 +209,36 @@ class S3Store:
     def put_text(self, name: str, text: str) -> None:
         """See ports.ArtifactStore."""
         self._put(self._place.key(name), text.encode(), {}, "text/plain; charset=utf-8")
+
+    def listing(self) -> list[SourceFile]:
+        """See ports.Source. Who may not list may still read the one object."""
+        pages = self._client.get_paginator("list_objects_v2")
+        asked = {"Bucket": self._place.bucket, "Prefix": self._place.prefix}
+        try:
+            rows = self._do(lambda: [row for page in pages.paginate(**asked) for row in page.get("Contents", [])])
+        except UsageError as error:
+            denied = isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) in FORBIDDEN
+            key = self._place.prefix
+            if not denied or not key:
+                raise
+            try:
+                one = self._do(lambda: self._client.head_object(Bucket=self._place.bucket, Key=key))
+            except (UsageError, StepFailed):
+                raise error from None  # the right that is missing is the first one's
+            rows = [{"Key": key, "Size": one["ContentLength"], "ETag": one["ETag"]}]
+        named = ((self._place.named(row["Key"]), row) for row in rows)
+        found = [SourceFile(name, row["Key"], row["Size"], row["ETag"].strip('"')) for name, row in named if name]
+        return one_or_below(self._place, found)
+
+    def about(self, file: SourceFile) -> StoredObject | None:
+        """See ports.Source."""
+        return self._head(file.key)
+
+    def signed_get(self, file: SourceFile) -> SignedGet:
+        """See ports.Source."""
+        asked = {"Bucket": self._place.bucket, "Key": file.key}
+        url = self._client.generate_presigned_url("get_object", Params=asked, ExpiresIn=self._access.url_seconds)
+        return SignedGet(url, {"If-Match": f'"{file.etag}"'})
 
     def _join(self, upload: Upload, parts: list[Part]) -> None:
         held = self._held(upload)

@@ -79,7 +79,9 @@ def right(kind: Any, marks: list[Any]) -> str:
 
 def document(model: type[BaseModel], without: str = "", **given: str) -> str:
     """A mapping with what the model must have, and what is given."""
-    needed = {name: right(*of_field(info)) for name, info in model.model_fields.items() if info.is_required()}
+    needed = {
+        info.alias or name: right(*of_field(info)) for name, info in model.model_fields.items() if info.is_required()
+    }
     return "{" + ", ".join(f"{key}: {text}" for key, text in {**needed, **given}.items() if key != without) + "}"
 
 
@@ -105,7 +107,8 @@ def refused(kind: Any, marks: list[Any]) -> Refused:
 def refused_model(model: type[BaseModel]) -> Refused:
     yield from [(f"{HERE}x", "keys and values are expected ("), (f"{HERE}[a]", "keys and values are expected (")]
     yield document(model, **{f"{HERE}qqqq": "1"}), "unknown key qqqq"
-    for name, info in model.model_fields.items():
+    for plain, info in model.model_fields.items():
+        name = info.alias or plain
         if info.is_required():
             yield HERE + document(model, without=name), f"{name} is missing"
         for text, says in refused(*of_field(info)):

@@ -69,6 +69,17 @@ def test_everything_that_matters_is_listed(tmp_path: Path):
     ]
 
 
+def test_what_is_read_from_the_users_stores_is_among_the_terms(tmp_path: Path):
+    """By which step, and where it goes."""
+    lines(tmp_path / "plan")
+    file = tmp_path / "plan/only.yaml"
+    file.write_text(file.read_text() + 'inputs: [{from: "s3://yours/private", to: data}]\n')
+    plan = load_plan(tmp_path / "plan")
+    found = terms(plan, resolve(plan, ("all",)), ())
+    assert "reads with your credentials: s3://yours/private, into data of only" in found
+    assert found[found.index("  only/inputs builtin:") + 1] == "    inputs"
+
+
 def test_who_is_told_is_among_the_terms(tmp_path: Path):
     """The variable or the host, and never what may be a token; another token is another plan."""
     lines(tmp_path / "plan")
