@@ -64,6 +64,7 @@ fuzz: install  ## whatever others write, changed at random, for MINUTES=10; SEED
 bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/converter.py
 	$(BIN)/python bench/runtime.py
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
 
