@@ -27,11 +27,12 @@ demo: install warm  ## the whole plan, rehearsed on this computer
 	@rm -rf "$(DEMO_HOME)"
 	GPUPLAN_HOME="$(DEMO_HOME)" NUMBA_CACHE_DIR="$(COMPILED)" $(BIN)/gpuplan run all --plan shipped --dry-run --yes
 
-check: install  ## style, types, layers; the pages as a site, each link looked at
+check: install  ## style, types, layers; the pages' code blocks, and the pages as a site, each link looked at
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.blocks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 warm: install  ## the kernels, compiled once for the tests and the demo
