@@ -198,3 +198,36 @@ def test_a_changed_plan_is_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert shown().startswith("commands, secrets and addresses: as agreed to on ")
     assert "WANDB_API_KEY" in shown(secret="WANDB_API_KEY")
     assert "curl" not in shown()
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        (WorldSpec(provider="runpod"), "the commands run on rented machines"),
+        (WorldSpec(provider="runpod", dry_run=True), "the commands run on this computer, as you: here it is confined"),
+        (
+            WorldSpec(provider="ssh-host", ssh_host="me@box:22"),
+            "the commands run on me@box:22, as that user: NOT confined",
+        ),
+    ],
+    ids=["rented", "rehearsed", "ssh host"],
+)
+def test_it_is_said_where_the_commands_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, world: WorldSpec, said: str
+):
+    """As whom too, and whether the system confines them; what was agreed to for one place is shown for another."""
+    monkeypatch.setattr("orchestrator.rehearsal.confine.how", lambda: "here it is confined")
+    home = Home(tmp_path / "home")
+    home.make()
+    lines(tmp_path / "plan")
+
+    def spec(where: WorldSpec) -> RunSpec:
+        return RunSpec(
+            run="r", owner="o", plan=load_plan(tmp_path / "plan"), asked=("only",), whole_plan=True,
+            world=where, place=None, pull_root=str(tmp_path), created_at=1.0,
+        )  # fmt: skip
+
+    home.agree(show(home, spec(WorldSpec(provider="ssh-host", ssh_host="me@elsewhere:22")), err=False))
+    capsys.readouterr()
+    show(home, spec(world), err=False)
+    assert f"  {said}\n" in capsys.readouterr().out
