@@ -27,11 +27,12 @@ demo: install warm  ## the whole plan, rehearsed on this computer
 	@rm -rf "$(DEMO_HOME)"
 	GPUPLAN_HOME="$(DEMO_HOME)" NUMBA_CACHE_DIR="$(COMPILED)" $(BIN)/gpuplan run all --plan shipped --dry-run --yes
 
-check: install  ## style, types, layers; the pages as a site, each link looked at
+check: install  ## style, types, layers; the pages' code blocks, and the pages as a site, each link looked at
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.blocks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 warm: install  ## the kernels, compiled once for the tests and the demo
@@ -65,6 +66,7 @@ fuzz: install  ## whatever others write, changed at random, for MINUTES=10; SEED
 bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/converter.py
 	$(BIN)/python bench/runtime.py
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
 

@@ -25,11 +25,10 @@ from typing import Any
 
 import runtime_peer as peer
 import runtime_upstream as upstream
+from runtime_load import QUIET, busy_seconds, load_cell
 from runtime_models import BenchModel, make
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- runtime: begin -->", "<!-- runtime: end -->"
-QUIET = 0.5  # a load above it, of which our own work is taken off, marks a row
 _FILL = 512
 _KINDS = ("ours", "mapped", "llama")
 _NAMES = {"ours": "resident", "mapped": "mapped", "llama": "llama.cpp"}
@@ -128,7 +127,7 @@ def _workers(model: BenchModel, threads: int, folder: Path) -> Iterator[dict[str
 
 
 def _turn(workers: dict[str, Worker], task: Task, result: Found | None) -> None:
-    busy, wall, own = _busy_seconds(), 0.0, 0.0
+    busy, wall, own = busy_seconds(), 0.0, 0.0
     for kind, worker in workers.items():
         seconds = worker.ask(task)
         wall, own = wall + seconds["wall"], own + seconds["cpu"]
@@ -136,14 +135,7 @@ def _turn(workers: dict[str, Worker], task: Task, result: Found | None) -> None:
             rate = task.tokens / seconds["cpu" if task.threads == 1 else "wall"]
             result.rates.setdefault(kind, []).append(rate)
     if result is not None:
-        result.loads.append(max(0.0, (_busy_seconds() - busy - own) / wall))
-
-
-def _busy_seconds() -> float:
-    """Seconds of all processors that were at work, since the system's start."""
-    first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
-    user, nice, system, _, _, interrupt, soft = (int(word) for word in first[1:8])
-    return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+        result.loads.append(max(0.0, (busy_seconds() - busy - own) / wall))
 
 
 def rows(found: dict[Task, Found]) -> list[str]:
@@ -159,7 +151,7 @@ def rows(found: dict[Task, Found]) -> list[str]:
                 pairs = zip(rates, result.rates["llama"], strict=True)
                 cell += f" **{statistics.median(one / other for one, other in pairs):.2f}x**"
             cells.append(cell)
-        lines.append(f"| {' | '.join(cells)} | {load:.1f}{' (busy)' if load > QUIET else ''} |")
+        lines.append(f"| {' | '.join(cells)} | {load_cell(load)} |")
     return lines
 
 
@@ -188,7 +180,7 @@ def main() -> None:
     page = "\n".join(["## Runtime", "", _machine(about, args.rounds), "", *sections])
     print(page)
     if not args.print:
-        _write_section(page)
+        write_section("runtime", page)
 
 
 def _upstream_lines(checkout: Path | None, model: BenchModel, room: Path, threads: int) -> list[str]:
@@ -221,12 +213,13 @@ def _machine(about: dict[str, Any], rounds: int) -> str:
     )
 
 
-def _write_section(section: str) -> None:
-    """Put the section into docs/benchmarks.md, in place of the last one."""
+def write_section(name: str, section: str) -> None:
+    """Put a section into docs/benchmarks.md, in place of the last one of this name."""
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Benchmarks\n"
-    body = f"{BEGIN}\n{section}\n{END}\n"
-    if BEGIN in text:
-        text = text[: text.index(BEGIN)] + body + text[text.index(END) + len(END) + 1 :]
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    body = f"{begin}\n{section}\n{end}\n"
+    if begin in text:
+        text = text[: text.index(begin)] + body + text[text.index(end) + len(end) + 1 :]
     else:
         text = text.rstrip("\n") + "\n\n" + body
     PAGE.write_text(text, encoding="utf-8")

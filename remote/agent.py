@@ -37,6 +37,7 @@ MODULES = {
     "heartbeat": "deadman",
     "checksums": "checksums",
     "put": "uploads",
+    "get": "fetching",
     "published": "published",
     "door": "meeting",
     "knock": "meeting",

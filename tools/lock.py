@@ -48,7 +48,11 @@ def developers() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     own = {f"{project['name']}[{name}]": wanted for name, wanted in extras.items()}
-    return [*project["dependencies"], *(one for line in extras["dev"] for one in own.get(line, [line]))]
+
+    def unfolded(lines: list[str]) -> list[str]:
+        return [one for line in lines for one in (unfolded(own[line]) if line in own else [line])]
+
+    return [*project["dependencies"], *unfolded(extras["dev"])]
 
 
 def renew(lock: Lock, work: Path) -> None:

@@ -38,6 +38,7 @@ PARTS = {
     "MachineNeed": ("### `machine`", "machines-while-they-are-needed"),
     "VolumeNeed": ("### `volume`", "volume"),
     "Planned": ("### `planned`", ""),
+    "Input": ("### `inputs`", "inputs"),
     "Step": ("## Step", "step"),
     "Ready": ("### `ready`: services", "ready-services"),
     "HubCheckout": ("### `hub`: a checked download", "hub-a-checked-download"),
@@ -45,14 +46,15 @@ PARTS = {
     "Settings": ("## Settings", "settings"),
     "Rates": ("### `rates`", ""),
     "Defaults": ("### `defaults`", "defaults"),
-    "Publish": ("### `publish`", ""),
+    "Publish": ("### `publish`", "publishing.md"),
     "PublishedFile": ("### `files`", ""),
     "PublishedModel": ("### `models`", ""),
 }
 LINKS = {
     "MachineNeed": "machine", "VolumeNeed": "volume", "Planned": "planned", "Ready": "ready-services",
-    "HubCheckout": "hub-a-checked-download", "Rates": "rates", "Defaults": "defaults", "Step": "step",
-    "Deliverable": "deliverable", "Publish": "publish", "PublishedFile": "files", "PublishedModel": "models",
+    "HubCheckout": "hub-a-checked-download", "Rates": "rates", "Input": "inputs", "Defaults": "defaults",
+    "Step": "step", "Deliverable": "deliverable", "Publish": "publish", "PublishedFile": "files",
+    "PublishedModel": "models",
 }  # fmt: skip
 
 
@@ -75,7 +77,8 @@ def _part(name: str, table: Schema, document: Schema) -> str:
     heading, more = PARTS[name]
     shipped = yaml.safe_load((files.configs() / "default.yaml").read_text()) if name == "Settings" else {}
     rows = [_row(name, key, about, table, document, shipped) for key, about in table["properties"].items()]
-    link = f"\nMore: [plans](phase-files.md#{more}).\n" if more else ""
+    page_name, target = ("publishing", more) if more.endswith(".md") else ("plans", f"phase-files.md#{more}")
+    link = f"\nMore: [{page_name}]({target}).\n" if more else ""
     return f"{heading}\n{link}\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 

@@ -19,7 +19,8 @@ from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.offering import offers
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.publishing import publish
-from orchestrator.cli.reaching import pull, ssh
+from orchestrator.cli.pulling import pull
+from orchestrator.cli.reaching import ssh
 from orchestrator.cli.reaping import reap
 from orchestrator.cli.reporting import report
 from orchestrator.cli.resuming import resume
@@ -27,6 +28,7 @@ from orchestrator.cli.running import run
 from orchestrator.cli.serving import dashboard
 from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
+from orchestrator.cli.visiting import open_
 from orchestrator.report.console import indented, say
 from orchestrator.words import disk
 from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, plainly
@@ -36,7 +38,7 @@ CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
     run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh,
-    pull, publish, reap, prune, rm, completion,
+    open_, pull, publish, reap, prune, rm, completion,
 )  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def application() -> typer.Typer:
         callback=_options,
     )
     for command in COMMANDS:
-        app.command(command.__name__, cls=pages.Command)(command)
+        app.command(command.__name__.rstrip("_"), cls=pages.Command)(command)
     return app
 
 

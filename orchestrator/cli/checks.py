@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from orchestrator.report.figures import money
 from orchestrator.words.errors import AccountRefused, GpuplanError, UsageError
 from orchestrator.words.ports import Capability
+from orchestrator.words.store_url import read_place
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +49,7 @@ class Patient:
     world: World
     plan: Plan
     stores: tuple[str, ...]
+    withheld: tuple[str, ...] = ()  # stores that a foreign plan brings the address of: nothing is signed for them
 
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -204,12 +206,17 @@ def _stores(patient: Patient) -> Iterator[Finding]:
     if not patient.stores:
         yield Finding("store", None, "none is configured: results come home from the machine, which is paid for then")
     for url in patient.stores:
+        name = f"store {read_place(url).shown}"
+        if url in patient.withheld:
+            why = "not looked at: this plan brings its address, where requests are signed with your credentials"
+            yield Finding(name, None, why, f"gpuplan run asks about it; --store '{url}' looks at it now")
+            continue
         try:
             patient.world.store(url).check()
         except GpuplanError as error:
-            yield Finding(f"store {url}", False, error.message, error.remedy)
+            yield Finding(name, False, error.message, error.remedy)
         else:
-            yield Finding(f"store {url}", True, "written, signed, listed, read and removed")
+            yield Finding(name, True, "written, signed, listed, read and removed")
 
 
 def _secrets(patient: Patient) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from orchestrator.words.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from orchestrator.ledger import Ledger
+
 ASK = "--complete"
 SCRIPTS = {
     "bash": """_gpuplan() {
@@ -101,11 +103,22 @@ def _runs(_before: Sequence[str]) -> list[str]:
 
 def _steps(before: Sequence[str]) -> list[str]:
     """The steps of the run that is named, or of the newest."""
+    ledger, named = _meant(before)
+    return [row.id for row in ledger.steps.all(run=named)] if named else []
+
+
+def _phases_of_a_run(before: Sequence[str]) -> list[str]:
+    """The phases of the run that is named, or of the newest."""
+    ledger, named = _meant(before)
+    return [row.name for row in ledger.phases.all(run=named)] if named else []
+
+
+def _meant(before: Sequence[str]) -> tuple[Ledger, str | None]:
     from orchestrator.cli.common import open_home
 
     _, ledger = open_home()
-    named = next((word for word in before[1:] if ledger.runs.maybe(id=word)), None) or ledger.newest_run()
-    return [row.id for row in ledger.steps.all(run=named)] if named else []
+    named = next((word for word in before[1:] if ledger.runs.maybe(id=word)), None)
+    return ledger, named or ledger.newest_run()
 
 
 def _steps_of_the_plan(_before: Sequence[str]) -> list[str]:
@@ -126,6 +139,7 @@ _VALUES: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "--plan": lambda _before: ["shipped"],
     "--provider": lambda _before: ["runpod", "lambda"],
     "--step": _steps,
+    "--phase": _phases_of_a_run,
     "--force": _steps_of_the_plan,
     "--tag": _tags,
 }

@@ -38,7 +38,7 @@ def agreed_on(
     and tries nothing that failed a while ago. NoCapacity: nobody serves it, for as long as it may wait.
     """
     from orchestrator.cli import failover, terms
-    from orchestrator.cli.proposal import propose
+    from orchestrator.cli.proposal import check_stores, propose
     from orchestrator.report import pages
     from orchestrator.words.spec import Expected
 
@@ -78,8 +78,10 @@ def agreed_on(
         if json:
             print_json({"run": None, "plan": spec.plan.name, "state": "PLANNED", "outcome": None})
         raise typer.Exit
+    unseen = terms.withheld(world.home, spec.plan, proposal.spec.stores)
     if agreed:
-        world.home.agree(agreed)
+        terms.agree(world.home, agreed, proposal.spec.stores)
+    check_stores(world, unseen)  # the others were looked at before
     chosen = proposal.spec.model_copy(update={"wait_s": left, "worst_usd": worst})
     if spec.world.dry_run:
         return chosen

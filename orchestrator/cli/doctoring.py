@@ -35,12 +35,14 @@ def doctor(
     """
     from orchestrator.cli.checks import Patient, examine
     from orchestrator.cli.offering import asked_world
+    from orchestrator.cli.terms import withheld
 
     home, ledger = open_home()
     loaded = _plan(plan, config)
     found: list[Finding] = []
     with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
-        for one in examine(Patient(world, loaded, tuple(store or ()) or spec.stores)):
+        unseen = () if store else withheld(home, loaded, spec.stores)
+        for one in examine(Patient(world, loaded, tuple(store or ()) or spec.stores, unseen)):
             found.append(one)
             if not json:
                 _tell(one)

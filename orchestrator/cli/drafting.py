@@ -28,6 +28,7 @@ def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -
     """The run as it was asked for; provider and place are chosen in `begin`."""
     from orchestrator.plan import forced, resolve
     from orchestrator.words.spec import RunSpec, WorldSpec
+    from orchestrator.words.store_url import of_user
 
     resolved = resolve(plan, asked)
     _check_faults(options, resolved)
@@ -36,7 +37,7 @@ def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -
     kept = os.environ.get("GPUPLAN_REHEARSAL", "") if options.dry_run else ""
     place = Path(kept).parent if kept else options.cloud or folder / "rehearsal"
     cloud = str(place.resolve()) if options.dry_run else ""
-    stores = options.stores or plan.settings.stores
+    stores = tuple(of_user(url, os.environ) for url in options.stores or plan.settings.stores)
     if options.dry_run and not stores and any(p.phase.artifacts for p in resolved):
         stores = ("s3://gpuplan-rehearsal/artifacts",)
     return RunSpec(

@@ -15,7 +15,7 @@ GROUPS = {  # heading -> the commands below it, as a user meets them
     "Run": ("run", "resume", "down"),
     "Look": ("ls", "status", "logs", "cost", "report", "dashboard"),
     "Plan": ("init", "plan", "validate", "schema", "offers", "doctor"),
-    "Reach": ("ssh", "pull", "publish"),
+    "Reach": ("ssh", "open", "pull", "publish"),
     "Keep tidy": ("reap", "prune", "rm", "completion"),
 }
 
@@ -44,13 +44,17 @@ EXAMPLES = {
     "offers": ("gpuplan offers day4-5 --plan shipped", "gpuplan offers all --dry-run --json"),
     "doctor": ("gpuplan doctor", "gpuplan doctor --plan shipped --store s3://bucket/prefix --json"),
     "ssh": ("gpuplan ssh", "gpuplan ssh -c nvidia-smi", "gpuplan ssh -L 8080:localhost:8080"),
-    "pull": ("gpuplan pull --to results",),
+    "open": ("gpuplan open", "gpuplan open 1128-jmeg --console"),
+    "pull": (
+        "gpuplan pull --to results",
+        "gpuplan pull 1128-jmeg --phase day2-3 --only '*.m' --only 'glm_results/**'",
+    ),
     "publish": (
         "gpuplan publish --dry-run              # rehearse it: nobody is reached",
         "gpuplan publish 1128-jmeg --out offer",
         "gpuplan publish 1128-jmeg --agree 0c1f5a77e2b4",
     ),
-    "reap": ("gpuplan reap",),
+    "reap": ("gpuplan reap", "gpuplan reap --watch --every 10m", "gpuplan reap --install"),
     "prune": ("gpuplan prune", "gpuplan prune --keep 0 --yes"),
     "rm": ("gpuplan rm 1128-jmeg",),
     "completion": ("source <(gpuplan completion bash)", "gpuplan completion fish | source"),

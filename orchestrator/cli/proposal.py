@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from orchestrator.cli import preflight
 from orchestrator.cli.earlier import done_steps, frozen, without_finished
+from orchestrator.cli.input_sizes import with_sizes
+from orchestrator.cli.terms import withheld
 from orchestrator.config.prices import PriceList, load_prices
 from orchestrator.engine import accounting
 from orchestrator.engine.resting import resting
@@ -50,6 +53,7 @@ def propose(
     the runs that this one goes on with, however long ago.
     """
     home, ledger = world.home, world.ledger
+    spec = spec.model_copy(update={"plan": with_sizes(spec.plan, world.source, spec.asked)})
     require_free(home, ledger, spec)
     volume, leaving = living_volume(ledger, spec), ""
     if volume and spec.moves_to:
@@ -83,8 +87,8 @@ def propose(
         rests=resting(ledger, spec, world.clock, chain=chain),
         strictly=strictly,
     )
-    for url in spec.stores:  # one that is unwell is asked again for a while: nothing is rented yet
-        retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
+    unseen = withheld(home, spec.plan, spec.stores)
+    check_stores(world, [url for url in spec.stores if url not in unseen])
     market = _market(ledger, spec.plan, phases, choice, done, len(spec.stores))
     market = replace(
         market,
@@ -117,6 +121,12 @@ def _left(ledger: Ledger, spec: RunSpec, code: Code, volume: VolumeRow) -> str:
         f"moves from {volume.place} to {spec.moves_to}; does again: {', '.join(again) or 'nothing'}\n"
         f"stays behind: {volume.name}, ${volume.price_hour * 24:.2f} a day until `gpuplan down --volumes {volume.run}`"
     )
+
+
+def check_stores(world: World, stores: Sequence[str]) -> None:
+    """Send a small object the whole way. One that is unwell is asked again for a while: nothing is rented yet."""
+    for url in stores:
+        retrying(world.store(url).check, within_s=STORE_PATIENCE_S, time_scale=world.clock.scaled(1.0))
 
 
 def _settled(spec: RunSpec, choice: preflight.Choice, done: frozenset[str]) -> RunSpec:
@@ -273,7 +283,9 @@ def estimate(
 
     NoMachine: the provider that was named does not serve it.
     """
-    phases, world = resolve(plan, asked), real(home, ledger, WorldSpec(provider=""))
+    world = real(home, ledger, WorldSpec(provider=""))
+    plan = with_sizes(plan, world.source, tuple(p.phase.name for p in resolve(plan, asked)))
+    phases = resolve(plan, asked)
     for name in [provider] if provider else plan.settings.providers:
         try:
             found = world.provider(name)

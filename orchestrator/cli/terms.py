@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from orchestrator.report.console import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
@@ -31,6 +34,25 @@ def show(home: Home, spec: RunSpec, *, err: bool) -> str:
     for line in [*lines, _where(spec)]:
         say(f"  {line}", err=err)
     return found
+
+
+def withheld(home: Home, plan: Plan, stores: Sequence[str]) -> tuple[str, ...]:
+    """Those of the stores whose address is a foreign plan's, and was not agreed to yet: nothing is signed for them."""
+    from orchestrator.plan.terms import digest, is_foreign, sent_to
+
+    if not is_foreign(plan):
+        return ()
+    agreed = home.agreed()
+    return tuple(u for u in stores if u in plan.settings.stores and sent_to(u) and digest([sent_to(u)]) not in agreed)
+
+
+def agree(home: Home, agreed: str, stores: Sequence[str]) -> None:
+    """Remember that these terms were agreed to, and with them the addresses of these stores."""
+    from orchestrator.plan.terms import digest, sent_to
+
+    home.agree(agreed)
+    for line in {sent_to(url) for url in stores} - {""}:
+        home.agree(digest([line]))
 
 
 def _where(spec: RunSpec) -> str:

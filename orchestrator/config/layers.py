@@ -11,9 +11,12 @@ from pydantic.fields import FieldInfo
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.publish_checks import check_publish
+from orchestrator.config.store_keys import as_texts
 from orchestrator.config.validate import Source, validate
 from orchestrator.config.words import LONGEST_COMMAND, below, set_name, volume_name
+from orchestrator.words.errors import UsageError
 from orchestrator.words.model import OF_THE_PLAN, Settings
+from orchestrator.words.store_url import read_place
 from orchestrator.words.value import Value
 
 PREFIX = "GPUPLAN_"
@@ -40,7 +43,7 @@ def read_settings(
             whole = _over(whole, layer)
         elif not isinstance(layer, Broken):
             problems.add(layer.place, f"settings are expected as keys and values ({', '.join(Settings.model_fields)})")
-    settings, source = validate(Settings, whole, problems)
+    settings, source = validate(Settings, as_texts(whole, problems), problems)
     _check(settings or Settings(), source)
     return settings or Settings()
 
@@ -126,6 +129,11 @@ def _check(settings: Settings, source: Source) -> None:
             source.wrong(("stores", index), message)
         elif re.search(r"\s", url):
             source.wrong(("stores", index), f"{url!r} has a space in it")
+        else:
+            try:
+                read_place(url)
+            except UsageError as error:
+                source.wrong(("stores", index), error.message, error.remedy)
     for index, address in enumerate(settings.notify):  # never shown: there may be a token in it
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+|[A-Za-z_][A-Za-z0-9_]*", address):
             source.wrong(

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
+from orchestrator.config.inputs import with_step
 from orchestrator.config.layers import read_settings
 from orchestrator.config.matrix import expand, variants_of
 from orchestrator.config.phase_checks import check_phase
@@ -40,7 +41,7 @@ def load_plan(
     documents, broken = _read_phases(sources.phases, problems)
     layers = [_layer(path, sources, problems) for path in sources.settings]
     settings = read_settings(layers, environ, overrides, problems)
-    documents = [Document(settings.defaults.apply(one.phase), one.source) for one in documents]
+    documents = [Document(with_step(settings.defaults.apply(one.phase)), one.source) for one in documents]
     check_defaults(documents, settings)
     check_plan(documents, broken)
     if not problems.found:
@@ -104,7 +105,7 @@ def load_file(path: Path) -> Phase | Settings:
     others, broken = _read_phases(tuple(neighbours), Problems(), (path,))
     own, _ = _read_phases((path,), problems, tuple(neighbours))
     defaults = _defaults_beside(path)
-    documents = [Document(defaults.apply(one.phase), one.source) for one in [*others, *own]]
+    documents = [Document(with_step(defaults.apply(one.phase)), one.source) for one in [*others, *own]]
     check_plan(documents, broken)
     problems.raise_all()
     return documents[-1].phase

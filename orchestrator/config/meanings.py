@@ -23,12 +23,18 @@ MEANINGS: dict[str, dict[str, str]] = {
         "timeout": "The phase is ended as failed after this long.",
         "env": "Environment of every step; shown and logged.",
         "secrets": "Names of variables of your own environment that every step of this phase gets, masked in its log.",
+        "inputs": "What is fetched from your own stores before the first step.",
         "steps": "What is done, at least one; at the same time where they do not need each other.",
         "deliverables": "What must hold at the end.",
         "artifacts": "Globs below the workspace: uploaded to every store, and verified.",
         "artifacts_gb": "GB of 10^9 bytes that the artifacts weigh, for the estimate.",
         "pull_to": "Folder at home that the artifacts are fetched to, each verified by sha256: below where `run` was "
         "started, in a rehearsal below the run's own folder, which its end names; left out: they are not fetched.",
+    },
+    "Input": {
+        "from": "An object, or all below a prefix, in S3 or Google Cloud Storage: `s3://bucket/key`.",
+        "to": "Folder below the workspace that it comes into, with the names below the prefix.",
+        "gb": "GB of 10^9 bytes that it weighs, for the estimate and the room on the volume; 0: the store is asked.",
     },
     "MachineNeed": {
         "gpu": "GPU names in order of preference; what is needed is count and memory, so other types with at least "
@@ -121,7 +127,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "cpu_images": "Provider: image of its machines without GPU, without torch; none: that of the others.",
         "cuda": "Provider: the CUDA version, such as \"12.8\", that its image needs of a machine's driver: only such "
         "machines are asked for.",
-        "stores": "Where artifacts go: `s3://bucket/prefix`, `gs://bucket/prefix`.",
+        "stores": "Where artifacts go: `s3://bucket/prefix`, `gs://bucket/prefix`, or `{url: s3://bucket/prefix, "
+        "endpoint_url: https://HOST}` for another store that speaks like S3.",
         "rates": "MB of 10^6 bytes a second, for estimates, until a real run has measured them.",
         "rates_low": "The lowest rates that are known of: the far end of an estimate where no run has measured.",
         "budget_usd": "US dollars of a run and of those that go on with it (RUN.2, ...): machines, and the volumes "
@@ -144,7 +151,30 @@ MEANINGS: dict[str, dict[str, str]] = {
         "requirements_gpu": "Files of the code with more packages, for machines with a GPU.",
         "setup": "Command that runs once on every machine, in the code's folder, before its first step.",
         "defaults": "What every phase has that does not say otherwise.",
-        "publish": "What `gpuplan publish` offers to others, once it has asked; left out: nothing.",
+        "publish": "What `gpuplan publish` offers to others, which it asks about; left out: nothing.",
+    },
+    "Publish": {
+        "upstream": "The repository, https://github.com/OWNER/REPO, that the pull request goes to.",
+        "base": "Branch, tag or commit of upstream that the branch begins at.",
+        "branch": "Name of the branch.",
+        "title": "Of the commit and of the pull request.",
+        "files": "What the branch has beside upstream's files.",
+        "pull_request": "File beside the plan: the pull request's text, with placeholders.",
+        "announcement": "File beside the plan: a text to post by hand, with placeholders; left out: none.",
+        "models": "What is uploaded to the model hub.",
+    },
+    "PublishedFile": {
+        "artifact": "An artifact of the run that was pulled, by its path in the workspace; left out: `code` is set.",
+        "code": "Glob of the run's code files, ** is all of them; left out: `artifact` is set.",
+        "to": "Path in the repository; empty: an artifact's own name. For code the folder that the files are laid "
+        "into; empty: the top.",
+    },
+    "PublishedModel": {
+        "artifacts": "Artifacts of the run, by their paths in the workspace; on the hub by their last names.",
+        "repo": "OWNER/NAME on the hub; NAME alone is one of whoever publishes.",
+        "card": "File beside the plan: the model card's text, with placeholders.",
+        "base_model": "OWNER/NAME of the model that it was made from.",
+        "license": "Licence of what is uploaded, as the hub names it.",
     },
     "Rates": {
         "hub": "MB/s of downloads from the model hub.",
@@ -157,30 +187,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "volume": "Of every phase without a volume of its own.",
         "env": "For every phase; a phase's and a step's own variables win.",
         "image": "Of every phase whose `machine` has none.",
-    },
-    "Publish": {
-        "upstream": "`https://github.com/OWNER/REPO` that the pull request goes to.",
-        "base": "Branch, tag or commit of upstream that the branch begins at; of a branch, the newest commit, and the "
-        "pull request is for it.",
-        "branch": "Name of the branch.",
-        "title": "Of the commit and of the pull request.",
-        "files": "What the branch has beside upstream's files.",
-        "pull_request": "File below the plan's folder: the pull request's text, with placeholders.",
-        "announcement": "File below the plan's folder: a text to post by hand, with placeholders; left out: none.",
-        "models": "What is uploaded to the model hub.",
-    },
-    "PublishedFile": {
-        "artifact": "An artifact of the run, by its path in the workspace; a file has exactly one of `artifact` and "
-        "`code`.",
-        "code": "Glob of the code's files, as the run had them; `**` is all of them.",
-        "to": "Path in the repository, for code the folder that it is laid into; left out: an artifact's own last "
-        "name, for code the top.",
-    },
-    "PublishedModel": {
-        "artifacts": "Artifacts of the run, by their paths in the workspace; on the hub by their last names.",
-        "repo": "OWNER/NAME on the hub; NAME is one of your own account. It is made where there is none.",
-        "card": "File below the plan's folder: the model card's text, with placeholders.",
-        "base_model": "OWNER/NAME of the model that it was made from.",
-        "license": "Licence of what is uploaded, as the hub names it.",
+        "inputs": "Of every phase that names none.",
     },
 }  # fmt: skip

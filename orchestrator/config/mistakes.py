@@ -87,4 +87,6 @@ def _kind_at(model: type[Value], path: KeyPath) -> object:
 
 
 def _fields(kind: object) -> dict[str, FieldInfo]:
-    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Value) else {}
+    """By the names that a file has for them."""
+    found = kind.model_fields if isinstance(kind, type) and issubclass(kind, Value) else {}
+    return {info.alias or name: info for name, info in found.items()}

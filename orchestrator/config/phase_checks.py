@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from orchestrator.config import words
+from orchestrator.config import inputs, words
 from orchestrator.config.problems import KeyPath, nearest
 from orchestrator.config.validate import Source
 from orchestrator.words.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
@@ -21,6 +21,7 @@ def check_phase(phase: Phase, source: Source) -> None:
     checks.paths()
     checks.steps()
     checks.deliverables()
+    inputs.check(phase, source)
 
 
 class _PhaseChecks:

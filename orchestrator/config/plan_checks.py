@@ -166,7 +166,7 @@ def _check_room(documents: Sequence[Document]) -> None:
         if document.phase.volume:
             sharers.setdefault(document.phase.volume.name, []).append(document)
     for name, (first, *others) in sharers.items():
-        total = sum((step.writes_gb for d in (first, *others) for step in d.phase.steps), Decimal(0))
+        total = sum(map(_written, (first, *others)), _fetched([first, *others]))
         size = first.phase.volume.size_gb if first.phase.volume else 0
         if total > size:
             message = f"volume {name} has {size} GB, and the steps on it write {total} GB"
@@ -191,3 +191,15 @@ def _check_cycles(documents: Sequence[Document]) -> None:
         document, at = steps[circle[0]]
         names = [step.removeprefix(f"{document.phase.name}/") for step in circle]
         document.wrong(at, f"these steps need each other: {' -> '.join(names)}", "remove one of these needs")
+
+
+def _written(document: Document) -> Decimal:
+    """GB that the steps of a phase say they write, its inputs left out."""
+    steps = (step for step in document.phase.steps if step.builtin != "inputs")
+    return sum((step.writes_gb for step in steps), Decimal(0))
+
+
+def _fetched(documents: Sequence[Document]) -> Decimal:
+    """GB of all their inputs; what several phases name lies there once."""
+    sizes = {(one.source, one.to): one.gb for document in documents for one in document.phase.inputs}
+    return sum(sizes.values(), Decimal(0))

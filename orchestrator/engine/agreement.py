@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from orchestrator.engine import records
+from orchestrator.engine import inputs, records
 from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
@@ -35,7 +35,8 @@ def agree(context: Context, machines: Machines, phase: str, agreed: list[str]) -
 
     def undone() -> list[StepRun]:
         agent = context.agents(root)
-        return [s for s in steps if records.read(context, agent, agent.workspace, s) is None]
+        renewed = inputs.changed(context, agent, steps)
+        return [s for s in steps if s.id in renewed or records.read(context, agent, agent.workspace, s) is None]
 
     missing = through_cuts(machines, root, undone)
     if not missing:

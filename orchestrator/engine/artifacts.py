@@ -1,4 +1,4 @@
-"""Artifacts as files: what a phase has made, and its way home, verified, going on where it was cut."""
+"""Artifacts as files: what a phase has made, what may be written at home, and its way home from the machine."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import json
 import os
 import posixpath
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from orchestrator.engine.context import Context
-from orchestrator.engine.download import arrived, download, forget, notes_of
+from orchestrator.engine.download import arrived, forget, notes_of
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.sources import Sources
-from orchestrator.engine.together import together
-from orchestrator.engine.uploads import lots
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import ArtifactStore
-from orchestrator.words.waiting import Clock
 
 PARTIAL = ".partial"  # what is on its way here
 STALLS = 5  # tries without a single new byte before a download is given up
@@ -124,50 +119,6 @@ class Home:
     folder: Path
     runs: Path
     force: bool = False  # any file may be replaced
-
-
-def fetch_all(
-    store: ArtifactStore,
-    files: list[ManifestFile],
-    home: Home,
-    clock: Clock,
-    *,
-    check: Callable[[], None] = lambda: None,
-    said: Callable[[ManifestFile, str], None] = lambda _file, _how: None,
-    arrived: Callable[[str, int, int], None] = lambda _name, _bytes, _moved: None,
-) -> None:
-    """Bring uploaded files home, going on with what is there, each verified; small ones several at the same time.
-
-    `said` hears of each whether it was "fetched" or "already there", `arrived` of its bytes, and of those that
-    just came. Errors: see download.download.
-    """
-
-    def fetch(file: ManifestFile) -> None:
-        said(file, _from_store(store, file, home, clock, check, lambda *told: arrived(file.name, *told)))
-
-    for lot in lots(files):
-        together(clock, fetch, lot)
-
-
-def _from_store(
-    store: ArtifactStore,
-    file: ManifestFile,
-    home: Home,
-    clock: Clock,
-    check: Callable[[], None],
-    arrived: Callable[[int, int], None],
-) -> str:
-    name = safe(file.name)
-    final, half = home.folder / name, home.folder / f"{name}{PARTIAL}"
-    if is_whole(final, file):
-        return "already there"
-    make_place(final, half, file, home.runs, force=home.force)
-    if download(store, file, half, clock, check, arrived) != file.sha256:
-        forget(half)
-        raise StepFailed(f"{name} came from {store.url} with another sha256", remedy="pull again: it starts over")
-    half.replace(final)
-    forget(half)
-    return "fetched"
 
 
 def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, force: bool) -> None:

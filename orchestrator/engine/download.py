@@ -24,6 +24,55 @@ SPAN = 16 << 20  # bytes of one range
 NOTES = ".partial"  # no artifact has such a name, so no half file of another one is called so
 
 
+class Download:
+    """One file on its way from a store: its ranges may be fetched in any order, by several threads."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        file: ManifestFile,
+        half: Path,
+        clock: Clock,
+        check: Callable[[], None] = lambda: None,
+        told: Callable[[int, int], None] = lambda _bytes, _moved: None,
+    ) -> None:
+        """Ask for the file. FileNotFoundError: the store has none. StepFailed: it has another size than was listed.
+
+        `check` raises to give it up, `told` hears how many bytes are there, and how many of them just came.
+        """
+        self._store, self._file, self._clock, self._check, self._told = store, file, clock, check, told
+        found = patiently(clock, partial(store.head, file.name), check=check)
+        if found is None:
+            raise FileNotFoundError(f"{store.url} has no {file.name}")
+        if found.bytes != file.bytes:
+            raise StepFailed(
+                f"{file.name} has {found.bytes:,} bytes in {store.url}, not the {file.bytes:,} of the manifest"
+            )
+        self._half = Half(half, file)
+
+    def missing(self) -> list[int]:
+        """The numbers of the ranges that are still to come."""
+        return self._half.missing()
+
+    def fetch(self, span: int) -> None:
+        """Bring one range; a store that fails is asked again for five minutes (StoreUnavailable)."""
+        offset = span * SPAN
+        length = min(SPAN, self._file.bytes - offset)
+        ask = partial(self._store.read, self._file.name, offset, length)
+        put = partial(self._half.put, offset, length)
+        patiently(self._clock, lambda: put(_checked(ask(), self._check)), check=self._check)
+        self._half.note(span)
+        self._told(self._half.size, length)
+
+    def sha256(self) -> str:
+        """Of the whole, when nothing is missing."""
+        return self._half.sha256()
+
+    def close(self) -> None:
+        """Close what is open; what has arrived is kept."""
+        self._half.close()
+
+
 def download(
     store: ArtifactStore,
     file: ManifestFile,
@@ -34,29 +83,11 @@ def download(
 ) -> str:
     """Bring what `half` lacks of the store's file, and return the sha256 of all that then is there.
 
-    A store that fails is asked again for five minutes, each range anew (StoreUnavailable). FileNotFoundError: it has no
-    such file. StepFailed: it has another size than was listed, or the disk is full. `check` raises to give it up,
-    `told` hears how many bytes are there, and how many of them just came.
+    Errors: see Download. StepFailed: the disk is full.
     """
-    found = patiently(clock, partial(store.head, file.name), check=check)
-    if found is None:
-        raise FileNotFoundError(f"{store.url} has no {file.name}")
-    if found.bytes != file.bytes:
-        raise StepFailed(
-            f"{file.name} has {found.bytes:,} bytes in {store.url}, not the {file.bytes:,} of the manifest"
-        )
-    with contextlib.closing(Half(half, file)) as there:
-
-        def fetch(span: int) -> None:
-            offset = span * SPAN
-            length = min(SPAN, file.bytes - offset)
-            ask = partial(store.read, file.name, offset, length)
-            patiently(clock, lambda: there.put(offset, length, _checked(ask(), check)), check=check)
-            there.note(span)
-            told(there.size, length)
-
-        together(clock, fetch, there.missing())
-        return there.sha256()
+    with contextlib.closing(Download(store, file, half, clock, check, told)) as coming:
+        together(clock, coming.fetch, coming.missing())
+        return coming.sha256()
 
 
 def arrived(half: Path) -> int:

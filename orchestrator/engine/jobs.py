@@ -59,7 +59,7 @@ def follow(
     def sample(found: Sample) -> None:
         nonlocal heard
         heard += 1  # every few seconds, even of a job that prints nothing
-        log.sample(found)
+        log.sample(found, machine)
 
     def watch() -> JobEnd | None:
         agent = context.agents(machine)
@@ -80,6 +80,8 @@ def follow(
         context.control.check()
     if end and end.exit == 0:  # what a failed job printed proves nothing
         through_cuts(machines, machine, lambda: log.fetch_stdout(context.agents(machine), name, LATE_S))
+    if end:
+        log.keep_course(end.course, machine)
     return attempt_of(end) if end else None
 
 
@@ -91,9 +93,11 @@ def stop(agents: Callable[[str], Agent], machine: str, job: str, log: StepLog) -
     end = None
     with contextlib.suppress(Exception):  # whatever the machine says: why the job is stopped is what counts
         agent = agents(machine)
-        end = attempt_of(agent.stop(job, GRACE_S))
+        ended = agent.stop(job, GRACE_S)
+        end = attempt_of(ended)
         agent.follow(job, log.offset, on_log=log.add, stop=lambda: False, timeout_s=LAST_LINES_S)
         log.fetch_stdout(agent, job, LAST_LINES_S)
+        log.keep_course(ended.course, machine)
     return end
 
 

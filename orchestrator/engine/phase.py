@@ -15,6 +15,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.creation import offer_of
 from orchestrator.engine.deliverables import VERIFIED, Deliverables, at_home
 from orchestrator.engine.effects import Answer, ManifestFile
+from orchestrator.engine.fetching import fetch_all
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.provisioning import left_by
@@ -139,7 +140,7 @@ class PhaseWork:
         try:
             transfer = Transfer(context, name, PULL, str(home.folder))
             transfer.expect({file.name: file.bytes for file in files})
-            artifacts.fetch_all(
+            fetch_all(
                 context.stores[0], files, home, context.clock, check=context.control.check, arrived=transfer.arrived,
                 said=lambda file, _how: transfer.whole(file.name),
             )  # fmt: skip

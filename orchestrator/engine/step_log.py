@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.engine.context import Context
+from orchestrator.ledger.rows import CourseRow
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.job_replies import Sample
+from orchestrator.transport.job_replies import Course, Sample
 from orchestrator.words.lifecycle import StepState
 
 LONGEST_LOG = 64 << 20  # bytes of a step's log at home
@@ -29,7 +31,7 @@ class StepLog:
         self.path = folder / f"{name}{f'.{node}' if node else ''}.log"
         self._stdout = self.path.with_suffix(".stdout")
         self._offset_file, self._job_file = self.path.with_suffix(".offset"), self.path.with_suffix(".job")
-        self._context, self._phase, self._step = context, phase, step
+        self._context, self._phase, self._step, self._node = context, phase, step, node
         self._noted = 0.0  # when a time was written down last
         self._searched = 0  # no text that `prints` was asked for ends before this byte
 
@@ -79,12 +81,28 @@ class StepLog:
         with self.path.open("a", encoding="utf-8") as log:
             log.write(f"[gpuplan: {text}]\n")
 
-    def sample(self, sample: Sample) -> None:
+    def sample(self, sample: Sample, machine: str) -> None:
         """Keep what the step uses beside it while it runs, and tell whoever looks on how far it says it is."""
         running = {"run": self._context.run, "phase": self._phase, "id": self._step, "state": StepState.RUNNING}
         self._context.ledger.steps.change(running, detail=str(sample))
         if sample.progress:
             self._context.progress(self._step, sample.progress)
+        self.keep_course(sample.course, machine)
+
+    def keep_course(self, course: Course | None, machine: str) -> None:
+        """Keep what the GPUs of that machine did so far; what a CPU does that stands in for them is no GPU's."""
+        if course is None or not self._context.provider.shows_gpu:
+            return
+        row = CourseRow(
+            run=self._context.run,
+            step=self._step,
+            node=self._node,
+            machine=machine,
+            since=course.since.timestamp(),
+            every_s=course.every_s,
+            points=json.dumps({"memory": course.memory, "busy": course.busy}, separators=(",", ":")),
+        )
+        self._context.ledger.courses.put(row)
 
     def fetch_stdout(self, agent: Agent, job: str, timeout_s: float) -> None:
         """Copy what the job, which has ended, printed on standard output; what an earlier one did is forgotten."""

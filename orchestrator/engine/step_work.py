@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, jobs, launch, limits, records, room
+from orchestrator.engine import hub_check, inputs, jobs, launch, limits, records, room
 from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
@@ -85,6 +85,9 @@ class StepWork:
         record = records.read(self._context, agent, agent.workspace, self.run)
         if record is None:
             return False
+        if self.run.inputs and inputs.has_changed(self._context, self.run, record):
+            inputs.renew(self._context, agent, self.run)
+            return False
         if not records.is_known(self._context, record, self.run.id, self._volume()):  # see agreement
             self._context.event(
                 f"{self.run.id}: {records.whose(record)} recorded it, unknown to this ledger: run again"
@@ -107,6 +110,9 @@ class StepWork:
             to_come = hub_check.to_come_gb(self._context, agent, agent.workspace, checkout, commit)
             needed = to_come / self._context.provider.disk_share
             what = f"{checkout.repo} needs {needed:,.1f} GB more"
+        if self.run.inputs:
+            to_come = inputs.need_gb(self._context, agent, self.run)
+            needed, what = to_come / self._context.provider.disk_share, f"the inputs need {to_come:,.1f} GB more"
         if needed:
             room.require(self._context, agent, self._need(), needed, what)
         return commit
@@ -126,8 +132,10 @@ class StepWork:
         self._mark_running(targets, number)
         self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
         records.forget(self._context, self.run)
-        job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
         clears = records.path(self.run)
+        if self.run.inputs:
+            return self._fetch(targets[0], clears)
+        job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
         if len(targets) > 1:  # nothing of what was made before counts once the first of them begins
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
@@ -137,6 +145,19 @@ class StepWork:
         for end, machine in zip(ends, targets, strict=True):
             self._keep(self._figures_of(end, machine))
         return replace(decisive, seconds=max(end.seconds for end in ends))
+
+    def _fetch(self, machine: str, clears: str) -> Attempt:
+        """Fetch the phase's inputs through every cut. What has come stays, whatever becomes of the rest."""
+        began, agents = self._context.now(), self._context.agents
+        self._context.announce(self.run.step.name, "started", machine)
+        through_cuts(self._machines, machine, lambda: agents(machine).remove(clears))
+        fetching = inputs.Fetching(self._context, self._phase, self.run)
+        through_cuts(
+            self._machines, machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved)
+        )
+        self._log(0).note(fetching.said)
+        self._context.announce(self.run.step.name, "ended", machine)
+        return Attempt(exit=0, seconds=self._context.now() - began)
 
     def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
         log = self._log(node)
@@ -198,6 +219,8 @@ class StepWork:
         if step.hub:
             commit, known = hub_check.verify(self._context, agent, agent.workspace, step.hub, self.commit)
             self._context.event(f"{self.run.id}: {step.hub.repo} at commit {commit}", minor=True)
+        if self.run.inputs:
+            commit = inputs.arrived(self._context, agent, self.run)
         files = records.created(agent, agent.workspace, self.run, strict=True)
         if missing := records.missing(agent, agent.workspace, self.run, files):
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")

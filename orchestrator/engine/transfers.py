@@ -9,12 +9,12 @@ from dataclasses import replace
 from orchestrator.engine.context import Context
 from orchestrator.ledger.rows import TransferRow
 
-UPLOAD, PULL, CODE = "upload", "pull", "code"
+UPLOAD, PULL, CODE, INPUT = "upload", "pull", "code", "input"
 WRITE_S = 1.0  # between two times that the ledger is told
 
 
 class Transfer:
-    """The files of one phase that go to one place: to a store, home, or to a machine. Threads tell it what arrives."""
+    """The files of one phase on their way to or from one place: a store, home, a machine. Threads tell what arrives."""
 
     def __init__(self, context: Context, phase: str, kind: str, place: str) -> None:
         self._context, self._lock = context, threading.Lock()

@@ -144,26 +144,31 @@ class Sending:
         self._sums: dict[int, Checksums] = {}  # by the size of a part: hashed once, however often it is tried
 
     def is_there(self) -> bool:
-        """Whether the store has the file; where MD5 is the proof, our metadata alone are none: they come first."""
+        """Whether the store has the file.
+
+        Where MD5 is the proof, our metadata alone are none: they come first, before the object is verified. The file is
+        read anew then, and one that is not the manifest's any more proves nothing.
+        """
         there = self._store.head(self._file.name)
         if there is None or (there.bytes, there.sha256) != (self._file.bytes, self._file.sha256):
             return False
         if not self._store.reports_md5:
             return True
-        return bool(there.md5) and self._agent.checksums(self._path, 1 << 30, md5=True).md5 == there.md5
+        sums = self._agent.checksums(self._path, 1 << 30, md5=True) if there.md5 else None
+        return sums is not None and (sums.sha256, sums.md5) == (self._file.sha256, there.md5)
 
     def send(self, patience: Patience) -> str:
         """Send what the store lacks, and have it joined and verified. StoreUnavailable: not now."""
         name, size, upload = self._file.name, self._file.bytes, self._begin()
         sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
-            self._path, upload.part_bytes, md5=self._store.reports_md5
+            self._path, upload.part_bytes, md5=self._store.reports_md5, parts_md5=self._store.parts_md5
         )
         if sums.bytes != size or sums.sha256 != self._file.sha256:
             self._store.abort(upload)
             self._token.unlink(missing_ok=True)
             raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
         self._sums[upload.part_bytes] = sums
-        parts = [Part(p.number, p.offset, p.length, p.crc32) for p in sums.parts]
+        parts = [Part(p.number, p.offset, p.length, p.crc32, p.md5 or "") for p in sums.parts]
         self._send_parts(upload, parts, patience)
         stored = self._store.complete(replace(upload, md5=sums.md5 or ""), parts)
         if stored.bytes != size:

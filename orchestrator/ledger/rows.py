@@ -198,6 +198,22 @@ class FigureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CourseRow:
+    """What the GPUs of one node did while a step ran there, a point for each `every_s` seconds, of its newest try.
+
+    `points`: JSON, `{"memory": [[highest, mean], null, ...], "busy": ...}` in percent.
+    """
+
+    run: str
+    step: str
+    node: int
+    machine: str
+    since: float
+    every_s: float
+    points: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostKeyRow:
     """The host key that was seen at a machine's first contact."""
 
@@ -222,7 +238,7 @@ class TransferRow:
 
     run: str
     phase: str
-    kind: str  # upload, pull, code
+    kind: str  # upload, pull, code, input
     place: str  # a store's URL, a folder at home, a machine's name
     files: int
     files_done: int = 0

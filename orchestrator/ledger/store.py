@@ -78,6 +78,7 @@ class Ledger:
         self.artifacts = Book(access, tables.artifacts, kinds.ArtifactRow)
         self.records = Book(access, tables.records, kinds.RecordRow)
         self.figures = Book(access, tables.figures, kinds.FigureRow)
+        self.courses = Book(access, tables.courses, kinds.CourseRow)
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
         self.transfers = Book(access, tables.transfers, kinds.TransferRow)

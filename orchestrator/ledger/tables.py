@@ -206,6 +206,12 @@ figures = _table(
     _text("device"), _time("at"),
 )  # fmt: skip
 
+# What the GPUs of a step did over its time: `points` is JSON, see transport.job_replies.Course.
+courses = _table(
+    "courses", _key("run"), _key("step"), _key("node", "INTEGER"), _text("machine"), _float("since"), _float("every_s"),
+    _text("points"),
+)  # fmt: skip
+
 host_keys = _table("host_keys", _key("address"), _text("key"))
 
 events = _table(

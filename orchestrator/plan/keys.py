@@ -55,7 +55,7 @@ def _as_it_was(plan: Plan, former: Former) -> Plan:
 def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], code: Mapping[str, str]) -> str:
     step = run.step
     needs = [need for need in run.needs if not (step.uses and steps[need].step.builtin == OVERLAY)]
-    facts = {
+    facts: dict[str, object] = {
         "run": step.run,
         "builtin": step.builtin,
         "text": step.text,
@@ -67,6 +67,8 @@ def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], co
         "needs": sorted(keys[need] for need in needs),
         "payload": {path: digest for path, digest in sorted(code.items()) if _uses(step, path)},
     }
+    if run.inputs:  # keys of before there were any still hold
+        facts["inputs"] = sorted([one.source, one.to] for one in run.inputs)
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

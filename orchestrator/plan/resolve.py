@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from orchestrator.words.errors import UsageError
-from orchestrator.words.model import Phase, Plan, Step
+from orchestrator.words.model import Input, Phase, Plan, Step
 
 ALL = "all"
 
@@ -22,6 +22,7 @@ class StepRun:
     needs: tuple[str, ...]  # ids
     env: dict[str, str] = field(default_factory=dict)  # the phase's < the step's
     secrets: tuple[str, ...] = ()  # of the phase whose file holds it, and its own
+    inputs: tuple[Input, ...] = ()  # that it fetches, where it is the step that does
     pulled_in: bool = False  # True: it belongs to a phase that this run was not asked for, or that comes later
 
 
@@ -53,6 +54,7 @@ def all_steps(plan: Plan) -> dict[str, StepRun]:
             needs=tuple(step_id(phase.name, need) for need in step.needs),
             env={**phase.env, **step.env},
             secrets=tuple(dict.fromkeys((*phase.secrets, *step.secrets))),
+            inputs=phase.inputs if step.builtin == "inputs" else (),
         )
         for phase in plan.phases
         for step in phase.steps

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from orchestrator.plan.resolve import PhaseRun
 from orchestrator.words.model import Plan
 from orchestrator.words.publish import Publish
+from orchestrator.words.store_url import read_place
 
 # Apprise's schemes in which the host is one, and no token.
 WITH_HOSTS = frozenset(
@@ -30,7 +31,9 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
             if text:
                 lines += [f"  {step.id}{kind}:", *(f"    {line}" for line in text.splitlines())]
     lines += _secrets(phases, plan.settings.hub_url)
-    lines += [f"sends to: {url}" for url in stores]
+    fetched = [(s, one) for s in steps for one in s.inputs]
+    lines += [f"reads with your credentials: {one.source}, into {one.to} of {s.phase}" for s, one in fetched]
+    lines += [f"sends to: {url}{_with_what(url)}" for url in stores]
     lines += [f"tells how it goes: {_masked(address)}" for address in plan.settings.notify]
     for phase in phases:
         if phase.phase.machine.image:
@@ -46,6 +49,16 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
         lines.append(f"code that goes to the machines: {settings.code}")
     lines += [f"packages from: {name}" for name in (*settings.requirements, *settings.requirements_gpu)]
     return lines + (_published(settings.publish) if settings.publish else [])
+
+
+def sent_to(url: str) -> str:
+    """The line that is agreed to before anything is signed for a store that a plan brings the address of; "": none."""
+    place = read_place(url)
+    return f"signs with your credentials for: {place.endpoint_url}" if place.endpoint_url else ""
+
+
+def _with_what(url: str) -> str:
+    return ", where requests are signed with your AWS_ACCESS_KEY_ID" if sent_to(url) else ""
 
 
 def digest(lines: Sequence[str]) -> str:

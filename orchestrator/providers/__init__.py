@@ -10,7 +10,7 @@ from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import Provider
 
-__all__ = ["PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
+__all__ = ["CONSOLES", "PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
 
 PROVIDERS: dict[str, str] = {
     "runpod": "orchestrator.providers.runpod:RunPod",
@@ -22,6 +22,12 @@ PROVIDERS: dict[str, str] = {
 CREDENTIALS: dict[str, tuple[str, str]] = {
     "runpod": ("RUNPOD_API_KEY", "https://console.runpod.io/user/settings (API Keys, with write access to Pods)"),
     "lambda": ("LAMBDA_API_KEY", "https://cloud.lambda.ai/api-keys/cloud-api"),
+}
+
+# provider -> where its console shows a machine; one that is not here has none
+CONSOLES: dict[str, str] = {
+    "runpod": "https://console.runpod.io/pods?id={id}",
+    "lambda": "https://cloud.lambda.ai/instances",
 }
 
 VENDOR_DEADLINE = "GPUPLAN_RUNPOD_DEADLINE"  # 1: a second fence behind our own clean-up, reaper and dead-man's switch

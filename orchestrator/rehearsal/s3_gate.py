@@ -27,6 +27,8 @@ from werkzeug.wsgi import get_input_stream
 
 from orchestrator.rehearsal import s3_disk
 from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.rehearsal.s3_kinds import AMAZON as AMAZONS
+from orchestrator.rehearsal.s3_kinds import Kind
 from orchestrator.rehearsal.s3_signature import Rejected, Request, verify
 
 BUCKET = "gpuplan-rehearsal"
@@ -46,9 +48,15 @@ class Gate:
     """The WSGI application before moto."""
 
     def __init__(
-        self, keys: tuple[str, str], switches: Switchboard, touch: Callable[[], None], folder: Path | None
+        self,
+        keys: tuple[str, str],
+        switches: Switchboard,
+        touch: Callable[[], None],
+        folder: Path | None,
+        kind: Kind = AMAZONS,
     ) -> None:
         self._keys = keys
+        self._kind = kind
         self._folder = folder
         self._switches = switches
         self._touch = touch
@@ -90,6 +98,7 @@ class Gate:
         body = get_input_stream(environ).read()  # also of a refused request: the connection is kept
         try:
             verify(request, *self._keys)
+            self._kind.admit(request)
             self.warm()
             request = self._at_its_region(request, environ)
             self._check_right(request)
@@ -106,7 +115,7 @@ class Gate:
         if request.method in {"GET", "HEAD"} and self._is_absent(request):
             # These credentials may not list the bucket: what is not there is answered as what may not be read.
             return _refuse(Rejected(403, "AccessDenied", "Access Denied"), start_response)
-        answer = self._moto(environ, start_response)
+        answer = self._moto(environ, _without_md5(start_response) if self._kind.hides_md5 else start_response)
         if _is_part(request) and self._switches.take("s3-cut"):
             raise ConnectionAbortedError("rehearsed fault: the part is stored, its answer is lost")
         return answer
@@ -156,6 +165,9 @@ class Gate:
             if request.method == "POST":
                 return  # completing twice is fine, and moto knows whether it is that
             raise Rejected(404, "NoSuchUpload", "The specified multipart upload does not exist.")
+        if request.method == "POST":
+            listed = [upload.parts.get(int(number)) for number in PART_TAG.findall(body)]
+            self._kind.admit_parts([len(part.value) for part in listed if part])
         announced = request.headers.get("x-amz-checksum-crc32")
         if request.method == "POST" and announced:
             crc = 0
@@ -195,6 +207,16 @@ def _check_digests(request: Request, content: bytes, trailers: dict[str, str]) -
     for name, digest in DIGESTS.items():
         if name in headers and base64.b64encode(digest(content)).decode() != headers[name]:
             raise Rejected(400, "BadDigest", f"The {name} you specified did not match what we received.")
+
+
+def _without_md5(start_response: StartResponse) -> StartResponse:
+    """The answer's ETag says nothing of the content, as where it is encrypted by a key of the user's."""
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        hidden = [(name, '"opaque"' if name.lower() == "etag" else value) for name, value in headers]
+        return start_response(status, hidden, *more)
+
+    return start
 
 
 def _right(request: Request) -> str:
@@ -241,11 +263,12 @@ class S3:
         folder: Path | None = None,
         switches: Switchboard | None = None,
         touch: Callable[[], None] = lambda: None,
+        kind: Kind = AMAZONS,
     ) -> None:
-        """`folder` is where objects lie between two daemons (None: they end with this one)."""
+        """`folder` is where objects lie between two daemons (None: they end with this one); `kind`: whose it is."""
         self.access_key = "REHEARSAL" + secrets.token_hex(6).upper()
         self.secret_key = secrets.token_urlsafe(30)
-        self.gate = Gate((self.access_key, self.secret_key), switches or Switchboard(), touch, folder)
+        self.gate = Gate((self.access_key, self.secret_key), switches or Switchboard(), touch, folder, kind)
         self._server = make_server("127.0.0.1", 0, self.gate, threaded=True, request_handler=_Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3", daemon=True)

@@ -34,6 +34,12 @@ def say(text: str = "", *, err: bool = False, flush: bool = True) -> None:
         out.flush()
 
 
+def say_link(text: str) -> None:
+    """Write a line with a link that lets in whoever has it: it is for who reads this, so nothing of it is masked."""
+    sys.stdout.write(f"{escape(text)}\n")
+    sys.stdout.flush()
+
+
 def event_lines(text: str) -> list[str]:
     """The lines of an event, escaped: what happened first, then what was said of it, below it."""
     first, *more = [line for part in text.splitlines() if (line := one_line(part))] or [""]

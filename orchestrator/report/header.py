@@ -18,6 +18,7 @@ _DOING = {
     "upload": ("uploading to", "uploaded to"),
     "pull": ("fetching", "fetched"),
     "code": ("sending code to", "code sent to"),
+    "input": ("fetching from", "fetched from"),
 }
 
 

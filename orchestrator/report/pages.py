@@ -16,6 +16,7 @@ from orchestrator.report.console import event_lines, say
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.words.lifecycle import RunState, StepState
 from orchestrator.words.outside import LONG, quoted
+from orchestrator.words.store_url import read_place
 
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
@@ -62,6 +63,9 @@ def preview(
         say(line, err=err)
     if found.credit_usd is not None:
         say(f"credit at {spec.world.provider}: {money(found.credit_usd)}", err=err)
+    for place in map(read_place, spec.stores):
+        if place.endpoint_url:  # not the vendor's own: said wherever a run is agreed to
+            say(f"artifacts go to {place.shown}", err=err)
     for line in _sent(spec.plan, code.content, code.hash):
         say(line, err=err)
     if volume:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 from urllib.parse import urlsplit
 
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore
 from orchestrator.words.secret import Secret
+from orchestrator.words.source import Source
+from orchestrator.words.store_url import read_place
 
-__all__ = ["STORES", "StoreAccess", "open_store"]
+__all__ = ["SOURCES", "STORES", "StoreAccess", "open_source", "open_store"]
 
 STORES: dict[str, str] = {
     "s3": "orchestrator.storage.s3:S3Store",
     "gs": "orchestrator.storage.gcs:GcsStore",
     "file": "orchestrator.storage.directory:DirectoryStore",
 }
+SOURCES = ("s3", "gs")  # that machines can fetch from
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,10 @@ class StoreAccess:
 
 
 def open_store(url: str, access: StoreAccess | None = None) -> ArtifactStore:
-    """Build the store for `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`. UsageError: anything else."""
+    """Build the store for `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///folder`. UsageError: anything else.
+
+    What the URL says of address and region holds where `access` says nothing else.
+    """
     try:
         scheme = urlsplit(url).scheme
     except ValueError:  # half of an IPv6 address
@@ -44,5 +51,16 @@ def open_store(url: str, access: StoreAccess | None = None) -> ArtifactStore:
             f"{url!r} is no artifact store", remedy="it begins with one of: " + ", ".join(f"{s}://" for s in STORES)
         )
     module, _, cls = STORES[scheme].partition(":")
-    store: ArtifactStore = getattr(importlib.import_module(module), cls)(url, access or StoreAccess())
+    access, place = access or StoreAccess(), read_place(url)
+    if access.endpoint is None:
+        access = replace(access, endpoint=place.endpoint_url, region=access.region or place.region)
+    store: ArtifactStore = getattr(importlib.import_module(module), cls)(url, access)
     return store
+
+
+def open_source(url: str, access: StoreAccess | None = None) -> Source:
+    """What machines fetch, at `s3://bucket/key` or `gs://bucket/key`. UsageError: anything else."""
+    if url.partition("://")[0] not in SOURCES:
+        remedy = "it begins with one of: " + ", ".join(f"{scheme}://" for scheme in SOURCES)
+        raise UsageError(f"{url!r} is nothing that machines fetch from", remedy=remedy)
+    return cast("Source", open_store(url, access))

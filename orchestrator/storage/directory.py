@@ -31,6 +31,7 @@ class DirectoryStore:
 
     ordered = False
     reports_md5 = False
+    parts_md5 = False
 
     def __init__(self, url: str, access: StoreAccess) -> None:
         self.url = url

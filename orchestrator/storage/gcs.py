@@ -10,7 +10,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from google.api_core import exceptions as api_errors
@@ -20,11 +22,12 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestrator.storage import StoreAccess
-from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_place, part_size, require_whole
 from orchestrator.words import web
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.source import SignedGet, SourceFile
 
 T = TypeVar("T")
 
@@ -43,6 +46,7 @@ class GcsStore:
 
     ordered = True
     reports_md5 = True
+    parts_md5 = False
 
     def __init__(self, url: str, access: StoreAccess) -> None:
         self.url = url
@@ -126,6 +130,39 @@ class GcsStore:
         self._do(
             lambda: blob.upload_from_string(text, content_type=kind, checksum="crc32c", timeout=TIMEOUT_S, retry=RETRY)
         )
+
+    def listing(self) -> list[SourceFile]:
+        """See ports.Source. A generation stands for one content. Who may not list may read one object."""
+        prefix = self._place.prefix or None
+        try:
+            blobs = self._do(lambda: list(self._bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S, retry=RETRY)))
+        except UsageError as error:
+            one = self._blob(prefix) if prefix and isinstance(error.__cause__, api_errors.Forbidden) else None
+            if one is None:
+                raise
+            blobs = [one]
+        named = ((self._place.named(blob.name), blob) for blob in blobs)
+        found = [SourceFile(name, blob.name, blob.size, str(blob.generation)) for name, blob in named if name]
+        return one_or_below(self._place, found)
+
+    def about(self, file: SourceFile) -> StoredObject | None:
+        """See ports.Source."""
+        return self._head(file.key)
+
+    def signed_get(self, file: SourceFile) -> SignedGet:
+        """See ports.Source."""
+        if self._access.endpoint:  # no account stands behind it that could sign
+            place = f"{self._access.endpoint}/download/storage/v1/b/{self._place.bucket}/o/{quote(file.key, safe='')}"
+            return SignedGet(f"{place}?alt=media&generation={file.etag}", {})
+        lasts = timedelta(seconds=self._access.url_seconds)
+        try:
+            url = self._bucket.blob(file.key).generate_signed_url(
+                version="v4", expiration=lasts, method="GET", generation=file.etag
+            )
+        except AttributeError as error:  # what the SDK says of credentials without a private key
+            remedy = "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key: a login of your own cannot sign"
+            raise UsageError(f"{self.url}: these credentials cannot sign: {error}", remedy=remedy) from error
+        return SignedGet(str(url), {})
 
     def _part_size(self, size: int) -> int:
         asked = self._access.part_bytes

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.words.errors import StepFailed, UsageError
 from orchestrator.words.ports import Part, Upload
+from orchestrator.words.source import SourceFile
 
 MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 64 * MIB
@@ -31,6 +32,16 @@ class Place:
         if not name or name.startswith("/") or ".." in name.split("/"):
             raise UsageError(f"{name!r} is no name for an artifact", remedy="use a relative path without ..")
         return f"{self.prefix}/{name}" if self.prefix else name
+
+    def named(self, key: str) -> str | None:
+        """What an object is called below this place: of the very place, its last part. None: it lies elsewhere.
+
+        A key that ends in a slash is a folder's mark, and none.
+        """
+        if key == self.prefix:
+            return key.rpartition("/")[2]
+        below = f"{self.prefix}/" if self.prefix else ""
+        return key.removeprefix(below) if key.startswith(below) and not key.endswith("/") else None
 
 
 def parse_place(url: str) -> Place:
@@ -69,3 +80,8 @@ def require_whole(upload: Upload, parts: list[Part]) -> list[Part]:
             remedy="the file changed while it was uploaded: upload it again",
         )
     return ordered
+
+
+def one_or_below(place: Place, found: list[SourceFile]) -> list[SourceFile]:
+    """Of what was found the object at the place itself; where there is none, all below it."""
+    return [file for file in found if file.key == place.prefix] or found

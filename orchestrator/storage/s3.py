@@ -1,7 +1,7 @@
 """S3 and what speaks like it, through boto3: multipart uploads whose parts the machine sends by signed URL.
 
-Each signature covers the part's CRC32, so a corrupted part cannot be stored; the whole object's CRC32, joined from
-the parts' own, is checked by the store when the upload is completed, and read back afterwards.
+Each signature covers the part's checksum, so a corrupted part cannot be stored; that of the whole object is joined from
+the parts' own (s3_proof.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -19,14 +19,16 @@ import httpx
 from botocore import exceptions as boto_errors
 
 from orchestrator.storage import StoreAccess
-from orchestrator.storage.checksum import whole_crc32
-from orchestrator.storage.layout import MIB, UploadGone, parse_place, part_size, require_whole
+from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_place, part_size, require_whole
 from orchestrator.storage.s3_client import checked_credentials, connect, region_of
 from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
+from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof, md5_of
 from orchestrator.words import web
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.source import SignedGet, SourceFile
+from orchestrator.words.store_url import read_place
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ SHA256 = "sha256"  # our metadata
 
 CHECK_NAME, CHECK = ".gpuplan-check", b"gpuplan was here"
 SEND_S, WORDS_SHOWN = 30.0, 300
+BOTO = (boto_errors.ClientError, boto_errors.BotoCoreError)
 
 
 class S3Store:
@@ -49,6 +52,10 @@ class S3Store:
     def __init__(self, url: str, access: StoreAccess) -> None:
         self.url = url
         self._place = parse_place(url)
+        said = read_place(url)
+        self._proof: Proof = ByMd5() if said.endpoint_url else ByCrc32()
+        self._virtual = said.virtual
+        self.parts_md5 = self._proof.parts_md5
         self._access = access
         self._hidden = [] if access.access_key else checked_credentials()
         part_size(
@@ -58,11 +65,16 @@ class S3Store:
     @cached_property
     def _client(self) -> Any:
         """The connection, in the bucket's own region: a URL signed for another one is refused."""
-        client = connect(self._access)
+        client = self._connect(self._access)
         if self._access.endpoint or self._access.region:
             return client
         region = region_of(client, self._place.bucket)
-        return client if region in {None, client.meta.region_name} else connect(replace(self._access, region=region))
+        if region in {None, client.meta.region_name}:
+            return client
+        return self._connect(replace(self._access, region=region))
+
+    def _connect(self, access: StoreAccess) -> Any:
+        return connect(access, virtual=self._virtual, **self._proof.client)
 
     def check(self) -> None:
         """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
@@ -70,14 +82,15 @@ class S3Store:
         These credentials need not be allowed to delete: where they are not, the object stays.
         """
         upload = self.begin(CHECK_NAME, len(CHECK), hashlib.sha256(CHECK).hexdigest())
-        part = Part(1, 0, len(CHECK), base64.b64encode(zlib.crc32(CHECK).to_bytes(4, "big")).decode())
+        crc32 = base64.b64encode(zlib.crc32(CHECK).to_bytes(4, "big")).decode()
+        part = Part(1, 0, len(CHECK), crc32, md5_of(CHECK))
         try:
             (signed,) = self.sign(upload, [part])
             self._try(signed)
             held = self._needing("s3:ListMultipartUploadParts", lambda: self._held(upload))
-            if not _same(held.get(1), part):
+            if not self._same(held.get(1), part):
                 raise StepFailed(f"{self.url}: a part that was sent is not there: {held}")
-            self._join(upload, [part], part.crc32)
+            self._join(upload, [part])
         except Exception:
             with suppress(GpuplanError):
                 self._abort(upload.key, upload.token)
@@ -124,10 +137,9 @@ class S3Store:
             lambda: self._client.create_multipart_upload(
                 Bucket=self._place.bucket,
                 Key=key,
-                ChecksumAlgorithm="CRC32",
-                ChecksumType="FULL_OBJECT",
                 ContentType="application/octet-stream",
                 Metadata={SHA256: sha256},
+                **self._proof.create,
             )
         )
         return Upload(key, size, sha256, each, opened["UploadId"])
@@ -135,12 +147,13 @@ class S3Store:
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
         """See ports.ArtifactStore. UploadGone: begin again."""
         held = self._held(upload)
-        return [p for p in parts if not _same(held.get(p.number), p)]
+        return [p for p in parts if not self._same(held.get(p.number), p)]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
         """See ports.ArtifactStore. The headers are part of the signature: the machine sends them as they are."""
         signed = []
         for part in parts:
+            covered, headers = self._proof.part(part)
             url = self._client.generate_presigned_url(
                 "upload_part",
                 Params={
@@ -148,28 +161,27 @@ class S3Store:
                     "Key": upload.key,
                     "UploadId": upload.token,
                     "PartNumber": part.number,
-                    "ChecksumCRC32": part.crc32,
+                    **covered,
                 },
                 ExpiresIn=self._access.url_seconds,
             )
-            signed.append(SignedPart(part, url, {"x-amz-checksum-crc32": part.crc32}, (200,)))
+            signed.append(SignedPart(part, url, headers, (200,)))
         return signed
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
         """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
         ordered = require_whole(upload, parts)
-        crc32 = whole_crc32(ordered)
         if upload.bytes == 0:  # a multipart upload has at least one part, and no part is empty everywhere
             self._abort(upload.key, upload.token)
             self._put(upload.key, b"", {SHA256: upload.sha256}, "application/octet-stream")
-            return self._verified(upload, crc32)
+            return self._verified(upload, ())
         try:
-            self._join(upload, ordered, crc32)
+            self._join(upload, ordered)
         except UploadGone:
             found = self._head(upload.key)
             if found is None or found.sha256 != upload.sha256:
                 raise
-        return self._verified(upload, crc32)
+        return self._verified(upload, ordered)
 
     def abort(self, upload: Upload) -> None:
         """See ports.ArtifactStore."""
@@ -198,33 +210,85 @@ class S3Store:
         """See ports.ArtifactStore."""
         self._put(self._place.key(name), text.encode(), {}, "text/plain; charset=utf-8")
 
-    def _join(self, upload: Upload, parts: list[Part], crc32: str) -> None:
+    def listing(self) -> list[SourceFile]:
+        """See ports.Source. Who may not list may still read the one object."""
+        pages = self._client.get_paginator("list_objects_v2")
+        asked = {"Bucket": self._place.bucket, "Prefix": self._place.prefix}
+        try:
+            rows = self._do(lambda: [row for page in pages.paginate(**asked) for row in page.get("Contents", [])])
+        except UsageError as error:
+            denied = isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) in FORBIDDEN
+            key = self._place.prefix
+            if not denied or not key:
+                raise
+            try:
+                one = self._do(lambda: self._client.head_object(Bucket=self._place.bucket, Key=key))
+            except (UsageError, StepFailed):
+                raise error from None  # the right that is missing is the first one's
+            rows = [{"Key": key, "Size": one["ContentLength"], "ETag": one["ETag"]}]
+        named = ((self._place.named(row["Key"]), row) for row in rows)
+        found = [SourceFile(name, row["Key"], row["Size"], row["ETag"].strip('"')) for name, row in named if name]
+        return one_or_below(self._place, found)
+
+    def about(self, file: SourceFile) -> StoredObject | None:
+        """See ports.Source."""
+        return self._head(file.key)
+
+    def signed_get(self, file: SourceFile) -> SignedGet:
+        """See ports.Source."""
+        asked = {"Bucket": self._place.bucket, "Key": file.key}
+        url = self._client.generate_presigned_url("get_object", Params=asked, ExpiresIn=self._access.url_seconds)
+        return SignedGet(url, {"If-Match": f'"{file.etag}"'})
+
+    def _join(self, upload: Upload, parts: list[Part]) -> None:
         held = self._held(upload)
-        absent = [p.number for p in parts if not _same(held.get(p.number), p)]
+        absent = [p.number for p in parts if not self._same(held.get(p.number), p)]
         if absent:
             raise StepFailed(f"{self.url}: {upload.key}: the store lacks parts {absent[:10]} of {len(parts)}")
-        listed = [{"PartNumber": p.number, "ETag": held[p.number]["ETag"], "ChecksumCRC32": p.crc32} for p in parts]
+        listed = [{"PartNumber": p.number, "ETag": held[p.number]["ETag"], **self._proof.listed(p)} for p in parts]
         self._do(
             lambda: self._client.complete_multipart_upload(
                 Bucket=self._place.bucket,
                 Key=upload.key,
                 UploadId=upload.token,
                 MultipartUpload={"Parts": listed},
-                ChecksumCRC32=crc32,
-                ChecksumType="FULL_OBJECT",
-                MpuObjectSize=upload.bytes,
+                **self._proof.complete(upload, parts),
             ),
             upload,
         )
 
-    def _verified(self, upload: Upload, crc32: str) -> StoredObject:
-        found = self._head(upload.key)
-        if found is None or found.bytes != upload.bytes or found.crc32 not in {None, crc32}:
+    def _verified(self, upload: Upload, parts: Sequence[Part]) -> StoredObject:
+        """The object that was joined. StepFailed: it is another one; where nobody but we saw that, it is removed."""
+        found = self._looked_at(upload.key)
+        right: bool | None = found is not None and found["ContentLength"] == upload.bytes
+        if found and right and upload.bytes:
+            right = self._proof.right(found, parts)
+            right = self._sha256(upload.key) == upload.sha256 if right is None else right
+        if not found or not right:
+            said = f"as {_stored_object(upload.key, found)}" if found else "not at all"
+            if self.parts_md5:  # its metadata would say that it is what it is not
+                with suppress(*BOTO):
+                    self._client.delete_object(Bucket=self._place.bucket, Key=upload.key)
             raise StepFailed(
-                f"{self.url}: {upload.key} is stored as {found}, not with {upload.bytes} bytes and CRC32 {crc32}",
+                f"{self.url}: {upload.key} is stored {said}: not the {upload.bytes:,} bytes that were sent",
                 remedy="upload it again",
             )
-        return found
+        return _stored_object(upload.key, found)
+
+    def _sha256(self, key: str) -> str:
+        """Of what is stored, read back."""
+        digest = hashlib.sha256()
+        answer = self._do(lambda: self._client.get_object(Bucket=self._place.bucket, Key=key))
+        try:
+            for block in answer["Body"].iter_chunks(READ_BYTES):
+                digest.update(block)
+        except (boto_errors.BotoCoreError, OSError) as error:
+            raise StoreUnavailable(f"{self.url}: reading {key} back broke off: {error}") from error
+        return digest.hexdigest()
+
+    def _same(self, row: dict[str, Any] | None, part: Part) -> bool:
+        """Whether the store's row is this part."""
+        return row is not None and row["Size"] == part.length and self._proof.holds(row, part)
 
     def _held(self, upload: Upload) -> dict[int, dict[str, Any]]:
         """The parts that the store has, by number."""
@@ -234,20 +298,29 @@ class S3Store:
         return {row["PartNumber"]: row for row in rows}
 
     def _head(self, key: str) -> StoredObject | None:
+        found = self._looked_at(key)
+        return _stored_object(key, found) if found else None
+
+    def _looked_at(self, key: str) -> dict[str, Any] | None:
         try:
-            found = self._client.head_object(Bucket=self._place.bucket, Key=key, ChecksumMode="ENABLED")
+            asked: dict[str, Any] = self._client.head_object(Bucket=self._place.bucket, Key=key, **self._proof.head)
         except boto_errors.ClientError as error:
             if code_of(error) in ABSENT | FORBIDDEN:  # who may not list is told nothing of what is not there
                 return None
             raise failure(self.url, error) from error
         except boto_errors.BotoCoreError as error:
             raise failure(self.url, error) from error
-        return StoredObject(key, found["ContentLength"], found.get("ChecksumCRC32"), found["Metadata"].get(SHA256))
+        return asked
 
     def _put(self, key: str, body: bytes, metadata: dict[str, str], kind: str) -> None:
         self._do(
             lambda: self._client.put_object(
-                Bucket=self._place.bucket, Key=key, Body=body, Metadata=metadata, ContentType=kind
+                Bucket=self._place.bucket,
+                Key=key,
+                Body=body,
+                Metadata=metadata,
+                ContentType=kind,
+                **self._proof.put(body),
             )
         )
 
@@ -272,6 +345,5 @@ def _allow(right: str) -> str:
     return f"allow {right} on the prefix"
 
 
-def _same(row: dict[str, Any] | None, part: Part) -> bool:
-    """Whether the store's row is this part: not every store tells the checksum."""
-    return row is not None and row["Size"] == part.length and row.get("ChecksumCRC32") in {None, part.crc32}
+def _stored_object(key: str, found: dict[str, Any]) -> StoredObject:
+    return StoredObject(key, found["ContentLength"], found.get("ChecksumCRC32"), found["Metadata"].get(SHA256))

@@ -26,11 +26,12 @@ def checked_credentials() -> list[Secret]:
     return found
 
 
-def connect(access: StoreAccess) -> Any:
-    """A client of boto3."""
+def connect(access: StoreAccess, *, virtual: bool = False, **further: Any) -> Any:
+    """A client of boto3. `virtual`: at an endpoint of its own, too, the bucket is in the host's name."""
     # Without s3v4 a custom endpoint gets the old signature, which covers no header; virtual-hosted names need DNS.
     # Signed URLs name the bucket's own region: the global host redirects new buckets, and no machine follows.
-    style = {"addressing_style": "path" if access.endpoint else "virtual", "us_east_1_regional_endpoint": "regional"}
+    by_path = access.endpoint and not virtual
+    style = {"addressing_style": "path" if by_path else "virtual", "us_east_1_regional_endpoint": "regional"}
     config = Config(
         signature_version="s3v4",
         s3=style,
@@ -38,6 +39,8 @@ def connect(access: StoreAccess) -> Any:
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 4},
         user_agent_extra="gpuplan",
+        ignore_configured_endpoint_urls=True,  # a run's store is the one that was shown: words/store_url.py reads them
+        **further,
     )
     return boto3.session.Session().client(
         "s3",

@@ -20,6 +20,8 @@ _WORDS: dict[str, str] = {
     "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",
     "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
+    "InvalidRegionName": "the store has no such region: set region: beside its endpoint_url (auto for R2)",
+    "NotImplemented": "this store lacks something that an upload needs",
     "InvalidBucketName": "this is not a valid bucket name",
 }
 _BUSY = frozenset({"SlowDown", "ServiceUnavailable", "Throttling", "503", "429"})

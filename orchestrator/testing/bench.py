@@ -34,7 +34,7 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.files import Disk
 from orchestrator.testing.machine import Door, Script, ScriptedMachine
 from orchestrator.testing.recorder import MemoryRecorder, Records, Trigger
-from orchestrator.testing.store import MemoryStore
+from orchestrator.testing.store import MemorySource, MemoryStore
 from orchestrator.testing.traffic import Traffic
 from orchestrator.transport.agent import Agent
 from orchestrator.words.access import ProviderAccess
@@ -66,6 +66,7 @@ class World:
     # Repository -> commit -> its files; main is the first commit, after `hub_moves` looks at it the last one.
     hub: Mapping[str, Mapping[str, list[tuple[str, int, str | None]]]] = field(default_factory=dict)
     hub_moves: int = 1000
+    sources: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)  # address -> what lies below it
 
 
 class Bench:
@@ -82,6 +83,7 @@ class Bench:
         self.faults = Switchboard()
         told, stores = self.watchers.tell, range(world.stores)
         self.stores = [MemoryStore(f"{world.bucket}://store{n}", self.faults, told) for n in stores]
+        self.sources = {url: MemorySource(url, dict(objects)) for url, objects in world.sources.items()}
         self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
         self._doors: dict[str, Door] = {}
@@ -126,10 +128,14 @@ class Bench:
         self.machines[machine_id].cuts += 1
 
     def _scripted(self, disk: Disk, gpus: tuple[str, ...]) -> ScriptedMachine:
-        return ScriptedMachine(
+        machine = ScriptedMachine(
             self.clock, disk, self.world.scripts, gpus=gpus, put=self._put, traffic=self.traffic, doors=self._doors,
             changed=self.watchers.tell, faults=self.faults,
         )  # fmt: skip
+        machine.get = lambda url, tag: next(s for s in self.sources.values() if url.startswith(f"{s.url}/")).get(
+            url, tag
+        )
+        return machine
 
     def _put(self, url: str, data: bytes) -> int:
         return next(s for s in self.stores if url.startswith(f"{s.url}/")).put(url, data)
@@ -207,6 +213,7 @@ class Controller:
             code=NoCode(),
             hub=BenchHub(bench.world.hub, bench.world.hub_moves),
             stores=list[ArtifactStore](bench.stores),
+            source=lambda url: bench.sources[url],
             public_key="ssh-ed25519 AAAA bench",
             secrets={},
             control=Control(clock),

@@ -45,6 +45,9 @@ class FileAnswers:
 
     def __init__(self, clock: Clock, disk: Disk, put: Callable[[str, bytes], int], traffic: Traffic | None) -> None:
         self._clock, self.disk, self._put, self._traffic = clock, disk, put, traffic
+        self.get: Callable[[str, str], bytes | int] = lambda _url, _tag: (
+            404
+        )  # a GET of a signed URL, as its store answers
         self._hashed: set[tuple[str, bytes]] = set()  # what the agent remembers to have hashed
         self._in_memory: dict[str, float] = {}  # path -> GB of what was written last
 
@@ -129,11 +132,11 @@ class FileAnswers:
         slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
         parts = [
             {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
+            | ({"md5": _md5(part)} if request["parts_md5"] else {})
             for n, part in enumerate(slices)
         ]
         sums = {"sha256": hashlib.sha256(content).hexdigest(), "crc32": _crc32(content), "parts": parts}
-        md5 = base64.b64encode(hashlib.md5(content).digest()).decode()  # noqa: S324  what Google's store reports
-        return {"bytes": len(content), **sums} | ({"md5": md5} if request["md5"] else {})
+        return {"bytes": len(content), **sums} | ({"md5": _md5(content)} if request["md5"] else {})
 
     def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
         content, refused = self.disk.files[str(request["path"])], 0
@@ -152,6 +155,29 @@ class FileAnswers:
             if refused and request["ordered"]:
                 break
         return {"stored": len(request["parts"]) - refused, "failed": refused}
+
+    def _fetch_files(self, request: Json, say: Callable[[bytes], None]) -> Json:
+        fetched = 0
+        for number, file in enumerate(request["files"]):
+            found = self.get(str(file["url"]), str(file["tag"]))
+            line: Json = {"file": number, "arrived": 0}
+            if isinstance(found, int):
+                line |= {"error": f"HTTP {found}", "status": found}
+            elif file["md5"] not in ("", base64.b64encode(hashlib.md5(found).digest()).decode()):  # noqa: S324
+                line["error"] = "what arrived has another md5 than the store says"
+            else:
+                path, fetched = posixpath.normpath(posixpath.join(WORKSPACE, str(file["path"]))), fetched + 1
+                weight = self._weight(path)
+                if self._traffic and weight:
+                    self._traffic.wait([("hub", weight)], beside=[("volume", weight)])
+                self.disk.files[path] = found
+                line |= {"arrived": len(found), "done": True}
+            say(json.dumps(line).encode())
+        return {"fetched": fetched}
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data).digest()).decode()  # noqa: S324  what stores report
 
 
 def _crc32(data: bytes) -> str:

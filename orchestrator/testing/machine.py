@@ -16,7 +16,9 @@ from orchestrator.words.ports import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
 FOREVER = math.inf
-CHANGING = frozenset({"start", "stop", "write", "remove", "lease", "put"})  # operations that outlive who asked for them
+CHANGING = frozenset(
+    {"start", "stop", "write", "remove", "lease", "put", "get"}
+)  # operations that outlive who asked for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Script:
     metrics: Mapping[str, float | Json] = field(default_factory=dict)  # a figure, or all that a line says of it
     peaks: Mapping[str, float] = field(default_factory=dict)
     cards: tuple[str, ...] = ()  # that the agent sees at work
+    course: Mapping[str, object] | None = None  # what they do over time, without `since`
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
     moves: tuple[Move, ...] = ()  # what it moves in place of `seconds`; what it creates arrives meanwhile, in order
 
@@ -184,6 +187,8 @@ class ScriptedMachine(FileAnswers):
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "get":
+                reply = self._fetch_files(request, say)
             elif op == "door":
                 reply = self._hold_open(request, say)
             else:
@@ -265,6 +270,8 @@ class ScriptedMachine(FileAnswers):
         }
         said = {name: f if isinstance(f, Mapping) else {"value": f} for name, f in job.script.metrics.items()}
         seen = {"peaks": dict(job.script.peaks), "cards": list(job.script.cards), "metrics": said}
+        if job.script.course:
+            seen["course"] = {"since": start, **job.script.course}
         return {**facts, **sizes, **seen}
 
     def _op_stop(self, request: Json) -> Json:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.words.errors import StepFailed, StoreBusy
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.source import SignedGet, SourceFile
 
 PART_BYTES = 1 << 20
 REFUSING = {"s3-503": 503, "s3-expired": 403, "gcs-503": 503, "gcs-cut": 0}  # fault -> status of a part, which is lost
@@ -30,6 +31,7 @@ class MemoryStore:
         """
         self.url, self._faults, self._changed = url, faults or Switchboard(), changed
         self.ordered = self.reports_md5 = url.startswith("gs")
+        self.parts_md5 = False
         self._kind = "gcs-" if self.ordered else "s3-"
         self.objects: dict[str, bytes] = {}
         self._sha256: dict[str, str] = {}
@@ -122,6 +124,40 @@ class MemoryStore:
     def _be_there(self) -> None:
         if self._kind == "s3-" and self._faults.take("s3-busy"):
             raise StoreBusy(f"{self.url}: SlowDown")
+
+
+class MemorySource:
+    """`ports.Source`: what lies below an address, in memory. Each content has another tag."""
+
+    def __init__(self, url: str, objects: dict[str, bytes]) -> None:
+        self.url, self.objects = url, objects
+        self.gets: list[str] = []  # names that a machine has fetched
+        self.refusals: list[int] = []  # HTTP statuses of the next GETs; then they are answered
+
+    def listing(self) -> list[SourceFile]:
+        """See ports.Source."""
+        return [SourceFile(name, name, len(data), _md5(data)) for name, data in sorted(self.objects.items())]
+
+    def about(self, file: SourceFile) -> StoredObject | None:
+        """See ports.Source."""
+        data = self.objects.get(file.key)
+        return None if data is None else StoredObject(file.key, len(data), _crc32(data), None, _md5(data))
+
+    def signed_get(self, file: SourceFile) -> SignedGet:
+        """See ports.Source."""
+        return SignedGet(f"{self.url}/{file.key}", {"If-Match": file.etag})
+
+    def get(self, url: str, tag: str) -> bytes | int:
+        """One GET of a machine: the content, or an HTTP status."""
+        name = url.removeprefix(f"{self.url}/")
+        if self.refusals:
+            return self.refusals.pop(0)
+        if name not in self.objects:
+            return 404
+        if _md5(self.objects[name]) != tag:
+            return 412
+        self.gets.append(name)
+        return self.objects[name]
 
 
 def _md5(data: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.globs import matches
@@ -16,6 +17,7 @@ from orchestrator.transport.replies import (
     Closed,
     CodeFolder,
     Done,
+    Fetched,
     FileInfo,
     Files,
     Freed,
@@ -31,6 +33,7 @@ from orchestrator.transport.replies import (
     Working,
 )
 from orchestrator.words.ports import SignedPart
+from orchestrator.words.source import SignedGet
 
 ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever command the machine would have us type
 
@@ -40,6 +43,23 @@ STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working
 LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Checksums, Working)
 USED, DOOR = Streamed("used", Freed, Working), Streamed("door", Closed, Opened)
 PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
+GET = Streamed("get", Done, Fetched)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that a machine is to fetch: its path below the workspace, and what the store says of it; "": it does not.
+
+    `tag`: another one means another content; crc32 and md5 are base64, sha256 hexadecimal.
+    """
+
+    path: str
+    bytes: int
+    tag: str
+    get: SignedGet
+    crc32: str = ""
+    md5: str = ""
+    sha256: str = ""
 
 
 class Agent(Asking):
@@ -260,12 +280,20 @@ class Agent(Asking):
     # --- artifacts ---
 
     def checksums(
-        self, path: str, part_bytes: int, *, md5: bool = False, on_bytes: Callable[[int], None] = lambda _: None
+        self,
+        path: str,
+        part_bytes: int,
+        *,
+        md5: bool = False,
+        parts_md5: bool = False,
+        on_bytes: Callable[[int], None] = lambda _: None,
     ) -> Checksums:
-        """Checksums of a file and of its parts. `md5` only on request: Google's store reports that one."""
-        request = {"path": path, "part_bytes": part_bytes, "md5": md5}
+        """Checksums of a file and of its parts. MD5 only on request: of the whole (Google's store), of each part."""
+        request = {"path": path, "part_bytes": part_bytes, "md5": md5, "parts_md5": parts_md5}
         last = self._stream(CHECKSUMS, request, lambda line: on_bytes(line.hashed))
         found = self._complete(last)
+        if parts_md5 and not all(part.md5 for part in found.parts):
+            raise senseless("checksums", "parts without the MD5 that was asked for")
         if not found.cuts(part_bytes):
             raise senseless("checksums", f"parts that are not those of {found.bytes:,} bytes")
         return found
@@ -306,3 +334,23 @@ class Agent(Asking):
         facts, silence_s = {"path": path, "parts": rows, "ordered": ordered}, self._limits.put_silence_s
         self._complete(self._stream(PUT, facts, take, silence_s=silence_s, most_bytes=SHORT_ANSWER))
         return sent
+
+    # --- inputs ---
+
+    def get(self, wanted: Sequence[Wanted], on_line: Callable[[Fetched], None]) -> None:
+        """Have the machine fetch files, several ranges at a time, going on with what an earlier try left of each.
+
+        `on_line` hears how far each is, and once that it is done or why not.
+        """
+        rows = [
+            {"path": one.path, "bytes": one.bytes, "tag": one.tag, "url": one.get.url, "headers": one.get.headers,
+             "crc32": one.crc32, "md5": one.md5, "sha256": one.sha256}
+            for one in wanted
+        ]  # fmt: skip
+
+        def take(line: Fetched) -> None:
+            if line.file >= len(rows) or line.arrived > wanted[line.file].bytes:
+                raise senseless("get", f"file {line.file} has {line.arrived:,} bytes")
+            on_line(line)
+
+        self._complete(self._stream(GET, {"files": rows}, take, silence_s=self._limits.put_silence_s))

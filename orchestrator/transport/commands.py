@@ -15,6 +15,7 @@ from orchestrator.words.ports import Address
 from orchestrator.words.secret import Secret
 
 NO_FILE = 44  # exit code of `fetch`: there is no such file
+NO_JUPYTER = 98  # exit code of `serve_jupyter`
 NO_AGENT = 97  # exit code of `call_agent`: it has to be installed first
 
 
@@ -135,6 +136,17 @@ def listens(port: int) -> Command:
     table = f"cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | {waiting}"
     dial = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null"
     return command("bash", "-c", f"if [ -r /proc/net/tcp ]; then {table}; else {dial}; fi")
+
+
+def serve_jupyter() -> Command:
+    """Serve Jupyter's lab, or where there is none its notebook, on the machine's own loopback, at a free port.
+
+    The token that lets in is in the environment, as JUPYTER_TOKEN. Exit code NO_JUPYTER: it is not installed.
+    """
+    there = f"command -v jupyter >/dev/null || exit {NO_JUPYTER}"
+    kind = "kind=notebook; if jupyter lab --version >/dev/null 2>&1; then kind=lab; fi"
+    options = "--no-browser --allow-root --ip=127.0.0.1 --port=8888 --port-retries=50"
+    return command(Shell(f'{there}; {kind}; exec jupyter "$kind" {options}'))
 
 
 def ssh_argv(

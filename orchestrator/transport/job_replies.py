@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import MaxLen
+from annotated_types import Gt, MaxLen
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from orchestrator.transport.measured import Measured, by_name
 from orchestrator.transport.shapes import Amount, Code, Count, Figure, Moment, Output, Text, Truth
 
 LARGEST = 1e18  # of what a job may say of its progress
+MOST_POINTS = 300  # of a course
+
+Point = tuple[Amount, Amount]  # the highest of a stretch of time, and the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,16 @@ class Peaks:
     gpu_utilisation: Figure | None = None
     gpus_at_work: Figure | None = None  # how many cards computed, in one sample or another
     disk_free_mib_min: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a job's GPUs did over its time, in percent, a point for each `every_s` seconds. None: nothing was seen."""
+
+    since: Moment  # by the machine's clock
+    every_s: Annotated[Amount, Gt(0)]
+    memory: Annotated[tuple[Point | None, ...], MaxLen(MOST_POINTS)]
+    busy: Annotated[tuple[Point | None, ...], MaxLen(MOST_POINTS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class JobEnd:
         default_factory=dict
     )
     cards: Annotated[tuple[Text, ...], MaxLen(64)] = ()  # the kinds of card that were seen at work
+    course: Course | None = None  # None: no GPU was seen
 
     @property
     def seconds(self) -> float:
@@ -93,12 +107,16 @@ def _amount(value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a job used at one moment, and how far it is. progress None: it does not say."""
+    """What a job used at one moment, and how far it is. progress None: it does not say.
+
+    course: what it used up to then, told now and then.
+    """
 
     at: Moment
     gpus: Annotated[tuple[GpuUse, ...], MaxLen(64)]
     disk_free_mib: Count
     progress: Annotated[Progress | None, BeforeValidator(Progress.read)] = None
+    course: Course | None = None
 
     def __str__(self) -> str:
         """`GPU memory 41.2 of 80.0 GiB, 93 % busy; disk 512 GiB free`: all GPUs together, the busiest one's share."""

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import MaxLen
 from pydantic import Field
 
-from orchestrator.transport.shapes import Code, Count, Figure, LongText, Moment, Name, Path, Sum, Text
+from orchestrator.transport.shapes import Code, Count, Figure, LongText, Moment, Name, Path, Sum, Text, Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class PartSum:
-    """One slice of a file with its CRC-32 (base64 of the big-endian value)."""
+    """One slice of a file: CRC-32 (base64 of the big-endian value), and MD5 (base64) if it was asked for."""
 
     number: Count
     offset: Count
     length: Count
     crc32: Sum
+    md5: Sum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,20 @@ class Checksums:
         wanted = ((n, at, min(part_bytes, self.bytes - at)) for n, at in enumerate(starts, 1))
         found = ((part.number, part.offset, part.length) for part in self.parts)
         return len(starts) == len(self.parts) and all(one == other for one, other in zip(wanted, found, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How far a file is that a machine fetches. `error`: why it did not come, `status` what the store said; 0: nothing.
+
+    One of the two, or `done`, is the last that is heard of a file.
+    """
+
+    file: Count  # its place among those that were asked for
+    arrived: Count
+    done: Truth = False
+    error: Text = ""
+    status: Code = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from orchestrator.words.publish import Publish
+from orchestrator.words.store_url import StoreText
 from orchestrator.words.value import Value
 
 
@@ -37,27 +38,12 @@ Rate = Annotated[Decimal, Field(ge=Decimal("0.001"), le=1_000_000)]  # MB/s
 
 # gpuplan's names of GPUs -> GB of memory of one. Cards that are sold with one size of memory carry no size.
 GPU_MEMORY_GB: dict[str, int] = {
-    "RTX-3090": 24,
-    "RTX-4090": 24,
-    "RTX-5090": 32,
-    "RTX-6000": 24,
-    "RTX-6000-ADA": 48,
-    "RTX-A5000": 24,
-    "RTX-A6000": 48,
-    "L4": 24,
-    "L40": 48,
-    "L40S": 48,
-    "A10-24GB": 24,
-    "A40": 48,
-    "V100-16GB": 16,
-    "A100-40GB": 40,
-    "A100-80GB": 80,
-    "H100-80GB": 80,
-    "H100-94GB": 94,
-    "GH200-96GB": 96,
-    "H200-141GB": 141,
-    "B200-180GB": 180,
-}
+    "RTX-3090": 24, "RTX-4090": 24, "RTX-5090": 32, "RTX-6000": 24,
+    "RTX-6000-ADA": 48, "RTX-A5000": 24, "RTX-A6000": 48, "L4": 24,
+    "L40": 48, "L40S": 48, "A10-24GB": 24, "A40": 48,
+    "V100-16GB": 16, "A100-40GB": 40, "A100-80GB": 80, "H100-80GB": 80,
+    "H100-94GB": 94, "GH200-96GB": 96, "H200-141GB": 141, "B200-180GB": 180,
+}  # fmt: skip
 
 
 class MachineNeed(Value):
@@ -122,12 +108,22 @@ class HubCheckout(Value):
         return (not self.include or _any(path, self.include)) and not _any(path, self.exclude)
 
 
+class Input(Value):
+    """What a phase fetches before its first step: an object of a store, or all below a prefix, into a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+    source: str = Field(alias="from")  # s3://bucket/key or gs://bucket/key
+    to: str  # folder below the workspace
+    gb: Gigabytes = Decimal(0)  # what it weighs, for the estimate; 0: its store is asked
+
+
 class Step(Value):
     """One command of a phase, or one of gpuplan's own (`builtin`)."""
 
     name: str
     run: str = ""
-    builtin: Literal["overlay", "report"] | None = None
+    builtin: Literal["overlay", "report", "inputs"] | None = None
     text: str = ""  # what a report says above the measured figures
     cwd: str = "."  # below the workspace
     env: dict[str, str] = {}
@@ -183,6 +179,7 @@ class Phase(Value):
     timeout: Seconds = 24 * 3600.0
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()  # from stores, before its first step
     steps: tuple[Step, ...]
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
@@ -210,6 +207,7 @@ class Defaults(Value):
     volume: VolumeNeed | None = None
     env: dict[str, str] = {}  # a phase's own variables win
     image: str | None = None
+    inputs: tuple[Input, ...] = ()  # of phases that name none
 
     def apply(self, phase: Phase) -> Phase:
         """The phase with what it leaves out."""
@@ -218,6 +216,7 @@ class Defaults(Value):
             update={
                 "volume": phase.volume or self.volume,
                 "env": {**self.env, **phase.env},
+                "inputs": phase.inputs or self.inputs,
                 "machine": phase.machine.model_copy(update={"image": image}),
             }
         )
@@ -235,7 +234,7 @@ class Settings(Value):
     images: dict[str, str] = {}  # provider -> image
     cpu_images: dict[str, str] = {}  # provider -> image of its machines without GPU; none: as the others'
     cuda: dict[str, str] = {}  # provider -> the version that its image needs of a machine's driver, as 12.8
-    stores: tuple[str, ...] = ()
+    stores: tuple[Annotated[str, StoreText()], ...] = ()
     rates: Rates = Rates()
     rates_low: Rates = Rates()  # the lowest that are known of, for the far end of an estimate
     budget_usd: Usd | None = Field(default=None, gt=0)  # the whole plan's

@@ -256,6 +256,7 @@ class Part:
     offset: int
     length: int
     crc32: str
+    md5: str = ""  # base64; "": the store has no use for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +287,7 @@ class ArtifactStore(Protocol):
     url: str  # s3://bucket/prefix
     ordered: bool  # True: parts go one after the other (GCS), False: at the same time (S3)
     reports_md5: bool  # True: the MD5 of the whole is what proves an object, so `complete` wants it (GCS)
+    parts_md5: bool  # True: each part is signed with its own MD5 (an S3 that is not Amazon's)
 
     def check(self) -> None:
         """Send a small object the whole way of an artifact, before money is spent, and remove it if that is allowed.

@@ -1,7 +1,4 @@
-"""What a plan says of publishing its results: to which repository of somebody else's, which files, which words.
-
-What each key is for: config/meanings.py.
-"""
+"""What a plan says of publishing its results: to which repository of somebody else's, which files, which words."""
 
 from __future__ import annotations
 
@@ -13,17 +10,17 @@ from orchestrator.words.value import Value
 class PublishedFile(Value):
     """A file of the branch, or several: exactly one of `artifact` and `code` is set."""
 
-    artifact: str | None = None
-    code: str | None = None
-    to: str = ""
+    artifact: str | None = None  # path in the workspace
+    code: str | None = None  # glob
+    to: str = ""  # path in the repository; of code a folder
 
 
 class PublishedModel(Value):
     """A repository on the model hub, and what of the run is uploaded there."""
 
-    artifacts: tuple[str, ...]
-    repo: str
-    card: str
+    artifacts: tuple[str, ...]  # paths in the workspace
+    repo: str  # OWNER/NAME; NAME alone is one of whoever publishes
+    card: str  # file beside the plan
     base_model: str
     license: str
 
@@ -36,8 +33,8 @@ class Publish(Value):
     branch: str
     title: str = Field(max_length=200)
     files: tuple[PublishedFile, ...]
-    pull_request: str
-    announcement: str = ""
+    pull_request: str  # file beside the plan
+    announcement: str = ""  # file beside the plan; "": none
     models: tuple[PublishedModel, ...] = ()
 
     def texts(self) -> dict[str, str]:

@@ -89,6 +89,7 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
         stores=[world.store(url) for url in spec.stores],
         public_key=world.public_key,
         secrets=known,
+        source=world.source,
         world_env=world.step_env,
         log=observer.log,
         progress=observer.progress,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.ledger import Ledger
 from orchestrator.providers import access_from_env, open_provider
-from orchestrator.storage import open_store
+from orchestrator.storage import open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.credentials import secret_from_env
@@ -35,6 +35,7 @@ def real(home: Home, ledger: Ledger, spec: WorldSpec) -> World:
         clock=SystemClock(timeline=home.timeline),
         provider=provider,
         store=open_store,
+        source=open_source,
         secret=secret_from_env,
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),

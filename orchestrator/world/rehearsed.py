@@ -10,12 +10,13 @@ from orchestrator.providers import open_provider, require_known
 from orchestrator.rehearsal import client
 from orchestrator.rehearsal.client import Facts, Rehearsal
 from orchestrator.rehearsal.faults import parse
-from orchestrator.storage import StoreAccess, open_store
+from orchestrator.storage import StoreAccess, open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError, UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
+from orchestrator.words.source import Source
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
@@ -23,6 +24,7 @@ from orchestrator.world.world import Announce, Observer, World
 
 # What a secret may hold: a step that does not quote it breaks here, and not on a rented machine.
 ODD = " '\"$x`\\%/+&!"
+BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
@@ -46,6 +48,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
         clock=SystemClock(facts.time_scale, home.timeline),
         provider=provider,
         store=lambda url: _store(url, facts),
+        source=lambda url: _source(url, facts),
         secret=lambda name: _secret(name, facts),
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),
@@ -130,13 +133,31 @@ def _store(url: str, facts: Facts) -> ArtifactStore:
     """The stand-in of the store at that URL; a folder is itself."""
     if url.startswith("file:"):
         return open_store(url)
-    if url.startswith("gs:"):
-        return open_store(url, StoreAccess(endpoint=facts.gcs, project="rehearsal"))
+    return open_store(url, _access(url.partition(":")[0], facts))
+
+
+def _access(scheme: str, facts: Facts) -> StoreAccess:
+    if scheme == "gs":
+        return StoreAccess(endpoint=facts.gcs, project="rehearsal")
     s3 = facts.s3
-    access = StoreAccess(
+    return StoreAccess(
         endpoint=s3.endpoint, access_key=s3.access_key, secret_key=Secret(s3.secret_key), region=s3.region
     )
-    return open_store(url, access)
+
+
+def _source(url: str, facts: Facts) -> Source:
+    """The stand-in of what lies at that address: one small file, made when it is asked for first.
+
+    It lies in the rehearsed bucket, for nobody's own is there: below the name of the address.
+    """
+    scheme, _, place = url.partition("://")
+    stand_in = f"{scheme}://{BUCKET}/inputs/{place.strip('/')}"
+    source = open_source(stand_in, _access(scheme, facts))
+    if not source.listing():
+        single = "." in place.rstrip("/").rpartition("/")[2]
+        folder, _, name = stand_in.rpartition("/") if single else (stand_in, "", "stand-in.txt")
+        _store(folder, facts).put_text(name, f"This stands for {url} in a rehearsal.\n")
+    return source
 
 
 def _secret(name: str, facts: Facts) -> Secret:

@@ -65,6 +65,7 @@ def _threw_away(home: Home, cloud: str) -> bool:
 def forget(home: Home, ledger: Ledger, run: str) -> None:
     """Remove all that the ledger says of a run, and its folder. What its machines cost is no more known then."""
     for book in (ledger.charges, ledger.steps, ledger.phases, ledger.deliverables, ledger.artifacts, ledger.figures,
+                 ledger.courses,
                  ledger.volume_uses, ledger.claims, ledger.transfers, ledger.events, ledger.machines):  # fmt: skip
         book.remove(run=run)
     for volume in ledger.volumes.all(run=run):

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from gpuplan_agent import sampling
+from gpuplan_agent.course import Course
 from gpuplan_agent.jobfolder import JobFolder
 from gpuplan_agent.outputs import READ_BYTES, Outputs
 from gpuplan_agent.places import open_regular
@@ -57,6 +58,7 @@ class Supervisor:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake_write)
         self.started, self.began, self.oom_before = time.time(), time.monotonic(), sampling.oom_kills()
+        self.course = Course(self.started)
         self.outputs = Outputs(self.folder, self.secrets)
         self._reserve()
         _write_number(self.folder.file("supervisor"), os.getpid())
@@ -171,8 +173,10 @@ class Supervisor:
         sample = {"at": time.time(), "gpus": gpus, "disk_free_mib": sampling.disk_free_mib(self.cwd)}
         self.query, self.answer = None, b""
         self.peaks.add(sample)
+        age = time.monotonic() - self.began
+        self.course.add(age, sample)
         try:
-            self.folder.write("sample.json", sample)
+            self.folder.write("sample.json", {**sample, "course": self.course.now_and_then(age)})
         except OSError:  # a full disk is the step's matter, not the sample's
             return
 
@@ -184,9 +188,10 @@ class Supervisor:
         killed = code == 128 + signal.SIGKILL or (code != 0 and sampling.oom_kills() > self.oom_before)
         end = {"exit": code, "signal": number, "oom": killed and not ours, "timed_out": self.timed_out}
         times = {"started": self.started, "ended": time.time(), "log_bytes": self.outputs.log.offset}
-        seen = {"peaks": self.peaks.values, "cards": self.peaks.cards, "metrics": self._metrics()}
+        seen = {"peaks": self.peaks.values, "cards": self.peaks.cards, "course": self.course.told()}
+        said = {"metrics": self._metrics()}
         os.unlink(self.folder.file("reserve"))
-        self.folder.write("exit.json", {**end, **times, "stopped": self.stopped, "lost": False, **seen})
+        self.folder.write("exit.json", {**end, **times, "stopped": self.stopped, "lost": False, **seen, **said})
 
     def _metrics(self) -> dict[str, Any]:
         """The figures that the job reported, the last of each name, with where it says that each was measured.

@@ -87,7 +87,7 @@ class Sending:
 
     def _put(self, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
         url = urlsplit(part["url"])
-        connection = _connect(url.scheme, url.hostname or "", url.port, self.socket_s, self._tls)
+        connection = connect(url.scheme, url.hostname or "", url.port, self.socket_s, self._tls)
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
@@ -99,14 +99,15 @@ class Sending:
             connection.close()
 
 
-def _connect(
+def connect(
     scheme: str, host: str, port: int | None, timeout: float, tls: ssl.SSLContext
 ) -> http.client.HTTPConnection:
+    """A connection to a store. ValueError: by none of the two ways that there are."""
     if scheme == "https":
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
-    raise ValueError(f"a part cannot be sent by {scheme!r}")
+    raise ValueError(f"nothing can be sent or fetched by {scheme!r}")
 
 
 def _slice(path: str, offset: int, length: int) -> Iterator[bytes]:

@@ -42,18 +42,26 @@ def test_checksums(machine: Machine, size: int):
     reply = machine.ask("checksums", path="f", part_bytes=part, md5=True)
     assert reply["bytes"] == size
     assert reply["sha256"] == hashlib.sha256(data).hexdigest()
-    assert reply["md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+    assert reply["md5"] == md5(data)
     assert reply["crc32"] == crc(data)
     ranges = [(row["offset"], row["length"]) for row in reply["parts"]]
     assert [row["number"] for row in reply["parts"]] == list(range(1, len(ranges) + 1))
     assert b"".join(data[offset : offset + length] for offset, length in ranges) == data
     assert all(row["crc32"] == crc(data[row["offset"] : row["offset"] + row["length"]]) for row in reply["parts"])
     assert "md5" not in machine.ask("checksums", path="f", part_bytes=part)
+    assert all("md5" not in row for row in reply["parts"])
+    each = machine.ask("checksums", path="f", part_bytes=part, parts_md5=True)["parts"]
+    assert [row["md5"] for row in each] == [md5(data[row["offset"] : row["offset"] + row["length"]]) for row in each]
 
 
 def test_checksums_of_no_file(machine: Machine):
     """A file that is not there is an error with a code."""
     assert machine.ask("checksums", path="none", part_bytes=1000)["code"] == "os_error"
+
+
+def md5(data: bytes) -> str:
+    """As Content-MD5 has it."""
+    return base64.b64encode(hashlib.md5(data).digest()).decode()
 
 
 class Store(http.server.ThreadingHTTPServer):

@@ -119,3 +119,20 @@ def test_plain_requirements_leave_the_images_numpy_alone(machine: Machine, wheel
     assert end["code"] == "bootstrap"
     assert "conflicting dependencies" in said
     assert _seen(machine, "import numpy; print(numpy.__file__)") == np.__file__
+
+
+def test_a_file_that_nobody_named_is_not_installed(machine: Machine, wheel: Wheel):
+    """Requirements that lie on the volume, in the code's folder or beside the named ones are nobody's request."""
+    digest = wheel("gpuplan_probe", "1.0")
+    wheel("gpuplan_planted", "1.0")
+    code = machine.home / ".gpuplan" / "code" / "0"
+    for folder in (code, code / "tool", machine.workspace, machine.workspace / "tool", machine.workspace / ".gpuplan"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "requirements.txt").write_text("gpuplan_planted\n")
+    (code / "lock.txt").write_text(f"gpuplan_probe==1.0 {digest}\n")
+    files: list[list[str]] = [[], [str(code / "lock.txt")]]
+    for named in files:
+        end, said = _bootstrap(machine, named)
+        assert end["ok"], said
+        assert _seen(machine, "from importlib.util import find_spec; print(find_spec('gpuplan_planted'))") == "None"
+    assert _seen(machine, "import gpuplan_probe; print(gpuplan_probe.version)") == "1.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +16,7 @@ from orchestrator.rehearsal.gcs import BUCKET as GCS_BUCKET
 from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
+from orchestrator.rehearsal.s3_kinds import KINDS
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.directory import DirectoryStore
 from orchestrator.transport.keys import ensure_key_pair, key_file
@@ -24,6 +25,8 @@ from orchestrator.words.secret import Secret
 from tests import forked
 from tests.contracts.contract_clouds import Clock, Cloud, in_process, over_http
 from tests.contracts.contract_stores import MIB, Served
+
+Like = Callable[[str], tuple[S3, StoreAccess, str]]
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,32 @@ def s3(s3_server: S3) -> Served:
         part_bytes=5 * MIB,
     )
     return Served("s3", lambda: open_store(f"s3://{BUCKET}/runs/r1", access), 5 * MIB, refuses_bad_parts=True)
+
+
+@pytest.fixture(scope="session")
+def s3_like() -> Iterator[Like]:
+    """An S3 of a vendor's kind: the server, the credentials, and what a store's URL says behind its `?`."""
+    running: dict[str, S3] = {}
+
+    def served(kind: str) -> tuple[S3, StoreAccess, str]:
+        if kind not in running:
+            running[kind] = S3(kind=KINDS[kind])
+            running[kind].start()
+        server = running[kind]
+        region = {"r2": "auto", "b2": "us-west-004"}.get(kind, "us-east-1")
+        access = StoreAccess(access_key=server.access_key, secret_key=Secret(server.secret_key), part_bytes=5 * MIB)
+        return server, access, f"?endpoint_url={server.endpoint}&region={region}"
+
+    yield served
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture
+def r2(s3_like: Like) -> Served:
+    """The one that refuses most."""
+    _, access, said = s3_like("r2")
+    return Served("r2", lambda: open_store(f"s3://{BUCKET}/runs/r2{said}", access), 5 * MIB, refuses_bad_parts=True)
 
 
 @pytest.fixture
@@ -114,7 +143,7 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
         assert clouds.breaches() == []
 
 
-@pytest.fixture(params=["directory", "s3", "gcs"])
+@pytest.fixture(params=["directory", "s3", "r2", "gcs"])
 def served(request: pytest.FixtureRequest) -> Served:
     """Each kind of store in turn."""
     return request.getfixturevalue(request.param)

@@ -35,7 +35,16 @@ def cut(data: bytes, part_bytes: int) -> list[Part]:
     """The parts of a file, with the checksums that a machine would report."""
     starts = range(0, len(data), part_bytes) if data else [0]
     blocks = [(n, at, data[at : at + part_bytes]) for n, at in enumerate(starts, start=1)]
-    return [Part(n, at, len(b), base64.b64encode(zlib.crc32(b).to_bytes(4, "big")).decode()) for n, at, b in blocks]
+    return [Part(n, at, len(b), _base64(zlib.crc32(b).to_bytes(4, "big")), _base64(md5(b))) for n, at, b in blocks]
+
+
+def md5(data: bytes) -> bytes:
+    """What Content-MD5 is made of."""
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 def begin(store: ArtifactStore, name: str, data: bytes) -> Upload:

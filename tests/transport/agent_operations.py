@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from orchestrator.transport.agent import Agent
+from orchestrator.transport.agent import Agent, Wanted
 from orchestrator.transport.job import Job
 from orchestrator.words.ports import CommandResult, Part, SignedPart
+from orchestrator.words.source import SignedGet
 
 PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
 OPERATIONS: dict[str, Callable[[Agent], object]] = {
@@ -33,6 +34,7 @@ OPERATIONS: dict[str, Callable[[Agent], object]] = {
     "lease": lambda agent: agent.lease("v", "r", 1),
     "checksums": lambda agent: agent.checksums("/x", 1),
     "put": lambda agent: agent.put("/x", [PART]),
+    "get": lambda agent: agent.get([Wanted("x", 9, "t", SignedGet("http://127.0.0.1:9/", {}))], lambda _line: None),
     "door": lambda agent: agent.door("127.0.0.1", 1, "w", 0.2, lambda _port: None),
     "knock": lambda agent: agent.knock("127.0.0.1", 9, "w", 0.2),
 }
@@ -72,6 +74,7 @@ HONEST: dict[str, list[dict[str, Any]]] = {
     "lease": [{"expires": 1.5}],
     "checksums": [{"hashed": 1}, {"bytes": 1, "sha256": "00", "crc32": "AAAAAA==", "parts": _PARTS, "md5": None}],
     "put": [{"part": 1, "status": 200, "etag": "e", "bytes": 1, "range": ""}, {"stored": 1, "failed": 0}],
+    "get": [{"file": 0, "arrived": 4}, {"file": 0, "arrived": 9, "done": True}, {"fetched": 1}],
     "door": [{"port": 4000}, {}, {"came": 1}],
     "knock": [{"why": ""}],
 }

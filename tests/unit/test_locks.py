@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -92,3 +93,10 @@ def test_torch_is_one_version_everywhere():
     for one in pinned:
         (allowed,) = [r for r in ranges if r.name == one.name]
         assert allowed.specifier.contains(str(one.specifier).removeprefix("=="))
+
+
+def test_what_is_to_be_locked_names_only_what_an_index_has():
+    """No extra of our own is left in it, not one that another extra names either: `make lock` would end there."""
+    asked = [Requirement(line).name for line in runpy.run_path(str(ROOT / "tools" / "lock.py"))["developers"]()]
+    assert "gpuplan" not in asked
+    assert {"pygal", "starlette", "apprise", "pytest", "asyncssh", "typer"} <= set(asked)

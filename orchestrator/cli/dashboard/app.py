@@ -18,7 +18,7 @@ from orchestrator.cli.common import find_run
 from orchestrator.cli.dashboard import log_search
 from orchestrator.cli.dashboard.actions import FLAGS, Actions
 from orchestrator.cli.dashboard.fragments import FOLDER, Fragments, changed
-from orchestrator.report.page import gather, html
+from orchestrator.report.page import charts, gather, html
 from orchestrator.words.errors import GpuplanError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Dashboard:
         self._home, self._ledger, self._stopping = home, ledger, stopping
         self._actions = Actions(home.path)
         self._fragments = Fragments(home, ledger, self._actions)
-        self._style = "\n".join(f.read_text("utf-8") for f in (html.FOLDER / "report.css", FOLDER / "dashboard.css"))
+        self._style = f"{html.style()}\n{(FOLDER / 'dashboard.css').read_text('utf-8')}"
         self._script = (FOLDER / "dashboard.js").read_text("utf-8")
 
     def application(self) -> Starlette:
@@ -54,6 +54,7 @@ class Dashboard:
                 Route("/runs/{run}/events", self._run_events),
                 Route("/runs/{run}/logs", self._logs),
                 Route("/runs/{run}/report", self._report),
+                Route("/runs/{run}/gpus/{number:int}.svg", self._gpus),
                 Route("/runs/{run}/{kind}", self._ask, methods=["GET"]),
                 Route("/runs/{run}/{kind}", self._act, methods=["POST"]),
             ],
@@ -97,6 +98,14 @@ class Dashboard:
         driven = self._home.is_driven(spec.run)
         account = gather.account(self._ledger, spec, self._home.run_folder(spec.run), driven=driven)
         return HTMLResponse(html.page(account), headers={"Content-Security-Policy": REPORT_POLICY})
+
+    def _gpus(self, request: Request) -> Response:
+        """What a machine's GPUs did over time: an image, for its colours are set within it, as no page of ours is."""
+        pictures, number = self._fragments.gpus(self._spec(request)), request.path_params["number"]
+        if number >= len(pictures):
+            return self._missing(request)
+        svg = charts.alone(pictures[number][1])
+        return Response(svg, media_type="image/svg+xml", headers={"Content-Security-Policy": REPORT_POLICY})
 
     def _ask(self, request: Request) -> Response:
         spec, kind = self._spec(request), request.path_params["kind"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,8 @@ from orchestrator.ledger.rows import RunRow
 from orchestrator.report import documents, header, listing, pages, verdicts, views
 from orchestrator.report.figures import elapsed, money, spoken
 from orchestrator.report.naming import machine_name, what
-from orchestrator.report.page.html import environment, mark_of
+from orchestrator.report.page import charts, gather
+from orchestrator.report.page.html import environment, mark_of, no_gpus
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import Outcome, RunState, StepState
 from orchestrator.words.spec import RunSpec
@@ -74,7 +76,7 @@ class Fragments:
         return [(kind, f"{money(sums[kind])}/h", found[kind]) for kind in (False, True) if found[kind] or not kind]
 
     def run(self, spec: RunSpec) -> dict[str, str]:
-        """Id -> HTML of one run: its header, what can be done, steps, deliverables, machines, events."""
+        """Id -> HTML of one run: its header, what can be done, steps, deliverables, machines, GPUs, events."""
         ledger, home = self._ledger, self._home
         driven = home.is_driven(spec.run)  # before the ledger is read: a run that ends meanwhile is no undriven one
         seen = views.snapshot(ledger, spec, driven=driven)
@@ -104,8 +106,23 @@ class Fragments:
                 "deliverables", rows=[(mark_of(v), v) for v in verdicts.of_run(ledger, spec)],
             ),
             "machines": self._draw("machines", rows=seen.machines, spoken=spoken, money=money),
+            "gpus": self._over_time(spec),
             "events": self._draw("events", rows=[text for _, text in reversed(seen.events)]),
         }  # fmt: skip
+
+    def gpus(self, spec: RunSpec) -> list[tuple[str, charts.Picture]]:
+        """What the GPUs of each machine did over time."""
+        seen = views.snapshot(self._ledger, spec, driven=True)
+        until = seen.ended or accounting.moment(self._ledger.now())
+        return charts.over_time(gather.courses(self._ledger, spec), seen.started or until, until)
+
+    def _over_time(self, spec: RunSpec) -> str:
+        """Where these pictures are: each is fetched anew when more is known."""
+        courses = gather.courses(self._ledger, spec)
+        known = zlib.crc32(repr(courses).encode())
+        machines = list(dict.fromkeys(course.machine for course in courses))[: charts.MOST_MACHINES]
+        why = no_gpus(shown_here=not spec.world.dry_run)
+        return self._draw("gpus", run=spec.run, machines=machines, known=known, legend=charts.OVER_TIME, why=why)
 
     def _undriven(self, row: RunRow, spec: RunSpec, driven: bool) -> str:
         return "" if driven or row.state == RunState.DONE else pages.undriven(self._ledger, spec)

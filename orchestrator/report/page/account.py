@@ -10,6 +10,8 @@ from orchestrator.cost import CostReport
 from orchestrator.report.snapshot import Snapshot
 from orchestrator.report.verdicts import Verdict
 
+Point = tuple[float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -32,6 +34,21 @@ class Use:
     memory_percent: float | None = None
     memory_mib: float | None = None
     busy_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a machine's GPUs did while a step ran there, in percent, a point (highest, mean) for each `every_s` seconds.
+
+    None: nothing was seen then.
+    """
+
+    step: str
+    machine: str  # as people say it
+    since: datetime
+    every_s: float
+    memory: tuple[Point | None, ...]
+    busy: tuple[Point | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,8 @@ class Account:
     """A run for a report. `seen` is what `gpuplan status` shows; `until`: its end, or now; no text is escaped yet.
 
     `gpus_shown` False: a CPU stood in for the cards, and what was sampled of them is no card's.
-    planned_usd None: the plan does not say; `uses` is empty where nothing was sampled.
+    planned_usd None: the plan does not say; `uses` is empty where nothing was sampled, `courses` too
+    of a run before there were any.
     """
 
     seen: Snapshot
@@ -99,6 +117,7 @@ class Account:
     verdicts: tuple[Verdict, ...]
     gpus_shown: bool
     uses: tuple[Use, ...]
+    courses: tuple[Course, ...]
     measures: tuple[Measure, ...]
     benchmarks: tuple[Benchmark, ...]
     saved: tuple[Saved, ...]

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pygal
 from pygal.etree import etree
 from pygal.style import Style
 
 from orchestrator.report.figures import duration, money
-from orchestrator.report.page.account import Account, Use
+from orchestrator.report.page.account import Account, Course, Point, Use
 from orchestrator.report.page.text import shown
 from orchestrator.words.lifecycle import StepState
 
@@ -28,9 +29,13 @@ THINNEST = 0.004  # of the whole time: what took less is drawn as long
 FAR = 4  # a line so many times above the highest cost would leave nothing of it to be seen
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 
-_PEAKS = (("accent", "memory, peak"), ("warn", "busy, peak"))
+MOST_MACHINES = 12  # with a picture of their GPUs each
+FINEST = 500  # points of one picture over time: more are not to be seen
 
-Point = tuple[float | None, float | None]
+_PEAKS = (("accent", "memory, peak"), ("warn", "busy, peak"))
+OVER_TIME = (("accent", "memory"), ("warn", "busy"))
+
+Place = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def timeline(account: Account) -> Picture:
     chart.y_labels = [{"label": shown(name, LONGEST), "value": len(names) - n} for n, name in enumerate(names)]
     chart.show_y_guides = False
     for kind in kinds:
-        points: list[Point] = []
+        points: list[Place] = []
         for number, row in enumerate(drawn):
             height = len(names) - number
             for since, until in row.spans if row.kind == kind else ():
@@ -75,7 +80,7 @@ def cost(account: Account) -> Picture:
     begin = account.seen.started or account.until
     whole = max((account.until - begin).total_seconds(), 1.0)
     top = max((usd for _, usd in account.curve), default=Decimal(0))
-    series: list[tuple[str, str, list[Point]]] = [("spent", "accent", _points(account.curve, begin))]
+    series: list[tuple[str, str, list[Place]]] = [("spent", "accent", _points(account.curve, begin))]
     beside = []
     for name, colour, usd in (
         ("budget", "bad", account.seen.budget_usd),
@@ -116,6 +121,52 @@ def gpus(uses: Sequence[Use]) -> Picture:
     ):
         chart.add(name, values)
     return Picture(_svg(chart, "GPU memory and utilisation, peaks of each step"), _PEAKS)
+
+
+def over_time(courses: Sequence[Course], begin: datetime, until: datetime) -> list[tuple[str, Picture]]:
+    """What each machine's GPUs did, below one another on the time of the run: as the timeline lies above.
+
+    The thick line is the highest of all its GPUs, the thin one their mean.
+    """
+    whole = max((until - begin).total_seconds(), 1.0)
+    machines = dict.fromkeys(course.machine for course in courses)
+    drawn = list(machines)[:MOST_MACHINES]
+    return [(name, _of_machine([c for c in courses if c.machine == name], begin, whole, name)) for name in drawn]
+
+
+def _of_machine(courses: Sequence[Course], begin: datetime, whole: float, name: str) -> Picture:
+    chart = _xy(170, [colour for colour, _ in OVER_TIME for _ in range(2)], whole)
+    chart.range = (0, 100)
+    chart.y_labels = [0, 50, 100]
+    chart.value_formatter = lambda value: f"{value:.0f} %"
+    for kind, (_, word) in zip(("memory", "busy"), OVER_TIME, strict=True):
+        for column, width, which in ((0, 2.2, "highest"), (1, 1.0, "mean")):
+            points: list[Place] = []
+            for course in courses:
+                at = (course.since - begin).total_seconds()
+                every_s, values = _no_finer(course.every_s, getattr(course, kind), whole / FINEST)
+                for number, point in enumerate(values):
+                    x = min(max(at + (number + 0.5) * every_s, 0.0), whole)
+                    points.append((x, point[column]) if point else (None, None))
+                points.append((None, None))
+            chart.add(f"{word}, {which}", points, stroke_style={"width": width})
+    return Picture(_svg(chart, f"GPU memory and utilisation of {shown(name)} over time"), OVER_TIME)
+
+
+def _no_finer(every_s: float, points: Sequence[Point | None], least_s: float) -> tuple[float, Sequence[Point | None]]:
+    """The points for stretches of at least so many seconds: the highest of each, and the mean of the means."""
+    while every_s < least_s and len(points) > 1:
+        pairs = [[p for p in points[n : n + 2] if p] for n in range(0, len(points), 2)]
+        points = [(max(p[0] for p in pair), sum(p[1] for p in pair) / len(pair)) if pair else None for pair in pairs]
+        every_s *= 2
+    return every_s, points
+
+
+def alone(picture: Picture) -> str:
+    """A picture as a file of its own, in light and dark like a page that shows it."""
+    look = (Path(__file__).parent / "colours.css").read_text("utf-8")
+    head, _, rest = picture.svg.partition(">")
+    return f"{head}><style>{look} svg {{ font-family: system-ui, sans-serif }} .line {{ fill: none }}</style>{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +217,12 @@ def _wide(left: float, right: float, whole: float) -> tuple[float, float]:
     return left, max(min(right, whole), left + least)
 
 
-def _points(curve: Sequence[tuple[datetime, Decimal]], begin: datetime) -> list[Point]:
+def _points(curve: Sequence[tuple[datetime, Decimal]], begin: datetime) -> list[Place]:
     return [(max((at - begin).total_seconds(), 0.0), float(usd)) for at, usd in curve]
 
 
-def _stairs(steps: Sequence[tuple[datetime, Decimal]], begin: datetime, whole: float) -> list[Point]:
-    points: list[Point] = [(0.0, 0.0)]
+def _stairs(steps: Sequence[tuple[datetime, Decimal]], begin: datetime, whole: float) -> list[Place]:
+    points: list[Place] = [(0.0, 0.0)]
     before = 0.0
     for at, usd in steps:
         x = max((at - begin).total_seconds(), 0.0)

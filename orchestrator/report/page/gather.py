@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from orchestrator.ledger.rows import FigureRow
 from orchestrator.plan.notes import expectations
 from orchestrator.report import documents, header, leftover, verdicts, views
 from orchestrator.report.naming import machine_name
-from orchestrator.report.page.account import Account, Benchmark, Failure, Measure, Saved, Stretch, Use
+from orchestrator.report.page.account import Account, Benchmark, Course, Failure, Measure, Saved, Stretch, Use
 from orchestrator.report.snapshot import Snapshot
 from orchestrator.words.lifecycle import RunState, StepState
 from orchestrator.words.model import Plan
@@ -57,6 +58,7 @@ def account(ledger: Ledger, spec: RunSpec, folder: Path, *, driven: bool) -> Acc
         verdicts=tuple(verdicts.of_run(ledger, spec)),
         gpus_shown=not spec.world.dry_run,
         uses=uses(figures) if not spec.world.dry_run else (),
+        courses=courses(ledger, spec),
         measures=tuple(_measure(f) for f in _in_order(figures) if f.name not in SAMPLED),
         benchmarks=benchmarks(spec, figures),
         saved=_saved(ledger, spec.run),
@@ -118,6 +120,28 @@ def uses(figures: Sequence[FigureRow]) -> tuple[Use, ...]:
             one = replace(one, busy_percent=row.value)
         found[row.step, row.node] = one
     return tuple(found.values())
+
+
+def courses(ledger: Ledger, spec: RunSpec) -> tuple[Course, ...]:
+    """What the GPUs of each machine did over time, by machine and step; (): no GPU was seen.
+
+    A machine's clock may be wrong: what it says lies within the time in which the step ran.
+    """
+    if spec.world.dry_run or not (rows := ledger.courses.all(run=spec.run)):
+        return ()
+    called = {row.name: machine_name(row) for row in ledger.machines.all(run=spec.run)}
+    steps = {row.id: row for row in ledger.steps.all(run=spec.run)}
+    found = []
+    for row in rows:
+        points: dict[str, list[list[float] | None]] = json.loads(row.points)
+        memory, busy = (tuple((p[0], p[1]) if p else None for p in points[name]) for name in ("memory", "busy"))
+        since, step = row.since, steps.get(row.step)
+        if step and step.started_at:
+            last = (step.ended_at or ledger.now()) - row.every_s * (max(len(memory), len(busy)) - 1)
+            since = max(min(since, last), step.started_at)
+        name = called.get(row.machine, row.machine)
+        found.append(Course(row.step, name, accounting.moment(since), row.every_s, memory, busy))
+    return tuple(sorted(found, key=lambda c: (c.machine, c.since)))
 
 
 def _in_order(figures: Sequence[FigureRow]) -> list[FigureRow]:

@@ -44,7 +44,7 @@ def page(account: Account) -> str:
     seen = account.seen
     return template.render(
         run=account,
-        css=Markup((FOLDER / "report.css").read_text("utf-8")),  # noqa: S704  a file of ours
+        css=Markup(style()),  # noqa: S704  files of ours
         numbers=NUMBERS,
         codes={"sha256"},
         tone=_tone(account),
@@ -55,9 +55,9 @@ def page(account: Account) -> str:
         timeline=charts.timeline(account) if begun else None,
         cost=charts.cost(account) if account.curve else None,
         gpus=charts.gpus(account.uses) if account.uses else None,
-        no_gpus="Nothing was sampled of a GPU."
-        if account.gpus_shown
-        else f"Not shown here. {STANDS_IN}: what was sampled is no card's.",
+        over_time=charts.over_time(account.courses, seen.started or account.until, account.until),
+        not_drawn=max(len({course.machine for course in account.courses}) - charts.MOST_MACHINES, 0),
+        no_gpus=no_gpus(shown_here=account.gpus_shown),
         caveat=""
         if account.gpus_shown
         else f"{STANDS_IN}, and models of a few megabytes for the real ones: "
@@ -73,6 +73,18 @@ def page(account: Account) -> str:
         phases=_phases(account),
         events=[(f"{at:%H:%M:%S}", text) for at, text in account.events],
     )
+
+
+def style() -> str:
+    """How a report looks, and what else is drawn like one."""
+    return "".join((FOLDER / name).read_text("utf-8") for name in ("colours.css", "report.css"))
+
+
+def no_gpus(*, shown_here: bool) -> str:
+    """Why nothing is drawn of a GPU."""
+    if shown_here:
+        return "Nothing was sampled of a GPU."
+    return f"Not shown here. {STANDS_IN}: what was sampled is no card's."
 
 
 def environment(folder: Path) -> Environment:

@@ -1,21 +1,40 @@
 # ruff: noqa: T201 - a script whose output is its interface
 """Compares every kernel with numpy, at the level that $DLLAMA_SIMD names: prints {check: [error, bound]} as JSON.
 
-A process of its own, since the level is chosen when the kernels are imported.
+A process of its own, since the level is chosen when the kernels are imported. With `--without-instruction` the level
+may be one that this processor lacks: its registers, panels and order of bytes as ever, and the one instruction that is
+missing put together from others.
 """
 
+import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import llvmlite.binding as llvm
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "remote" / "distributed-llama"))
 
 from dllama_glm.quantise.cache import loops_cache
+
+if "--without-instruction" in sys.argv:
+    asked = os.environ.pop("DLLAMA_SIMD")
+    from dllama_glm.kernels import level
+
+    os.environ["DLLAMA_SIMD"] = asked
+    every = dict.fromkeys(set().union(*level.NEEDS.values()), True)
+    with mock.patch.object(llvm, "get_host_cpu_features", return_value=every):
+        importlib.reload(level)
+    from dllama_glm.kernels import dot
+
+    vars(dot).update(vnni=dot.plain, neon=partial(dot.plain, signed=True))
 
 with loops_cache():
     from dllama_glm.devices.cpu import CpuDevice
@@ -115,8 +134,26 @@ def product_checks() -> Iterator[Check]:
                     yield f"{name}: threads change it", float((found[0] != found[1]).sum()), 0.0
 
 
-def _job(matrix: Matrix, tokens: int, by: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    x = RANDOM.standard_normal((tokens, matrix.columns)).astype(np.float32)
+def extreme_checks() -> Iterator[Check]:
+    """The largest codes by the largest values: 16-bit lanes, where a level has them, hold what they have to hold."""
+    multiply, random = native(products.multiply_all), np.random.default_rng(12)
+    ends = np.where(random.random((33, 256)) < 0.5, -8.0, 7.0)
+    ends[:, :32] = -8.0  # blocks of one sign add up furthest
+    ends[:, 32:64], ends[:, 32] = 7.0, -8.0
+    for kind in (Q40, Q80):
+        matrix = stored(ends, kind)
+        for tokens in (1, 9):
+            job, keep, x = _job(matrix, tokens, BYTES, np.sign(random.standard_normal((tokens, 256)) + 3.0))
+            size = products.scratch_bytes(512)
+            multiply(job.ctypes.data, 1, kind + BYTES, 1, aligned((size,), np.uint8).ctypes.data, size)
+            yield f"extremes of kind {kind}, {tokens} tokens", _error(keep["out"], x @ matrix.to_float().T), 2e-6
+
+
+def _job(
+    matrix: Matrix, tokens: int, by: int, values: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    x = RANDOM.standard_normal((tokens, matrix.columns)) if values is None else values
+    x = x.astype(np.float32)
     blocks = matrix.columns // 32
     keep: dict[str, Any] = {
         "x": x, "codes": aligned((tokens, matrix.columns), np.int8), "scales": aligned((tokens, 2, blocks), np.float32),
@@ -225,5 +262,5 @@ def _error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    checks = [*product_checks(), *activation_checks(), *device_checks()]
+    checks = [*product_checks(), *extreme_checks(), *activation_checks(), *device_checks()]
     print(json.dumps({"level": level.LEVEL, "checks": {name: [error, bound] for name, error, bound in checks}}))

@@ -153,6 +153,7 @@ CASES = {
     "glm4_moe": _glm_moe(),
     "glm4_moe-grouped": _glm_moe(n_group=4, topk_group=2, routed_scaling_factor=2.5, use_qk_norm=True),
     "glm4_moe-two-shared": _glm_moe(n_shared_experts=2, norm_topk_prob=False, attention_bias=False),
+    "glm4_moe-two-dense": _glm_moe(first_k_dense_replace=2, routed_scaling_factor=2.5),
     "glm4_moe-all-sparse": _glm_moe(first_k_dense_replace=0, n_shared_experts=0),
 }
 

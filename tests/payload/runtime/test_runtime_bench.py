@@ -1,6 +1,7 @@
-"""`dllama bench`: the shapes of what it prints, and its arithmetic; how fast anything is depends on the computer."""
+"""`dllama bench` and `make bench`: the shapes of what they say; how fast anything is depends on the computer."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,26 @@ import pytest
 from tests.payload.runtime.runtime_files import write_case
 from tests.payload.runtime.runtime_scripts import try_script
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 
-def test_the_shape_of_bench(converted: Path, tmp_path: Path):
-    """`dllama bench --quick --json` prints medians, spread and the share of a plain read, and publishes its figures."""
+
+@pytest.mark.parametrize(
+    ("words", "prefill", "decode", "rounds", "context"),
+    [([], 512, 128, 3, 512), (["--quick", "--context", "100"], 32, 8, 2, 100)],
+    ids=["full", "quick"],
+)
+def test_the_shape_of_bench(
+    words: list[str], prefill: int, decode: int, rounds: int, context: int, converted: Path, tmp_path: Path
+):
+    """`dllama bench --json` prints medians, spread and the share of a plain read, and publishes its figures."""
     metrics = tmp_path / "metrics"
-    words = [str(converted / "base.m"), "--quick", "--json", "--context", "100"]
-    done = try_script("dllama", "bench", *words, GPUPLAN_METRICS=str(metrics))
+    asked = [str(converted / "base.m"), "--json", *words]
+    done = try_script("dllama", "bench", *asked, GPUPLAN_METRICS=str(metrics))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["prefill"]["tokens"] == 32
-    assert (found["decode"]["tokens"], found["decode"]["context"], len(found["decode"]["rounds"])) == (8, 100, 2)
+    assert found["prefill"]["tokens"] == prefill
+    assert (found["decode"]["tokens"], found["decode"]["context"]) == (decode, context)
+    assert [len(found[name]["rounds"]) for name in ("prefill", "decode")] == [rounds, rounds]
     band = found["bandwidth"]
     assert band["share"] == pytest.approx(band["decode_gb_per_s"] / band["plain_read_gb_per_s"], abs=0.01)
     assert found["device"] == "cpu"
@@ -54,3 +65,29 @@ def test_bytes_of_a_token_are_the_weights_that_it_uses(tmp_path: Path):
     assert 0 < header.n_active_experts < header.n_experts
     assert bytes_per_token(header, 0) == weights
     assert bytes_per_token(header, 7) == weights + 7 * 4 * header.n_layers * header.kv_dim
+
+
+def test_a_row_of_the_page_has_ratios_of_rounds_and_is_marked_where_others_were_at_work():
+    """A ratio is the median of the rounds' own; a load above half a processor is said to be one."""
+    from runtime import Found, Task, rows
+
+    rates = {"ours": [10.0, 20.0, 30.0], "mapped": [5.0, 5.0, 5.0], "llama": [10.0, 10.0, 20.0]}
+    quiet, busy = Task("decode", 512, 32, 2), Task("pass", 0, 128, 1)
+    assert rows({quiet: Found(rates, [0.2, 0.4, 9.0]), busy: Found(rates, [0.2, 0.6, 0.7])}) == [
+        "| decode at 512 | 2 | 20.0 [30.0] **1.50x** | 5.0 [5.0] **0.50x** | 10.0 [20.0] | 0.4 |",
+        "| prefill 128 | 1 | 20.0 [30.0] **1.50x** | 5.0 [5.0] **0.50x** | 10.0 [20.0] | 0.6 (busy) |",
+    ]
+
+
+def test_a_section_of_the_page_takes_the_place_of_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever measures again changes the own section only; what was not there is put at the end."""
+    import runtime
+
+    page = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(runtime, "PAGE", page)
+    for name, text in (("a", "one"), ("b", "two"), ("a", "three")):
+        runtime.write_section(name, text)
+    assert page.read_text().splitlines() == [
+        "# Benchmarks", "", "<!-- a: begin -->", "three", "<!-- a: end -->", "", "<!-- b: begin -->", "two",
+        "<!-- b: end -->",
+    ]  # fmt: skip

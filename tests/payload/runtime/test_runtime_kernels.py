@@ -1,6 +1,8 @@
 """Every kernel against numpy at every level of vector instructions that this processor has; the others as assembly."""
 
 import json
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from dllama_glm.kernels import dot, level
 from llvmlite import ir
 
 from tests import forked
-from tests.payload.runtime.runtime_ranks import patched
+from tests.payload.runtime.runtime_ranks import files, patched
 from tests.payload.runtime.runtime_scripts import PAYLOAD, environment_of, try_script
 
 CHECKS = Path(__file__).with_name("kernel_checks.py")
@@ -21,9 +23,27 @@ CHECKS = Path(__file__).with_name("kernel_checks.py")
 @pytest.mark.parametrize("name", level.possible())
 def test_every_kernel_computes_what_numpy_computes(name: str):
     """Products, norms, attention, routing: each within rounding of the reference, on any number of threads."""
+    _check(name, forked.WARM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "vnni512" else pytest.mark.faults)
+        for name in level.NEEDS
+        if name not in level.possible()
+    ],
+)
+def test_kernels_of_other_processors_compute_what_numpy_computes(name: str):
+    """The levels that cannot run here: their registers, panels and order of bytes, around products put together."""
+    _check(name, CHECKS.with_name("__pycache__"), "--without-instruction")
+
+
+def _check(name: str, cache: Path, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(CHECKS)], capture_output=True, text=True, timeout=280, check=False,
-        env=environment_of({"DLLAMA_SIMD": name, "NUMBA_CACHE_DIR": str(forked.WARM)}),
+        [sys.executable, str(CHECKS), *words], capture_output=True, text=True, timeout=280, check=False,
+        env=environment_of({"DLLAMA_SIMD": name, "NUMBA_CACHE_DIR": str(cache)}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -37,6 +57,33 @@ def test_a_level_that_the_processor_lacks_is_refused():
     done = try_script("dllama", "warm", DLLAMA_SIMD="vnni1024")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: DLLAMA_SIMD=vnni1024 cannot be run here; this processor has: ")
+
+
+@pytest.mark.parametrize(("without", "taken"), [(("omp",), "tbb"), (("omp", "tbb"), "workqueue")])
+def test_threads_run_without_libgomp_too(without: tuple[str, ...], taken: str, converted: Path):
+    """Where libgomp is missing the plan's requirements have tbb; without both there is a note, and the same text."""
+    if taken == "tbb" and platform.machine() != "x86_64":
+        pytest.skip("tbb's wheels are for x86-64")
+    lost = "".join(f"sys.modules['numba.np.ufunc.{name}pool'] = None; " for name in without)
+    words = [
+        "inference",
+        *files(converted, "base"),
+        "--prompt",
+        "The capital of France is",
+        "--json",
+        "--nthreads",
+        "2",
+    ]
+    patch = f"{lost}from dllama_glm.runtime import machine; machine.cores = lambda: 2"
+    told = subprocess.run(
+        [*patched("dllama", patch), *words], capture_output=True, text=True, timeout=120, check=True,
+        env=environment_of({"NUMBA_NUM_THREADS": "2"}),
+    )  # fmt: skip
+    document = json.loads(told.stdout)
+    assert (document["text"], document["runtime"]["threads"]) == (" Paris.", 2)
+    assert document["runtime"]["threading"] == taken
+    assert ("install libgomp1, or tbb by pip" in told.stderr) == (taken == "workqueue")
+    assert re.search(r"^tbb==[\d.]+ ;", (PAYLOAD / "requirements.txt").read_text(), re.MULTILINE)
 
 
 def assembly(build: Any, lanes: int, triple: str, processor: str) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from orchestrator.cli.proposal import Proposal, propose
 from orchestrator.config import load_plan
+from orchestrator.engine.context import no_source
 from orchestrator.engine.effects import RunEnd
 from orchestrator.providers import open_provider
 from orchestrator.testing.bench import OWNER, Bench
@@ -82,6 +83,7 @@ class Desk:
             ledger=self.bench.ledger(),
             clock=cast("Any", self.bench.clock),
             provider=self._provider,
+            source=no_source,
             store=lambda url: next(s for s in self.bench.stores if s.url == url),
             secret=lambda name: Secret(f"a-{name}"),
             public_key="k",

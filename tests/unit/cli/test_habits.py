@@ -23,8 +23,8 @@ from orchestrator.cli.app import application, main
 from orchestrator.cli.completion import SCRIPTS, candidates
 from orchestrator.cli.logs import Wanted
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.rows import RunRow, StepRow, VolumeRow
-from orchestrator.words.lifecycle import Outcome, RunState, StepState, VolumeState
+from orchestrator.ledger.rows import PhaseRow, RunRow, StepRow, VolumeRow
+from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState, VolumeState
 from orchestrator.world.home import Home
 from tests.unit.engine.stepbench import Bench
 
@@ -117,6 +117,7 @@ def test_run_without_a_phase_says_which_there_are(gpuplan: Any):
         (["run", "--provider", "l"], ["lambda"]),
         (["run", "--config", ""], []),
         (["logs", "--step", "one/t"], ["one/train"]),
+        (["pull", "--phase", ""], ["one"]),
         (["status", ""], ["1128-new", "1127-old"]),
         (["status", "1128-new", ""], []),
         (["ls", "--tag", ""], ["nightly"]),
@@ -128,6 +129,7 @@ def test_what_a_word_may_become(home: Home, words: list[str], found: list[str]):
     ledger = home.open_ledger()
     put(ledger, "1127-old", at=1.0)
     put(ledger, "1128-new", at=2.0, tags="nightly")
+    ledger.phases.put(PhaseRow(run="1128-new", name="one", state=PhaseState.DONE))
     ledger.steps.put(StepRow(run="1128-new", phase="one", id="one/train", state=StepState.DONE))
     ledger.steps.put(StepRow(run="1128-new", phase="one", id="one/data", state=StepState.DONE))
     assert candidates(words, group()) == found

@@ -53,7 +53,7 @@ def world_of(written: Written) -> World:
     home, nobody = written.desk.home, cast("Any", None)  # nothing is asked of providers, stores and secrets
     return World(
         home=home, ledger=home.open_ledger(), clock=SystemClock(), provider=nobody, store=nobody, secret=nobody,
-        public_key="", key_file=Path(),
+        source=nobody, public_key="", key_file=Path(),
     )  # fmt: skip
 
 

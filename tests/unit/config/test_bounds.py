@@ -20,6 +20,7 @@ from orchestrator.config.problems import Problems
 from orchestrator.config.validate import validate
 from orchestrator.words.errors import ExitCode
 from orchestrator.words.model import YEAR_S, Duration, Notes, Phase, Settings
+from orchestrator.words.store_url import StoreText
 from orchestrator.words.value import Value
 
 HERE = "@"  # stands in a document before the part that is to be refused
@@ -78,7 +79,9 @@ def right(kind: Any, marks: list[Any]) -> str:
 
 def document(model: type[BaseModel], without: str = "", **given: str) -> str:
     """A mapping with what the model must have, and what is given."""
-    needed = {name: right(*of_field(info)) for name, info in model.model_fields.items() if info.is_required()}
+    needed = {
+        info.alias or name: right(*of_field(info)) for name, info in model.model_fields.items() if info.is_required()
+    }
     return "{" + ", ".join(f"{key}: {text}" for key, text in {**needed, **given}.items() if key != without) + "}"
 
 
@@ -104,7 +107,8 @@ def refused(kind: Any, marks: list[Any]) -> Refused:
 def refused_model(model: type[BaseModel]) -> Refused:
     yield from [(f"{HERE}x", "keys and values are expected ("), (f"{HERE}[a]", "keys and values are expected (")]
     yield document(model, **{f"{HERE}qqqq": "1"}), "unknown key qqqq"
-    for name, info in model.model_fields.items():
+    for plain, info in model.model_fields.items():
+        name = info.alias or plain
         if info.is_required():
             yield HERE + document(model, without=name), f"{name} is missing"
         for text, says in refused(*of_field(info)):
@@ -125,7 +129,7 @@ def beyond(mark: Any, kind: Any) -> tuple[str, str] | None:
             return f"{HERE}{int(most) + 1}", f"must be at most {said}, is {int(most) + 1}"
         case annotated_types.MaxLen() if kind is str:
             return HERE + "x" * (mark.max_length + 1), f"must be at most {mark.max_length} characters long, is "
-        case Duration():
+        case Duration() | StoreText():
             return None
     raise AssertionError(f"{mark!r} is a kind of bound that this test cannot break: teach it")
 

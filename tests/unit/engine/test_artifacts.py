@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.engine import artifacts
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.fetching import fetch_all
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.store import MemoryStore
 from orchestrator.words.errors import StepFailed
@@ -62,7 +63,7 @@ def fetched(folder: Path, content: bytes, said: ManifestFile, *, force: bool = F
     """What comes of fetching it from a store."""
     store = MemoryStore()
     store.objects[said.name] = content
-    artifacts.fetch_all(store, [said], artifacts.Home(folder, folder / "runs", force), ManualClock())
+    fetch_all(store, [said], artifacts.Home(folder, folder / "runs", force), ManualClock())
     return folder / said.name
 
 

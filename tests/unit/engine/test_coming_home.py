@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -10,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine import download as loading
+from orchestrator.engine.artifacts import PARTIAL, Home
 from orchestrator.engine.download import download, notes_of
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.fetching import fetch_all
+from orchestrator.engine.together import AT_ONCE
 from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.store import MemoryStore
 from orchestrator.words.errors import Interrupted, StepFailed, StoreUnavailable
 from orchestrator.words.lifecycle import Outcome
+from orchestrator.world.clock import SystemClock
 from tests.unit.engine.stories import Story
 
 HOUR = 3600.0
@@ -171,3 +176,52 @@ def test_another_size_than_was_listed_is_an_error(store: Ranges, tmp_path: Path)
     with pytest.raises(StepFailed, match=r"has 1,031 bytes in memory://store, not the 1,027"):
         download(store, FILE, tmp_path / "a.m.partial", ManualClock(1))
     assert store.asked == []
+
+
+# -- many files ----------------------------------------------------------------------------------------------------
+
+
+def many(store: MemoryStore, count: int, size: int) -> list[ManifestFile]:
+    """So many files of so many bytes, each of other content, in the store."""
+    for n in range(count):
+        store.objects[f"f{n:02}"] = bytes([n]) * size
+    return [ManifestFile(n, size, hashlib.sha256(data).hexdigest()) for n, data in store.objects.items() if n != "a.m"]
+
+
+@pytest.mark.parametrize(("count", "size"), [(AT_ONCE, 250), (2, AT_ONCE * 50), (1, AT_ONCE * 100), (20, 7)])
+def test_ranges_of_whatever_files_come_at_the_same_time(store: Ranges, tmp_path: Path, count: int, size: int):
+    """Eight ranges are under way, of many files with few or of few with many; each file arrives whole."""
+    files, first = many(store, count, size), threading.Barrier(AT_ONCE, timeout=20)
+
+    def wait(_offset: int) -> None:
+        if len(store.asked) <= AT_ONCE:
+            first.wait()  # broken unless so many are here at the same time
+
+    store.fails = wait
+    said: list[tuple[str, str]] = []
+    home = Home(tmp_path / "home", tmp_path / "runs")
+    fetch_all(store, files, home, SystemClock(), said=lambda file, how: said.append((file.name, how)))
+    assert sorted(said) == [(file.name, "fetched") for file in files]
+    assert all((home.folder / f.name).read_bytes() == store.objects[f.name] for f in files)
+    assert not list(home.folder.rglob(f"*{PARTIAL}*"))
+
+
+def test_what_came_of_many_files_before_a_cut_is_kept(store: Ranges, tmp_path: Path):
+    """The first error ends it; the next time only what is missing is asked for."""
+    files = many(store, 6, 250)  # three ranges each
+    home = Home(tmp_path / "home", tmp_path / "runs")
+
+    def stop(_offset: int) -> None:
+        if len(store.asked) == 9:
+            raise Interrupted("Ctrl-C")
+
+    store.fails = stop
+    with pytest.raises(Interrupted):
+        fetch_all(store, files, home, ManualClock())
+    came = len(store.asked) - 1  # the ninth did not
+    assert 8 <= came < 18
+    store.asked.clear()
+    store.fails = lambda _offset: None
+    fetch_all(store, files, home, ManualClock())
+    assert len(store.asked) == 18 - came
+    assert all((home.folder / f.name).read_bytes() == store.objects[f.name] for f in files)

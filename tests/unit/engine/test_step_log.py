@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from orchestrator.engine import step_log
 from orchestrator.engine.step_log import StepLog
+from orchestrator.transport.job_replies import Course
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Step
 from tests.unit.engine.stepbench import PHASE, Bench
@@ -99,3 +101,18 @@ def test_a_log_without_an_end_does_not_fill_the_disk(tmp_path: Path, monkeypatch
     log.fetch_stdout(_printed(*["123456789\n"] * 9), "job", 1.0)
     assert log.end() == "123456789\n" * 2 + "\n[gpuplan: this log is full: what follows is not kept here]\n"
     assert log.ends(100)[1] == "123456789\n" * 2
+
+
+@pytest.mark.parametrize(("shows_gpu", "kept"), [(True, 1), (False, 0)])
+def test_a_course_is_kept_of_a_gpu_alone(tmp_path: Path, shows_gpu: Any, kept: int):
+    """The newest of a step on a node; what a CPU does that stands in for a card is none."""
+    bench = Bench(tmp_path)
+    bench.context.provider.shows_gpu = shows_gpu
+    log = StepLog(bench.context, PHASE, f"{PHASE}/talk", 1)
+    for points in (((5.0, 4.0),), ((5.0, 4.0), None)):
+        log.keep_course(Course(datetime(2026, 1, 1, tzinfo=UTC), 5.0, points, ()), "m-1")
+    log.keep_course(None, "m-1")
+    rows = bench.context.ledger.courses.all(run=bench.context.run)
+    assert [(row.node, row.machine, row.points) for row in rows] == [
+        (1, "m-1", '{"memory":[[5.0,4.0],null],"busy":[]}')
+    ] * kept

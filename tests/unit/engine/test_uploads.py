@@ -52,10 +52,10 @@ class Patient(SystemClock):
 class Store:
     """A store and the agent that sends to it: `answers` says what becomes of each batch; None: it is stored."""
 
-    url, ordered, reports_md5 = "s3://b", True, False
+    url, ordered, reports_md5, parts_md5 = "s3://b", True, False, False
 
     def __init__(self, answers: list[Any]) -> None:
-        self.answers, self.held, self.signed, self.batches = answers, set[int](), 0, 0
+        self.answers, self.held, self.signed, self.md5s = answers, set[int](), 0, list[str]()
 
     def head(self, name: str) -> None:
         return None
@@ -68,13 +68,17 @@ class Store:
 
     def sign(self, upload: Upload, parts: list[Any]) -> list[SignedPart]:
         self.signed += 1
+        self.md5s += [part.md5 for part in parts[:1]]
         return [SignedPart(part, "http://x", {}, (200,)) for part in parts[:1]]
 
     def complete(self, upload: Upload, parts: list[Any]) -> StoredObject:
         return StoredObject(upload.key, upload.bytes, None, upload.sha256)
 
-    def checksums(self, path: str, part_bytes: int, *, md5: bool) -> Checksums:
-        return Checksums(40, "hash", "", tuple(PartSum(n, 10 * n - 10, 10, "") for n in (1, 2, 3, 4)))
+    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool) -> Checksums:
+        found = "md5 of {}" if parts_md5 else None
+        return Checksums(
+            40, "hash", "", tuple(PartSum(n, 10 * n - 10, 10, "", found and found.format(n)) for n in (1, 2, 3, 4))
+        )
 
     def put(self, path: str, parts: list[SignedPart], *, ordered: bool) -> list[SentPart]:
         answer = self.answers.pop(0) if self.answers else None
@@ -145,6 +149,17 @@ def test_what_was_signed_too_long_ago_is_signed_again_at_once(tmp_path: Path):
     assert (waited(context), store.signed) == (0.0, RENEWALS + 4)
     with pytest.raises(ProviderUnavailable, match="expired"):
         send(context_of(tmp_path / "always"), Store([EXPIRED] * 1000))
+
+
+def test_parts_have_their_md5_where_a_store_signs_it(tmp_path: Path):
+    """The machine is asked for it there, and nowhere else."""
+    store = Store([])
+    assert send(context_of(tmp_path), store) == "sent"
+    assert store.md5s == [""] * 4
+    store = Store([])
+    store.parts_md5 = True
+    assert send(context_of(tmp_path / "md5"), store) == "sent"
+    assert store.md5s == [f"md5 of {n}" for n in (1, 2, 3, 4)]
 
 
 def test_many_small_files_go_together(tmp_path: Path):

@@ -69,6 +69,17 @@ def test_everything_that_matters_is_listed(tmp_path: Path):
     ]
 
 
+def test_what_is_read_from_the_users_stores_is_among_the_terms(tmp_path: Path):
+    """By which step, and where it goes."""
+    lines(tmp_path / "plan")
+    file = tmp_path / "plan/only.yaml"
+    file.write_text(file.read_text() + 'inputs: [{from: "s3://yours/private", to: data}]\n')
+    plan = load_plan(tmp_path / "plan")
+    found = terms(plan, resolve(plan, ("all",)), ())
+    assert "reads with your credentials: s3://yours/private, into data of only" in found
+    assert found[found.index("  only/inputs builtin:") + 1] == "    inputs"
+
+
 def test_who_is_told_is_among_the_terms(tmp_path: Path):
     """The variable or the host, and never what may be a token; another token is another plan."""
     lines(tmp_path / "plan")
@@ -112,6 +123,22 @@ def test_another_plan_is_other_terms(tmp_path: Path):
     assert digest(before) == digest(lines(tmp_path / "plan"))
     assert digest(before) != digest(lines(tmp_path / "plan", hub="https://other.elsewhere"))
     assert digest(before) != digest(lines(tmp_path / "plan", secret="WANDB_API_KEY"))
+
+
+def test_the_address_of_a_store_is_among_the_terms(tmp_path: Path):
+    """Where requests are signed with the user's key, in full; another address or bucket is another plan."""
+    lines(tmp_path / "plan")
+    settings, found = tmp_path / "plan/gpuplan.yaml", []
+    for store in (
+        "{url: s3://theirs/p, endpoint_url: https://a.test}",
+        "{url: s3://theirs/p, endpoint_url: https://b.test}",
+    ):
+        settings.write_text(f"stores: [{store}]\n")
+        plan = load_plan(tmp_path / "plan")
+        found.append([line for line in terms(plan, resolve(plan, ("all",)), plan.settings.stores) if "sends" in line])
+    signed = ", where requests are signed with your AWS_ACCESS_KEY_ID"
+    assert found[0] == [f"sends to: s3://theirs/p?endpoint_url=https://a.test{signed}"]
+    assert digest(found[0]) != digest(found[1])
 
 
 def test_the_shipped_plan_is_nobody_elses():
@@ -171,3 +198,36 @@ def test_a_changed_plan_is_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert shown().startswith("commands, secrets and addresses: as agreed to on ")
     assert "WANDB_API_KEY" in shown(secret="WANDB_API_KEY")
     assert "curl" not in shown()
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        (WorldSpec(provider="runpod"), "the commands run on rented machines"),
+        (WorldSpec(provider="runpod", dry_run=True), "the commands run on this computer, as you: here it is confined"),
+        (
+            WorldSpec(provider="ssh-host", ssh_host="me@box:22"),
+            "the commands run on me@box:22, as that user: NOT confined",
+        ),
+    ],
+    ids=["rented", "rehearsed", "ssh host"],
+)
+def test_it_is_said_where_the_commands_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, world: WorldSpec, said: str
+):
+    """As whom too, and whether the system confines them; what was agreed to for one place is shown for another."""
+    monkeypatch.setattr("orchestrator.rehearsal.confine.how", lambda: "here it is confined")
+    home = Home(tmp_path / "home")
+    home.make()
+    lines(tmp_path / "plan")
+
+    def spec(where: WorldSpec) -> RunSpec:
+        return RunSpec(
+            run="r", owner="o", plan=load_plan(tmp_path / "plan"), asked=("only",), whole_plan=True,
+            world=where, place=None, pull_root=str(tmp_path), created_at=1.0,
+        )  # fmt: skip
+
+    home.agree(show(home, spec(WorldSpec(provider="ssh-host", ssh_host="me@elsewhere:22")), err=False))
+    capsys.readouterr()
+    show(home, spec(world), err=False)
+    assert f"  {said}\n" in capsys.readouterr().out

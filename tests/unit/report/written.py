@@ -40,6 +40,11 @@ SCRIPTS = {
         creates={"model.bin": "m" * 1000},
         peaks={"gpu_memory_percent": 71.5, "gpu_memory_mib": 17500.0, "gpu_utilisation": 98.0, "gpus_at_work": 1.0},
         cards=("NVIDIA GeForce RTX 4090",),
+        course={
+            "every_s": 40,
+            "memory": [[71.5, 60.0]] * 45 + [None] * 2 + [[30.0, 20.0]] * 43,
+            "busy": [[98, 91]] * 90,
+        },
     ),
     "measure": Script(
         seconds=60,

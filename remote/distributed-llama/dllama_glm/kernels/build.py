@@ -6,7 +6,10 @@ and numbers and give a number or nothing; they hold no lock of the interpreter a
 """
 
 import ctypes
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -28,6 +31,20 @@ _PREFIX = "dllama_"
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 _native: dict[str, Callable[..., Any]] = {}
+
+
+def _find_tbb() -> None:
+    """Where libgomp is missing, load pip's tbb: it lies in a folder that the system's loader does not know."""
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        with suppress(PackageNotFoundError, OSError):
+            for file in distribution("tbb").files or ():
+                if file.name == "libtbb.so.12":
+                    ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL)
+
+
+_find_tbb()
 
 
 def kernel(signature: str, *, parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:

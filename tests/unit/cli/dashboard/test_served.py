@@ -192,6 +192,18 @@ def test_a_report_is_a_link_away(guest: httpx.Client):
     assert "script-src" not in answer.headers["content-security-policy"]
 
 
+def test_the_gpus_of_a_run_are_drawn(guest: httpx.Client):
+    """An image a machine, with its colours in it, that can fetch nothing; one that is not there is said."""
+    page = guest.get(f"/runs/{RUN}").text
+    (address,) = re.findall(r'<img class="chart" src="([^"]+)" alt="GPU memory and utilisation of train#1', page)
+    image = guest.get(address)
+    assert image.headers["content-type"].startswith("image/svg+xml")
+    assert "default-src 'none'" in image.headers["content-security-policy"]
+    assert "prefers-color-scheme: dark" in image.text
+    assert image.text.count("<path") > 4
+    assert guest.get(f"/runs/{RUN}/gpus/7.svg").status_code == 404
+
+
 def events(client: httpx.Client, path: str, count: int) -> list[dict[str, str]]:
     """So many parts of a stream."""
     found = list[dict[str, str]]()
@@ -208,15 +220,15 @@ def events(client: httpx.Client, path: str, count: int) -> list[dict[str, str]]:
 def test_what_changes_is_sent(served: Served, guest: httpx.Client, written: Written, ledger: Ledger):
     """All parts at first, then those that are other ones."""
     under_way(written, ledger, "1104-live")
-    first = events(guest, "/runs/1104-live/events", 6)
-    assert [one["id"] for one in first] == ["head", "actions", "steps", "deliverables", "machines", "events"]
+    first = events(guest, "/runs/1104-live/events", 7)
+    assert [one["id"] for one in first] == ["head", "actions", "steps", "deliverables", "machines", "gpus", "events"]
     assert "epoch 1" in first[2]["html"]
     with guest.stream("GET", "/runs/1104-live/events") as answer:
         lines = answer.iter_lines()
         seen = 0
         for line in lines:
             seen += line.startswith("data: ")
-            if seen == 6:
+            if seen == 7:
                 break
         log = written.desk.home.run_folder("1104-live") / "logs/train/train.log"
         log.write_text("epoch 1\nepoch 2 </script>\n")

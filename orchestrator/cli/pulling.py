@@ -1,0 +1,120 @@
+"""The command that fetches a run's artifacts from its store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
+from orchestrator.report.console import say
+from orchestrator.words.errors import StepFailed, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.engine.effects import ManifestFile
+    from orchestrator.ledger import Ledger
+    from orchestrator.words.spec import RunSpec
+
+MANIFEST = "manifest-{}.json"  # of a phase, in the run's folder
+SHOWN = 20  # names, where nothing matches
+
+
+def pull(
+    run: RunName = None,
+    *,
+    phase: Annotated[
+        list[str] | None, typer.Option("--phase", metavar="PHASE", help="Only what this phase has saved; repeatable.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="PATTERN",
+            help="Only files like this ('*.m', 'results/**'; without a slash: in any folder); repeatable.",
+        ),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to put the files.")] = Path("local"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that gpuplan did not fetch, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
+    from dataclasses import asdict
+
+    from orchestrator.engine.artifacts import Home
+    from orchestrator.engine.fetching import fetch_all
+
+    home, ledger = open_home()
+    spec = find_run(home, ledger, run)
+    if not spec.stores:
+        raise UsageError(f"{spec.run} has no store", remedy="its artifacts were not uploaded anywhere")
+    wanted = chosen(saved(home.run_folder(spec.run), spec, ledger), spec, phase or (), only or ())
+    if spec.world.throwaway:
+        raise UsageError(
+            "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
+        )
+    world = open_world(home, ledger, spec)
+    files: list[dict[str, object]] = []
+
+    def note(file: ManifestFile, how: str) -> None:
+        files.append(asdict(file) | {"how": how})
+        if not json:
+            say(f"{file.name}  {how}")
+
+    try:
+        store = world.store(spec.stores[0])
+        fetch_all(store, wanted, Home(to, home.run_folder(spec.run).parent, force), world.clock, said=note)
+    except FileNotFoundError as error:
+        raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
+    finally:
+        world.leave(spec.run)
+    if json:
+        files.sort(key=lambda file: str(file["name"]))  # they came in any order
+        print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
+    else:
+        say(f"all in {to.resolve()}")
+
+
+def saved(folder: Path, spec: RunSpec, ledger: Ledger) -> dict[str, list[ManifestFile]]:
+    """What each phase of the run has listed for its store. StepFailed: none has.
+
+    Of a name that two phases have saved, the store has one: that which was verified last.
+    """
+    from orchestrator.engine.artifacts import manifest_files
+
+    files = {p.name: folder / MANIFEST.format(p.name) for p in spec.plan.phases}
+    found = {name: manifest_files(file.read_text()) for name, file in files.items() if file.exists()}
+    if not found:
+        raise StepFailed(f"{spec.run} has uploaded nothing", remedy=f"gpuplan status {spec.run}")
+    rows = ledger.artifacts.all(run=spec.run, store=spec.stores[0], state="VERIFIED")
+    there = {row.name: row.sha256 for row in rows}
+    return {name: [f for f in listed if there.get(f.name, f.sha256) == f.sha256] for name, listed in found.items()}
+
+
+def chosen(
+    files: Mapping[str, Sequence[ManifestFile]], spec: RunSpec, phases: Sequence[str], patterns: Sequence[str]
+) -> list[ManifestFile]:
+    """Those of these phases and like these patterns, each once. UsageError: a phase or a pattern names nothing."""
+    for phase in phases:
+        if phase not in files:
+            raise UsageError(f"{phase} of {spec.run} has saved nothing", remedy=f"phases that have: {', '.join(files)}")
+    of_phases = {file.name: file for phase, listed in files.items() if not phases or phase in phases for file in listed}
+    like = {pattern: {name for name in of_phases if _is_like(name, pattern)} for pattern in patterns}
+    if empty := [pattern for pattern, names in like.items() if not names]:
+        raise UsageError(f"no file is like {' or '.join(map(repr, empty))}", remedy=_names(sorted(of_phases)))
+    names = set().union(*like.values()) if patterns else set(of_phases)
+    return [of_phases[name] for name in sorted(names)]
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    """As the plan's own globs are; a pattern without a slash may be the last part alone."""
+    from orchestrator.plan.globs import matches
+
+    return matches(name, pattern) or ("/" not in pattern and matches(name.rpartition("/")[2], pattern))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"there are: {', '.join(names[:SHOWN])}{more}"

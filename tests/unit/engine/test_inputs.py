@@ -1,0 +1,127 @@
+"""A phase's inputs: fetched once, again when they have changed, and what is made of them then too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine.inputs import FOLDER
+from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import StepRow
+from orchestrator.testing.machine import Script
+from orchestrator.words.lifecycle import Outcome
+from tests.unit.cli.desk import Desk
+
+URL = "s3://mine/train"
+PLAN = """
+train:
+  machine: {gpu: [RTX-4090]}
+  volume: {name: data, size_gb: 10}
+  inputs: [{from: "s3://mine/train", to: data}]
+  steps:
+    - {name: train, run: train, creates: [model.bin], gpu: false}
+    - {name: other, run: other, needs: [train], creates: [other.bin], gpu: false}
+"""
+SCRIPTS = {
+    "train": Script(creates={"model.bin": "m"}),
+    "other": Script(creates={"other.bin": "o"}),
+}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, PLAN, scripts=SCRIPTS, sources={URL: {"a.csv": b"aaa", "deep/b.csv": b"bbbb"}})
+
+
+def steps(ledger: Ledger, run: str) -> dict[str, str]:
+    return {row.id.partition("/")[2]: str(row.state) for row in ledger.steps.all(run=run)}
+
+
+def again(desk: Desk) -> dict[str, str]:
+    """A second look at all of it, as `run --check` takes one; where it finds work, the next run does it."""
+    if desk.run("train", check=True).outcome == Outcome.OVER_BUDGET:
+        assert desk.run("train").outcome == Outcome.SUCCEEDED
+    return steps(desk.bench.ledger(), desk.bench.spec.run)
+
+
+def test_inputs_come_before_the_first_step(desk: Desk):
+    """With all folders; they are a step that is recorded, told of as a transfer, and not fetched again."""
+    assert desk.run("train").outcome == Outcome.SUCCEEDED
+    bench, source = desk.bench, desk.bench.sources[URL]
+    ledger, run = bench.ledger(), desk.bench.spec.run
+    assert set(steps(ledger, run).values()) == {"DONE"}
+    (disk,) = bench._disks.values()
+    assert (disk.files["/workspace/data/a.csv"], disk.files["/workspace/data/deep/b.csv"]) == (b"aaa", b"bbbb")
+    assert source.gets == ["a.csv", "deep/b.csv"]
+    (moved,) = ledger.transfers.all(run=run, kind="input")
+    assert (moved.place, moved.files, moved.files_done, moved.bytes, moved.bytes_done, moved.moved) == (
+        URL,
+        2,
+        2,
+        7,
+        7,
+        7,
+    )
+    began = {row.id: row.started_at or 0 for row in ledger.steps.all(run=run)}
+    ended: StepRow = ledger.steps.get(run=run, phase="train", id="train/inputs")
+    assert (ended.ended_at or 0) <= began["train/train"]
+    assert again(desk) == {"inputs": "UP_TO_DATE", "train": "UP_TO_DATE", "other": "UP_TO_DATE"}
+    assert source.gets == ["a.csv", "deep/b.csv"]
+
+
+def test_a_changed_object_is_fetched_again_and_so_is_what_was_made_of_it(desk: Desk):
+    """That one alone, and it is said; of the same size, too."""
+    desk.run("train")
+    source = desk.bench.sources[URL]
+    source.objects["a.csv"] = b"AAA"
+    assert desk.run("train", check=True).outcome == Outcome.OVER_BUDGET, "nobody is there who agrees to more work"
+    assert source.gets == ["a.csv", "deep/b.csv"]
+    assert again(desk) == {"inputs": "DONE", "train": "DONE", "other": "DONE"}
+    assert source.gets == ["a.csv", "deep/b.csv", "a.csv"]
+    (disk,) = desk.bench._disks.values()
+    assert disk.files["/workspace/data/a.csv"] == b"AAA"
+    said = [event.text for event in desk.bench.ledger().events.all(run=desk.bench.spec.run)]
+    assert any("something else than what is on the volume" in text for text in said)
+
+
+def test_a_store_that_cannot_be_asked_changes_nothing(desk: Desk):
+    """What came from it holds, and it is said that nobody knows."""
+    desk.run("train")
+    del desk.bench.sources[URL].objects["a.csv"], desk.bench.sources[URL].objects["deep/b.csv"]
+    assert again(desk)["train"] == "UP_TO_DATE"
+    said = [event.text for event in desk.bench.ledger().events.all(run=desk.bench.spec.run)]
+    assert any("whether it has changed is not known: there is nothing at s3://mine/train" in text for text in said)
+
+
+def test_a_store_that_is_unwell_is_asked_again(desk: Desk):
+    """Signatures that had expired are made anew; what had come is not fetched twice."""
+    source = desk.bench.sources[URL]
+    source.refusals = [503, 403, 503]
+    assert desk.run("train").outcome == Outcome.SUCCEEDED
+    assert sorted(source.gets) == ["a.csv", "deep/b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [({}, "there is nothing at s3://mine/train"), ({"../x": b"1"}, "is no path below data")],
+)
+def test_what_cannot_be_fetched_fails_its_phase(tmp_path: Path, objects: dict[str, bytes], words: str):
+    """Nothing there, or a name that would leave its folder: the step fails and says so, nothing else runs."""
+    desk = Desk(tmp_path, PLAN, scripts=SCRIPTS, sources={URL: objects})
+    assert desk.run("train").outcome == Outcome.FAILED
+    row = desk.bench.ledger().steps.get(run=desk.bench.spec.run, phase="train", id="train/inputs")
+    assert words in row.detail
+    assert not desk.bench.runs()["train"]
+
+
+def test_what_is_on_the_volume_is_believed_by_the_store_s_tag_alone(desk: Desk):
+    """A file of the right size whose tag was never noted is fetched."""
+    desk.run("train")
+    (disk,) = desk.bench._disks.values()
+    (note,) = (path for path in disk.files if f"/{FOLDER}/" in path)
+    disk.files[note] = b"[1, {"
+    disk.files["/workspace/data/a.csv"] = b"xxx"
+    disk.files.pop(next(path for path in disk.files if path.endswith("train.inputs.json")))
+    assert again(desk)["inputs"] == "DONE"
+    assert disk.files["/workspace/data/a.csv"] == b"aaa"
