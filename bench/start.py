@@ -79,14 +79,15 @@ def section(found: dict[str, list[Taken]]) -> str:
         "`dllama inference` of the rehearsal's tiny model for one token, a process from its start to its end, with its "
         "kernels in the cache; what importing the compiler alone takes of that; `dllama warm` as the shipped plan's "
         "`setup:` has it. Best of the rounds. Load is what other work took, in processors; above "
-        f"{QUIET} a row is marked, and its seconds of the wall say little."
+        f"{QUIET} a row is marked, and its seconds of the wall, which say nothing then, are left out."
     )
     head = ["| what | rounds | seconds of the wall | of the processors | load |", "|---|---|---|---|---|"]
     lines = ["## Start", "", about, "", what, "", *head]
     for name, turns in found.items():
         wall, cpu = min(taken.wall for taken in turns), min(taken.cpu for taken in turns)
         load = min(taken.load for taken in turns)
-        lines.append(f"| {name} | {len(turns)} | {wall:.2f} | {cpu:.2f} | {load_cell(load)} |")
+        shown = f"{wall:.2f}" if load <= QUIET else "-"
+        lines.append(f"| {name} | {len(turns)} | {shown} | {cpu:.2f} | {load_cell(load)} |")
     return "\n".join(lines)
 
 

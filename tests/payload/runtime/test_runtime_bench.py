@@ -91,3 +91,14 @@ def test_a_section_of_the_page_takes_the_place_of_the_last_one(tmp_path: Path, m
         "# Benchmarks", "", "<!-- a: begin -->", "three", "<!-- a: end -->", "", "<!-- b: begin -->", "two",
         "<!-- b: end -->",
     ]  # fmt: skip
+
+
+def test_a_start_on_a_busy_computer_has_no_seconds_of_the_wall():
+    """The best round counts, by wall and by processors; what others' work has stretched is not shown."""
+    from start import Taken, section
+
+    found = {"quiet": [Taken(0.9, 0.8, 0.1), Taken(0.7, 1.0, 0.2)], "busy": [Taken(9.0, 0.8, 1.9)]}
+    assert section(found).splitlines()[-2:] == [
+        "| quiet | 2 | 0.70 | 0.80 | 0.1 |",
+        "| busy | 1 | - | 0.80 | 1.9 (busy) |",
+    ]
