@@ -29,6 +29,8 @@ class ShardReader:
 
     def ask(self, chunk: Chunk) -> None:
         """Have the system read a chunk in the background; a hint, which some file systems do not take."""
+        if not hasattr(os, "posix_fadvise"):  # macOS
+            return
         descriptor = self._descriptors[chunk.source.tensor.file]
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, chunk.read_offset, chunk.read_bytes, os.POSIX_FADV_WILLNEED)
