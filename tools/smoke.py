@@ -82,8 +82,8 @@ def _is_ours(version: str) -> bool:
 def with_pip(wheel: Path, python: Interpreter, folder: Path) -> Path:
     """The command, from an environment of its own. SmokeError: pip could not install it; its last words say why."""
     subprocess.run([python.program, "-m", "venv", folder], check=True, timeout=ENOUGH_S)
-    words = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install", str(wheel)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "install", str(wheel)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SmokeError(f"pip on Python {python.version}: {done.stderr[-1000:]}")
     return folder / "bin" / "gpuplan"

@@ -7,6 +7,7 @@ where a mapping ends the process with SIGBUS.
 import contextlib
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ class ShardReader:
 
     def ask(self, chunk: Chunk) -> None:
         """Have the system read a chunk in the background; a hint, which some file systems do not take."""
-        if not hasattr(os, "posix_fadvise"):  # macOS
+        if sys.platform == "darwin":  # it takes no such hints
             return
         descriptor = self._descriptors[chunk.source.tensor.file]
         with contextlib.suppress(OSError):
