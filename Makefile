@@ -4,10 +4,13 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEMO_HOME ?= $(CURDIR)/.demo
+SHIPPED = orchestrator remote/agent.py remote/gpuplan_agent remote/distributed-llama/dllama_glm
 COMPILED = $(CURDIR)/remote/distributed-llama/dllama_glm/quantise/__pycache__
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo check warm test coverage mutants liars faults disasters fuzz gpu lock bench clean
+TWINE = build/twine/bin/twine
+
+.PHONY: install demo check warm test coverage mutants liars faults disasters fuzz gpu lock bench dist smoke clean
 N ?= 300
 SEED ?= 1
 SEEDS ?= 200
@@ -31,6 +34,7 @@ check: install  ## style, types, layers; the pages' code blocks, and the pages a
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin $(SHIPPED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.blocks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -69,6 +73,19 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/start.py
 	$(BIN)/python bench/controller.py
 	$(BIN)/python bench/ranks.py
+	$(BIN)/python bench/installed.py --page docs/benchmarks.md
+
+dist: install $(TWINE)  ## sdist and wheel in dist/, held to what is promised of them; of a tree without changes
+	@rm -rf dist
+	$(BIN)/python tools/dist.py --twine $(TWINE)
+
+# twine is apart from the developers' environment, which needs nothing of what it brings.
+$(TWINE):
+	$(PYTHON) -m venv build/twine
+	build/twine/bin/python -m pip install --quiet --disable-pip-version-check 'twine>=6.1'
+
+smoke: dist  ## the wheel's core, installed and used with each Python from 3.11 that is found here
+	$(BIN)/python tools/smoke.py dist/*.whl
 
 lock:  ## names, versions and hashes of what machines and developers install, renewed (needs Python 3.10 and 3.11)
 	$(PYTHON) tools/lock.py --work build/lock

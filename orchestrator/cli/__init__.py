@@ -1,5 +1,20 @@
 """The command line: `gpuplan = orchestrator.cli:main`. Only typer is imported before a command runs."""
 
-from orchestrator.cli.app import main
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Run the command line; on a system without POSIX's file locks say so, with exit code 2, and import nothing."""
+    if find_spec("fcntl") is None:
+        sys.stderr.write(
+            "gpuplan: this Python has no fcntl: gpuplan needs Linux, WSL or macOS\n"
+            "  on Windows: wsl --install, then install and run gpuplan within it\n"
+        )
+        sys.exit(2)
+    from orchestrator.cli.app import main as run
+
+    run()
+
 
 __all__ = ["main"]

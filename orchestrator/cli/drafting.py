@@ -30,6 +30,10 @@ def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -
     from orchestrator.words.spec import RunSpec, WorldSpec
     from orchestrator.words.store_url import of_user
 
+    if options.dry_run:
+        from orchestrator.rehearsal.needs import require_installed
+
+        require_installed()
     resolved = resolve(plan, asked)
     _check_faults(options, resolved)
     name = home.new_run()

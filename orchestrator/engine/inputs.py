@@ -18,12 +18,12 @@ from orchestrator.engine.transfers import INPUT, Transfer
 from orchestrator.engine.uploads import Patience
 from orchestrator.plan import StepRun
 from orchestrator.plan.resolve import all_steps
-from orchestrator.transport.agent import Agent, Wanted
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Fetched
 from orchestrator.transport.shapes import Text, json_in, shaped
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable
 from orchestrator.words.model import Input
-from orchestrator.words.source import SourceFile
+from orchestrator.words.source import SourceFile, Wanted
 
 FOLDER = ".gpuplan/inputs"
 BATCH = 32  # files that are asked for together: their signatures expire

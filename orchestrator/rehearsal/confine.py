@@ -87,6 +87,8 @@ def python_places(root: str, path: Sequence[str] = tuple(sys.path)) -> list[str]
 
 
 def _allow(ruleset: int, path: str, access: int) -> None:
+    if sys.platform != "linux":  # nor is there Landlock then, nor O_PATH
+        return
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:

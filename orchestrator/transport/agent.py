@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.globs import matches
@@ -33,10 +32,9 @@ from orchestrator.transport.replies import (
     Working,
 )
 from orchestrator.words.ports import SignedPart
-from orchestrator.words.source import SignedGet
+from orchestrator.words.source import Wanted
 
 ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever command the machine would have us type
-
 
 PROBE, BOOTSTRAP = Streamed("probe", Done, Working), Streamed("bootstrap", Done, Working)
 STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working)
@@ -44,22 +42,6 @@ LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Chec
 USED, DOOR = Streamed("used", Freed, Working), Streamed("door", Closed, Opened)
 PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
 GET = Streamed("get", Done, Fetched)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A file that a machine is to fetch: its path below the workspace, and what the store says of it; "": it does not.
-
-    `tag`: another one means another content; crc32 and md5 are base64, sha256 hexadecimal.
-    """
-
-    path: str
-    bytes: int
-    tag: str
-    get: SignedGet
-    crc32: str = ""
-    md5: str = ""
-    sha256: str = ""
 
 
 class Agent(Asking):

@@ -26,6 +26,22 @@ class SignedGet:
     headers: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file that a machine is to fetch: its path below the workspace, and what the store says of it; "": it does not.
+
+    `tag`: another one means another content; crc32 and md5 are base64, sha256 hexadecimal.
+    """
+
+    path: str
+    bytes: int
+    tag: str
+    get: SignedGet
+    crc32: str = ""
+    md5: str = ""
+    sha256: str = ""
+
+
 class Source(Protocol):
     """An object, or all below a prefix, seen from the controller, which may read it; the machine gets signed GETs."""
 

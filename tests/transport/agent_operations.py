@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from orchestrator.transport.agent import Agent, Wanted
+from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.words.ports import CommandResult, Part, SignedPart
-from orchestrator.words.source import SignedGet
+from orchestrator.words.source import SignedGet, Wanted
 
 PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
 OPERATIONS: dict[str, Callable[[Agent], object]] = {

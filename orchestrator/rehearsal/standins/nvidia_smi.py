@@ -77,7 +77,7 @@ def _resources(pid: int) -> tuple[int, float]:
         return 0, 0.0
     tick = os.sysconf("SC_CLK_TCK")
     ran = (int(fields[11]) + int(fields[12])) / tick
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / tick
+    age = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) - int(fields[19]) / tick
     return resident, 100 * ran / max(age, 0.1) / (os.cpu_count() or 1)
 
 

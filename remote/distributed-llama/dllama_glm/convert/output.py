@@ -12,6 +12,7 @@ from typing import Any
 from dllama_glm.convert.errors import Busy, OutputError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SYNC = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF}
 _KEEP_SIZE = 1
@@ -90,7 +91,7 @@ class Output:
         """Bring what is written to the disk, and record which tensors that covers."""
         count = len(self._finished)
         try:
-            os.fdatasync(self._descriptor)
+            _SYNC(self._descriptor)
         except OSError as error:
             raise self._explain(error) from error
         self._record({"synced": count})
@@ -135,7 +136,7 @@ class Output:
     def _new_journal(self) -> int:
         """Write a journal of what still counts, put it in place at once, and leave it open for more."""
         first = {"fingerprint": self._fingerprint, "boot": _boot_id()}
-        os.fdatasync(self._descriptor)
+        _SYNC(self._descriptor)
         done = ({"done": index} for index in self._finished)
         records: list[dict[str, Any]] = [first, *done, {"synced": len(self._finished)}]
         fresh = self.journal.with_name(self.journal.name + ".new")

@@ -7,6 +7,7 @@ where a mapping ends the process with SIGBUS.
 import contextlib
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,8 @@ class ShardReader:
 
     def ask(self, chunk: Chunk) -> None:
         """Have the system read a chunk in the background; a hint, which some file systems do not take."""
+        if sys.platform == "darwin":  # it takes no such hints
+            return
         descriptor = self._descriptors[chunk.source.tensor.file]
         with contextlib.suppress(OSError):
             os.posix_fadvise(descriptor, chunk.read_offset, chunk.read_bytes, os.POSIX_FADV_WILLNEED)
