@@ -188,5 +188,27 @@ def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     """A template that loops for ever ends in one clear error, though it prints nothing."""
     monkeypatch.setattr(chat, "RENDER_SECONDS", 0.1)
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    with pytest.raises(ValueError, match="takes longer than"):
-        chat.render(loop, CONVERSATIONS[0], {})
+    for endless in (loop, "{{ '%999999999d' % 1 }}"):  # the second is one operation, between two lines of the template
+        with pytest.raises(ValueError, match=r"takes longer than|takes more than"):
+            chat.render(endless, CONVERSATIONS[0], {})
+    monkeypatch.setattr(chat, "RENDER_SECONDS", 60.0)
+    assert chat.render("{{ messages[0].content }}", [{"content": "well"}], {}) == "well"
+
+
+@pytest.mark.parametrize(
+    "greedy", ["{{ ('x' * 999999999) | length }}", "{{ 'x' | center(999999999) | length }}", "{{ 'x' * 99999999 }}"]
+)
+def test_a_template_takes_no_memory(greedy: str) -> None:
+    """Half a gigabyte for one operation is refused, and so is a prompt of a hundred million letters."""
+    with pytest.raises(ValueError, match=r"more than 512 MiB|it makes 99,999,999 characters"):
+        chat.render(greedy, CONVERSATIONS[0], {})
+
+
+def test_a_template_finds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks out of the sandbox is in a process whose environment has none of ours."""
+    monkeypatch.setenv("HF_TOKEN", "canary-7f3a")
+    chat.render("", [], {})
+    environment = Path(f"/proc/{chat._renderer._process.pid}/environ")
+    if not environment.exists():
+        pytest.skip("no /proc here")
+    assert b"canary-7f3a" not in environment.read_bytes()

@@ -1,94 +1,108 @@
-"""Chat templates, rendered as Hugging Face renders them, in a sandbox: a template is somebody else's program."""
+"""Chat templates, rendered as Hugging Face renders them, in a process of their own: each is somebody else's program."""
 
-import datetime as dt
+import atexit
 import json
+import os
+import selectors
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
-from types import FrameType
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from dllama_glm.formats.tokenizer_file import TokenizerError
 
+PROGRAM = Path(__file__).with_name("rendering.py")
+START_SECONDS = 60.0  # of a busy computer
 RENDER_SECONDS = 10.0  # a template takes milliseconds; one that loops for ever would keep a server from all others
-
-
-class _Generation(Extension):
-    """The tag by which templates mark the assistant's words for training; here its content is just printed."""
-
-    tags = {"generation"}  # noqa: RUF012 - the base class declares it for instances
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+ANSWER_BYTES = 256 << 20  # rendering.LONGEST as JSON, and more
+GIVEN = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")  # of the environment: no secret
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
     """Return the text that `template` makes of `messages`. Raises TokenizerError with the template's own complaint."""
     try:
-        compiled = _compiled(template)
-        with _bounded(RENDER_SECONDS):
-            return compiled.render(messages=list(messages), **variables)
-    except jinja2.TemplateError as error:
-        raise TokenizerError(f"the chat template cannot be rendered: {error}") from None
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        asked = json.dumps({"template": template, "messages": list(messages), "variables": dict(variables)})
+    except (TypeError, ValueError) as error:
         raise TokenizerError(f"the chat template does not fit these messages: {error}") from None
+    answer = _renderer.ask(asked)
+    if "error" in answer:
+        raise TokenizerError(f"the chat template {answer['error']}")
+    return answer["text"]
 
 
-@lru_cache(maxsize=4)
-def _compiled(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[loopcontrols, _Generation],
-        autoescape=False,
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = _now
-    return environment.from_string(template)
+class _Renderer:
+    """One process, begun when it is first asked, and anew when it had to be ended. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = bytearray()
+
+    def ask(self, line: str) -> dict[str, str]:
+        """Its answer; `error` where it took too long, or died of it."""
+        with self._lock:
+            try:
+                return self._asked(line)
+            except TimeoutError:
+                self.end()
+                return {"error": f"cannot be rendered: it takes longer than {RENDER_SECONDS:g} s"}
+            except (OSError, ValueError):
+                self.end()
+                return {"error": "cannot be rendered: the process that renders it ended"}
+            except BaseException:  # Ctrl-C: the answer would be taken for the next one's
+                self.end()
+                raise
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _asked(self, line: str) -> dict[str, str]:
+        process = self._living()
+        assert process.stdin is not None
+        process.stdin.write(f"{line}\n".encode())
+        process.stdin.flush()
+        answer: dict[str, str] = json.loads(self._line(process, RENDER_SECONDS))
+        return answer
+
+    def _living(self) -> "subprocess.Popen[bytes]":
+        if self._process is None or self._process.poll() is not None:
+            env = {name: os.environ[name] for name in GIVEN if name in os.environ}
+            isolated = ["-P"] if sys.version_info >= (3, 11) else []  # Python 3.10 would look into our own folder first
+            self._read.clear()
+            self._process = subprocess.Popen(
+                [sys.executable, *isolated, str(PROGRAM)], env=env, cwd=PROGRAM.parent,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                self._line(self._process, START_SECONDS)
+            except TimeoutError:
+                raise OSError("it does not start") from None
+        return self._process
+
+    def _line(self, process: "subprocess.Popen[bytes]", within_s: float) -> bytes:
+        """The next line. TimeoutError: none came; OSError: none will, or it has no end."""
+        assert process.stdout is not None
+        deadline = time.monotonic() + within_s
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(process.stdout, selectors.EVENT_READ)
+            while (end := self._read.find(b"\n")) < 0:
+                if not waiting.select(max(deadline - time.monotonic(), 0)):
+                    raise TimeoutError
+                more = os.read(process.stdout.fileno(), 1 << 20)
+                if not more or len(self._read) > ANSWER_BYTES:
+                    raise OSError("no answer")
+                self._read += more
+        line = bytes(self._read[:end])
+        del self._read[: end + 1]
+        return line
 
 
-@contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """End what runs in the block, line by line of it, once the time is over; raises jinja2.TemplateError there."""
-    deadline = time.monotonic() + seconds
-
-    def watch(_frame: FrameType, _event: str, _argument: Any) -> Any:
-        if time.monotonic() > deadline:
-            raise jinja2.TemplateError(f"it takes longer than {seconds:g} s")
-        return watch
-
-    before = sys.gettrace()
-    sys.settrace(watch)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - templates may pass it by position
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002 - as above
-) -> str:
-    """Serialise as Hugging Face's filter does: jinja2's own would escape for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _now(layout: str) -> str:
-    return dt.datetime.now().astimezone().strftime(layout)
+_renderer = _Renderer()
+atexit.register(_renderer.end)
