@@ -159,7 +159,8 @@ class Sending:
 
     def send(self, patience: Patience) -> str:
         """Send what the store lacks, and have it joined and verified. StoreUnavailable: not now."""
-        name, size, upload = self._file.name, self._file.bytes, self._begin()
+        name, size = self._file.name, self._file.bytes
+        upload, fresh = self._begin()
         sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
             self._path, upload.part_bytes, md5=self._store.reports_md5, parts_md5=self._store.parts_md5
         )
@@ -169,19 +170,20 @@ class Sending:
             raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
         self._sums[upload.part_bytes] = sums
         parts = [Part(p.number, p.offset, p.length, p.crc32, p.md5 or "") for p in sums.parts]
-        self._send_parts(upload, parts, patience)
+        self._send_parts(upload, parts, patience, fresh=fresh)
         stored = self._store.complete(replace(upload, md5=sums.md5 or ""), parts)
         if stored.bytes != size:
             raise StepFailed(f"{self._store.url}/{name} has {stored.bytes:,} bytes instead of {size:,}")
         return "sent"
 
-    def _send_parts(self, upload: Upload, parts: list[Part], patience: Patience) -> None:
-        """Send batch after batch, each freshly signed, until nothing is missing."""
-        missing, renewals = self._store.missing(upload, parts), 0
+    def _send_parts(self, upload: Upload, parts: list[Part], patience: Patience, *, fresh: bool) -> None:
+        """Send batch after batch, each freshly signed, until nothing is missing. `fresh`: nothing was sent before."""
+        missing, renewals = parts if fresh and parts else self._store.missing(upload, parts), 0
         while missing:
             batch = self._store.sign(upload, missing[:BATCH])
             sent = self._agent.put(self._path, batch, ordered=self._store.ordered)
-            left = self._store.missing(upload, parts)
+            whole = len(parts) == len(sent) == 1 and sent[0].stored  # says the machine: completing it asks the store
+            left = [] if whole else self._store.missing(upload, parts)
             lacks = sum(part.length for part in left)
             moved = sum(part.length for part in missing) - lacks
             self._transfer.arrived(self._file.name, self._file.bytes - lacks, max(moved, 0))
@@ -201,13 +203,13 @@ class Sending:
         kind = StoreBusy if refused and refused.status in StoreBusy.STATUSES else StoreUnavailable
         return kind(f"{self._store.url}: {upload.key}: no part arrived: {said}")
 
-    def _begin(self) -> Upload:
-        """Go on with the upload that an earlier try began for this very content, or open a new one."""
+    def _begin(self) -> tuple[Upload, bool]:
+        """Go on with the upload that an earlier try began for this very content, or open a new one; True: it is new."""
         wanted = (self._file.bytes, self._file.sha256)
         try:
             kept = Upload(**json.loads(self._token.read_text()))
             if (kept.bytes, kept.sha256) == wanted:
-                return kept
+                return kept, False
         except (OSError, ValueError, TypeError):
             pass  # there is none, or a crash left half of it
         upload = self._store.begin(self._file.name, *wanted)
@@ -215,7 +217,7 @@ class Sending:
         descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as out:
             json.dump(fields, out)
-        return upload
+        return upload, True
 
 
 def _had_expired(part: SentPart) -> bool:

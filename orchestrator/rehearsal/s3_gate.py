@@ -112,6 +112,8 @@ class Gate:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
+        if "HTTP_X_AMZ_CHECKSUM_CRC32" in environ:  # S3 keeps what it was sent; moto wants to be told of it
+            environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", "CRC32")
         if request.method in {"GET", "HEAD"} and self._is_absent(request):
             # These credentials may not list the bucket: what is not there is answered as what may not be read.
             return _refuse(Rejected(403, "AccessDenied", "Access Denied"), start_response)
@@ -151,12 +153,12 @@ class Gate:
     def _check_upload(self, request: Request, body: bytes) -> None:
         """A part or a completion: its upload exists, and the whole object has the checksum that was announced."""
         parameters = request.parameters()
-        if "uploadId" not in parameters or request.method not in {"PUT", "POST"}:
-            return
         if _is_part(request) and self._switches.take("s3-503"):
             raise Rejected(503, "SlowDown", "Please reduce your request rate. (rehearsed fault)")
         if _is_part(request) and self._switches.take("s3-expired"):
             raise Rejected(403, "AccessDenied", "Request has expired (rehearsed fault)")
+        if "uploadId" not in parameters or request.method not in {"PUT", "POST"}:
+            return
         bucket = request.path.split(b"/")[1].decode()
         if bucket not in self.backend.buckets:
             return  # moto says so
@@ -232,7 +234,8 @@ def _right(request: Request) -> str:
 
 
 def _is_part(request: Request) -> bool:
-    return request.method == "PUT" and "partNumber=" in request.query
+    """Whether it sends a part of a file by a signed URL, or all of it."""
+    return request.method == "PUT" and ("partNumber=" in request.query or "X-Amz-Signature=" in request.query)
 
 
 def _request(environ: WSGIEnvironment) -> Request:

@@ -15,17 +15,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import httpx
 from botocore import exceptions as boto_errors
 
-from orchestrator.storage import StoreAccess
+from orchestrator.storage import StoreAccess, s3_alone
 from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_place, part_size, require_whole
 from orchestrator.storage.s3_client import checked_credentials, connect, region_of
 from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
 from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof, md5_of
-from orchestrator.words import web
-from orchestrator.words.errors import GpuplanError, StepFailed, StoreBusy, StoreUnavailable, UsageError
-from orchestrator.words.outside import quoted
+from orchestrator.storage.s3_try import allow, send_as_a_machine
+from orchestrator.words.errors import GpuplanError, StepFailed, StoreUnavailable, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.source import SignedGet, SourceFile
 from orchestrator.words.store_url import read_place
@@ -39,7 +37,6 @@ SHA256 = "sha256"  # our metadata
 
 
 CHECK_NAME, CHECK = ".gpuplan-check", b"gpuplan was here"
-SEND_S, WORDS_SHOWN = 30.0, 300
 BOTO = (boto_errors.ClientError, boto_errors.BotoCoreError)
 
 
@@ -81,12 +78,12 @@ class S3Store:
 
         These credentials need not be allowed to delete: where they are not, the object stays.
         """
-        upload = self.begin(CHECK_NAME, len(CHECK), hashlib.sha256(CHECK).hexdigest())
+        upload = self._opened(self._place.key(CHECK_NAME), len(CHECK), hashlib.sha256(CHECK).hexdigest(), MIB)
         crc32 = base64.b64encode(zlib.crc32(CHECK).to_bytes(4, "big")).decode()
         part = Part(1, 0, len(CHECK), crc32, md5_of(CHECK))
         try:
             (signed,) = self.sign(upload, [part])
-            self._try(signed)
+            send_as_a_machine(self.url, signed, CHECK)
             held = self._needing("s3:ListMultipartUploadParts", lambda: self._held(upload))
             if not self._same(held.get(1), part):
                 raise StepFailed(f"{self.url}: a part that was sent is not there: {held}")
@@ -96,23 +93,9 @@ class S3Store:
                 self._abort(upload.key, upload.token)
             raise
         if self._head(upload.key) is None:
-            raise UsageError(f"{self.url}: what was written cannot be read", remedy=_allow("s3:GetObject"))
+            raise UsageError(f"{self.url}: what was written cannot be read", remedy=allow("s3:GetObject"))
         with suppress(boto_errors.ClientError):
             self._client.delete_object(Bucket=self._place.bucket, Key=upload.key)
-
-    def _try(self, signed: SignedPart) -> None:
-        """Send a part by its URL as a machine does: without credentials, and following no redirect."""
-        try:
-            with web.client(signed.url, timeout=SEND_S, follow_redirects=False) as client:
-                reply = client.put(signed.url, content=CHECK, headers=signed.headers)
-        except httpx.RequestError as error:
-            raise StoreUnavailable(f"{self.url} cannot be reached by a signed URL: {error}") from error
-        if reply.status_code in StoreBusy.STATUSES:
-            raise StoreBusy(f"{self.url}: a signed URL is answered with {reply.status_code}")
-        if reply.status_code not in signed.accept:
-            said = quoted(web.readable(reply.text), WORDS_SHOWN)
-            where = "set AWS_REGION to the bucket's own" if reply.is_redirect else _allow("s3:PutObject")
-            raise UsageError(f"{self.url}: a signed URL is answered with {reply.status_code}: {said}", remedy=where)
 
     def _needing(self, right: str, call: Callable[[], T]) -> T:
         """Make a call that needs a right of its own; UsageError names that one if it is missing."""
@@ -120,7 +103,7 @@ class S3Store:
             return call()
         except UsageError as error:
             if isinstance(error.__cause__, boto_errors.ClientError) and code_of(error.__cause__) in FORBIDDEN:
-                raise UsageError(error.message, remedy=_allow(right)) from error
+                raise UsageError(error.message, remedy=allow(right)) from error
             raise
 
     def head(self, name: str) -> StoredObject | None:
@@ -133,38 +116,43 @@ class S3Store:
         each = part_size(
             size, self._access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=MIB, url=self.url
         )
+        if size <= each:
+            return Upload(key, size, sha256, each, s3_alone.TOKEN)
+        return self._opened(key, size, sha256, each)
+
+    def _opened(self, key: str, size: int, sha256: str, part_bytes: int) -> Upload:
+        kind, about = s3_alone.KIND, {SHA256: sha256}
         opened = self._do(
             lambda: self._client.create_multipart_upload(
-                Bucket=self._place.bucket,
-                Key=key,
-                ContentType="application/octet-stream",
-                Metadata={SHA256: sha256},
-                **self._proof.create,
+                Bucket=self._place.bucket, Key=key, ContentType=kind, Metadata=about, **self._proof.create
             )
         )
-        return Upload(key, size, sha256, each, opened["UploadId"])
+        return Upload(key, size, sha256, part_bytes, opened["UploadId"])
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
         """See ports.ArtifactStore. UploadGone: begin again."""
+        if upload.token == s3_alone.TOKEN:
+            there = s3_alone.is_stored(self._looked_at(upload.key), upload, parts, self._proof, SHA256)
+            return [] if there else parts
         held = self._held(upload)
         return [p for p in parts if not self._same(held.get(p.number), p)]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
         """See ports.ArtifactStore. The headers are part of the signature: the machine sends them as they are."""
+        bucket, seconds = self._place.bucket, self._access.url_seconds
+        if upload.token == s3_alone.TOKEN:
+            return [s3_alone.signed(self._client, bucket, upload, p, self._proof, seconds, SHA256) for p in parts]
         signed = []
         for part in parts:
             covered, headers = self._proof.part(part)
-            url = self._client.generate_presigned_url(
-                "upload_part",
-                Params={
-                    "Bucket": self._place.bucket,
-                    "Key": upload.key,
-                    "UploadId": upload.token,
-                    "PartNumber": part.number,
-                    **covered,
-                },
-                ExpiresIn=self._access.url_seconds,
-            )
+            asked = {
+                "Bucket": bucket,
+                "Key": upload.key,
+                "UploadId": upload.token,
+                "PartNumber": part.number,
+                **covered,
+            }
+            url = self._client.generate_presigned_url("upload_part", Params=asked, ExpiresIn=seconds)
             signed.append(SignedPart(part, url, headers, (200,)))
         return signed
 
@@ -172,9 +160,11 @@ class S3Store:
         """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
         ordered = require_whole(upload, parts)
         if upload.bytes == 0:  # a multipart upload has at least one part, and no part is empty everywhere
-            self._abort(upload.key, upload.token)
-            self._put(upload.key, b"", {SHA256: upload.sha256}, "application/octet-stream")
+            self.abort(upload)
+            self._put(upload.key, b"", {SHA256: upload.sha256}, s3_alone.KIND)
             return self._verified(upload, ())
+        if upload.token == s3_alone.TOKEN:
+            return self._verified(upload, ordered)
         try:
             self._join(upload, ordered)
         except UploadGone:
@@ -185,7 +175,8 @@ class S3Store:
 
     def abort(self, upload: Upload) -> None:
         """See ports.ArtifactStore."""
-        self._abort(upload.key, upload.token)
+        if upload.token != s3_alone.TOKEN:
+            self._abort(upload.key, upload.token)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
@@ -339,10 +330,6 @@ class S3Store:
             return call()
         except (boto_errors.ClientError, boto_errors.BotoCoreError) as error:
             raise failure(self.url, error, upload) from error
-
-
-def _allow(right: str) -> str:
-    return f"allow {right} on the prefix"
 
 
 def _stored_object(key: str, found: dict[str, Any]) -> StoredObject:

@@ -30,19 +30,38 @@ def build(s3_server: S3) -> Build:
     return lambda url=f"s3://{BUCKET}/signed", **changes: open_store(url, replace(access, **changes))
 
 
-def test_a_signed_part_is_for_that_part_alone(build: Build):
-    """The same signature with another number, another checksum, or none, is refused."""
-    store, data = build(), payload(100)
+@pytest.mark.parametrize("size", [100, 6 * MIB], ids=["all of a file", "a part"])
+def test_a_signed_part_is_for_that_part_alone(build: Build, size: int):
+    """The same signature with another number or name, another checksum, or none, is refused; so are other bytes."""
+    store, data = build(), payload(size)
     opened = begin(store, "a.m", data)
-    (signed,) = store.sign(opened, cut(data, opened.part_bytes))
-    other = signed.url.replace("partNumber=1", "partNumber=2")
-    assert put(replace(signed, url=other), data).status_code == 403
+    first, *_ = parts = cut(data, opened.part_bytes)
+    (signed, *_), body = store.sign(opened, parts), data[: first.length]
+    for here, there in (("partNumber=1", "partNumber=2"), ("/a.m?", "/b.m?")):
+        if here in signed.url:
+            assert put(replace(signed, url=signed.url.replace(here, there)), body).status_code == 403
     headers = {**signed.headers, "x-amz-checksum-crc32": "AAAAAA=="}
-    assert put(replace(signed, headers=headers), data).status_code in {400, 403}
-    bare = httpx.put(signed.url, content=data, headers={"Content-Type": "application/octet-stream"}, timeout=20)
+    assert put(replace(signed, headers=headers), body).status_code in {400, 403}
+    assert put(signed, bytes(len(body))).status_code == 400
+    bare = httpx.put(signed.url, content=body, headers={"Content-Type": "application/octet-stream"}, timeout=20)
     assert bare.status_code == 403
-    assert put(signed, data).status_code == 200
+    assert put(signed, body).status_code == 200
     store.abort(opened)
+
+
+def test_a_small_file_is_one_request(build: Build):
+    """A file that is one part needs one PUT: no upload is opened for it; its sha256 and checksum come with it."""
+    store, data = build(), payload(100, seed=3)
+    opened = begin(store, "small.txt", data)
+    parts = cut(data, opened.part_bytes)
+    assert (opened.token, store.missing(opened, parts)) == ("", parts)
+    (signed,) = store.sign(opened, parts)
+    assert put(signed, data).status_code == 200
+    assert store.missing(opened, parts) == []
+    stored = store.complete(opened, parts)
+    assert (stored.bytes, stored.sha256, stored.crc32) == (100, opened.sha256, parts[0].crc32)
+    other = begin(store, "small.txt", payload(100, seed=4))
+    assert store.missing(other, cut(payload(100, seed=4), 5 * MIB)) != []
 
 
 def test_signed_parts_expire(build: Build, s3_server: S3):
