@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import os
 import queue
-import ssl
 import threading
 import time
 import zlib
@@ -162,7 +161,7 @@ class Fetching:
     """The ranges that wait."""
 
     def __init__(self, files: list[File], socket_s: float) -> None:
-        self._files, self._socket_s, self._tls = files, socket_s, ssl.create_default_context()
+        self._files, self._socket_s = files, socket_s
         self._waiting: queue.SimpleQueue[tuple[File, int]] = queue.SimpleQueue()
         for file in files:
             for number in file.missing():
@@ -190,7 +189,7 @@ class Fetching:
     def _fetch(self, file: File, number: int) -> None:
         start, length = file.span(number)
         url = urlsplit(file.asked["url"])
-        connection = connect(url.scheme, url.hostname or "", url.port, self._socket_s, self._tls)
+        connection = connect(url.scheme, url.hostname or "", url.port, self._socket_s)
         came = 0
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")

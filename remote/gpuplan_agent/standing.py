@@ -33,6 +33,7 @@ NEEDED = {
     "hello": ["getpass"],
     "code": ["hashlib", "gpuplan_agent.hashing"],
 }
+PREPARED = ("put", "get")  # ... and whom connections trust, made once
 Answer = Callable[[Any], Any]
 
 
@@ -107,6 +108,8 @@ class Standing:
         if op in self._modules:
             for name in [f"gpuplan_agent.{self._modules[op]}", *NEEDED.get(op, [])]:
                 importlib.import_module(name)
+        if op in PREPARED:
+            importlib.import_module("gpuplan_agent.uploads").tls()
 
     def _carry_out(self, request: Any, output: int, others: list[int]) -> None:
         """The fork's whole life: it has what an agent of its own would have, and none of what is this process's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import os
 import queue
@@ -34,7 +35,10 @@ def op_put(request: dict[str, Any]) -> dict[str, Any]:
     sending = Sending(
         path, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S))
     )
-    threads = [threading.Thread(target=sending.work, daemon=True) for _ in range(1 if ordered else SENDERS)]
+    threads = [
+        threading.Thread(target=sending.work, daemon=True)
+        for _ in range(1 if ordered else min(SENDERS, len(request["parts"])))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -50,7 +54,6 @@ class Sending:
     def __init__(self, path: str, parts: list[dict[str, Any]], *, stop_at_failure: bool, socket_s: float) -> None:
         self.path, self.stop_at_failure, self.socket_s = path, stop_at_failure, socket_s
         self.stored = self.failed = 0
-        self._tls = ssl.create_default_context()
         self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         for part in parts:
             self._waiting.put(part)
@@ -87,7 +90,7 @@ class Sending:
 
     def _put(self, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
         url = urlsplit(part["url"])
-        connection = connect(url.scheme, url.hostname or "", url.port, self.socket_s, self._tls)
+        connection = connect(url.scheme, url.hostname or "", url.port, self.socket_s)
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
@@ -99,12 +102,16 @@ class Sending:
             connection.close()
 
 
-def connect(
-    scheme: str, host: str, port: int | None, timeout: float, tls: ssl.SSLContext
-) -> http.client.HTTPConnection:
+@functools.lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """Whom connections trust: 25 ms, so that the process that is forked for each request makes it (standing.py)."""
+    return ssl.create_default_context()
+
+
+def connect(scheme: str, host: str, port: int | None, timeout: float) -> http.client.HTTPConnection:
     """A connection to a store. ValueError: by none of the two ways that there are."""
     if scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=tls())
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
     raise ValueError(f"nothing can be sent or fetched by {scheme!r}")
