@@ -18,7 +18,7 @@ from orchestrator.words.secret import Secret
 from tests.contracts.conftest import Like
 from tests.contracts.contract_stores import MIB, begin, cut, payload, put, send, upload
 
-KEYS = StoreAccess(access_key="KEY", secret_key=Secret("secret"))
+KEYS = StoreAccess(access_key="KEY", secret_key=Secret("a-key-of-nobody"))
 R2 = "endpoint_url=https://0123abcd.r2.cloudflarestorage.com"
 
 

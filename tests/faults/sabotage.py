@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("orchestrator", "tests/faults", "tests/unit/engine", "tools", "remote", "configs", "phases")
+PARTS = ("orchestrator", "tests/faults", "tests/unit/engine", "tools", "remote", "configs", "phases", "texts")
 FILES = ("gpuplan.yaml", "tests/conftest.py")
 SEEDS = 300  # within which it must be found, where the seed that is known does not show it any more
 TIME_OUT_S = 1500

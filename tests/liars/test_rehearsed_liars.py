@@ -32,7 +32,7 @@ def _cases() -> list[Any]:
 def _answers(place: Path, asked: tuple[str, ...], liar: Liar | None) -> Answers:
     """What a rehearsal of these phases, with the liar's files in place of the shipped ones, answers."""
     tree = place / "tree"
-    for part in ("phases", "configs", "remote"):
+    for part in ("phases", "configs", "remote", "texts"):
         shutil.copytree(PROJECT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(PROJECT / "gpuplan.yaml", tree / "gpuplan.yaml")
     (tree / "tests").mkdir()

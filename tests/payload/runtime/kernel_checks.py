@@ -145,7 +145,8 @@ def extreme_checks() -> Iterator[Check]:
         for tokens in (1, 9):
             job, keep, x = _job(matrix, tokens, BYTES, np.sign(random.standard_normal((tokens, 256)) + 3.0))
             size = products.scratch_bytes(512)
-            multiply(job.ctypes.data, 1, kind + BYTES, 1, aligned((size,), np.uint8).ctypes.data, size)
+            scratch = aligned((size,), np.uint8)  # held: what is freed while a kernel writes to it is somebody else's
+            multiply(job.ctypes.data, 1, kind + BYTES, 1, scratch.ctypes.data, size)
             yield f"extremes of kind {kind}, {tokens} tokens", _error(keep["out"], x @ matrix.to_float().T), 2e-6
 
 
