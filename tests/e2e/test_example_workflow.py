@@ -17,6 +17,7 @@ from tests.e2e.tool import PROJECT
 EXAMPLE = PROJECT / "docs" / "examples" / "rehearse.yml"
 
 
+@pytest.mark.faults  # a whole rehearsal, of which make test has enough
 @pytest.mark.slow
 def test_the_example_rehearses_the_plan_of_init(tmp_path: Path):
     """All but the installation: every step succeeds, and what it keeps as artifacts is there and says so."""
