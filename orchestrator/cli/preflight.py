@@ -63,7 +63,9 @@ def choose(
         except (AccountRefused, NoMachine, ProviderUnavailable) as error:
             reasons.append(f"{provider.name}: {error.message}")
             kind = kind if isinstance(error, AccountRefused) else NoCapacity
-    raise kind("no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot))
+    raise kind(
+        "no provider serves this run\n  " + "\n  ".join(reasons), remedy=_remedy(spot=spot, fixed=place is not None)
+    )
 
 
 def served(
@@ -206,5 +208,8 @@ def _lookers(
     return found
 
 
-def _remedy(*, spot: bool) -> str:
-    return "leave --spot out, or take --spot-or-demand" if spot else "try later, another --provider or another GPU type"
+def _remedy(*, spot: bool, fixed: bool) -> str:
+    if spot:
+        return "leave --spot out, or take --spot-or-demand"
+    elsewhere = "; --move PLACE starts over at another place" if fixed else ""
+    return f"try later, another --provider or another GPU type{elsewhere}"

@@ -72,8 +72,9 @@ def test_a_plan_is_not_moved_to_where_it_is_or_where_nothing_is_sold(desk: Desk)
     """The same place is a mistake; one that does not sell the machine is refused with its name, and nothing is made."""
     with pytest.raises(UsageError, match=f"is in {HERE} already"):
         desk.propose("two", moves_to=HERE, place=HERE)
-    with pytest.raises(NoMachine, match="not sold in MARS-1"):
+    with pytest.raises(NoMachine, match="not sold in MARS-1") as caught:
         desk.propose("two", moves_to="MARS-1", place="MARS-1")
+    assert "--move PLACE" in caught.value.remedy
     assert places(desk) == [(HERE, True)]
 
 
