@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from orchestrator.cli.reaching import Way
 from orchestrator.transport.agent import Agent
@@ -18,6 +16,7 @@ from orchestrator.transport.commands import NO_JUPYTER, serve_jupyter, ssh_argv
 from orchestrator.transport.job import Job
 from orchestrator.words.errors import ConnectionLost, StepFailed, UsageError
 from orchestrator.words.secret import Secret
+from orchestrator.world.signals import told_to_stop
 
 START_S = 120.0  # for Jupyter to say where it listens
 FORWARD_S = 30.0  # for ssh to listen here
@@ -36,7 +35,7 @@ class Notebook:
     def __init__(self, way: Way, agent: Agent, port: int) -> None:
         """`port`: here, where it is free; else another one."""
         self._way, self._agent, self._port = way, agent, port
-        self._stopping, self._said = False, ""
+        self._told, self._said = threading.Event(), ""
         self._forward: subprocess.Popen[bytes] | None = None
         self._began = time.monotonic()
 
@@ -47,7 +46,7 @@ class Notebook:
         """
         token = secrets.token_urlsafe(32)
         job = f"open.{secrets.token_hex(8)}"
-        with self._stopped_by_signals():
+        with told_to_stop() as self._told:
             try:
                 end = self._agent.run(self._job(job, token), 0, lambda text, _: self._hear(text, token, tell),
                                       stop=self._is_over)  # fmt: skip
@@ -56,7 +55,7 @@ class Notebook:
                 self._end(job)
         if end is not None and end.exit == NO_JUPYTER:
             raise UsageError(f"Jupyter is not installed on {self._way.row.name}", remedy=INSTALL)
-        if self._stopping:
+        if self._told.is_set():
             return
         last = "\n".join(self._said.splitlines()[-LAST_LINES:])
         why = "ended by itself" if end is not None else "did not begin to listen, or the way to it ended"
@@ -80,7 +79,7 @@ class Notebook:
 
     def _is_over(self) -> bool:
         late = self._forward is None and time.monotonic() - self._began > START_S
-        return self._stopping or late or (self._forward is not None and self._forward.poll() is not None)
+        return self._told.is_set() or late or (self._forward is not None and self._forward.poll() is not None)
 
     def _close(self) -> None:
         if self._forward:
@@ -96,18 +95,6 @@ class Notebook:
                 self._agent.stop(job, GRACE_S)
         except ConnectionLost:
             return
-
-    @contextmanager
-    def _stopped_by_signals(self) -> Iterator[None]:
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stopping = True
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _free_port(wanted: int) -> int:

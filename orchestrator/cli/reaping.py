@@ -90,14 +90,11 @@ def _again_and_again(home: Home, ledger: Ledger, asked: list[Provider], clock: C
 
     StillRunning: the last look left something, or somebody could not be asked. No volume is deleted: nobody is asked.
     """
-    import signal
-    import threading
+    from orchestrator.world.signals import told_to_stop
 
-    over = threading.Event()
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     say(f"looking at {' and '.join(one.name for one in asked)} until Ctrl-C")
     seen: list[str] = []
-    try:
+    with told_to_stop() as told:
         while True:
             done = _once(home, ledger, asked, clock, lambda _volume: False)
             now = [f"may still cost money: {why}" for why in done.left]
@@ -105,11 +102,8 @@ def _again_and_again(home: Home, ledger: Ledger, asked: list[Provider], clock: C
             for line in [*(f"ended: {one.name}" for one, _ in done.ended), *(one for one in now if one not in seen)]:
                 say(f"{datetime.now().astimezone():%Y-%m-%d %H:%M} {line}")
             seen = now
-            if over.wait(clock.scaled(pause_s)):
+            if told.wait(clock.scaled(pause_s)):
                 break
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _raise_what_is(done.left)
 
 

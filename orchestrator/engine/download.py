@@ -15,7 +15,6 @@ from pathlib import Path
 
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.reach import patiently
-from orchestrator.engine.together import together
 from orchestrator.words.errors import StepFailed, StoreUnavailable
 from orchestrator.words.ports import ArtifactStore
 from orchestrator.words.waiting import Clock
@@ -71,23 +70,6 @@ class Download:
     def close(self) -> None:
         """Close what is open; what has arrived is kept."""
         self._half.close()
-
-
-def download(
-    store: ArtifactStore,
-    file: ManifestFile,
-    half: Path,
-    clock: Clock,
-    check: Callable[[], None] = lambda: None,
-    told: Callable[[int, int], None] = lambda _bytes, _moved: None,
-) -> str:
-    """Bring what `half` lacks of the store's file, and return the sha256 of all that then is there.
-
-    Errors: see Download. StepFailed: the disk is full.
-    """
-    with contextlib.closing(Download(store, file, half, clock, check, told)) as coming:
-        together(clock, coming.fetch, coming.missing())
-        return coming.sha256()
 
 
 def arrived(half: Path) -> int:

@@ -271,7 +271,10 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload under way. `token` is a capability (upload id or session URI): kept in a 0600 file."""
+    """An upload under way. `token` is a capability (upload id or session URI): kept in a 0600 file.
+
+    "": one request sends all of it, and the store knows of no upload.
+    """
 
     key: str
     bytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,3 +34,15 @@ def stopping_on_signals(stop: Callable[[Why, str], bool], say: Callable[[str], N
     finally:
         for number in wanted:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def told_to_stop() -> Iterator[threading.Event]:
+    """What Ctrl-C and SIGTERM set, for a command that looks on until then; afterwards they mean what they did."""
+    told = threading.Event()
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

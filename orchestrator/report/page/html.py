@@ -26,7 +26,6 @@ FOLDER = Path(__file__).parent
 NUMBERS = frozenset({"an hour", "took", "cost", "plan's hours", "plan's dollars", "memory", "of it", "busy", "value",
                      "size"})  # fmt: skip
 STANDS_IN = "A CPU stood in for the GPUs here"
-_TONES = {Outcome.SUCCEEDED: "good", None: "accent"}
 
 
 @dataclass(frozen=True, slots=True)

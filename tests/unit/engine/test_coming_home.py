@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import pytest
 
 from orchestrator.engine import download as loading
 from orchestrator.engine.artifacts import PARTIAL, Home
-from orchestrator.engine.download import download, notes_of
+from orchestrator.engine.download import Download, notes_of
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.fetching import fetch_all
-from orchestrator.engine.together import AT_ONCE
+from orchestrator.engine.together import AT_ONCE, together
 from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.clock import ManualClock
@@ -104,6 +105,16 @@ class Ranges(MemoryStore):
         self.asked.append(offset)
         self.fails(offset)
         yield from super().read(name, offset, length)
+
+
+def download(
+    store: Ranges, file: ManifestFile, half: Path, clock: ManualClock,
+    told: Callable[[int, int], None] = lambda _bytes, _moved: None,
+) -> str:  # fmt: skip
+    """Bring what `half` lacks, ranges at the same time; the sha256 of all that then is there."""
+    with closing(Download(store, file, half, clock, told=told)) as coming:
+        together(clock, coming.fetch, coming.missing())
+        return coming.sha256()
 
 
 CONTENT = bytes(range(256)) * 4 + b"end"
