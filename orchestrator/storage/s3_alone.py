@@ -19,8 +19,6 @@ def signed(client: Any, bucket: str, upload: Upload, part: Part, proof: Proof, s
     return SignedPart(part, url, {**headers, "Content-Type": KIND, f"x-amz-meta-{tag}": upload.sha256}, (200,))
 
 
-def is_stored(found: dict[str, Any] | None, upload: Upload, parts: list[Part], proof: Proof, tag: str) -> bool:
+def is_stored(found: dict[str, Any] | None, upload: Upload, tag: str) -> bool:
     """Whether the object at that key is this very file. A PUT is whole or nothing: its metadata came with its bytes."""
-    if not found or (found["ContentLength"], found["Metadata"].get(tag)) != (upload.bytes, upload.sha256):
-        return False
-    return proof.right(found, parts) is not False
+    return found is not None and (found["ContentLength"], found["Metadata"].get(tag)) == (upload.bytes, upload.sha256)

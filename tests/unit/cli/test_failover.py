@@ -70,6 +70,16 @@ def test_the_same_type_is_tried_at_the_next_place_before_a_dearer_one(tmp_path: 
     assert unsafe(desk.bench) == []
 
 
+def test_a_move_is_to_that_place_only(tmp_path: Path):
+    """With --move the place is the user's choice: the run that goes on looks for a machine there, and nowhere else."""
+    desk = Desk(tmp_path, ONE, place="EU-RO-1", faults=("create-refused-capacity@99",))
+    end = desk.run("large", moves_to="EU-RO-1")
+    assert end.outcome == Outcome.NO_MACHINE
+    spec = next_run(desk, end, 2)
+    assert spec
+    assert (spec.place, spec.moves_to) == ("EU-RO-1", "EU-RO-1")
+
+
 def test_the_next_provider_comes_when_nothing_is_left_at_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As long as no volume and no flag fixes it; a dearer type waits until no place has the one that is wanted."""
     desk = Desk(tmp_path, ONE, place=None, faults=("create-refused-capacity@99",))
