@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,6 +122,30 @@ def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
     assert send(context, Store([*hiccup, None, *hiccup, None, *hiccup, None])) == "sent"
     assert waited(context) > 2 * PATIENCE_S
     assert context.ledger.artifacts.get(name="big.bin").state == "VERIFIED"
+
+
+class Asked(Store):
+    """Notes how often it is asked what is missing; a file is `parts` parts."""
+
+    def __init__(self, parts: int, answers: list[Any]) -> None:
+        super().__init__(answers)
+        self.parts, self.asked = parts, 0
+
+    def missing(self, upload: Upload, parts: list[Any]) -> list[Any]:
+        self.asked += 1
+        return super().missing(upload, parts)
+
+    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool) -> Checksums:
+        found = super().checksums(path, part_bytes, md5=md5, parts_md5=parts_md5)
+        return replace(found, parts=found.parts[: self.parts])
+
+
+@pytest.mark.parametrize(("parts", "answers", "asked"), [(1, [], 0), (1, [BROKEN], 1), (4, [], 4)])
+def test_a_store_is_not_asked_what_is_known(tmp_path: Path, parts: int, answers: list[Any], asked: int):
+    """A new upload lacks all of it; a file of one part is looked at when it is completed, or where it failed."""
+    store = Asked(parts, answers)
+    assert send(context_of(tmp_path), store) == "sent"
+    assert store.asked == asked
 
 
 def test_a_store_that_stores_nothing_is_given_up(tmp_path: Path):
