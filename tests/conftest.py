@@ -5,10 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.server import Server
 
 OURS = ("GPUPLAN_", "RUNPOD_", "LAMBDA_", "AWS_", "GOOGLE_", "HF_", "HUGGING_FACE_", "GIT_", "SSH_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -65,3 +69,18 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     left_behind = [name for name in os.environ if name.startswith(OURS)]  # by libraries that an earlier test called
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", *left_behind):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL of this process's; its tests are of one xdist_group, "postgres": it is begun once."""
+    from tests.server import begun
+
+    with begun() as one:
+        yield one
+
+
+@pytest.fixture
+def shared_database(server: Server) -> str:
+    """The address of a database of its own on a real PostgreSQL, with the ledger's tables in it."""
+    return server.new()

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import sqlalchemy.exc
+import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
@@ -38,6 +39,12 @@ ENDS: dict[str, object] = {
 }
 LISTEN_S = 0.25  # between two looks for messages, of which there are none: the engine's end waits for the last one
 SCHEDULE_S = 60.0  # between two looks for schedules: there are none
+TABLE = "workflow_status"  # DBOS's own
+TAKE_OVER = (
+    "UPDATE {table} SET executor_id = :executor, application_version = :version "
+    "WHERE status IN ('PENDING', 'ENQUEUED') "
+    "AND (workflow_uuid = :run OR substr(workflow_uuid, 1, length(:below)) = :below)"
+)
 POLL_S = 0.2  # between two looks at a workflow's end
 
 
@@ -149,7 +156,11 @@ class _Handle:
 
 
 class DurableRun:
-    """One run in this process. The caller holds the run's lock file: a second process would run its step twice."""
+    """One run in this process. The caller holds the run's lock: a second process would run its step twice.
+
+    Each run is a version of its own to DBOS: what it takes up again lies for a moment in a queue, from which any other
+    process of the same version would play it as well, in the story of the run that it drives itself.
+    """
 
     def __init__(
         self, story: Story, run: str, *, database_url: str, debug_log: Path, trigger: Trigger = lambda *_: None
@@ -158,13 +169,14 @@ class DurableRun:
 
         "before": its body has run, and its record is not written; "after": the record is written, or was replayed.
         """
-        self._run = run
+        self._run, self._url = run, database_url
+        self._version, self._executor = f"{APPLICATION_VERSION} {run}", f"run-{run}-{secrets.token_hex(4)}"
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
         config: DBOSConfig = {
             "name": "gpuplan",
             "system_database_url": database_url,
-            "executor_id": f"run-{run}",
-            "application_version": APPLICATION_VERSION,
+            "executor_id": self._executor,
+            "application_version": self._version,
             "serializer": _PlainJson(),
             "console_log_level": "CRITICAL",
             "max_executor_threads": 128,
@@ -176,9 +188,23 @@ class DurableRun:
 
     def start(self) -> Branch[RunEnd]:
         """Take up what is pending of this run, or begin it; return the handle of the whole run."""
+        self._take_over()
         DBOS.launch()
         with SetWorkflowID(self._run):
             return _Handle(DBOS.start_workflow(self._workflows.run), RunEnd)
+
+    def _take_over(self) -> None:
+        """What a dead process left pending is this one's: DBOS takes up what it finds under its own name."""
+        engine = sa.create_engine(self._url)
+        schema = None if engine.dialect.name == "sqlite" else "dbos"
+        values = {"run": self._run, "below": f"{self._run}/", "version": self._version, "executor": self._executor}
+        try:
+            if sa.inspect(engine).has_table(TABLE, schema):  # else no run has ever come as far
+                with engine.begin() as connection:
+                    table = f"{schema}.{TABLE}" if schema else TABLE
+                    connection.execute(sa.text(TAKE_OVER.format(table=table)), values)
+        finally:
+            engine.dispose()
 
     def close(self) -> None:
         """Stop the engine's threads; what is under way stays pending in the database."""
@@ -190,7 +216,7 @@ def _client(database_url: str) -> Iterator[DBOSClient]:
     client = DBOSClient(system_database_url=database_url, serializer=_PlainJson())
     try:
         yield client
-    except sqlalchemy.exc.DBAPIError:
+    except sa.exc.DBAPIError:
         pass  # no run has ever come as far as the engine's tables: nothing is pending, and nothing has ended
     finally:
         client.destroy()

@@ -29,6 +29,7 @@ class Access:
 
     transaction: Callable[[], AbstractContextManager[Connection]]
     read: Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
+    ordered: bool = True  # see sql.select
 
 
 class Book(Generic[Row]):
@@ -53,7 +54,8 @@ class Book(Generic[Row]):
     def all(self, **where: object) -> list[Row]:
         """All rows that match, in the order of their position or birth."""
         values = {name: _plain(value) for name, value in where.items()}
-        query = sql.select(self.table, tuple((name, value is None) for name, value in values.items()))
+        wanted = tuple((name, value is None) for name, value in values.items())
+        query = sql.select(self.table, wanted, ordered=self._access.ordered)
         return [self._row(row) for row in self._access.read(query, values)]
 
     def put(self, row: Row) -> None:

@@ -41,6 +41,10 @@ class Database(Protocol):
 
     where: str  # in words: its file, or its URL without the password
     numbered: str  # the kind of a key that it counts
+    kinds: Mapping[str, str]  # what it calls the kinds of columns
+    tables: Sequence[Table]  # that it is to have
+    ordered: bool  # rows that are alike in what they are ordered by come in one and the same order
+    held: tuple[str, str]  # what is said when it is Busy for long, and what to do
 
     def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         """What a statement finds, without the write lock."""

@@ -33,6 +33,16 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """A file of a run's folder, in a database that several computers share."""
+
+    run: str
+    name: str  # below the folder
+    content: bytes
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRow:
     """One phase of a run."""
 

@@ -7,7 +7,7 @@ be written as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from orchestrator.ledger.tables import Column, Table
@@ -17,10 +17,15 @@ ORDER = ("position", "requested_at", "created_at", "since", "id")  # rows come b
 
 
 @cache
-def select(table: Table, where: tuple[tuple[str, bool], ...]) -> str:
-    """The rows where these columns have a value (True: none at all), in the order of their position or birth."""
+def select(table: Table, where: tuple[tuple[str, bool], ...], *, ordered: bool = True) -> str:
+    """The rows where these columns have a value (True: none at all), in the order of their position or birth.
+
+    `ordered` False: the database leaves open what comes first of rows that are alike in that, and of no value.
+    """
     wanted = [f"{table.column(n)} IS NULL" if none else f"{table.column(n)} = :{n}" for n, none in where]
     order = [table.column(name) for name in ORDER if name in table.names]
+    if not ordered:
+        order = [*(f"{name} NULLS FIRST" for name in order), *(table.column(name) for name in table.keys)]
     columns = ", ".join(table.column(c.name) for c in table.columns)
     return (
         f"SELECT {columns} FROM {table.name}"
@@ -60,10 +65,10 @@ def delete(table: Table, key: tuple[str, ...]) -> str:
     return f"DELETE FROM {table.name}{_keyed(table, key)}"
 
 
-def create(table: Table, numbered: str) -> list[str]:
-    """Make a table; `numbered`: the kind of a key that the database counts."""
-    kinds = [numbered if table.numbered and c.is_key else _kind(c) for c in table.columns]
-    columns = ", ".join(f"{table.column(c.name)} {kind}" for c, kind in zip(table.columns, kinds, strict=True))
+def create(table: Table, numbered: str, kinds: Mapping[str, str]) -> list[str]:
+    """Make a table; `numbered`: the kind of a key that the database counts; `kinds`: its own words for ours."""
+    each = [numbered if table.numbered and c.is_key else _kind(c, kinds) for c in table.columns]
+    columns = ", ".join(f"{table.column(c.name)} {kind}" for c, kind in zip(table.columns, each, strict=True))
     keys = ", ".join(map(table.column, table.keys))
     made = [f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({keys}))"]
     if at := table.indexed:
@@ -71,10 +76,10 @@ def create(table: Table, numbered: str) -> list[str]:
     return made
 
 
-def add(table: Table, column: Column) -> str:
+def add(table: Table, column: Column, kinds: Mapping[str, str]) -> str:
     """Add a column that came later than the table, with its default."""
     default = "" if column.default is None else f" DEFAULT {column.default!r}"
-    return f"ALTER TABLE {table.name} ADD COLUMN {table.column(column.name)} {column.kind}{default}"
+    return f"ALTER TABLE {table.name} ADD COLUMN {table.column(column.name)} {kinds[column.kind]}{default}"
 
 
 def relax(table: Table, columns: Sequence[str]) -> list[str]:
@@ -82,19 +87,19 @@ def relax(table: Table, columns: Sequence[str]) -> list[str]:
     return [f"ALTER TABLE {table.name} ALTER COLUMN {table.column(name)} DROP NOT NULL" for name in columns]
 
 
-def remake(table: Table, numbered: str) -> list[str]:
+def remake(table: Table, numbered: str, kinds: Mapping[str, str]) -> list[str]:
     """Make a table anew that has all its columns, with its rows."""
     old, names = f"{table.name}_old", ", ".join(table.column(c.name) for c in table.columns)
     return [
         f"ALTER TABLE {table.name} RENAME TO {old}",
-        *create(table, numbered),
+        *create(table, numbered, kinds),
         f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {old}",
         f"DROP TABLE {old}",
     ]
 
 
-def _kind(column: Column) -> str:
-    return column.kind if column.is_nullable else f"{column.kind} NOT NULL"
+def _kind(column: Column, kinds: Mapping[str, str]) -> str:
+    return kinds[column.kind] if column.is_nullable else f"{kinds[column.kind]} NOT NULL"
 
 
 def _keyed(table: Table, key: tuple[str, ...]) -> str:

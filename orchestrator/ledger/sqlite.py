@@ -9,13 +9,19 @@ from typing import Any
 
 from orchestrator.ledger import sql
 from orchestrator.ledger.database import Busy, Connection, DatabaseFailed, is_busy
-from orchestrator.ledger.tables import Table
+from orchestrator.ledger.tables import TABLES, Table
+
+HELD_BY = "a backup, a viewer or a synced folder: end it, and say this again"
 
 
 class SqliteFile:
     """See database.Database. `wait_s`: real seconds that each call waits for the lock; connections are kept."""
 
     numbered = "INTEGER NOT NULL"
+    kinds: Mapping[str, str] = {kind: kind for kind in ("TEXT", "INTEGER", "FLOAT")}
+    tables: Sequence[Table] = TABLES
+    ordered = True
+    held = "the database is held by another process: {where}", HELD_BY
 
     def __init__(self, file: str, wait_s: float) -> None:
         self.where, self._wait_s = file, wait_s
@@ -47,7 +53,7 @@ class SqliteFile:
     def relax(self, table: Table, columns: Sequence[str]) -> Sequence[str]:
         """See database.Database. SQLite takes no NOT NULL back: the table is made anew, with its rows."""
         del columns
-        return sql.remake(table, self.numbered)
+        return sql.remake(table, self.numbered, self.kinds)
 
     def version(self) -> int | None:
         """See database.Database."""

@@ -48,7 +48,7 @@ def open_ledger(
                 plain.execute("pragma journal_mode=wal")  # a property of the file: 4 ms a durable step instead of 23
     except sqlite3.OperationalError as error:
         if is_busy(error):
-            raise _held(str(file)) from error
+            raise _held(SqliteFile(str(file), 0)) from error
         raise
     return Ledger(f"sqlite:///{file}", now, patience_s)
 
@@ -65,7 +65,7 @@ class Ledger:
         self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
         self._database = _database(url, min(TRY_S, patience_s))
         self._patiently(self._make_tables)
-        access = Access(self.transaction, self.read)
+        access = Access(self.transaction, self.read, self._database.ordered)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
         self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
         self.steps = StateBook(access, tables.steps, kinds.StepRow)
@@ -82,6 +82,8 @@ class Ledger:
         self.host_keys = Book(access, tables.host_keys, kinds.HostKeyRow)
         self.events = Book(access, tables.events, kinds.EventRow)
         self.transfers = Book(access, tables.transfers, kinds.TransferRow)
+        self.is_shared = tables.files in self._database.tables  # other computers may go on with what is begun here
+        self.files = Book(access, tables.files, kinds.FileRow)  # where it is shared alone
 
     @property
     def where(self) -> str:
@@ -92,21 +94,23 @@ class Ledger:
         """Make what is missing; where nothing is, as nearly always, no write lock is needed.
 
         A ledger that an older version made gets the columns that came later, with their defaults, and room for nothing
-        where there had to be something. A file that was found complete before says so by its version (SQLite only).
+        where there had to be something. A database that was found complete before says so by its version.
         """
         database = self._database
-        if database.version() == tables.VERSION:
+        version = tables.version_of(database.tables)
+        if database.version() == version:
             return
         with database.begin() as connection:  # nobody else makes them meanwhile
-            for table in tables.TABLES:
+            for table in database.tables:
                 there = database.columns(table.name)
                 strict = [c.name for c in table.columns if c.is_nullable and there.get(c.name)]
                 missing = [c for c in table.columns if there and c.name not in there]
-                for statement in [*sql.create(table, database.numbered), *(sql.add(table, c) for c in missing)]:
+                made = sql.create(table, database.numbered, database.kinds)
+                for statement in [*made, *(sql.add(table, c, database.kinds) for c in missing)]:
                     connection.execute(statement, {})
                 for statement in database.relax(table, strict) if strict else ():
                     connection.execute(statement, {})
-        database.note_version(tables.VERSION)
+        database.note_version(version)
 
     def close(self) -> None:
         """Close every connection."""
@@ -131,7 +135,7 @@ class Ledger:
                 return call()
             except Busy as error:
                 if time.monotonic() >= give_up:
-                    raise _held(self.where) from error
+                    raise _held(self._database) from error
 
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
@@ -173,11 +177,9 @@ def _database(url: str, wait_s: float) -> Database:
         return SqliteFile(url.removeprefix("sqlite:///"), wait_s)
     from orchestrator.ledger.postgres import Server  # a second of imports, for those who have a server
 
-    return Server(url)
+    return Server(url, wait_s)
 
 
-def _held(where: str) -> DatabaseBusy:
-    return DatabaseBusy(
-        f"the database is held by another process: {where}",
-        remedy="a backup, a viewer or a synced folder: end it, and say this again",
-    )
+def _held(database: Database) -> DatabaseBusy:
+    said, remedy = database.held
+    return DatabaseBusy(said.format(where=database.where), remedy=remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -226,5 +227,12 @@ transfers = _table(
     _int("bytes"), _int("bytes_done"), _int("moved"), _time("since"), _time("at"), _time("ended_at"),
 )  # fmt: skip
 
-_COLUMNS = "\n".join(sorted(f"{t.name}.{c.name} {c.kind} {c.is_nullable}" for t in TABLES for c in t.columns))
-VERSION = zlib.crc32(_COLUMNS.encode()) & 0x7FFFFFFF  # of all tables and their columns: SQLite keeps it in the file
+# Where several computers share the database: what of a run's folder another one needs that goes on with it.
+files = Table("gpuplan_files", (_key("run"), _key("name"), Column("content", "BLOB"), _float("at")))
+SHARED: list[Table] = [*TABLES, files]
+
+
+def version_of(made: Sequence[Table]) -> int:
+    """A number of these tables and their columns: the database keeps it."""
+    columns = "\n".join(sorted(f"{t.name}.{c.name} {c.kind} {c.is_nullable}" for t in made for c in t.columns))
+    return zlib.crc32(columns.encode()) & 0x7FFFFFFF

@@ -1,10 +1,11 @@
-"""A story for the contract of recorders; as a program it runs over DBOS: FOLDER [WHEN EFFECT], and dies there."""
+"""A story for the contract of recorders; a program too: URL RUN FOLDER [WHEN EFFECT], where it dies."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import NoneType
 
@@ -15,13 +16,14 @@ from orchestrator.words.lifecycle import Outcome, StepState
 
 RUN = "1102-rec"
 DIED = 9
+HOLD = "hold"  # while there is a file of this name, the effect "value" goes on
 
 
 class Story:
     """Effects of every kind; each notes in `done.txt` that its body ran, and `seen.json` what came back."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, run: str = RUN) -> None:
+        self._folder, self._run = folder, run
         self.seen: list[str] = []
 
     def _do(self, name: str) -> None:
@@ -33,6 +35,8 @@ class Story:
 
         def value() -> list[Answer]:
             self._do("value")
+            while (self._folder / HOLD).exists():
+                time.sleep(0.05)
             return [Answer("a", ok=True, detail="b")]
 
         def ours() -> None:
@@ -49,7 +53,7 @@ class Story:
                 recorder.record(name, body, NoneType)
             except GpuplanError as error:
                 self.seen.append(f"{type(error).__name__}: {error.message.partition(' (')[0]}")
-        self.seen.append(repr(recorder.branch("phase", "p", id=f"{RUN}/p").result()))
+        self.seen.append(repr(recorder.branch("phase", "p", id=f"{self._run}/p").result()))
         recorder.record("last", lambda: self._do("last"), NoneType)
         (self._folder / "seen.json").write_text(json.dumps(self.seen))
         return RunEnd(Outcome.FAILED, ("something",))
@@ -67,7 +71,7 @@ class Story:
     def phase(self, recorder: Recorder, name: str) -> PhaseEnd:
         """One effect and a step."""
         recorder.record("in-phase", lambda: self._do(f"in-phase {name}"), NoneType)
-        end = recorder.branch("step", name, "s", "1", id=f"{RUN}/p/s/1").result()
+        end = recorder.branch("step", name, "s", "1", id=f"{self._run}/p/s/1").result()
         return PhaseEnd(Outcome.SUCCEEDED if end.state == StepState.DONE else Outcome.FAILED)
 
     def step(self, recorder: Recorder, phase: str, step: str, attempt: int) -> StepEnd:
@@ -83,14 +87,14 @@ def main() -> None:
     """Run the story over DBOS, or go on with it."""
     from orchestrator.engine.durable import DurableRun
 
-    folder, where = Path(sys.argv[1]), tuple(sys.argv[2:])
+    url, run, folder, where = sys.argv[1], sys.argv[2], Path(sys.argv[3]), tuple(sys.argv[4:])
 
     def trigger(_workflow: str, effect: str, when: str) -> None:
         if (when, effect) == where:
             os._exit(DIED)
 
-    url = f"sqlite:///{folder / 'gpuplan.db'}"
-    durable = DurableRun(Story(folder), RUN, database_url=url, debug_log=folder / "debug.log", trigger=trigger)
+    story = Story(folder, run)
+    durable = DurableRun(story, run, database_url=url, debug_log=folder / "debug.log", trigger=trigger)
     end = durable.start().result()
     durable.close()
     sys.stdout.write(repr(end))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from orchestrator.engine.effects import RunEnd
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.recorder import MemoryRecorder, Records
 from orchestrator.words.lifecycle import Outcome
-from tests.contracts.recorder_story import DIED, RUN, Story
+from tests.contracts.recorder_story import DIED, HOLD, RUN, Story
+from tests.server import DATABASES
 
 SEEN = [
     "[Answer(name='a', ok=True, detail='b')]",
@@ -47,23 +49,34 @@ def _in_memory(folder: Path) -> Play:
     return play
 
 
-def _over_dbos(folder: Path) -> Play:
-    program = str(Path(__file__).with_name("recorder_story.py"))
-
+def _over_dbos(url: str, folder: Path, run: str = RUN) -> Play:
     def play(*where: str) -> str:
-        done = subprocess.run(
-            [sys.executable, program, str(folder), *where], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode in (0, DIED), done.stderr
-        return done.stdout.strip()
+        out, errors = (process := _begun(url, folder, run, *where)).communicate(timeout=120)
+        assert process.returncode in (0, DIED), errors
+        return out.strip()
 
     return play
 
 
-@pytest.fixture(params=[_in_memory, _over_dbos], ids=["memory", "dbos"])
+def _begun(url: str, folder: Path, run: str, *where: str) -> subprocess.Popen[str]:
+    program = str(Path(__file__).with_name("recorder_story.py"))
+    words = [sys.executable, program, url, run, str(folder), *where]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(params=DATABASES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    return request.getfixturevalue("shared_database") if request.param else f"sqlite:///{tmp_path / 'gpuplan.db'}"
+
+
+@pytest.fixture(params=["memory", *DATABASES])
 def play(request: pytest.FixtureRequest, tmp_path: Path) -> Play:
     """Plays the story in a new process, as it were; `where`: it dies there, and nothing is returned."""
-    return request.param(tmp_path)
+    if request.param == "memory":
+        return _in_memory(tmp_path)
+    found = request.getfixturevalue("shared_database") if request.param else f"sqlite:///{tmp_path / 'gpuplan.db'}"
+    return _over_dbos(found, tmp_path)
 
 
 def test_values_errors_and_branches_come_back_as_they_are(play: Play, tmp_path: Path):
@@ -95,3 +108,22 @@ def test_a_story_that_has_ended_gives_its_end_again(play: Play, tmp_path: Path):
     before = (tmp_path / "done.txt").read_text()
     assert play() == END
     assert (tmp_path / "done.txt").read_text() == before
+
+
+def test_a_run_that_is_taken_up_is_played_by_nobody_else(url: str, tmp_path: Path):
+    """A second run, driven beside it on the same database, does its own effects, each once, and none of the first's."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    assert _over_dbos(url, first)("before", "in-phase") == ""
+    (second / HOLD).touch()
+    with _begun(url, second, "1102-two") as beside:
+        while not (second / "done.txt").exists():
+            assert beside.poll() is None
+            time.sleep(0.05)
+        assert _over_dbos(url, first)() == END
+        (second / HOLD).unlink()
+        out, errors = beside.communicate(timeout=60)
+        assert out.strip() == END, errors
+    assert (first / "done.txt").read_text().count("in-phase") == 2
+    assert (second / "done.txt").read_text().splitlines() == ["value", "ours", "bug", "in-phase p", "last"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, PhaseState, RunState, StepState
 from orchestrator.words.model import Phase, Plan, Settings, Step, VolumeNeed
 from orchestrator.words.spec import RunSpec, WorldSpec
+from tests.server import DATABASES
 
 PLAN = Plan(
     name="plan",
@@ -34,9 +36,17 @@ def begin(ledger: Ledger, made: RunSpec) -> None:
     open_books(ledger, made, RunRow(id=made.run, state=RunState.PLANNED, created_at=1.0))
 
 
+@pytest.fixture(params=DATABASES)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Ledger]:
+    """Opens the ledger, each time with connections of its own."""
+    url = request.getfixturevalue("shared_database") if request.param else None
+    return lambda: open_ledger(tmp_path, url, now=lambda: 1000.0)
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return open_ledger(tmp_path, now=lambda: 1000.0)
+def ledger(opened: Callable[[], Ledger]) -> Iterator[Ledger]:
+    with closing(opened()) as made:
+        yield made
 
 
 def test_a_second_run_on_the_same_volume_is_refused_and_leaves_no_trace(ledger: Ledger):
@@ -48,17 +58,18 @@ def test_a_second_run_on_the_same_volume_is_refused_and_leaves_no_trace(ledger: 
     assert {row.run for row in ledger.phases.all()} == {"1101-aaaa"}
 
 
-def test_of_runs_that_begin_at_once_one_begins(tmp_path: Path):
+def test_of_runs_that_begin_at_once_one_begins(opened: Callable[[], Ledger]):
     """Eight at the same moment, each with connections of its own: one has the volume, seven are refused."""
 
     def tries(number: int) -> bool:
-        try:
-            begin(open_ledger(tmp_path), spec(f"1101-aaa{number}"))
-        except UsageError:
-            return False
-        return True
+        with closing(opened()) as mine:
+            try:
+                begin(mine, spec(f"1101-aaa{number}"))
+            except UsageError:
+                return False
+            return True
 
-    open_ledger(tmp_path).close()
+    opened().close()
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(tries, range(8))) == [False] * 7 + [True]
 

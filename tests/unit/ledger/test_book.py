@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from orchestrator.ledger.book import Book
 from orchestrator.ledger.rows import ChargeRow, EventRow, FigureRow, MachineRow, RunRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState, Outcome, RunState
+from tests.server import DATABASES
 
 MACHINE = MachineRow(
     name="m", run="r", phase="p", request="1.0.0", node=1, provider="runpod", type_id="t", gpu="A100-80GB", gpus=2,
@@ -22,10 +25,12 @@ MACHINE = MachineRow(
 )  # fmt: skip
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+@pytest.fixture(params=DATABASES)
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """An empty one, at second 1000."""
-    return open_ledger(tmp_path, now=lambda: 1000.0)
+    url = request.getfixturevalue("shared_database") if request.param else None
+    with closing(open_ledger(tmp_path, url, now=lambda: 1000.0)) as made:
+        yield made
 
 
 def test_a_row_comes_back_as_it_was_put(ledger: Ledger):
