@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.engine.books import open_books
@@ -74,7 +74,7 @@ def drive(world: World, spec: RunSpec, view: View, *, attended: bool, give_up_s:
             raise UsageError(f"another process is driving {spec.run}", remedy=remedy)
         with _left_alone(world.ledger, spec.run):
             _take_up(world, spec)
-            return _bring_to_its_end(world, spec, SafeView(view), attended=attended, give_up_s=give_up_s)
+            return _bring_to_its_end(world, spec, SafeView(view), mine, attended=attended, give_up_s=give_up_s)
 
 
 def _take_up(world: World, spec: RunSpec) -> None:
@@ -94,7 +94,9 @@ def _take_up(world: World, spec: RunSpec) -> None:
     reserve(world.home.run_folder(spec.run))
 
 
-def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: bool, give_up_s: float) -> Result:
+def _bring_to_its_end(
+    world: World, spec: RunSpec, view: SafeView, holds: Callable[[], bool], *, attended: bool, give_up_s: float
+) -> Result:
     from orchestrator.engine.watchdog import Watchdog
 
     watching = Observer(log=view.log, progress=lambda step, said: view.progress(step, how_far(said)))
@@ -102,7 +104,7 @@ def _bring_to_its_end(world: World, spec: RunSpec, view: SafeView, *, attended: 
     context, control = opened.context, opened.context.control
     control.attended = attended
     looked = world.home.open_ledger(min(LOOK_S, give_up_s / 2))
-    database = DatabaseWatch(looked, world.clock, view.say, give_up_s=give_up_s)
+    database = DatabaseWatch(looked, world.clock, view.say, give_up_s=give_up_s, holds=holds)
     guarded = replace(context, ledger=looked)  # whoever guards the money is not to wait as the effects do
     limits = Limits(looked, spec, world.clock)
     lookers_on = (database, Watch(world.clock, control, limits.reason), Watchdog(guarded))

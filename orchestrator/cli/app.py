@@ -17,6 +17,7 @@ from orchestrator.cli.housekeeping import prune, rm
 from orchestrator.cli.logs import logs
 from orchestrator.cli.looking import cost, ls, status
 from orchestrator.cli.offering import offers
+from orchestrator.cli.owning import owner
 from orchestrator.cli.planning import plan, schema, validate
 from orchestrator.cli.publishing import publish
 from orchestrator.cli.pulling import pull
@@ -29,6 +30,7 @@ from orchestrator.cli.serving import dashboard
 from orchestrator.cli.starting import init
 from orchestrator.cli.stopping import down
 from orchestrator.cli.visiting import open_
+from orchestrator.cli.working import worker
 from orchestrator.report.console import indented, say
 from orchestrator.words import disk
 from orchestrator.words.errors import DatabaseBusy, ExitCode, GpuplanError, plainly
@@ -38,7 +40,7 @@ CTRL_C = 130
 ON_DISK = "make room there, or have it writable; GPUPLAN_HOME=DIR keeps everything of gpuplan elsewhere"
 COMMANDS = (
     run, resume, down, ls, status, logs, cost, report, dashboard, init, plan, validate, schema, offers, doctor, ssh,
-    open_, pull, publish, reap, prune, rm, completion,
+    open_, pull, publish, reap, prune, rm, worker, owner, completion,
 )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def open_home() -> tuple[Home, Ledger]:
     home = Home.find()
     home.make()
     try:
-        return home, home.open_ledger()
+        ledger = home.open_ledger()
     except (sqlite3.Error, DatabaseFailed, ImportError) as error:
         where = "GPUPLAN_DATABASE_URL" if home.database_url else str(home.path / "gpuplan.db")
         raise UsageError(
@@ -116,6 +116,11 @@ def open_home() -> tuple[Home, Ledger]:
             if home.database_url
             else "what may still run: gpuplan reap with another GPUPLAN_HOME that has the same owner file",
         ) from error
+    if ledger.is_shared:
+        from orchestrator.world import sharing
+
+        home.bring = lambda run: sharing.bring(ledger, home, run)
+    return home, ledger
 
 
 def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = False) -> RunSpec:
@@ -131,6 +136,7 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
             "there is no run yet",
             remedy="gpuplan run all --plan shipped --dry-run rehearses the one that comes with gpuplan",
         )
+    home.bring(run)
     if not (home.run_folder(run) / "run.json").exists():
         known = [r.id for r in ledger.runs.all()][-5:]
         raise UsageError(f"there is no run {run}", remedy=f"the newest ones: {', '.join(known) or 'none'}")
@@ -139,18 +145,21 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
 
 def open_world(home: Home, ledger: Ledger, spec: RunSpec) -> World:
     """The world that the run is in."""
-    return choose_world(home, ledger, spec.world, spec.run)
+    return choose_world(home, ledger, spec.world, spec.run, spec.owner)
 
 
-def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
-    """The real world or the rehearsed one: the one place where that is asked. `run`: who uses it."""
+def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str = "") -> World:
+    """The real world or the rehearsed one: the one place where that is asked. `run`: who uses it.
+
+    `owner`: whose machines they are; "": this home's.
+    """
     if spec.dry_run:
         from orchestrator.world.rehearsed import rehearsed
 
-        return rehearsed(home, ledger, spec, run)
+        return rehearsed(home, ledger, spec, run, owner)
     from orchestrator.world.real import real
 
-    return real(home, ledger, spec)
+    return real(home, ledger, spec, owner)
 
 
 def say_who_drives(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool, only_if_nobody: bool = False) -> bool:

@@ -27,6 +27,7 @@ class DriveOptions:
     json: bool
     detach: bool
     events: Path | None = None
+    queue: bool = False  # left for a worker
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ def done_steps(ledger: Ledger, spec: RunSpec, code: Code, volume: VolumeRow | No
 
 def frozen(home: Home, run: str) -> RunSpec | None:
     """What a run was; None where it cannot be read: it must not stand in the way of others."""
+    home.bring(run)
     try:
         return RunSpec.load(home.run_folder(run))
     except UsageError:
@@ -57,6 +58,7 @@ def _finisher(home: Home, ledger: Ledger, spec: RunSpec, runs: list[tuple[str, R
         if row is None:
             continue
         if origin := then.done_before.get(phase.name):
+            home.bring(origin)
             run, then = origin, RunSpec.load(home.run_folder(origin))  # noqa: PLW2901  it is that run's word that counts
         before = then.plan.phase(phase.name)
         asks = (before.deliverables, before.artifacts, before.pull_to)

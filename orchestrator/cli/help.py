@@ -16,6 +16,7 @@ GROUPS = {  # heading -> the commands below it, as a user meets them
     "Look": ("ls", "status", "logs", "cost", "report", "dashboard"),
     "Plan": ("init", "plan", "validate", "schema", "offers", "doctor"),
     "Reach": ("ssh", "open", "pull", "publish"),
+    "Share": ("worker", "owner"),
     "Keep tidy": ("reap", "prune", "rm", "completion"),
 }
 
@@ -57,6 +58,8 @@ EXAMPLES = {
     "reap": ("gpuplan reap", "gpuplan reap --watch --every 10m", "gpuplan reap --install"),
     "prune": ("gpuplan prune", "gpuplan prune --keep 0 --yes"),
     "rm": ("gpuplan rm 1128-jmeg",),
+    "worker": ("gpuplan worker", "gpuplan worker --once"),
+    "owner": ("gpuplan owner export me.json", "gpuplan owner import me.json"),
     "completion": ("source <(gpuplan completion bash)", "gpuplan completion fish | source"),
 }
 

@@ -13,8 +13,10 @@ from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome, RunState
 
 if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec
+    from orchestrator.world.home import Home
     from orchestrator.world.world import World
 
 
@@ -42,7 +44,7 @@ def resume(
             return
         spec = spec.model_copy(
             update={
-                "run": home.following(spec.run),
+                "run": home.following(spec.run, ledger),
                 "previous": spec.run,
                 "created_at": ledger.now(),
                 "plan": _with_budget(spec.plan, budget),
@@ -57,6 +59,17 @@ def resume(
             f"{spec.run} has not ended: its budget is the one that was agreed to",
             remedy=f"gpuplan down {spec.run} ends it, then gpuplan resume {spec.run} --max-usd {budget} goes on",
         )
+    take_up(home, ledger, spec, options)
+
+
+def take_up(home: Home, ledger: Ledger, spec: RunSpec, options: driving.DriveOptions) -> None:
+    """Go on with a run that has not ended. UsageError: something is not here that it needs."""
+    from orchestrator.world import sharing
+
+    sharing.require_here(spec)
+    row = ledger.runs.maybe(id=spec.run)
+    if row is None or row.state != RunState.TEARING_DOWN:
+        sharing.require_key(ledger, home, spec)
     world = open_world(home, ledger, spec)
     if row is None or row.state != RunState.TEARING_DOWN:  # what is only ended needs none
         _require_open_secrets(world, spec)

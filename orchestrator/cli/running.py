@@ -189,6 +189,7 @@ def run(
         typer.Option("--tag", metavar="WORD", help="To find it by; repeatable.", rich_help_panel="Limits and results"),
     ] = None,
     detach: Detach = False,
+    queue: Annotated[bool, typer.Option("--queue", help="Once it is confirmed, leave it for a worker.")] = False,
     json: Json = False,
     json_events: EventsFile = None,
 ) -> None:
@@ -215,9 +216,8 @@ def run(
     if all(row.state == RunState.DONE for row in ledger.runs.all()):
         home.timeline.anchor()  # nothing is being counted: times may follow the wall clock again
     spec = draft(home, loaded, tuple(phases), options)
-    begin(
-        home, ledger, spec, DriveOptions(yes=yes, json=json, detach=detach, events=json_events), only=only, check=check
-    )
+    how = DriveOptions(yes=yes, json=json, detach=detach, events=json_events, queue=queue)
+    begin(home, ledger, spec, how, only=only, check=check)
 
 
 def _run_frozen(file: Path, options: RunOptions, how: DriveOptions) -> None:
@@ -238,6 +238,8 @@ def begin(
     home: Home, ledger: Ledger, spec: RunSpec, options: DriveOptions, *, only: bool = False, check: bool = False
 ) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
+    if options.queue and not ledger.is_shared:
+        raise UsageError("--queue leaves a run for a worker", remedy="GPUPLAN_DATABASE_URL names the database of both")
     world, confirmed = _prepared(home, ledger, spec, options, only=only, check=check)
     carry_out(world, confirmed, options)
 
@@ -255,6 +257,7 @@ def _prepared(
     """Choose, show, ask, freeze; the run, and the world that it is in. `up_to`: see confirming.agreed_on."""
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
+    from orchestrator.world import sharing
     from orchestrator.world.opening import freeze_code
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
@@ -268,6 +271,7 @@ def _prepared(
         confirmed = agreed_on(world, spec, code, options, only=only, check=check, up_to=up_to)
         confirmed = confirmed.model_copy(update={"created_at": home.timeline()})  # the wait for an answer costs nothing
         confirmed.save(folder)
+        sharing.share(ledger, home, confirmed, code)
         open_books(ledger, confirmed, first_row(confirmed))
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -275,6 +279,7 @@ def _prepared(
             say("nothing was rented", err=True)
         if world:
             world.leave(spec.run)
+        sharing.unshare(ledger, spec.run)
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return world, confirmed
@@ -284,7 +289,12 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     """Bring the run to its end, show it, and exit with its code; or have the background do so."""
     from orchestrator.cli.background import detach
     from orchestrator.runner import drive
+    from orchestrator.world import sharing
 
+    if options.queue:
+        sharing.queue(world.ledger, spec.run)
+        say(f"{spec.run} waits for a worker: gpuplan status --watch {spec.run} looks on", err=options.json)
+        return
     if options.detach:
         detach(world.home, world.ledger, spec, json=options.json, events=options.events)
         return
@@ -317,7 +327,7 @@ def _elsewhere(world: World, spec: RunSpec, result: Result, options: DriveOption
     from orchestrator.cli import failover
 
     home, ledger = world.home, world.ledger
-    wanted = failover.following(ledger, spec, result, home.following(spec.run))
+    wanted = failover.following(ledger, spec, result, home.following(spec.run, ledger))
     if wanted is None:
         return None
     say(f"{spec.run} found no machine: looking for one elsewhere", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import sys
@@ -129,8 +128,7 @@ def guard(run: str) -> None:
 
     home = Home.find()
     _until(lambda: home.is_driven(run), BEGINS_S)
-    with (home.run_folder(run) / "lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    home.wait_undriven(run)
     with contextlib.closing(home.open_ledger()) as ledger:
         if not _until(lambda: home.is_driven(run) or ledger.runs.get(id=run).state == RunState.DONE, AGAIN_S):
             tell_undriven(home, ledger, run)

@@ -112,6 +112,7 @@ class Context:
     world_env: Mapping[str, str] = field(default_factory=dict)  # what the world adds to every step's environment
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
+    keep: Callable[[Path], None] = lambda _file: None  # a file of the run's folder that others need who go on with it
     announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # step, started or ended, machine
 
     @property

@@ -86,6 +86,7 @@ class PhaseWork:
             )
         made_of = self._at_root(name, lambda agent: sources.gather(self._context, agent))
         self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
+        self._context.keep(self._manifest(name))
         return files
 
     def makers(self, name: str) -> list[str]:

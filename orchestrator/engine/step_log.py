@@ -129,6 +129,11 @@ class StepLog:
             for line in file:
                 yield from line.decode("utf-8", "replace").splitlines()
 
+    def keep(self) -> None:
+        """Let whoever goes on with the run from elsewhere have the ends of both."""
+        self._context.keep(self.path)
+        self._context.keep(self._stdout)
+
     def ends(self, most: int) -> tuple[str, str]:
         """The last bytes of all that was copied, and of the standard output alone, as `restore` takes them."""
         log, stdout = (_end_of(path, most) if path.exists() else b"" for path in (self.path, self._stdout))

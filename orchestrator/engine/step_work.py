@@ -269,6 +269,8 @@ class StepWork:
         ended = self._context.now()
         if tries and (started := self.row().started_at):
             ended = min(ended, started + sum(one.seconds for one in tries))
+        for node in range(self._context.phase(self._phase).phase.machine.nodes):
+            self._log(node).keep()
         self.mark(state, detail=detail, **({} if state == StepState.READY else {"ended_at": ended}))
         return StepEnd(self.run.id, state, detail)
 

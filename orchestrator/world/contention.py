@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.ledger import Ledger
-from orchestrator.words.errors import DatabaseBusy
+from orchestrator.words.errors import DatabaseBusy, UsageError
 from orchestrator.words.waiting import Clock
 
 LOOK_S = 5.0  # real seconds that a look waits, and that lie between two
@@ -19,11 +19,14 @@ class DatabaseWatch:
     """
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, say: Callable[[str], None], *, give_up_s: float = GIVE_UP_S
-    ) -> None:
+        self, ledger: Ledger, clock: Clock, say: Callable[[str], None], *, give_up_s: float = GIVE_UP_S,
+        holds: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        """`holds`: whether this process still holds the run; where another one does, it is given up at once."""
         self._ledger, self._clock, self._say, self._give_up_s = ledger, clock, say, give_up_s
         self._changed, self._ended = clock.signal(), False
-        self.given_up: DatabaseBusy | None = None
+        self._holds = holds
+        self.given_up: DatabaseBusy | UsageError | None = None
         self._task = clock.spawn("database", self._look_on)
 
     def end(self) -> None:
@@ -52,6 +55,11 @@ class DatabaseWatch:
             except Exception:  # noqa: BLE001, S112  a full disk, say: that is found by whoever writes
                 continue
             else:
+                if not self._holds():
+                    self.given_up = UsageError(
+                        "another process drives the run now: the connection to the database was cut"
+                    )
+                    return
                 if since is not None:
                     self._say(f"{self._ledger.where} can be written again: the run goes on")
                 since = None

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,10 @@ from orchestrator.world.clock import Timeline
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
+    from orchestrator.ledger.run_locks import RunLocks
 
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that looks like something else
+ASK_S = 2.0  # between two questions to a server that tells nobody when a lock is let go
 GLANCE_S = 0.5  # how long somebody may hold a run's lock who only looks whether another one does
 
 
@@ -29,6 +31,7 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.bring: Callable[[str], None] = lambda _run: None  # makes the folder of a run that began elsewhere
 
     @staticmethod
     def find(environ: Mapping[str, str] = os.environ) -> Home:
@@ -108,30 +111,61 @@ class Home:
             if not self.run_folder(run).exists():
                 return run
 
-    def following(self, run: str) -> str:
+    def following(self, run: str, ledger: Ledger) -> str:
         """The name of the run that goes on with an ended one: RUN.2, RUN.3, ..."""
         base = run.rsplit(".", 1)[0] if run.rsplit(".", 1)[-1].isdigit() else run
+        elsewhere = {row.id for row in ledger.runs.all()} if ledger.is_shared else set()
         number = 2
-        while self.run_folder(f"{base}.{number}").exists():
+        while self.run_folder(f"{base}.{number}").exists() or f"{base}.{number}" in elsewhere:
             number += 1
         return f"{base}.{number}"
 
+    @cached_property
+    def _shared_locks(self) -> RunLocks | None:
+        """The locks of the database that several computers share; None: files of this home are the locks."""
+        url = self.database_url or ""
+        if not url.startswith("postgresql"):
+            return None
+        from orchestrator.ledger.run_locks import RunLocks
+
+        return RunLocks(url)
+
     @contextmanager
-    def lock(self, run: str) -> Iterator[bool]:
-        """Hold the run for this process; yields False when another one drives it."""
+    def lock(self, run: str) -> Iterator[Callable[[], bool] | None]:
+        """Hold the run for this process; yields whether it still does, or None when another one drives it."""
         give_up = time.monotonic() + GLANCE_S
+        if locks := self._shared_locks:
+            while (hold := locks.take(run)) is None and time.monotonic() < give_up:
+                time.sleep(0.05)
+            try:
+                yield hold.holds if hold else None
+            finally:
+                if hold:
+                    hold.let_go()
+            return
         with (self.run_folder(run) / "lock").open("w") as file:
             while not (mine := _try_lock(file, fcntl.LOCK_EX)) and time.monotonic() < give_up:
                 time.sleep(0.05)
-            yield mine
+            yield (lambda: True) if mine else None
 
     def is_driven(self, run: str) -> bool:
         """Whether a living process drives the run: only one can hold its lock, and it ends with the process."""
+        if locks := self._shared_locks:
+            return locks.is_held(run)
         try:
             with (self.run_folder(run) / "lock").open() as file:
                 return not _try_lock(file, fcntl.LOCK_SH)
         except FileNotFoundError:
             return False
+
+    def wait_undriven(self, run: str) -> None:
+        """Wait until no living process drives the run."""
+        if self._shared_locks:
+            while self.is_driven(run):
+                time.sleep(ASK_S)
+            return
+        with (self.run_folder(run) / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def _try_lock(file: IO[str], kind: int) -> bool:

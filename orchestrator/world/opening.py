@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from orchestrator.words.model import Plan
 from orchestrator.words.retry import retrying
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
+from orchestrator.world import sharing
 from orchestrator.world.connections import Connections
 from orchestrator.world.home import Home
 from orchestrator.world.world import Observer, World
@@ -76,7 +78,7 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
     stop_after_s = spec.deadman_minutes * 60 if spec.deadman_minutes else None
     deadman_s = stop_after_s or settings.deadman_minutes * 60
     connections = Connections(ledger, provider, world.key_file, spec, deadman_s, stop_after_s, control)
-    known = _secrets(world, spec, folder)
+    known = _secrets(world, spec, folder, ledger)
     context = Context(
         spec=spec,
         folder=folder,
@@ -94,6 +96,7 @@ def open_run(world: World, spec: RunSpec, watching: Observer | None = None, ledg
         log=observer.log,
         progress=observer.progress,
         announce=observer.announce,
+        keep=sharing.keeper(ledger, folder),
         control=control,
     )
     return OpenRun(context, connections)
@@ -135,11 +138,17 @@ def code_source(plan: Plan) -> Path:
     return folder
 
 
-def _secrets(world: World, spec: RunSpec, folder: Path) -> dict[str, Secret]:
+def _secrets(world: World, spec: RunSpec, folder: Path, ledger: Ledger) -> dict[str, Secret]:
     """What the plan's `secrets` name, as far as it is set, and the run's own token."""
     names = sorted({name for step in all_steps(spec.plan).values() for name in step.secrets})
     found = {name: world.secret(name) for name in names}
-    return {TOKEN: _run_token(folder)} | {name: secret for name, secret in found.items() if secret}
+    token = _shared_token(world.key_file, spec.run) if ledger.is_shared else _run_token(folder)
+    return {TOKEN: token} | {name: secret for name, secret in found.items() if secret}
+
+
+def _shared_token(key: Path, run: str) -> Secret:
+    """The run's token where another computer may go on with it: whoever has the key has the same."""
+    return Secret(hmac.new(key.read_bytes(), f"gpuplan token {run}".encode(), "sha256").hexdigest()[:32])
 
 
 def _run_token(folder: Path) -> Secret:

@@ -18,16 +18,16 @@ from orchestrator.world.home import Home
 from orchestrator.world.world import World
 
 
-def real(home: Home, ledger: Ledger, spec: WorldSpec) -> World:
-    """Nothing of it is asked before it is needed."""
+def real(home: Home, ledger: Ledger, spec: WorldSpec, owner: str = "") -> World:
+    """Nothing of it is asked before it is needed. `owner`: whose machines they are; "": this home's."""
     public_key = ensure_key_pair(home.path)
 
     def provider(name: str) -> Provider:
         if spec.ssh_host:
-            return open_provider(name, ProviderAccess(base_url=spec.ssh_host, owner=home.owner()))
+            return open_provider(name, ProviderAccess(base_url=spec.ssh_host, owner=owner or home.owner()))
         access = access_from_env(name)
         pace = home.path / f"pace-{name}"
-        return open_provider(name, replace(access, public_key=public_key, owner=home.owner(), pace_file=pace))
+        return open_provider(name, replace(access, public_key=public_key, owner=owner or home.owner(), pace_file=pace))
 
     return World(
         home=home,

@@ -28,8 +28,11 @@ BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
-def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
-    """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait."""
+def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str = "") -> World:
+    """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait.
+
+    `owner`: whose machines they are; "": this home's.
+    """
     _stay_on_this_computer()
     living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
     facts, public_key = living.facts, ensure_key_pair(home.path)
@@ -38,9 +41,10 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
     def provider(name: str) -> Provider:
         if spec.ssh_host:
             return open_provider(
-                name, ProviderAccess(base_url=spec.ssh_host, owner=home.owner(), shows_gpu=False, disk_share=SHARE)
+                name,
+                ProviderAccess(base_url=spec.ssh_host, owner=owner or home.owner(), shows_gpu=False, disk_share=SHARE),
             )
-        return _provider(name, facts, public_key, home.owner())
+        return _provider(name, facts, public_key, owner or home.owner())
 
     return World(
         home=home,

@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
 from orchestrator.words.lifecycle import RunState
+from orchestrator.world import sharing
 from orchestrator.world.home import Home
 
 KEPT = 3  # rehearsals whose pulled files stay
@@ -71,4 +72,5 @@ def forget(home: Home, ledger: Ledger, run: str) -> None:
     for volume in ledger.volumes.all(run=run):
         ledger.volumes.remove(name=volume.name)
     ledger.runs.remove(id=run)
+    sharing.unshare(ledger, run)
     shutil.rmtree(home.run_folder(run), ignore_errors=True)
