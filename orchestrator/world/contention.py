@@ -57,7 +57,8 @@ class DatabaseWatch:
             else:
                 if not self._holds():
                     self.given_up = UsageError(
-                        "another process drives the run now: the connection to the database was cut"
+                        "another process drives the run now: the connection to the database was cut",
+                        remedy="nothing was ended for it; gpuplan logs -f looks on",
                     )
                     return
                 if since is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.ledger import Ledger, open_ledger, store
 from orchestrator.ledger.rows import RunRow
-from orchestrator.words.errors import DatabaseBusy, ExitCode
+from orchestrator.words.errors import DatabaseBusy, ExitCode, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.contention import DatabaseWatch
@@ -126,3 +126,11 @@ def test_the_watch_gives_up_in_the_end(tmp_path: Path):
         watch = DatabaseWatch(looked, SystemClock(), lambda _: None, give_up_s=0.3)
         assert watch.join(30)
     assert isinstance(watch.given_up, DatabaseBusy)
+
+
+def test_the_watch_gives_up_a_run_that_another_process_drives(tmp_path: Path):
+    """At once: the connection that held it broke, and somebody was quicker."""
+    looked = open_ledger(tmp_path, patience_s=0.1)
+    watch = DatabaseWatch(looked, SystemClock(), lambda _: None, holds=lambda: False)
+    assert watch.join(30)
+    assert isinstance(watch.given_up, UsageError)

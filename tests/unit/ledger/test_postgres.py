@@ -109,7 +109,7 @@ def test_a_writer_who_waits_says_which_database(ledger: Ledger, tmp_path: Path, 
         before = time.monotonic()
         with pytest.raises(DatabaseBusy, match=r"the database does not answer: postgresql\+psycopg://postgres@"):
             ledger.runs.put(RUN)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
     ledger.runs.put(RUN)
     assert ledger.runs.get(id=RUN.id) == RUN
 

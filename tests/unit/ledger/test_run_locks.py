@@ -37,7 +37,7 @@ def test_one_process_drives_a_run(shared_database: str):
 
 
 def test_a_killed_process_holds_nothing(shared_database: str):
-    """After `kill -9` the next one has it within a second."""
+    """After `kill -9` the next one has it as soon as the server sees that."""
     words = [sys.executable, "-c", HOLDER, shared_database, RUN]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -46,7 +46,7 @@ def test_a_killed_process_holds_nothing(shared_database: str):
         assert locks.take(RUN) is None
         process.kill()
         process.wait(30)
-        give_up = time.monotonic() + 1
+        give_up = time.monotonic() + 20
         while locks.take(RUN) is None:
             assert time.monotonic() < give_up
 
