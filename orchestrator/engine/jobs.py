@@ -38,10 +38,11 @@ def follow(
     *,
     timeout_s: float,
     until: Callable[[], bool] = lambda: False,
+    sampled: Callable[[Sample], None] = lambda _: None,
 ) -> Attempt | None:
     """Follow a job, which may take `timeout_s`, to its end; None: `until()` turned true first.
 
-    A job that is no more than an id was started before.
+    A job that is no more than an id was started before. `sampled` is told of each of its samples.
 
     A cut is invisible: the address is read again and the log goes on from its offset, for as long as the provider
     says that the machine is there. MachineLost: it says otherwise. Raises as control.check does: the job was stopped.
@@ -60,6 +61,7 @@ def follow(
         nonlocal heard
         heard += 1  # every few seconds, even of a job that prints nothing
         log.sample(found, machine)
+        sampled(found)
 
     def watch() -> JobEnd | None:
         agent = context.agents(machine)
@@ -83,6 +85,15 @@ def follow(
     if end:
         log.keep_course(end.course, machine)
     return attempt_of(end) if end else None
+
+
+def to_its_end(
+    context: Context, machines: Reached, machine: str, job: str | Start, log: StepLog, *, timeout_s: float
+) -> Attempt:
+    """Follow a job that nothing but a stop of the run, which raises, ends before its time."""
+    end = follow(context, machines, machine, job, log, timeout_s=timeout_s)
+    assert end, "it goes on until its end"
+    return end
 
 
 def stop(agents: Callable[[str], Agent], machine: str, job: str, log: StepLog) -> Attempt | None:

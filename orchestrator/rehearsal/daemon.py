@@ -100,6 +100,7 @@ class Daemon:
         self._hosts.machine_env |= {
             "HF_ENDPOINT": hub,
             "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "3600",  # Xet, which the emulated hub does not speak, waits for ever
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NUMBA_CACHE_DIR": str(compiled),

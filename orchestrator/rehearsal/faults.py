@@ -58,6 +58,7 @@ AT_A_STORE = {
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
     "hub-503": "the next N downloads (1) answer 503",
     "hub-cut": "the next N bodies (1) of the hub end half-way",
+    "hub-stall": "the next N bodies (1) of the hub stop half-way, and their connections stay open",
     "hub-corrupt": "the next N bodies (1) of the hub have a wrong byte in their middle",
     "s3-503": "the next N parts (1) are refused by S3 with SlowDown",
     "s3-busy": "the next N requests (1) of any kind are refused by S3 with SlowDown",

@@ -42,7 +42,7 @@ CASES = (
     Case("create-refused-payment", "saving", exit=4),
     Case("create-refused-payment", "small", "lambda", exit=4),
 )
-HUB = tuple(Case(fault, "hub") for fault in ("hub-429", "hub-503", "hub-cut", "hub-corrupt", "hub-moved"))
+HUB = tuple(Case(fault, "hub") for fault in ("hub-429", "hub-503", "hub-cut", "hub-stall", "hub-corrupt", "hub-moved"))
 
 
 def sample(seed: int) -> list[Case]:
