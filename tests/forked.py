@@ -143,7 +143,7 @@ def cloud(folder: Path, *, time_scale: float = 0.02) -> client.Rehearsal:
         return client.start(folder, time_scale=time_scale, idle_minutes=5)
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> Living:
+def _spawn(folder: Path, time_scale: float, idle_minutes: float, _conditions: client.Conditions) -> Living:
     words = ["daemon", "--folder", str(folder.resolve())]
     words += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
     env = os.environ | {"NUMBA_CACHE_DIR": str(WARM)}

@@ -27,7 +27,7 @@ from orchestrator.cli.common import (
 from orchestrator.cli.confirming import agreed_on
 from orchestrator.cli.drafting import draft
 from orchestrator.cli.driving import DriveOptions, discard_output, open_views, show_end
-from orchestrator.cli.flags import RunOptions, check_flags, seconds
+from orchestrator.cli.flags import RunOptions, check_flags, seconds, skew
 from orchestrator.report.console import say
 from orchestrator.words.errors import NoMachine, OverBudget, StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
@@ -154,6 +154,24 @@ def run(
             "--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).", rich_help_panel="Rehearse"
         ),
     ] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network",
+            metavar="RATE,DELAY",
+            help="Rehearse with lines that slow, as 100mbit,50ms (--dry-run).",
+            rich_help_panel="Rehearse",
+        ),
+    ] = "",
+    clock_skew: Annotated[
+        str | None,
+        typer.Option(
+            "--clock-skew",
+            metavar="TIME",
+            help="Rehearse with machines whose clocks are that far ahead, or behind: -10m (--dry-run).",
+            rich_help_panel="Rehearse",
+        ),
+    ] = None,
     wait: Annotated[
         str | None,
         typer.Option(
@@ -201,7 +219,7 @@ def run(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
         tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait), seconds("--hold", hold),
-        move,
+        move, network, skew(clock_skew),
     )  # fmt: skip
     check_flags(options)
     if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():

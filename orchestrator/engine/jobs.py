@@ -22,11 +22,15 @@ GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A job that may have to be started: what it is, with this agent, and whom to tell, once, that it is there."""
+    """A job that may have to be started: what it is, with this agent, and whom to tell, once, that it is there.
+
+    `sampled` is told of each of its samples.
+    """
 
     id: str
     job: Callable[[Agent], Job]
     tell: Callable[[], None]
+    sampled: Callable[[Sample], None] = lambda _: None
 
 
 def follow(
@@ -38,11 +42,10 @@ def follow(
     *,
     timeout_s: float,
     until: Callable[[], bool] = lambda: False,
-    sampled: Callable[[Sample], None] = lambda _: None,
 ) -> Attempt | None:
     """Follow a job, which may take `timeout_s`, to its end; None: `until()` turned true first.
 
-    A job that is no more than an id was started before. `sampled` is told of each of its samples.
+    A job that is no more than an id was started before.
 
     A cut is invisible: the address is read again and the log goes on from its offset, for as long as the provider
     says that the machine is there. MachineLost: it says otherwise. Raises as control.check does: the job was stopped.
@@ -50,6 +53,7 @@ def follow(
     """
     heard, give_up = 0, context.clock.monotonic() + timeout_s + LATE_S
     start, name = (job, job.id) if isinstance(job, Start) else (None, job)
+    sampled = start.sampled if start else None
 
     def started() -> None:
         nonlocal start
@@ -61,7 +65,8 @@ def follow(
         nonlocal heard
         heard += 1  # every few seconds, even of a job that prints nothing
         log.sample(found, machine)
-        sampled(found)
+        if sampled:
+            sampled(found)
 
     def watch() -> JobEnd | None:
         agent = context.agents(machine)

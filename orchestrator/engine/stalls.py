@@ -41,8 +41,8 @@ def followed(
     """Follow a download to its end as `jobs.follow` does, or stop it once it has stalled."""
     stall = Stall(context.clock)
     end = jobs.follow(
-        context, machines, machine, job, log,
-        timeout_s=timeout_s, until=lambda: stall.is_there, sampled=stall.hear,
+        context, machines, machine, replace(job, sampled=stall.hear), log,
+        timeout_s=timeout_s, until=lambda: stall.is_there,
     )  # fmt: skip
     if end:
         return end

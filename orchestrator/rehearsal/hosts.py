@@ -17,8 +17,10 @@ import asyncssh
 
 from orchestrator.rehearsal import processes, standins
 from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.rehearsal.network import Line, Network
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
+from orchestrator.rehearsal.standins import skewed
 
 OWN_KEY = "ssh-ed25519"  # the kind of host key that a machine makes itself
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,6 +52,7 @@ class _Running:
     host: Host
     login: Login
     listener: asyncssh.SSHAcceptor
+    line: Line | None  # before it; None: it is reached as fast as this computer is
     since: float
 
 
@@ -64,12 +67,15 @@ class Hosts:
         machine_env: dict[str, str] | None = None,
         touch: Callable[[], None] = lambda: None,
         cuda_fault: Callable[[], standins.CudaFault | None] = lambda: None,
+        network: Network | None = None,
+        skew_s: float = 0.0,
     ) -> None:
         """Keep machines in `folder`/hosts/ID and volumes in `folder`/volumes/NAME.
 
         `groups` is where the guard looks for process groups (default `folder`/groups), `machine_env` what every
         machine has in its environment, `touch` is called at each sign of life of an SSH client. `cuda_fault` is asked
-        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says.
+        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says. `network`:
+        what each machine's line can do; `skew_s`: by how much their clocks are ahead.
         """
         self.folder = folder.resolve()
         self.machine_env = machine_env or {}
@@ -78,11 +84,13 @@ class Hosts:
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
-        self.cuda_fault = cuda_fault
+        self.cuda_fault, self._network = cuda_fault, network
         for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
             path.mkdir(parents=True, exist_ok=True)
         self._path_first = standins.install(self.folder / "bin")
         self._python_path = standins.install_pip_module(self.folder / "python")
+        if skew_s:
+            skewed.install(self.folder / "bin", self.folder / "python", skew_s)
 
     @property
     def running(self) -> dict[str, Host]:
@@ -109,15 +117,30 @@ class Hosts:
         login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
         key = asyncssh.import_private_key(spec.host_key) if spec.host_key else asyncssh.generate_private_key(OWN_KEY)
         try:
-            listener = await _listen(host_name, port, login, key)
+            listener, line, port = await self._listen(host_name, port, login, key)
         except OSError as error:
             await login.spawner.close()
             raise ValueError(f"{spec.address} cannot be listened on: {error.strerror}") from None
-        port, home, shown = listener.get_port(), folder / "home", key.get_fingerprint()
+        home, shown = folder / "home", key.get_fingerprint()
         host = Host(spec, host_name, port, folder, home, workspace, shown)
         login.env.update(self._prepare(host))
-        self._running[spec.id] = _Running(host, login, listener, time.time())
+        self._running[spec.id] = _Running(host, login, listener, line, time.time())
         return host
+
+    async def _listen(
+        self, host: str, port: int, login: Login, key: asyncssh.SSHKey
+    ) -> tuple[asyncssh.SSHAcceptor, Line | None, int]:
+        """Open the machine's port, at the end of its line where it has one. OSError: the address cannot be had."""
+        if self._network is None:
+            listener = await _listen(host, port, login, key)
+            return listener, None, listener.get_port()
+        listener = await _listen("127.0.0.1", 0, login, key)
+        line = Line(self._network, listener.get_port())
+        try:
+            return listener, line, await line.open(host, port)
+        except OSError:
+            listener.close()
+            raise
 
     def _workspace(self, folder: Path, volume: str | None) -> Path:
         link = folder / "workspace"
@@ -176,6 +199,8 @@ class Hosts:
         groups: set[int] = set()
         if running is not None:
             running.listener.close()
+            if running.line:
+                running.line.close()
             _drop(running)
             groups = running.login.started | processes.job_groups(folder, since=running.since)
             await running.login.spawner.close()

@@ -251,7 +251,7 @@ class Hub:
                 await response.write(bytes(chunk))
                 start += len(chunk)
                 if start == cut:
-                    while stalls and request.transport and not request.transport.is_closing():
+                    while stalls and request.transport and not request.transport.is_closing():  # noqa: ASYNC110  nothing tells of it
                         await asyncio.sleep(LOOK_S)
                     if request.transport:
                         request.transport.close()

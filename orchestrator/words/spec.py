@@ -24,6 +24,8 @@ class WorldSpec(Value):
     keep_cloud: bool = False  # the rehearsed cloud outlives the run
     rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
     faults: tuple[str, ...] = ()
+    network: str = ""  # of a rehearsal: RATE,DELAY of its lines; "": as fast as this computer
+    clock_skew_s: float = 0.0  # of a rehearsal: by how much its machines' clocks are ahead
     ssh_host: str = ""  # user@host:port of a machine that is already there
     ssh_key: str = ""  # private key for it; "": gpuplan's own
     host_key: str = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.ledger import Ledger
 from orchestrator.providers import open_provider, require_known
 from orchestrator.rehearsal import client
-from orchestrator.rehearsal.client import Facts, Rehearsal
+from orchestrator.rehearsal.client import Conditions, Facts, Rehearsal
 from orchestrator.rehearsal.faults import parse
 from orchestrator.storage import StoreAccess, open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
@@ -32,6 +32,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
     """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait."""
     _stay_on_this_computer()
     living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
+    _require(living.facts.conditions, Conditions(spec.network, spec.clock_skew_s))
     facts, public_key = living.facts, ensure_key_pair(home.path)
     _arm_once(home.run_folder(run), living, spec)
 
@@ -69,13 +70,22 @@ def _stay_on_this_computer() -> None:
 def _ours(spec: WorldSpec, run: str) -> Rehearsal:
     """The cloud in the spec's folder. UsageError: it cannot be kept there."""
     try:
-        found = client.start(Path(spec.cloud))
+        found = client.start(Path(spec.cloud), conditions=Conditions(spec.network, spec.clock_skew_s))
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / run).touch()
     except OSError as error:
         message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
         raise UsageError(message, remedy="name another folder") from error
     return found
+
+
+def _require(there: Conditions, asked: Conditions) -> None:
+    """UsageError: the run asks for other conditions than those of the cloud that was found alive."""
+    if asked not in (there, Conditions()):
+        raise UsageError(
+            f"the rehearsed cloud is alive with other conditions ({there}) than the run asks for ({asked})",
+            remedy="wait until it has ended (10 idle minutes), or give --cloud another folder",
+        )
 
 
 def _arm_once(folder: Path, living: Rehearsal, spec: WorldSpec) -> None:
