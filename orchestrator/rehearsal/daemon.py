@@ -70,6 +70,7 @@ class Daemon:
             groups=folder / "groups",
             touch=self._touch,
             cuda_fault=lambda: standins.armed_cuda_fault(self._switches, time_scale),
+            gpu_fault=self._switches.take,
             network=self._network,
             skew_s=skew_s,
         )

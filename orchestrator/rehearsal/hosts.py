@@ -20,7 +20,7 @@ from orchestrator.rehearsal.host_spec import HostSpec
 from orchestrator.rehearsal.network import Line, Network
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
-from orchestrator.rehearsal.standins import skewed
+from orchestrator.rehearsal.standins import image, skewed
 
 OWN_KEY = "ssh-ed25519"  # the kind of host key that a machine makes itself
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -59,7 +59,7 @@ class _Running:
 class Hosts:
     """The machines and volumes of one cloud, in the daemon's event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, a cloud is made of many things, in one place (daemon.py)
         self,
         folder: Path,
         *,
@@ -67,6 +67,7 @@ class Hosts:
         machine_env: dict[str, str] | None = None,
         touch: Callable[[], None] = lambda: None,
         cuda_fault: Callable[[], standins.CudaFault | None] = lambda: None,
+        gpu_fault: Callable[[str], bool] = lambda _name: False,
         network: Network | None = None,
         skew_s: float = 0.0,
     ) -> None:
@@ -74,7 +75,8 @@ class Hosts:
 
         `groups` is where the guard looks for process groups (default `folder`/groups), `machine_env` what every
         machine has in its environment, `touch` is called at each sign of life of an SSH client. `cuda_fault` is asked
-        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says. `network`:
+        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says, and so is
+        `gpu_fault`: whether a fault of its torch, by name, is to be had. `network`:
         what each machine's line can do; `skew_s`: by how much their clocks are ahead.
         """
         self.folder = folder.resolve()
@@ -84,7 +86,7 @@ class Hosts:
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
-        self.cuda_fault, self._network = cuda_fault, network
+        self.cuda_fault, self.gpu_fault, self._network = cuda_fault, gpu_fault, network
         for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
             path.mkdir(parents=True, exist_ok=True)
         self._path_first = standins.install(self.folder / "bin")
@@ -163,6 +165,13 @@ class Hosts:
         (host.folder / "machine.json").write_text(json.dumps(machine))
         (host.home / ".bash_profile").write_text(PROFILE.format(first=self._path_first))
         self._bring_environ(host.home)
+        modules = self._python_path
+        if spec.gpus and self.gpu_fault("image-old-torch"):
+            image.bring_old_torch(host.folder)
+        if (host.folder / image.FOLDER).is_dir():
+            modules = f"{modules}:{host.folder / image.FOLDER}"
+        if spec.gpus and self.gpu_fault("torch-no-kernel"):
+            (host.folder / standins.NO_KERNEL).touch()
         faulty = host.folder / standins.CUDA_FAULT
         faulty.unlink(missing_ok=True)
         if spec.gpus and (fault := self.cuda_fault()):
@@ -173,7 +182,7 @@ class Hosts:
             processes.MARK: str(host.folder),
             "GPUPLAN_BOOT_ID": secrets.token_hex(8),
             "PATH": f"{self._path_first}:{SYSTEM_PATH}",
-            "PYTHONPATH": self._python_path,
+            "PYTHONPATH": modules,
             "HOME": str(host.home),
             "WORKSPACE": str(host.workspace),
             "USER": spec.user,

@@ -100,6 +100,7 @@ class ScriptedMachine(FileAnswers):
         self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
         self._changed, self._booted = changed, clock.monotonic()
+        self._no_kernel = bool(faults and gpus and faults.take("torch-no-kernel"))
         self._cuda_fault = armed_cuda_fault(faults, clock.scaled(1.0)) if faults and gpus else None
 
     # -- ports.Transport ------------------------------------------------------------------------------------------
@@ -222,7 +223,12 @@ class ScriptedMachine(FileAnswers):
     def _op_nothing(self, _request: Json) -> Json:
         return {}
 
-    _op_bootstrap = _op_heartbeat = _op_nothing
+    _op_heartbeat = _op_nothing
+
+    def _op_bootstrap(self, request: Json) -> Json:
+        if self._no_kernel and request.get("gpus"):
+            raise Refusal("torch", "torch 2.8.0 does not compute on NVIDIA H100: no kernel image is available")
+        return {}
 
     def _op_view(self, _request: Json) -> Json:
         return {"attach": ""}

@@ -67,9 +67,14 @@ class Agent(Asking):
         """
         return self._complete(self._stream(CODE, {"code": digest, "kept": kept})).folder
 
-    def bootstrap(self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None) -> None:
-        """Make the machine's Python environment with what these files (absolute) ask for. Idempotent."""
-        facts, limit = {"requirements": list(requirements)}, self._limits.bootstrap_s
+    def bootstrap(
+        self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None, *, gpus: int = 0
+    ) -> None:
+        """Make the machine's Python environment with what these files (absolute) ask for. Idempotent.
+
+        TorchFailed: they ask for torch, and the one that is there now does not compute on the first `gpus` cards.
+        """
+        facts, limit = {"requirements": list(requirements), "gpus": gpus}, self._limits.bootstrap_s
         self._stream(BOOTSTRAP, facts, lambda line: on_log(line.log), silence_s=limit, timeout_s=limit)
 
     def view(self) -> str:

@@ -54,6 +54,22 @@ def test_memory_used_is_that_of_the_machines_own_processes(cloud: Cloud):
     assert int(smi(cloud, other, query)[1][0]) < 200
 
 
+def test_an_image_may_bring_an_older_torch(cloud: Cloud):
+    """It is what every Python there sees; pip installs this computer's in its place, unless a pin forbids it."""
+    cloud.hosts.gpu_fault = lambda name: name == "image-old-torch"
+    host = cloud.boot()
+    asks = "python3 -c 'from importlib.metadata import version as v; print(v(\"torch\"))'"
+    shows = 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\\n")'
+    made = f"python3 -m venv --without-pip v; python3 -c '{shows}' > $(echo v/lib/python3*/site-packages)/image.pth"
+    pins = "echo 'constraint = file://'$PWD/pins > v/pip.conf; echo torch==2.4.1 > pins"
+    install = "v/bin/python -m pip install 'torch>=2.6' 2>&1"
+    said = cloud.ssh(host, f"{asks}; {made}; {pins}; {install}; rm v/pip.conf; {install}; {asks}").stdout.decode()
+    first, refused, installed, last = filter(None, said.splitlines())
+    assert (first, last) == ("2.4.1", metadata.version("torch"))
+    assert "ResolutionImpossible" in refused
+    assert installed.startswith("Successfully installed torch-2")
+
+
 def test_a_machine_without_gpus_has_no_devices(cloud: Cloud):
     """nvidia-smi ends with its own exit code 9 there; an unknown field is refused by name."""
     host = cloud.boot(gpus=0, gpu="")
