@@ -10,8 +10,8 @@ from datetime import datetime
 from orchestrator.rehearsal.clouds.clock import CloudClock
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
 
-# The live quotas are not documented: the specification's header has examples only. These are generous on purpose.
-WINDOWS = {"minute": (600, 60), "hour": (12_000, 3600), "day": (100_000, 86_400)}
+# The live quotas are not documented: these are the examples of the specification's header.
+WINDOWS = {"minute": (60, 60), "hour": (3000, 3600), "day": (50_000, 86_400)}
 
 
 @dataclass
