@@ -28,7 +28,7 @@ def bench(folder: Path, stalls: int, hub: str = HUB) -> Bench:
     (folder / "plan").mkdir()
     (folder / "home").mkdir()
     (folder / "plan" / "get.yaml").write_text(PLAN % hub)
-    files = [("config.json", 2, None)]
+    files: list[tuple[str, int, str | None]] = [("config.json", 2, None)]
     world = World(scripts={"fetch": Script(stalls=stalls, creates={"m/config.json": "{}"})}, hub={"o/m": {"c": files}})
     return Bench(load_plan(folder / "plan", environ={}), ("get",), world, folder / "home")
 
