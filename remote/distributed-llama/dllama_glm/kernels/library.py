@@ -17,7 +17,6 @@ from numba import _helperlib
 from numba.core.runtime import _nrt_python
 from numba.np.ufunc import parallel
 
-
 _ELSEWHERE = 1  # an address for code that another process compiles, and that is never called from here
 
 
