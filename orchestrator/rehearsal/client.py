@@ -168,8 +168,17 @@ class _Daemon(subprocess.Popen[bytes]):
 _started: dict[int, _Daemon] = {}  # those of this process, to be buried when they end
 
 
-def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, faults: Sequence[str] = ()) -> Rehearsal:
+def start(
+    folder: Path,
+    *,
+    time_scale: float = 0.02,
+    idle_minutes: float = 10,
+    faults: Sequence[str] = (),
+    fixtures: Path | None = None,
+) -> Rehearsal:
     """Return the rehearsal that is alive in this folder, or start one there with these faults armed.
+
+    `fixtures`: a folder with what doctor --live has written of the real clouds; a new one's do as they did.
 
     The daemon has a session of its own and outlives this process. GpuplanError when it does not come up.
     """
@@ -177,7 +186,7 @@ def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, f
     file = folder / FACTS
     if (found := _find(file)) is not None:
         return found
-    daemon = _spawn(folder, time_scale, idle_minutes)
+    daemon = _spawn(folder, time_scale, idle_minutes, fixtures)
     try:
         rehearsal = _await(file, daemon)
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
@@ -214,11 +223,12 @@ def _find(file: Path) -> Rehearsal | None:
     return rehearsal
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> _Daemon:
+def _spawn(folder: Path, time_scale: float, idle_minutes: float, fixtures: Path | None = None) -> _Daemon:
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
     program = f"import sys; sys.path.insert(0, {root!r}); {_RUN}"
     command = [sys.executable, "-P", "-c", program, "--folder", str(folder.resolve())]  # -P: not the caller's folder
     command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    command += ["--fixtures", str(fixtures.resolve())] if fixtures else []
     with (folder / "daemon.log").open("ab") as log:
         daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     _started[daemon.pid] = daemon

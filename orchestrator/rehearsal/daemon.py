@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +36,7 @@ from orchestrator.rehearsal.hub import Hub
 from orchestrator.rehearsal.hub_uploads import Uploads
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.words import files
+from orchestrator.words.observed import Observed, load
 
 FACTS = "rehearsal.json"
 ALREADY_RUNNING = 9  # exit code: another daemon holds the folder
@@ -46,7 +47,11 @@ LONGEST_IDLE = 3  # times the idle minutes: even a machine with running jobs end
 class Daemon:
     """Everything that listens, and how it ends."""
 
-    def __init__(self, folder: Path, *, time_scale: float, idle_s: float) -> None:
+    def __init__(
+        self, folder: Path, *, time_scale: float, idle_s: float, observed: Mapping[str, Observed] | None = None
+    ) -> None:
+        """`observed`: what was seen of the real clouds, by provider: these do as they did."""
+        self._observed = observed
         self._folder = folder
         self._time_scale = time_scale
         self._idle_s = idle_s
@@ -108,7 +113,9 @@ class Daemon:
             **git_env,
         }
         app = self._app()
-        cloud = mount(app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches)
+        cloud = mount(
+            app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches, observed=self._observed
+        )
         self._control = Control(self._key, cloud, self._hosts, self._switches, self.stop)
         app.add_routes(self._control.routes())
         base = await self._listen(app)
@@ -220,7 +227,8 @@ def lock(folder: Path) -> IO[str] | None:
 
 
 async def _main(options: argparse.Namespace, folder: Path) -> None:
-    daemon = Daemon(folder, time_scale=options.time_scale, idle_s=options.idle_minutes * 60)
+    observed = load(options.fixtures) if options.fixtures else None
+    daemon = Daemon(folder, time_scale=options.time_scale, idle_s=options.idle_minutes * 60, observed=observed)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -236,6 +244,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--time-scale", type=float, default=0.02)
     parser.add_argument("--idle-minutes", type=float, default=10)
+    parser.add_argument("--fixtures", type=Path, help="what doctor --live has written of the real clouds")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     (folder / "cloud/tmp").mkdir(parents=True, exist_ok=True)
