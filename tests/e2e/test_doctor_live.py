@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.words.observed import Observed, load
 from tests import forked
-from tests.e2e.tool import KILL, Tool, until
+from tests.e2e.tool import INT, KILL, Tool, ended, until
 
 LIVE = ("doctor", "--live", "--dry-run", "--yes", "--plan", "shipped")
 RTX = "NVIDIA GeForce RTX 4090"
@@ -88,6 +88,17 @@ def test_killed_in_the_middle_its_machine_is_found_and_ended(tool: Tool):
     assert down.returncode == 0, down.stderr
     nothing_is_left(tool)
     assert len(tool.creates()) == 1
+
+
+def test_ctrl_c_ends_what_was_rented_and_asks_nobody_else(tool: Tool):
+    """Exit code 6, machine and volume gone, no machine at the next provider, and nothing is written down."""
+    process = tool.start(*LIVE, "--out", str(tool.home / "out"))
+    until(lambda: tool.rows("select 1 from gpuplan_steps where started_at is not null"), 120)  # the volume is in use
+    code, output = ended(process, INT, seconds=120)
+    assert code == 6, output
+    nothing_is_left(tool)
+    assert len(tool.creates()) == 1
+    assert not (tool.home / "out").exists()
 
 
 def test_refused_or_sold_out_it_leaves_nothing(tool: Tool):

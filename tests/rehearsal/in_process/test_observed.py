@@ -38,8 +38,8 @@ LOOK_S = 5  # between two looks
 
 def life(bench: Bench, provider: Provider) -> dict[str, float]:
     """When a machine was listed, had an address and a private one; when it was listed no more after its end."""
-    machine, seen = bench.rent(provider), {}
-    began = bench.moment
+    seen: dict[str, float] = {}
+    machine, began = bench.rent(provider), bench.moment
     while bench.moment - began < timedelta(seconds=300) and "private" not in seen:
         since = (bench.moment - began).total_seconds()
         if any(view.id == machine for view in provider.machines()):
