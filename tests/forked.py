@@ -136,16 +136,19 @@ def _arrived(duplicate: Any) -> int:
     return int(duplicate.detach())
 
 
-def cloud(folder: Path, *, time_scale: float = 0.02) -> client.Rehearsal:
+def cloud(folder: Path, *, time_scale: float = 0.02, fixtures: Path | None = None) -> client.Rehearsal:
     """A rehearsal of its own, as `client.start` begins one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "_spawn", _spawn)
-        return client.start(folder, time_scale=time_scale, idle_minutes=5)
+        return client.start(folder, time_scale=time_scale, idle_minutes=5, fixtures=fixtures)
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float, _conditions: client.Conditions) -> Living:
+def _spawn(
+    folder: Path, time_scale: float, idle_minutes: float, _conditions: client.Conditions, fixtures: Path | None = None
+) -> Living:
     words = ["daemon", "--folder", str(folder.resolve())]
     words += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    words += ["--fixtures", str(fixtures.resolve())] if fixtures else []
     env = os.environ | {"NUMBA_CACHE_DIR": str(WARM)}
     with (folder / "daemon.log").open("ab") as log:
         started = Living(f"{__name__}:_daemon", words, env=env, cwd=folder, output=log.fileno(), errors=log.fileno())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.common import ConfigFile, Json, PlanName, open_home, print_json, read_plan
+from orchestrator.cli.common import ConfigFile, Json, PlanName, Yes, open_home, print_json, read_plan
 from orchestrator.report.console import say
 from orchestrator.words.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.cli.checks import Finding
     from orchestrator.words.model import Plan
 
@@ -24,21 +23,44 @@ def doctor(
     store: Annotated[
         list[str] | None, typer.Option("--store", metavar="URL", help="A store to look at, in place of the settings'.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Rent one small machine at each provider, ask what no document says, end it.")
+    ] = False,
+    max_usd: Annotated[
+        str | None,
+        typer.Option("--max-usd", metavar="USD", help="With --live: the most that it may cost at each provider (1)."),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="With --live: only this one.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="With --live: where the answers go, in place of GPUPLAN_HOME."),
+    ] = None,
+    yes: Yes = False,
     plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Look whether keys, credit, stores, hub, clock and disk will do, and what is left anywhere. Rents nothing.
+    """Look whether keys, credit, stores, hub, clock and disk will do, and what is left anywhere.
 
     Each line says ok, or what is wrong and what to do; exit code 2 when something is wrong. No machine and no volume is
     created; in each store a small object is written and removed. Without a plan here, the shipped one is looked at.
+    With --live a machine is rented at each provider whose key is set, after a question, and ended again.
     """
     from orchestrator.cli.checks import Patient, examine
     from orchestrator.cli.offering import asked_world
     from orchestrator.cli.terms import withheld
 
+    if not live and (max_usd or provider or out or yes):
+        raise UsageError("--max-usd, --provider, --out and --yes belong to --live", remedy="add it, or leave them out")
     home, ledger = open_home()
     loaded = _plan(plan, config)
+    if live:
+        from orchestrator.cli.live.command import LiveOptions, ask_live, cap_of
+
+        ask_live(home, ledger, loaded, LiveOptions(cap_of(max_usd or "1"), provider, out, dry_run, yes, json))
+        return
     found: list[Finding] = []
     with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
         unseen = () if store else withheld(home, loaded, spec.stores)

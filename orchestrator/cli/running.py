@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.runner import Result
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
-    from orchestrator.world.world import World
+    from orchestrator.world.world import Amend, World
 
 
 def run(
@@ -256,11 +256,11 @@ def begin(
     home: Home, ledger: Ledger, spec: RunSpec, options: DriveOptions, *, only: bool = False, check: bool = False
 ) -> None:
     """Choose, show, ask, freeze, and drive a new run."""
-    world, confirmed = _prepared(home, ledger, spec, options, only=only, check=check)
+    world, confirmed = prepared(home, ledger, spec, options, only=only, check=check)
     carry_out(world, confirmed, options)
 
 
-def _prepared(
+def prepared(
     home: Home,
     ledger: Ledger,
     spec: RunSpec,
@@ -269,8 +269,12 @@ def _prepared(
     only: bool = False,
     check: bool = False,
     up_to: Decimal | None = None,
+    amend: Amend | None = None,
 ) -> tuple[World, RunSpec]:
-    """Choose, show, ask, freeze; the run, and the world that it is in. `up_to`: see confirming.agreed_on."""
+    """Choose, show, ask, freeze; the run, and the world that it is in.
+
+    `up_to`: see confirming.agreed_on; `amend`: see common.choose_world.
+    """
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
     from orchestrator.world.opening import freeze_code
@@ -280,7 +284,7 @@ def _prepared(
     folder.mkdir(parents=True, mode=0o700)
     world: World | None = None
     try:
-        world = open_world(home, ledger, spec)
+        world = open_world(home, ledger, spec, amend)
         telling.require(spec)
         code = freeze_code(home, spec)
         confirmed = agreed_on(world, spec, code, options, only=only, check=check, up_to=up_to)
@@ -340,7 +344,7 @@ def _elsewhere(world: World, spec: RunSpec, result: Result, options: DriveOption
         return None
     say(f"{spec.run} found no machine: looking for one elsewhere", err=True)
     try:
-        found = _prepared(home, ledger, wanted, options, up_to=spec.worst_usd or Decimal(0))
+        found = prepared(home, ledger, wanted, options, up_to=spec.worst_usd or Decimal(0))
     except (NoMachine, OverBudget, UsageError) as error:
         say(str(error), err=True)
         return None

@@ -191,8 +191,11 @@ def start(
     idle_minutes: float = 10,
     faults: Sequence[str] = (),
     conditions: Conditions | None = None,
+    fixtures: Path | None = None,
 ) -> Rehearsal:
     """Return the rehearsal that is alive in this folder, or start one there with these faults armed.
+
+    `fixtures`: a folder with what doctor --live has written of the real clouds; a new one's do as they did.
 
     The daemon has a session of its own and outlives this process. GpuplanError when it does not come up.
     """
@@ -200,7 +203,7 @@ def start(
     file = folder / FACTS
     if (found := _find(file)) is not None:
         return found
-    daemon = _spawn(folder, time_scale, idle_minutes, conditions or Conditions())
+    daemon = _spawn(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures)
     try:
         rehearsal = _await(file, daemon)
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
@@ -237,12 +240,15 @@ def _find(file: Path) -> Rehearsal | None:
     return rehearsal
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float, conditions: Conditions) -> _Daemon:
+def _spawn(
+    folder: Path, time_scale: float, idle_minutes: float, conditions: Conditions, fixtures: Path | None = None
+) -> _Daemon:
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
     program = f"import sys; sys.path.insert(0, {root!r}); {_RUN}"
     command = [sys.executable, "-P", "-c", program, "--folder", str(folder.resolve())]  # -P: not the caller's folder
     command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
     command += [f"--network={conditions.network}", f"--clock-skew={conditions.clock_skew_s}"]
+    command += ["--fixtures", str(fixtures.resolve())] if fixtures else []
     with (folder / "daemon.log").open("ab") as log:
         daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     _started[daemon.pid] = daemon

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +37,7 @@ from orchestrator.rehearsal.hub_uploads import Uploads
 from orchestrator.rehearsal.network import Line, Network
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.words import files
+from orchestrator.words.observed import Observed, load
 
 FACTS = "rehearsal.json"
 ALREADY_RUNNING = 9  # exit code: another daemon holds the folder
@@ -48,8 +49,17 @@ class Daemon:
     """Everything that listens, and how it ends."""
 
     def __init__(
-        self, folder: Path, *, time_scale: float, idle_s: float, network: str = "", skew_s: float = 0.0
+        self,
+        folder: Path,
+        *,
+        time_scale: float,
+        idle_s: float,
+        network: str = "",
+        skew_s: float = 0.0,
+        observed: Mapping[str, Observed] | None = None,
     ) -> None:
+        """`observed`: what was seen of the real clouds, by provider: these do as they did."""
+        self._observed = observed
         self._folder = folder
         self._time_scale = time_scale
         self._conditions = {"network": network, "clock_skew_s": skew_s}
@@ -119,7 +129,9 @@ class Daemon:
             **git_env,
         }
         app = self._app()
-        cloud = mount(app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches)
+        cloud = mount(
+            app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches, observed=self._observed
+        )
         self._control = Control(self._key, cloud, self._hosts, self._switches, self.stop)
         app.add_routes(self._control.routes())
         base = await self._listen(app)
@@ -250,6 +262,7 @@ async def _main(options: argparse.Namespace, folder: Path) -> None:
         idle_s=options.idle_minutes * 60,
         network=options.network,
         skew_s=options.clock_skew,
+        observed=load(options.fixtures) if options.fixtures else None,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -268,6 +281,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--idle-minutes", type=float, default=10)
     parser.add_argument("--network", default="")
     parser.add_argument("--clock-skew", type=float, default=0.0)
+    parser.add_argument("--fixtures", type=Path, help="what doctor --live has written of the real clouds")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     (folder / "cloud/tmp").mkdir(parents=True, exist_ok=True)

@@ -162,6 +162,7 @@ class Hosts:
         """Write what the stand-ins and the login shell read; return the environment: nothing of the user's own."""
         spec = host.spec
         machine = {"name": spec.name, "gpu": spec.gpu, "gpus": spec.gpus, "gpu_memory_mib": spec.gpu_memory_mib}
+        machine["disk_kib"] = None if spec.disk_gb is None else int(spec.disk_gb * 10**9 / 1024)
         (host.folder / "machine.json").write_text(json.dumps(machine))
         (host.home / ".bash_profile").write_text(PROFILE.format(first=self._path_first))
         self._bring_environ(host.home)

@@ -80,6 +80,7 @@ class RunSpec(Value):
     expected: dict[str, Expected] = Field(default_factory=dict)  # phase -> the preview's figures; none of a rehearsal's
     created_at: float
     tags: tuple[str, ...] = ()  # words to find it by
+    fleeting: bool = False  # nothing on its volume is anybody's: it goes with the run, however that ends
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +142,8 @@ class RunSpec(Value):
     @property
     def ends_volume(self) -> bool:
         """Whether success deletes the volume: then the whole plan is done, and saved in every store."""
+        if self.fleeting:
+            return True
         saved = bool(self.stores) and any(p.artifacts for p in self.plan.phases)
         return self.world.throwaway or (self.whole_plan and saved)
 

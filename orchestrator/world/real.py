@@ -15,10 +15,10 @@ from orchestrator.words.ports import Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
-from orchestrator.world.world import World
+from orchestrator.world.world import Amend, World, unchanged
 
 
-def real(home: Home, ledger: Ledger, spec: WorldSpec) -> World:
+def real(home: Home, ledger: Ledger, spec: WorldSpec, amend: Amend = unchanged) -> World:
     """Nothing of it is asked before it is needed."""
     public_key = ensure_key_pair(home.path)
 
@@ -27,7 +27,7 @@ def real(home: Home, ledger: Ledger, spec: WorldSpec) -> World:
             return open_provider(name, ProviderAccess(base_url=spec.ssh_host, owner=home.owner()))
         access = access_from_env(name)
         pace = home.path / f"pace-{name}"
-        return open_provider(name, replace(access, public_key=public_key, owner=home.owner(), pace_file=pace))
+        return open_provider(name, amend(replace(access, public_key=public_key, owner=home.owner(), pace_file=pace)))
 
     return World(
         home=home,

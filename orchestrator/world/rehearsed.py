@@ -14,13 +14,14 @@ from orchestrator.storage import StoreAccess, open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError, UsageError
+from orchestrator.words.observed import load
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
-from orchestrator.world.world import Announce, Observer, World
+from orchestrator.world.world import Amend, Announce, Observer, World, unchanged
 
 # What a secret may hold: a step that does not quote it breaks here, and not on a rented machine.
 ODD = " '\"$x`\\%/+&!"
@@ -28,10 +29,10 @@ BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
-def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
+def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, amend: Amend = unchanged) -> World:
     """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait."""
     _stay_on_this_computer()
-    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
+    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run, home.fixtures)
     _require(living.facts.conditions, Conditions(spec.network, spec.clock_skew_s))
     facts, public_key = living.facts, ensure_key_pair(home.path)
     _arm_once(home.run_folder(run), living, spec)
@@ -41,7 +42,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str) -> World:
             return open_provider(
                 name, ProviderAccess(base_url=spec.ssh_host, owner=home.owner(), shows_gpu=False, disk_share=SHARE)
             )
-        return _provider(name, facts, public_key, home.owner())
+        return _provider(name, facts, public_key, home.owner(), amend)
 
     return World(
         home=home,
@@ -67,10 +68,16 @@ def _stay_on_this_computer() -> None:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
 
 
-def _ours(spec: WorldSpec, run: str) -> Rehearsal:
-    """The cloud in the spec's folder. UsageError: it cannot be kept there."""
+def _ours(spec: WorldSpec, run: str, fixtures: Path) -> Rehearsal:
+    """The cloud in the spec's folder. UsageError: it cannot be kept there, or what it is to behave like not be read."""
+    if fixtures.is_dir():
+        load(fixtures)
     try:
-        found = client.start(Path(spec.cloud), conditions=Conditions(spec.network, spec.clock_skew_s))
+        found = client.start(
+            Path(spec.cloud),
+            conditions=Conditions(spec.network, spec.clock_skew_s),
+            fixtures=fixtures if fixtures.is_dir() else None,
+        )
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / run).touch()
     except OSError as error:
@@ -119,24 +126,22 @@ def _users(spec: WorldSpec) -> Path:
     return Path(spec.cloud) / "users"
 
 
-def _provider(name: str, facts: Facts, public_key: str, owner: str) -> Provider:
+def _provider(name: str, facts: Facts, public_key: str, owner: str, amend: Amend) -> Provider:
     """What it rents computes on this computer's CPU, with models a ten-thousandth in size."""
     require_known(name)
     cloud = facts.clouds[name]
-    return open_provider(
-        name,
-        ProviderAccess(
-            api_key=Secret(cloud.api_key),
-            base_url=cloud.url,
-            graphql_url=cloud.graphql,
-            time_scale=facts.time_scale,
-            public_key=public_key,
-            owner=owner,
-            ssh_port=cloud.ssh_port,
-            shows_gpu=False,
-            disk_share=SHARE,
-        ),
+    access = ProviderAccess(
+        api_key=Secret(cloud.api_key),
+        base_url=cloud.url,
+        graphql_url=cloud.graphql,
+        time_scale=facts.time_scale,
+        public_key=public_key,
+        owner=owner,
+        ssh_port=cloud.ssh_port,
+        shows_gpu=False,
+        disk_share=SHARE,
     )
+    return open_provider(name, amend(access))
 
 
 def _store(url: str, facts: Facts) -> ArtifactStore:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.ledger import Ledger
 from orchestrator.transport.job_replies import Progress
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import UsageError
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
@@ -15,7 +16,13 @@ from orchestrator.words.source import Source
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 
+Amend = Callable[[ProviderAccess], ProviderAccess]  # what becomes of it before an adapter is opened
 Announce = Callable[[str, str, str], None]  # step, started or ended, machine
+
+
+def unchanged(access: ProviderAccess) -> ProviderAccess:
+    """What `Amend` is unless somebody wants more."""
+    return access
 
 
 @dataclass(frozen=True, slots=True)

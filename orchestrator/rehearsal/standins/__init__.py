@@ -24,6 +24,7 @@ PROGRAMS = {
     "torch-probe": "torch_probe",
     "pip": "pip",
     "pip3": "pip",
+    "df": "df",
 }
 NEEDS_SITE = {"pip", "pip3"}  # looks for what is installed; the others start faster without
 PIP_MODULE = """import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_nvidia_smi_lists_the_gpus_that_were_rented(cloud: Cloud):
     assert table.count("NVIDIA H100 80GB HBM3") == 2
     assert len({len(line) for line in table.splitlines()}) == 1
     assert "rehearsal" in cloud.ssh(host, "nvidia-smi -L").stdout.decode()
+
+
+def test_df_shows_the_size_that_was_seen(cloud: Cloud):
+    """Of a disk that is to show 10 GB that, in blocks of 1 KiB; of any other this computer's own."""
+    shown = [
+        cloud.ssh(host, "df -kP $WORKSPACE").stdout.decode().splitlines()[-1].split()
+        for host in (cloud.boot(disk_gb=Decimal(10)), cloud.boot("m2"))
+    ]
+    assert shown[0][1] == str(10**10 // 1024)
+    assert shown[1][0] != shown[0][0]
+    assert int(shown[1][1]) > 0
 
 
 def test_memory_used_is_that_of_the_machines_own_processes(cloud: Cloud):
