@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache
 from types import NoneType
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -38,7 +37,7 @@ class Book(Generic[Row]):
     def __init__(self, access: Access, table: Table, kind: type[Row]) -> None:
         self._access, self.table, self._kind = access, table, kind
         self._casts = _casts(kind)
-        self._read = _read(table, kind)
+        self._read = _places(table, kind)
 
     def get(self, **key: object) -> Row:
         """The row of that key. GpuplanError: there is none."""
@@ -137,17 +136,23 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, StrEnum | Decimal) else value
 
 
-@cache
+_CASTS: dict[type, Mapping[str, Callable[[Any], Any]]] = {}
+_PLACES: dict[tuple[Table, type], Sequence[tuple[int, str, Callable[[Any], Any]]]] = {}
+
+
 def _casts(kind: type) -> Mapping[str, Callable[[Any], Any]]:
-    """For each field of a row, what makes its value of the database's."""
-    return {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+    """For each field of a row, what makes its value of the database's; worked out once."""
+    if kind not in _CASTS:
+        _CASTS[kind] = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
+    return _CASTS[kind]
 
 
-@cache
-def _read(table: Table, kind: type) -> Sequence[tuple[int, str, Callable[[Any], Any]]]:
-    """For each field of a row, at which place of what is selected it comes, and its cast."""
-    casts = _casts(kind)
-    return tuple((n, c.name, casts[c.name]) for n, c in enumerate(table.columns) if c.name in casts)
+def _places(table: Table, kind: type) -> Sequence[tuple[int, str, Callable[[Any], Any]]]:
+    """For each field of a row, at which place of what is selected it comes, and its cast; likewise."""
+    if (table, kind) not in _PLACES:
+        casts = _casts(kind)
+        _PLACES[table, kind] = [(n, c.name, casts[c.name]) for n, c in enumerate(table.columns) if c.name in casts]
+    return _PLACES[table, kind]
 
 
 def _cast(hint: Any) -> Callable[[Any], Any]:

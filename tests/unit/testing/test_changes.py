@@ -33,8 +33,12 @@ def test_what_was_written_is_seen_by_whoever_opens_the_file_when_it_is_told(ledg
 def test_a_transaction_that_fails_leaves_nothing_and_is_not_told(ledger: WatchedLedger, told: list[str]):
     """Though what undoes it is kept in memory alone."""
 
-    with pytest.raises(KeyError), ledger.transaction() as connection:
-        ledger.host_keys.put_in(connection, HostKeyRow(address="m", key="key"))
-        raise KeyError
+    def half() -> None:
+        with ledger.transaction() as connection:
+            ledger.host_keys.put_in(connection, HostKeyRow(address="m", key="key"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
     assert told == []
     assert Ledger(ledger.url).host_keys.all() == []
