@@ -7,10 +7,13 @@ thing: a name that begins with a dot is like any other here, because what a resu
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 ACROSS = "**"
+MOST = 16384  # answers that are remembered: every step of a plan asks of the same files
 
 
+@lru_cache(MOST)
 def matches(path: str, glob: str) -> bool:
     """Whether the whole path matches the glob. A glob without wildcards matches itself and, as a folder, all below."""
     names = path.split("/")

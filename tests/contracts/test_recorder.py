@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from orchestrator.engine.effects import RunEnd
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.recorder import MemoryRecorder, Records
 from orchestrator.words.lifecycle import Outcome
-from tests.contracts.recorder_story import DIED, RUN, Story
+from tests import forked
+from tests.contracts import recorder_story
+from tests.contracts.recorder_story import RUN, Story
 
 SEEN = [
     "[Answer(name='a', ok=True, detail='b')]",
@@ -48,14 +49,12 @@ def _in_memory(folder: Path) -> Play:
 
 
 def _over_dbos(folder: Path) -> Play:
-    program = str(Path(__file__).with_name("recorder_story.py"))
-
     def play(*where: str) -> str:
-        done = subprocess.run(
-            [sys.executable, program, str(folder), *where], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode in (0, DIED), done.stderr
-        return done.stdout.strip()
+        words = ["recorder_story", str(folder), *where]
+        process = forked.Forked(f"{recorder_story.__name__}:main", words, env=os.environ, cwd=folder, apart=True)
+        said, errors = process.communicate(120)
+        assert process.wait() in (0, recorder_story.DIED), errors
+        return said.strip()
 
     return play
 
