@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.sampler import Sampler
 from dllama_glm.runtime.source import read_architecture
 
-from tests.payload.runtime.runtime_files import logits_of
+from tests.payload.runtime.runtime_files import logits_of, oracle_of
 from tests.payload.runtime.runtime_scripts import MODELS, REPOS, run_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
@@ -24,17 +23,6 @@ ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
 
 def loaded(path: Path, *, exact: bool = False) -> Model:
     return load_model(path, read_architecture(path), SingleGroup(), threads=1, exact=exact)
-
-
-def oracle_of(name: str) -> Any:
-    """The trained model as transformers computes it, on one thread."""
-    import torch
-    import transformers  # a second for whoever collects this file otherwise
-
-    torch.set_num_threads(1)
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        MODELS / REPOS[name], dtype=torch.float32, attn_implementation="eager"
-    )
 
 
 def continued(model: Model, prompt: list[int]) -> list[int]:
@@ -60,7 +48,7 @@ def test_trained_model_in_f32_equals_transformers(name: str, tmp_path: Path):
     """The F32 file gives transformers' logits within 1e-4 (the answers alone would miss a wrong scale)."""
     path = tmp_path / "model.m"
     run_script("converter/convert-hf.py", str(MODELS / REPOS[name]), "f32", "model", "--output", str(path))
-    oracle = oracle_of(name)
+    oracle = oracle_of(MODELS / REPOS[name])
     model = loaded(path, exact=True)
     for answer in ANSWERS[REPOS[name]][-4:]:
         ids = answer["prompt_ids"] + answer["answer_ids"]
@@ -73,7 +61,7 @@ def test_a_full_context_in_f32_equals_transformers(tmp_path: Path):
     run_script("converter/convert-hf.py", str(MODELS / REPOS["base"]), "f32", "model", "--output", str(path))
     texts = [answer["prompt_ids"] + answer["answer_ids"] for answer in ANSWERS[REPOS["base"]]]
     ids = [token for text in texts for token in text][:1024] * 2
-    oracle = oracle_of("base")
+    oracle = oracle_of(MODELS / REPOS["base"])
     expected, model = logits_of(oracle, ids), loaded(path, exact=True)
     assert len(ids) == 2048
     found = [model.forward(ids[start : start + 500], start, every=True) for start in range(0, 2000, 500)]
