@@ -139,19 +139,15 @@ def _arrived(duplicate: Any) -> int:
 def cloud(folder: Path, *, time_scale: float = 0.02, fixtures: Path | None = None) -> client.Rehearsal:
     """A rehearsal of its own, as `client.start` begins one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "_spawn", _spawn)
+        patch.setattr(client, "_spawn", spawn)
         return client.start(folder, time_scale=time_scale, idle_minutes=5, fixtures=fixtures)
 
 
-def _spawn(
-    folder: Path, time_scale: float, idle_minutes: float, _conditions: client.Conditions, fixtures: Path | None = None
-) -> Living:
-    words = ["daemon", "--folder", str(folder.resolve())]
-    words += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
-    words += ["--fixtures", str(fixtures.resolve())] if fixtures else []
-    env = os.environ | {"NUMBA_CACHE_DIR": str(WARM)}
+def spawn(folder: Path, arguments: Sequence[str]) -> Living:
+    """Stands in for `client._spawn`."""
+    env = {"NUMBA_CACHE_DIR": str(WARM), **os.environ}
     with (folder / "daemon.log").open("ab") as log:
-        started = Living(f"{__name__}:_daemon", words, env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
+        started = Living(f"{__name__}:_daemon", ["daemon", *arguments], env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
     client._started[started.pid] = started  # type: ignore[assignment]  # poll() is all that is asked of it
     return started
 

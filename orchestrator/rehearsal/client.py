@@ -203,7 +203,7 @@ def start(
     file = folder / FACTS
     if (found := _find(file)) is not None:
         return found
-    daemon = _spawn(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures)
+    daemon = _spawn(folder, _arguments(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures))
     try:
         rehearsal = _await(file, daemon)
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
@@ -240,15 +240,18 @@ def _find(file: Path) -> Rehearsal | None:
     return rehearsal
 
 
-def _spawn(
-    folder: Path, time_scale: float, idle_minutes: float, conditions: Conditions, fixtures: Path | None = None
-) -> _Daemon:
+def _arguments(
+    folder: Path, time_scale: float, idle_minutes: float, conditions: Conditions, fixtures: Path | None
+) -> list[str]:
+    said = ["--folder", str(folder.resolve()), "--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    said += [f"--network={conditions.network}", f"--clock-skew={conditions.clock_skew_s}"]
+    return [*said, "--fixtures", str(fixtures.resolve())] if fixtures else said
+
+
+def _spawn(folder: Path, arguments: Sequence[str]) -> _Daemon:
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
     program = f"import sys; sys.path.insert(0, {root!r}); {_RUN}"
-    command = [sys.executable, "-P", "-c", program, "--folder", str(folder.resolve())]  # -P: not the caller's folder
-    command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
-    command += [f"--network={conditions.network}", f"--clock-skew={conditions.clock_skew_s}"]
-    command += ["--fixtures", str(fixtures.resolve())] if fixtures else []
+    command = [sys.executable, "-P", "-c", program, *arguments]  # -P: not the caller's folder
     with (folder / "daemon.log").open("ab") as log:
         daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     _started[daemon.pid] = daemon
