@@ -108,6 +108,8 @@ def kind_of(about: Schema, document: Schema) -> str:
         return _list_of(about["items"], document)
     if about["type"] == "object":
         values = about["additionalProperties"]
+        if "enum" in values or "const" in values:
+            return f"names: {kind_of(values, document)}"
         return "names: lists of values" if values.get("type") == "array" else "names: texts"
     return {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}[
         about["type"]

@@ -27,6 +27,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "steps": "What is done, at least one; at the same time where they do not need each other.",
         "deliverables": "What must hold at the end.",
         "artifacts": "Globs below the workspace: uploaded to every store, and verified.",
+        "pack": "Folders below the workspace whose artifacts go to the stores as one object each, named as the folder "
+        "with `.tar`; at home they are files again. Empty: each artifact is an object of its own.",
         "artifacts_gb": "GB of 10^9 bytes that the artifacts weigh, for the estimate.",
         "pull_to": "Folder at home that the artifacts are fetched to, each verified by sha256: below where `run` was "
         "started, in a rehearsal below the run's own folder, which its end names; left out: they are not fetched.",

@@ -40,6 +40,8 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
             lines.append(f"image of {phase.phase.name}: {phase.phase.machine.image}")
         if phase.phase.pull_to:
             lines.append(f"writes here: {phase.phase.pull_to} ({', '.join(phase.phase.artifacts)})")
+        if stores:
+            lines += [f"packs: {folder} of {phase.phase.name} as {folder}.tar" for folder in phase.phase.pack]
     lines += [f"image at {name}: {image}" for name, image in sorted(plan.settings.images.items())]
     lines += [f"image at {name}, without GPU: {image}" for name, image in sorted(plan.settings.cpu_images.items())]
     settings = plan.settings

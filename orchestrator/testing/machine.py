@@ -191,6 +191,8 @@ class ScriptedMachine(FileAnswers):
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "pack":
+                reply = self._pack(request, say)
             elif op == "get":
                 reply = self._fetch_files(request, say)
             elif op == "door":

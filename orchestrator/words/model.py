@@ -183,6 +183,7 @@ class Phase(Value):
     steps: tuple[Step, ...]
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
+    pack: dict[str, Literal["tar"]] = {}  # folders whose artifacts go to the stores as one object, FOLDER.tar
     artifacts_gb: Gigabytes = Decimal(0)  # what they weigh, for the estimate
     pull_to: str | None = None
 

@@ -17,8 +17,9 @@ import zlib
 from typing import Any
 from urllib.parse import urlsplit
 
+from gpuplan_agent.content import BLOCK
 from gpuplan_agent.places import open_regular, workspace
-from gpuplan_agent.uploads import BLOCK, LONGEST_REASON, SOCKET_S, connect
+from gpuplan_agent.uploads import LONGEST_REASON, SOCKET_S, connect
 from gpuplan_agent.wire import AgentError, alive, emit
 
 FETCHERS = 8

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cost
+from orchestrator.engine.artifacts import manifest_text
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.packs import Pack
+from orchestrator.engine.sources import Sources
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import ArtifactRow, FigureRow, RunRow
 from orchestrator.report import views
-from orchestrator.report.page import gather
+from orchestrator.report.page import gather, html, markdown
 from orchestrator.report.page.account import Use
 from orchestrator.testing.machine import Script
 from orchestrator.words.lifecycle import Outcome, RunState
@@ -129,6 +133,19 @@ def test_a_file_in_two_stores_is_one_artifact(
         ledger.artifacts.put(ArtifactRow(run=spec.run, store=store, name="m", state=state, bytes=7, sha256="f" * 64))
     (saved,) = gather.account(ledger, spec, tmp_path, driven=False).saved
     assert (saved.bytes, saved.sha256, saved.stores, saved.missing) == (7, "f" * 64, stores, missing)
+
+
+def test_a_packed_folder_says_how_many_files_it_is(made: Written, tmp_path: Path):
+    """Beside its name, in the page and in Markdown."""
+    spec, ledger = _another(made, "1130-packed")
+    ledger.artifacts.put(
+        ArtifactRow(run=spec.run, store="a", name="out.tar", state="VERIFIED", bytes=7, sha256="f" * 64)
+    )
+    pack = Pack(ManifestFile("out.tar", 7, "f" * 64), tuple(ManifestFile(f"out/{n}", 1, "0") for n in range(1234)))
+    (tmp_path / "manifest-train.json").write_text(manifest_text([pack.file], Sources({}, {}, {}), {"out.tar": pack}))
+    account = gather.account(ledger, spec, tmp_path, driven=False)
+    assert "out.tar (1,234 files)" in html.page(account)
+    assert "out.tar (1,234 files)" in markdown.page(account)
 
 
 def test_each_node_has_its_own_peaks(made: Written, tmp_path: Path):
