@@ -145,9 +145,9 @@ def cloud(folder: Path, *, time_scale: float = 0.02, fixtures: Path | None = Non
 
 def spawn(folder: Path, arguments: Sequence[str]) -> Living:
     """Stands in for `client._spawn`."""
-    env = {"NUMBA_CACHE_DIR": str(WARM), **os.environ}
+    env, words = {"NUMBA_CACHE_DIR": str(WARM), **os.environ}, ["daemon", *arguments]
     with (folder / "daemon.log").open("ab") as log:
-        started = Living(f"{__name__}:_daemon", ["daemon", *arguments], env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
+        started = Living(f"{__name__}:_daemon", words, env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
     client._started[started.pid] = started  # type: ignore[assignment]  # poll() is all that is asked of it
     return started
 
