@@ -41,10 +41,12 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
+    from contextlib import nullcontext
     from dataclasses import asdict
 
     from orchestrator.engine.artifacts import Home
     from orchestrator.engine.fetching import fetch_all
+    from orchestrator.report.homeward import Homeward, shown
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -58,14 +60,18 @@ def pull(
     world = open_world(home, ledger, spec)
     files: list[dict[str, object]] = []
 
+    coming = Homeward({file.name: file.bytes for file in wanted})
+
     def note(file: ManifestFile, how: str) -> None:
         files.append(asdict(file) | {"how": how})
+        coming.whole(file.name)
         if not json:
-            say(f"{file.name}  {how}")
+            coming.say(f"{file.name}  {how}")
 
     try:
-        store = world.store(spec.stores[0])
-        fetch_all(store, wanted, Home(to, home.run_folder(spec.run).parent, force), world.clock, said=note)
+        store, folder = world.store(spec.stores[0]), Home(to, home.run_folder(spec.run).parent, force)
+        with nullcontext() if json else shown(coming):
+            fetch_all(store, wanted, folder, world.clock, said=note, arrived=coming.arrived)
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:
@@ -74,7 +80,7 @@ def pull(
         files.sort(key=lambda file: str(file["name"]))  # they came in any order
         print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
     else:
-        say(f"all in {to.resolve()}")
+        say(f"{coming.words()}; all in {to.resolve()}")
 
 
 def saved(folder: Path, spec: RunSpec, ledger: Ledger) -> dict[str, list[ManifestFile]]:
