@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.plan import PhasePreview, Preview
 
 
+MACHINE, FIGURES = 1, 4  # of the columns of phases: the machines', and the first that is left out where none says it
+LEAST_WORDS = 20  # characters, of a column of machines that is one
+NOTHING = "-"
 PLAIN_WIDTH = 119  # where no terminal says how wide it is
 
 
@@ -125,23 +129,7 @@ def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str
 
 def preview(found: Preview) -> RenderableType:
     """What a run is expected to take: machine, price, and hours and dollars as estimated, measured and planned."""
-    table = new_table(None)
-    table.add_column("phase", no_wrap=True)
-    table.add_column("machine", overflow="fold", ratio=1)
-    measured = any(phase.measured for phase in found.phases)
-    for name in ("$/hour", "estimated", *(["measured"] if measured else []), "the plan", "budget"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for phase in found.phases:
-        known = [_pair(phase.measured)] if measured else []
-        estimate = _pair((phase.estimated_hours, phase.estimated_usd))
-        figures = [money(phase.price_hour), estimate, *known, _pair(phase.planned), money(phase.budget_usd)]
-        table.add_row(phase.phase, Text(_choice(phase)), *figures)
-    volume = f"with {money(found.volume_usd)} for the volume" if found.volume_usd else ""
-    estimate = _pair((found.estimated_hours, found.estimated_usd))
-    known = [_pair(found.measured)] if measured else []
-    planned = _pair(found.planned if any(found.planned) else None)
-    table.add_row("total", volume, "", estimate, *known, planned, money(found.budget_usd), style="bold")
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [_Phases(found)]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
         at_worst = f": {money(found.worst_usd)} in all" if found.worst_usd is not None else ""
@@ -149,6 +137,53 @@ def preview(found: Preview) -> RenderableType:
     parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
+
+
+def _phases(found: Preview, *, machines: bool) -> Table:
+    """A line a phase: its machines, where they stand among the figures, and what is known of hours and dollars."""
+    rows = [
+        (phase.phase, _choice(phase), money(phase.price_hour),
+         _pair((phase.estimated_hours, phase.estimated_usd)), _pair(phase.measured), _pair(phase.planned),
+         money(phase.budget_usd))
+        for phase in found.phases
+    ]  # fmt: skip
+    volume = f"with {money(found.volume_usd)} for the volume" if found.volume_usd else ""
+    estimate, planned = (
+        _pair((found.estimated_hours, found.estimated_usd)),
+        found.planned if any(found.planned) else None,
+    )
+    rows.append(("total", volume, "", estimate, _pair(found.measured), _pair(planned), money(found.budget_usd)))
+    heads = ("phase", "machine", "$/hour", "estimated", "measured", "the plan", "budget")
+    shown = [n for n in range(len(heads)) if n < FIGURES or any(row[n] != NOTHING for row in rows)]
+    table = new_table(None)
+    for n in shown:
+        if n != MACHINE:
+            table.add_column(heads[n], no_wrap=True, justify="right" if n else "left")
+        elif machines:
+            table.add_column(heads[n], overflow="fold", ratio=1)
+    for row in rows:
+        cells = [Text(row[n]) for n in shown if machines or n != MACHINE]
+        table.add_row(*cells, style="bold" if row is rows[-1] else None)
+    return table
+
+
+class _Phases:
+    """The phases of a preview; their machines stand below the figures where there is no room among them."""
+
+    def __init__(self, found: Preview) -> None:
+        self._found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        found, figures = self._found, _phases(self._found, machines=False)
+        needs = Measurement.get(console, options.update(width=PLAIN_WIDTH), figures).maximum
+        if needs + LEAST_WORDS <= options.max_width:
+            yield _phases(found, machines=True)
+            return
+        yield figures
+        yield from (Text(f"{phase.phase}: {_choice(phase)}") for phase in found.phases)
+        if found.volume_usd:
+            yield Text(f"total: with {money(found.volume_usd)} for the volume")
 
 
 class Stands(Protocol):

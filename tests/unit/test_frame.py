@@ -71,6 +71,8 @@ def test_files_on_their_way_are_in_the_picture() -> None:
     assert [one for one in lines(shown, {}) if "s3:" in one] == [
         "  uploading to s3://b/x: 3 of 8 files, 12.5 GB of 62.3 GB, 640 MB/s, 1m 18s left"
     ]
+    early = replace(line, files_done=8, bytes_done=line.bytes)
+    assert header.transfer(early, at(9)) == "uploaded to s3://b/x so far: 8 files, 62.3 GB", "steps run that make more"
     pulled = replace(line, kind="pull", place="/a/long/folder", ended=at(4))
     assert header.transfer(pulled, at(9)).startswith("fetched home: 8 files"), "the folder is in the last lines"
 

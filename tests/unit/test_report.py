@@ -192,9 +192,9 @@ def _preview() -> Preview:
     return Preview((done, phase, sold_out), Decimal("0.10"), None, (note,), (expected,))
 
 
-@pytest.mark.parametrize("width", [80, 119])
+@pytest.mark.parametrize("width", [60, 80, 119])
 def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
-    """Machines, prices and the three columns are whole at 80 columns; over budget and pulled-in steps are said."""
+    """Machines, prices and columns are whole at 60 columns; over budget and pulled-in steps are said."""
     text = _printed(rendering.preview(_preview()), width=width)
     flat = " ".join(text.split())
     assert "24.0h $69.00" in flat
@@ -208,6 +208,8 @@ def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
         assert words_ in flat
     assert "day4-5 also runs day1/clone (0.36h, $1.29; $0.99 less if their own phases run first)" in flat
     assert "…" not in text
+    assert "measured" not in text, "a column that says nothing is none"
+    assert any("2x A100 80GB, runpod" in line for line in text.splitlines()), "in one line"
 
 
 @pytest.mark.parametrize("width", [60, 100])
