@@ -150,7 +150,7 @@ def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
         for number in range(30):
             view.log("day2-3/convert-glm", f"\x1b[31mline {number}\n")
         view.log("day2-3/convert-glm", "two\nlines\r\n")
-        view.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(20), detail="exit 1")))
+        view.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(20), detail=f"{CONVERT.id}: exit 1")))
     tail = out.getvalue().partition("day2-3/convert-glm")[2].splitlines()
     assert tail[0] == "  failed  10s  exit 1"
     assert tail[1:] == [f"         | {text}" for text in [*(f"line {n}" for n in range(22, 30)), "two", "lines"]]
