@@ -25,7 +25,7 @@ def _weighed(phase: Phase, source: Callable[[Input], Source]) -> Phase:
     return phase.model_copy(update={"steps": tuple(steps)})
 
 
-def _gb(one: Input, source: Callable[[str], Source]) -> Decimal:
+def _gb(one: Input, source: Callable[[Input], Source]) -> Decimal:
     """As the plan says, else as the store does; 0: nobody does, and the run itself will say why."""
     if one.gb:
         return one.gb

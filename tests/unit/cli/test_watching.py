@@ -40,7 +40,7 @@ def look(ledger: Ledger, spec: RunSpec, folder: Path, driven: Iterator[bool], *,
     """Look on; `then` happens between two looks, in place of the second that is waited for."""
     home = SimpleNamespace(is_driven=lambda _run: next(driven), run_folder=lambda _run: folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching.time, "sleep", lambda _seconds: then())
+        patch.setattr("orchestrator.cli.watching.time.sleep", lambda _seconds: then())
         watching.watch(cast("Any", home), ledger, spec)
 
 
@@ -49,8 +49,8 @@ def test_the_view_ends_with_the_run(run: tuple[Ledger, RunSpec, Path], capsys: p
     ledger, spec, folder = run
 
     def end() -> None:
-        for row in ledger.steps.all(run=spec.run, id="one/measure"):
-            ledger.steps.put(replace(row, state=StepState.DONE, ended_at=ledger.now()))
+        for step in ledger.steps.all(run=spec.run, id="one/measure"):
+            ledger.steps.put(replace(step, state=StepState.DONE, ended_at=ledger.now()))
         row = ledger.runs.get(id=spec.run)
         ledger.runs.put(replace(row, state=RunState.DONE, outcome=Outcome.SUCCEEDED, ended_at=ledger.now()))
 
