@@ -134,6 +134,9 @@ def test_the_end_counts_deliverables_a_phase() -> None:
     assert total.strip().endswith("1 holds, 1 does not hold, 1 needs a real GPU, 1 was not asked")
     assert "rehearsed: nothing was paid" in text
     assert len(text.splitlines()) <= 10
+    narrow = _printed(rendering.ending(_report(), {}, rows, ("day1", "day2-3"), rehearsed=True), width=60).splitlines()
+    assert "day2-3: 0 hold, 1 does not hold, 1 needs a real GPU" in narrow, "below the figures, in a line"
+    assert next(line for line in narrow if line.startswith("day2-3 ")).split()[:4] == row.split()[:4]
 
 
 def test_names_are_never_taken_as_markup() -> None:
