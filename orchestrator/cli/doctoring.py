@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from orchestrator.report.console import say
 from orchestrator.words.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.cli.checks import Finding
     from orchestrator.words.model import Plan
 
@@ -38,6 +41,7 @@ def doctor(
         typer.Option("--out", metavar="DIR", help="With --live: where the answers go, in place of GPUPLAN_HOME."),
     ] = None,
     yes: Yes = False,
+    notify: Annotated[bool, typer.Option("--notify", help="Send a test message to who is told of runs.")] = False,
     plan: PlanName = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -64,7 +68,8 @@ def doctor(
     found: list[Finding] = []
     with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):
         unseen = () if store else withheld(home, loaded, spec.stores)
-        for one in examine(Patient(world, loaded, tuple(store or ()) or spec.stores, unseen)):
+        looked = examine(Patient(world, loaded, tuple(store or ()) or spec.stores, unseen))
+        for one in chain(looked, told(loaded, rehearsed=dry_run) if notify else ()):
             found.append(one)
             if not json:
                 _tell(one)
@@ -77,6 +82,27 @@ def doctor(
         say("all is well")
     if wrong:
         raise typer.Exit(int(ExitCode.USAGE))
+
+
+def told(plan: Plan, *, rehearsed: bool) -> Iterator[Finding]:
+    """Send a test message to each address of `notify:`: whether it was taken. None is shown."""
+    from orchestrator.cli.checks import Finding
+    from orchestrator.world import notifier
+
+    if not plan.settings.notify:
+        yield Finding("notify", None, "nobody is told of a run: notify: in the settings names who is")
+        return
+    try:
+        addresses = notifier.addresses(plan.settings.notify, rehearsed=rehearsed)
+    except UsageError as error:
+        yield Finding("notify", False, error.message, error.remedy)
+        return
+    if not addresses:
+        yield Finding("notify", None, "a rehearsal tells nobody outside this computer")
+    for number, address in enumerate(addresses, 1):
+        taken = notifier.by_apprise(address, f"gpuplan: a test of {plan.name}", "Sent by gpuplan doctor --notify.")
+        said = "a test message was taken" if taken else "a test message was not taken"
+        yield Finding(f"notify {number}", taken, said, "" if taken else "look at the address: the service says no")
 
 
 def _plan(named: str | None, config: Path | None) -> Plan:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.common import Json, RunName, find_run, open_home, open_world, print_json
-from orchestrator.report.console import say
 from orchestrator.words.errors import StepFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from orchestrator.engine.artifacts import Home
     from orchestrator.engine.effects import ManifestFile
     from orchestrator.engine.packs import Pack
     from orchestrator.engine.unpacking import Unpacking
     from orchestrator.ledger import Ledger
+    from orchestrator.words.ports import ArtifactStore
     from orchestrator.words.spec import RunSpec
+    from orchestrator.words.waiting import Clock
 
 MANIFEST = "manifest-{}.json"  # of a phase, in the run's folder
 SHOWN = 20  # names, where nothing matches
@@ -46,11 +48,7 @@ def pull(
     json: Json = False,
 ) -> None:
     """Fetch a run's artifacts from its store, going on with what is there, each verified by its sha256."""
-    from dataclasses import asdict
-
     from orchestrator.engine.artifacts import Home
-    from orchestrator.engine.fetching import fetch_all
-    from orchestrator.engine.packs import counted
 
     home, ledger = open_home()
     spec = find_run(home, ledger, run)
@@ -63,27 +61,48 @@ def pull(
             "the rehearsed store ended with its run", remedy=f"what was pulled lies below {spec.pull_root}"
         )
     world = open_world(home, ledger, spec)
-    files: list[dict[str, object]] = []
-
-    def note(file: ManifestFile, how: str) -> None:
-        files.append(asdict(file) | {"how": how})
-        if not json:
-            inside = "" if packed or file.name not in unpacked else f": {counted(len(unpacked[file.name].wanted))}"
-            say(f"{file.name}  {how}{inside}")
-
     try:
-        store = world.store(spec.stores[0])
         place = Home(to, folder.parent, force)
-        fetch_all(store, wanted, place, world.clock, said=note, unpacked={} if packed else unpacked)
+        files = _fetch(world.store(spec.stores[0]), wanted, place, world.clock, {} if packed else unpacked, quiet=json)
     except FileNotFoundError as error:
         raise StepFailed(f"{spec.stores[0]} has it no more: {error}", remedy="the volume may still have it") from error
     finally:
         world.leave(spec.run)
     if json:
-        files.sort(key=lambda file: str(file["name"]))  # they came in any order
         print_json({"run": spec.run, "folder": str(to.resolve()), "files": files})
-    else:
-        say(f"all in {to.resolve()}")
+
+
+def _fetch(
+    store: ArtifactStore,
+    wanted: list[ManifestFile],
+    folder: Home,
+    clock: Clock,
+    unpacked: Mapping[str, Unpacking],
+    *,
+    quiet: bool,
+) -> list[dict[str, object]]:
+    """Bring the files home, and say how far they are unless `quiet`; what became of each, by name."""
+    from contextlib import nullcontext
+    from dataclasses import asdict
+
+    from orchestrator.engine.fetching import fetch_all
+    from orchestrator.engine.packs import counted
+    from orchestrator.report.homeward import Homeward, shown
+
+    coming, files = Homeward({file.name: file.bytes for file in wanted}), list[dict[str, object]]()
+
+    def note(file: ManifestFile, how: str) -> None:
+        files.append(asdict(file) | {"how": how})
+        coming.whole(file.name)
+        if not quiet:
+            inside = f": {counted(len(unpacked[file.name].wanted))}" if file.name in unpacked else ""
+            coming.say(f"{file.name}  {how}{inside}")
+
+    with nullcontext() if quiet else shown(coming):
+        fetch_all(store, wanted, folder, clock, said=note, arrived=coming.arrived, unpacked=unpacked)
+    if not quiet:
+        coming.say(f"{coming.words()}; all in {folder.folder.resolve()}")
+    return sorted(files, key=lambda file: str(file["name"]))  # they came in any order
 
 
 def saved(folder: Path, spec: RunSpec, ledger: Ledger) -> dict[str, list[ManifestFile]]:

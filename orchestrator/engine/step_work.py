@@ -111,8 +111,8 @@ class StepWork:
             needed = to_come / self._context.provider.disk_share
             what = f"{checkout.repo} needs {needed:,.1f} GB more"
         if self.run.inputs:
-            to_come = inputs.need_gb(self._context, agent, self.run)
-            needed, what = to_come / self._context.provider.disk_share, f"the inputs need {to_come:,.1f} GB more"
+            needed = inputs.need_gb(self._context, agent, self.run)  # a sample is as large as it is
+            what = f"the inputs need {needed:,.1f} GB more"
         if needed:
             room.require(self._context, agent, self._need(), needed, what)
         return commit

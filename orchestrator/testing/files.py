@@ -185,7 +185,7 @@ class FileAnswers:
             if isinstance(found, int):
                 line |= {"error": f"HTTP {found}", "status": found}
             elif file["md5"] not in ("", base64.b64encode(hashlib.md5(found).digest()).decode()):  # noqa: S324
-                line["error"] = "what arrived has another md5 than the store says"
+                line["error"] = "what arrived has another md5 than is asked for"
             else:
                 path, fetched = posixpath.normpath(posixpath.join(WORKSPACE, str(file["path"]))), fetched + 1
                 weight = self._weight(path)

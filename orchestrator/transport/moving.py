@@ -143,6 +143,7 @@ class Moving(Asking):
         """
         rows = [
             {"path": one.path, "bytes": one.bytes, "tag": one.tag, "url": one.get.url, "headers": one.get.headers,
+             "follow": one.get.follow, "ranges": one.get.ranges, "etag": one.get.etag,
              "crc32": one.crc32, "md5": one.md5, "sha256": one.sha256}
             for one in wanted
         ]  # fmt: skip

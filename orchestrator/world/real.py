@@ -35,7 +35,7 @@ def real(home: Home, ledger: Ledger, spec: WorldSpec, amend: Amend = unchanged) 
         clock=SystemClock(timeline=home.timeline),
         provider=provider,
         store=open_store,
-        source=open_source,
+        source=lambda one: open_source(one.source, sha256=one.sha256),
         secret=secret_from_env,
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from orchestrator.ledger import Ledger
@@ -14,18 +15,19 @@ from orchestrator.storage import StoreAccess, open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError, UsageError
+from orchestrator.words.model import Input
 from orchestrator.words.observed import load
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.words.spec import WorldSpec
+from orchestrator.world import samples
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 from orchestrator.world.world import Amend, Announce, Observer, World, unchanged
 
 # What a secret may hold: a step that does not quote it breaks here, and not on a rented machine.
 ODD = " '\"$x`\\%/+&!"
-BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
@@ -50,7 +52,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, amend: Amen
         clock=SystemClock(facts.time_scale, home.timeline),
         provider=provider,
         store=lambda url: _store(url, facts),
-        source=lambda url: _source(url, facts),
+        source=cache(lambda one: _source(one, facts)),  # laid once
         secret=lambda name: _secret(name, facts),
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),
@@ -160,19 +162,10 @@ def _access(scheme: str, facts: Facts) -> StoreAccess:
     )
 
 
-def _source(url: str, facts: Facts) -> Source:
-    """The stand-in of what lies at that address: one small file, made when it is asked for first.
-
-    It lies in the rehearsed bucket, for nobody's own is there: below the name of the address.
-    """
-    scheme, _, place = url.partition("://")
-    stand_in = f"{scheme}://{BUCKET}/inputs/{place.strip('/')}"
-    source = open_source(stand_in, _access(scheme, facts))
-    if not source.listing():
-        single = "." in place.rstrip("/").rpartition("/")[2]
-        folder, _, name = stand_in.rpartition("/") if single else (stand_in, "", "stand-in.txt")
-        _store(folder, facts).put_text(name, f"This stands for {url} in a rehearsal.\n")
-    return source
+def _source(one: Input, facts: Facts) -> Source:
+    """The stand-in of what the plan names, laid when it is asked for first."""
+    address = samples.lay(one, lambda url: _store(url, facts))
+    return open_source(address, _access(address.partition(":")[0], facts))
 
 
 def _secret(name: str, facts: Facts) -> Secret:

@@ -98,6 +98,8 @@ def test_what_is_named_comes_home(gpuplan: Gpuplan, words: tuple[str, ...], name
     code, said, err = gpuplan(*words)
     assert (code, err, at_home()) == (0, "", names)
     assert all(f"{name}  fetched" in said for name in names)
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    assert f"fetched home: {files}, " in said.splitlines()[-1], "all are whole"
     if "log.txt" in names:
         assert Path("local/log.txt").read_bytes() == b"second"
     assert gpuplan(*words, "--json")[1].count("already there") == len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,7 @@ from orchestrator.report import views
 from orchestrator.report.page import gather, html, markdown
 from orchestrator.report.page.account import Use
 from orchestrator.testing.machine import Script
-from orchestrator.words.lifecycle import Outcome, RunState
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState
 from orchestrator.words.model import Expected, Notes
 from orchestrator.words.spec import RunSpec
 from tests.unit.report.written import Written
@@ -78,6 +79,18 @@ def test_an_account_is_the_picture_that_status_draws(made: Written):
     assert (measure.name, measure.value, measure.measured_on) == ("tokens_per_second", 52.5, "RTX 4090")
     assert account.uses == (Use("train/train", 0, "NVIDIA GeForce RTX 4090", 71.5, 17500.0, 98.0),)
     assert account.failures == ()
+
+
+def test_a_machine_that_is_up_before_the_first_step_is_set_up(made: Written):
+    """So its phase says: packages and `setup` may take minutes. While it is rented alone nothing is."""
+    ledger, spec = made.desk.bench.ledger(), made.desk.bench.spec
+    (machine,) = ledger.machines.all(run=spec.run, phase="train")
+    said = {}
+    for state in (MachineState.CREATED, MachineState.REACHABLE):
+        ledger.machines.put(replace(machine, state=state))
+        ledger.phases.put(replace(ledger.phases.get(run=spec.run, name="train"), state=PhaseState.PROVISIONING))
+        said[state] = [phase.detail for phase in views.snapshot(ledger, spec, driven=True).phases]
+    assert said == {MachineState.CREATED: ["", ""], MachineState.REACHABLE: ["", "setting up"]}
 
 
 def test_what_a_stand_in_sampled_is_no_cards(made: Written):
