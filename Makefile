@@ -65,11 +65,11 @@ ready: install
 	@$(MAKE) $(TOGETHER) $(CHECKS) warm
 
 test: ready  ## check, and everything that must hold
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not faults and not liars"
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not faults and not liars"
 
 coverage: ready  ## the same tests, traced; the floors that must hold
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
 	$(BIN)/coverage json -q -o .coverage.json
 	$(BIN)/python tools/floors.py .coverage.json
 
