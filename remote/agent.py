@@ -36,6 +36,7 @@ MODULES = {
     "lease": "leases",
     "heartbeat": "deadman",
     "checksums": "checksums",
+    "pack": "packing",
     "put": "uploads",
     "get": "fetching",
     "published": "published",

@@ -136,17 +136,16 @@ def _arrived(duplicate: Any) -> int:
     return int(duplicate.detach())
 
 
-def cloud(folder: Path, *, time_scale: float = 0.02) -> client.Rehearsal:
+def cloud(folder: Path, *, time_scale: float = 0.02, fixtures: Path | None = None) -> client.Rehearsal:
     """A rehearsal of its own, as `client.start` begins one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "_spawn", _spawn)
-        return client.start(folder, time_scale=time_scale, idle_minutes=5)
+        patch.setattr(client, "_spawn", spawn)
+        return client.start(folder, time_scale=time_scale, idle_minutes=5, fixtures=fixtures)
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> Living:
-    words = ["daemon", "--folder", str(folder.resolve())]
-    words += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
-    env = os.environ | {"NUMBA_CACHE_DIR": str(WARM)}
+def spawn(folder: Path, arguments: Sequence[str]) -> Living:
+    """Stands in for `client._spawn`."""
+    env, words = {"NUMBA_CACHE_DIR": str(WARM), **os.environ}, ["daemon", *arguments]
     with (folder / "daemon.log").open("ab") as log:
         started = Living(f"{__name__}:_daemon", words, env=env, cwd=folder, output=log.fileno(), errors=log.fileno())
     client._started[started.pid] = started  # type: ignore[assignment]  # poll() is all that is asked of it

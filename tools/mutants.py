@@ -12,11 +12,12 @@ import ast
 import copy
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("words/lifecycle.py", "cost.py", "plan", "engine")  # of orchestrator/
 TESTS = ("tests/unit",)
+TREES = ROOT / "build" / "mutants"
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
 MOST_TESTS = 25  # that are tried on one mutant: those that cover the fewest lines first, they are the most to the point
@@ -102,15 +104,22 @@ def _change(node: ast.AST) -> str:
 
 
 def covering() -> coverage.CoverageData:
-    """Which test runs which line: from a run of the unit tests, kept until the sources change."""
+    """Which test runs which line: from a run of the unit tests, kept until the sources change.
+
+    RuntimeError: a test fails without any change; it would kill every mutant that it covers.
+    """
     data = Path(tempfile.gettempdir()) / f"gpuplan-mutants-{os.getuid()}.coverage"
     newest = max(f.stat().st_mtime for part in ("orchestrator", "tests/unit") for f in (ROOT / part).rglob("*.py"))
     if not data.exists() or data.stat().st_mtime < newest:
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *TESTS, "-q", "-n", "2", "--cov=orchestrator", "--cov-context=test",
-             "--cov-report=", "-p", "no:cacheprovider"],
-            cwd=ROOT, env=os.environ | {"COVERAGE_FILE": str(data)}, check=True, timeout=1200,
-        )  # fmt: skip
+        with _tree() as place:
+            (place / ".coveragerc").write_text("[run]\nparallel = true\n")  # forked deaths run no lines of their own
+            done = _pytest(
+                place, *TESTS, "-n", "2", "--cov=orchestrator", "--cov-context=test", "--cov-report=",
+                "--cov-config=.coveragerc", time_out_s=1800, COVERAGE_FILE=str(data),
+            )  # fmt: skip
+        if done.returncode:
+            data.unlink(missing_ok=True)
+            raise RuntimeError(f"the tests fail as they are: {done.stdout.decode()[-2000:]}")
     found = coverage.CoverageData(str(data))
     found.read()
     return found
@@ -118,7 +127,9 @@ def covering() -> coverage.CoverageData:
 
 def tests_of(data: coverage.CoverageData, mutant: Mutant, weight: dict[str, int]) -> list[str]:
     """The tests that run the line, the most to the point first."""
-    contexts = data.contexts_by_lineno(str(mutant.file)).get(mutant.line, [])
+    inside = str(mutant.file.relative_to(ROOT))
+    measured = next((name for name in data.measured_files() if name.endswith(f"/{inside}")), inside)
+    contexts = data.contexts_by_lineno(measured).get(mutant.line, [])
     names = {c.partition("|")[0] for c in contexts if c}
     return sorted(names, key=lambda n: weight.get(n, 0))[:MOST_TESTS]
 
@@ -127,22 +138,34 @@ def survives(mutant: Mutant, tests: list[str]) -> bool:
     """Whether the tests pass though the line is another one."""
     if not tests:
         return True
-    with tempfile.TemporaryDirectory() as place:
-        for part in ("orchestrator", "tests/unit", "configs", "phases", "remote", "tests/plans", "tests/cases"):
-            shutil.copytree(ROOT / part, Path(place) / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("pyproject.toml", "tests/conftest.py", "README.md", "docs"):
-            link = Path(place) / part
-            if (ROOT / part).exists():
-                link.symlink_to(ROOT / part)
-        (Path(place) / mutant.file.relative_to(ROOT)).write_text(mutant.source)
+    with _tree() as place:
+        changed = place / mutant.file.relative_to(ROOT)
+        changed.unlink()  # the file is ROOT's own: another one is put in its place
+        changed.write_text(mutant.source)
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", *tests, "-x", "-q", "-n", "0", "-p", "no:cacheprovider"],
-                cwd=place, env=os.environ | {"PYTHONPATH": place}, capture_output=True, timeout=TIME_OUT_S, check=False,
-            )  # fmt: skip
+            return _pytest(place, *tests, "-x", "-n", "0", time_out_s=TIME_OUT_S).returncode == 0
         except subprocess.TimeoutExpired:
             return False
-        return done.returncode == 0
+
+
+@contextmanager
+def _tree() -> Iterator[Path]:
+    """The project's files once more, each the same file by another name."""
+    TREES.mkdir(parents=True, exist_ok=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    with tempfile.TemporaryDirectory(dir=TREES) as place:
+        for name in filter(None, listed.decode().split("\0")):
+            (Path(place) / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(ROOT / name, Path(place) / name)
+        yield Path(place)
+
+
+def _pytest(place: Path, *arguments: str, time_out_s: float, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=place, env=os.environ | {"PYTHONPATH": str(place), **environment},
+        capture_output=True, timeout=time_out_s, check=False,
+    )  # fmt: skip
 
 
 def main() -> int:

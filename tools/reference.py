@@ -1,7 +1,7 @@
-"""Write docs/reference.md: every key of phase files and settings, as the JSON schema has it.
+"""Write docs/reference.md, every key of phase files and settings, and the schemas that editors read of shipped files.
 
-python tools/reference.py            writes the page
-python tools/reference.py --check    exit code 1: it is not what the schema says
+python tools/reference.py            writes the page and configs/*.schema.json
+python tools/reference.py --check    exit code 1: one of them is not what the schema says
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from orchestrator.config.schema import default_of, is_duration, tables
 from orchestrator.words import files
 from orchestrator.words.model import GPU_MEMORY_GB
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+PROJECT = Path(__file__).resolve().parent.parent
+PAGE = "docs/reference.md"
+KINDS = ("phase", "settings")
 Schema = dict[str, Any]
 
 HEAD = """\
@@ -60,7 +62,7 @@ LINKS = {
 
 def page() -> str:
     """The whole page."""
-    documents = {kind: schema(kind) for kind in ("phase", "settings")}
+    documents = {kind: schema(kind) for kind in KINDS}
     found = {
         name: (table, document)
         for kind, document in documents.items()
@@ -108,6 +110,8 @@ def kind_of(about: Schema, document: Schema) -> str:
         return _list_of(about["items"], document)
     if about["type"] == "object":
         values = about["additionalProperties"]
+        if "enum" in values or "const" in values:
+            return f"names: {kind_of(values, document)}"
         return "names: lists of values" if values.get("type") == "array" else "names: texts"
     return {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}[
         about["type"]
@@ -130,16 +134,28 @@ def _range(about: Schema) -> str:
     return f", {low:,}{most}" if low is not None else f", above {above:,}" if above is not None else ""
 
 
+def written() -> dict[str, str]:
+    """What this tool writes: file of the project -> text."""
+    schemas = {f"configs/{kind}.schema.json": f"{json.dumps(schema(kind), indent=1)}\n" for kind in KINDS}
+    return {PAGE: page(), **schemas}
+
+
 def main() -> int:
-    """Write the page, or say whether it is the schema's."""
-    now = page()
+    """Write the files, or say whether they are the schema's."""
+    now = written()
     if "--check" in sys.argv[1:]:
-        if stale := not PAGE.exists() or PAGE.read_text() != now:
-            print("docs/reference.md is not what the schema says: python tools/reference.py writes it")
-        return int(stale)
-    PAGE.write_text(now)
-    print(json.dumps({"written": PAGE.name, "keys": now.count("\n| `")}))
+        stale = [name for name, text in now.items() if _text(PROJECT / name) != text]
+        for name in stale:
+            print(f"{name} is not what the schema says: python tools/reference.py writes it")
+        return int(bool(stale))
+    for name, text in now.items():
+        (PROJECT / name).write_text(text)
+    print(json.dumps({"written": list(now), "keys": now[PAGE].count("\n| `")}))
     return 0
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
 
 
 def _room(name: str, folder: Path, free: int, needed: int, what: str) -> Finding:
-    said = f"{free / 1e9:,.1f} GB free at {folder}; {what}: {needed / 1e9:,.1f} GB"
+    said = f"{free / 1e9:,.1f} GB free at {folder}; {needed / 1e9:,.1f} GB are wanted for {what}"
     return Finding(name, free >= needed, said, "" if free >= needed else "make room there, or work elsewhere")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.words.model import Plan
     from orchestrator.words.spec import RunSpec, WorldSpec
     from orchestrator.world.home import Home
-    from orchestrator.world.world import World
+    from orchestrator.world.world import Amend, World
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -143,23 +143,29 @@ def find_run(home: Home, ledger: Ledger, name: str | None, *, exactly: bool = Fa
     return RunSpec.load(home.run_folder(run), exactly=exactly)
 
 
-def open_world(home: Home, ledger: Ledger, spec: RunSpec) -> World:
-    """The world that the run is in."""
-    return choose_world(home, ledger, spec.world, spec.run, spec.owner)
+def open_world(home: Home, ledger: Ledger, spec: RunSpec, amend: Amend | None = None) -> World:
+    """The world that the run is in. `amend`: see choose_world."""
+    return choose_world(home, ledger, spec.world, spec.run, amend, owner=spec.owner)
 
 
-def choose_world(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str = "") -> World:
+def choose_world(
+    home: Home, ledger: Ledger, spec: WorldSpec, run: str, amend: Amend | None = None, *, owner: str = ""
+) -> World:
     """The real world or the rehearsed one: the one place where that is asked. `run`: who uses it.
 
+    `amend`: what becomes of the way to a provider before its adapter is opened; None: nothing.
     `owner`: whose machines they are; "": this home's.
     """
+    from orchestrator.world.world import unchanged
+
+    amend = amend or unchanged
     if spec.dry_run:
         from orchestrator.world.rehearsed import rehearsed
 
-        return rehearsed(home, ledger, spec, run, owner)
+        return rehearsed(home, ledger, spec, run, amend, owner=owner)
     from orchestrator.world.real import real
 
-    return real(home, ledger, spec, owner)
+    return real(home, ledger, spec, amend, owner=owner)
 
 
 def say_who_drives(home: Home, ledger: Ledger, spec: RunSpec, *, err: bool, only_if_nobody: bool = False) -> bool:

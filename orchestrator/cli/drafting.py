@@ -60,6 +60,8 @@ def draft(home: Home, plan: Plan, asked: tuple[str, ...], options: RunOptions) -
             keep_cloud=options.cloud is not None or bool(kept),
             rehearsal=kept,
             faults=options.faults,
+            network=options.network,
+            clock_skew_s=options.clock_skew_s,
             ssh_host=options.ssh_host,
             ssh_key=str(options.ssh_key.absolute()) if options.ssh_key else "",
             host_key=options.host_key,

@@ -61,8 +61,8 @@ def _finisher(home: Home, ledger: Ledger, spec: RunSpec, runs: list[tuple[str, R
             home.bring(origin)
             run, then = origin, RunSpec.load(home.run_folder(origin))  # noqa: PLW2901  it is that run's word that counts
         before = then.plan.phase(phase.name)
-        asks = (before.deliverables, before.artifacts, before.pull_to)
-        if row.outcome != Outcome.SUCCEEDED or asks != (phase.deliverables, phase.artifacts, phase.pull_to):
+        asks = (before.deliverables, before.artifacts, before.pack, before.pull_to)
+        if row.outcome != Outcome.SUCCEEDED or asks != (phase.deliverables, phase.artifacts, phase.pack, phase.pull_to):
             return ""
         return run if not phase.artifacts or _is_saved(home, ledger, spec, run, phase.name) else ""
     return ""

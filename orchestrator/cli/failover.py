@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
 from orchestrator.report.console import say
-from orchestrator.words.errors import NoCapacity
+from orchestrator.words.errors import NoCapacity, NoMachine, OverBudget, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
     from orchestrator.runner import Result
     from orchestrator.words.spec import RunSpec
     from orchestrator.words.waiting import Clock
+    from orchestrator.world.world import World
 
 T = TypeVar("T")
 POLL_S = 60.0  # between two looks for a machine, in the cloud's time
@@ -68,3 +72,25 @@ def following(ledger: Ledger, spec: RunSpec, result: Result, name: str) -> RunSp
             "created_at": ledger.now(),
         }
     )
+
+
+def elsewhere(
+    world: World, spec: RunSpec, result: Result, prepare: Callable[[RunSpec, Decimal], tuple[World, RunSpec]]
+) -> tuple[World, RunSpec] | None:
+    """A run for want of machines goes on where there are some, or once there are; None: it does not.
+
+    `prepare`: chooses, shows and asks, up to so many dollars that were agreed to before.
+    """
+    wanted = following(world.ledger, spec, result, world.home.following(spec.run, world.ledger))
+    if wanted is None:
+        return None
+    say(f"{spec.run} found no machine: looking for one elsewhere", err=True)
+    try:
+        found = prepare(wanted, spec.worst_usd or Decimal(0))
+    except (NoMachine, OverBudget, UsageError) as error:
+        say(str(error), err=True)
+        return None
+    except typer.Exit:  # somebody said no
+        return None
+    say(f"{spec.run} goes on as {wanted.run}", err=True)
+    return found

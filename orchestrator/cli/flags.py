@@ -33,6 +33,8 @@ class RunOptions:
     wait_s: float = 0.0
     hold_s: float = 0.0
     move: str = ""
+    network: str = ""
+    clock_skew_s: float = 0.0
 
 
 def check_flags(options: RunOptions) -> None:
@@ -41,6 +43,7 @@ def check_flags(options: RunOptions) -> None:
         raise UsageError(f"--tag {wrong[0]}: a tag is a word of letters, digits, dots and dashes")
     if options.faults and not options.dry_run:
         raise UsageError("--fault rehearses a disaster", remedy="it needs --dry-run")
+    _check_conditions(options)
     if options.cloud and not options.dry_run:
         raise UsageError("--cloud is the folder of a rehearsed cloud", remedy="it needs --dry-run")
     if options.spot and options.spot_or_demand:
@@ -66,6 +69,29 @@ def check_flags(options: RunOptions) -> None:
             f"a rehearsal's hub and stores are on this computer: {host} cannot reach them",
             remedy="rehearse on localhost, or leave --dry-run out",
         )
+
+
+def _check_conditions(options: RunOptions) -> None:
+    """UsageError: what only a rehearsal's emulated machines have, asked of others; or no such network."""
+    given = ["--network"] * bool(options.network) + ["--clock-skew"] * bool(options.clock_skew_s)
+    if given and not options.dry_run:
+        raise UsageError(f"{given[0]} is a rehearsal's", remedy="it needs --dry-run")
+    if given and options.ssh_host:
+        raise UsageError(f"{given[0]} is of emulated machines", remedy="leave --ssh-host or it out")
+    if options.network:
+        from orchestrator.rehearsal.network import Network
+
+        try:
+            Network.parse(options.network)
+        except ValueError as error:
+            raise UsageError(f"--network {error}", remedy="say RATE,DELAY: 100mbit,50ms") from error
+
+
+def skew(text: str | None) -> float:
+    """What --clock-skew says, in seconds; below zero where the machines' clocks are to be behind."""
+    if text and text.startswith("-"):
+        return -seconds("--clock-skew", text[1:])
+    return seconds("--clock-skew", text)
 
 
 def seconds(flag: str, text: str | None) -> float:

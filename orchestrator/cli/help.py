@@ -43,7 +43,11 @@ EXAMPLES = {
     "validate": ("gpuplan validate", "gpuplan validate phases/train.yaml"),
     "schema": ("gpuplan schema > phase.schema.json", "gpuplan schema settings"),
     "offers": ("gpuplan offers day4-5 --plan shipped", "gpuplan offers all --dry-run --json"),
-    "doctor": ("gpuplan doctor", "gpuplan doctor --plan shipped --store s3://bucket/prefix --json"),
+    "doctor": (
+        "gpuplan doctor",
+        "gpuplan doctor --plan shipped --store s3://bucket/prefix --json",
+        "gpuplan doctor --notify",
+    ),
     "ssh": ("gpuplan ssh", "gpuplan ssh -c nvidia-smi", "gpuplan ssh -L 8080:localhost:8080"),
     "open": ("gpuplan open", "gpuplan open 1128-jmeg --console"),
     "pull": (

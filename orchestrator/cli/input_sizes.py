@@ -11,7 +11,7 @@ from orchestrator.words.model import Input, Phase, Plan
 from orchestrator.words.source import Source
 
 
-def with_sizes(plan: Plan, source: Callable[[str], Source], phases: tuple[str, ...]) -> Plan:
+def with_sizes(plan: Plan, source: Callable[[Input], Source], phases: tuple[str, ...]) -> Plan:
     """The plan with the sizes of these phases' inputs where it says none and their stores do."""
     if not any(phase.inputs for phase in plan.phases if phase.name in phases):
         return plan
@@ -19,16 +19,16 @@ def with_sizes(plan: Plan, source: Callable[[str], Source], phases: tuple[str, .
     return plan.model_copy(update={"phases": tuple(weighed)})
 
 
-def _weighed(phase: Phase, source: Callable[[str], Source]) -> Phase:
+def _weighed(phase: Phase, source: Callable[[Input], Source]) -> Phase:
     total = sum((_gb(one, source) for one in phase.inputs), Decimal(0))
     steps = [step.model_copy(update={"writes_gb": total}) if step.builtin == "inputs" else step for step in phase.steps]
     return phase.model_copy(update={"steps": tuple(steps)})
 
 
-def _gb(one: Input, source: Callable[[str], Source]) -> Decimal:
+def _gb(one: Input, source: Callable[[Input], Source]) -> Decimal:
     """As the plan says, else as the store does; 0: nobody does, and the run itself will say why."""
     if one.gb:
         return one.gb
     with suppress(GpuplanError):
-        return Decimal(sum(file.bytes for file in source(one.source).listing())) / 10**9
+        return Decimal(sum(file.bytes for file in source(one).listing())) / 10**9
     return Decimal(0)

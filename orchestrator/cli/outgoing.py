@@ -93,7 +93,7 @@ class Results:
 
 def results(home: Home, ledger: Ledger, spec: RunSpec, pulled: Path | None) -> Results:
     """What the run has left. `pulled`: where its artifacts are, if that is not where the run brought them."""
-    from orchestrator.engine.artifacts import manifest_files
+    from orchestrator.engine.artifacts import manifest_loose
     from orchestrator.engine.sources import Sources
     from orchestrator.transport.code import Code
     from orchestrator.world.opening import CODE
@@ -104,7 +104,7 @@ def results(home: Home, ledger: Ledger, spec: RunSpec, pulled: Path | None) -> R
     for one in reversed(runs):  # what the newest one says counts
         for file in sorted(home.run_folder(one.run).glob("manifest-*.json")):
             text = file.read_text()
-            listed |= {entry.name: entry for entry in manifest_files(text)}
+            listed |= {entry.name: entry for entry in manifest_loose(text)}
             made = _joined(made, text)
     own = [Path(spec.pull_root, phase.pull_to) for phase in spec.plan.phases if phase.pull_to]
     folders = (pulled,) if pulled else tuple(dict.fromkeys(own))

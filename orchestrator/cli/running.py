@@ -27,17 +27,16 @@ from orchestrator.cli.common import (
 from orchestrator.cli.confirming import agreed_on
 from orchestrator.cli.drafting import draft
 from orchestrator.cli.driving import DriveOptions, discard_output, open_views, show_end
-from orchestrator.cli.flags import RunOptions, check_flags, seconds
+from orchestrator.cli.flags import RunOptions, check_flags, seconds, skew
 from orchestrator.report.console import say
-from orchestrator.words.errors import NoMachine, OverBudget, StillRunning, UsageError
+from orchestrator.words.errors import StillRunning, UsageError
 from orchestrator.words.lifecycle import RunState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
-    from orchestrator.runner import Result
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
-    from orchestrator.world.world import World
+    from orchestrator.world.world import Amend, World
 
 
 def run(
@@ -154,6 +153,24 @@ def run(
             "--fault", metavar="NAME[@STEP]", help="Rehearse a disaster (--dry-run).", rich_help_panel="Rehearse"
         ),
     ] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network",
+            metavar="RATE,DELAY",
+            help="Rehearse with lines that slow, as 100mbit,50ms (--dry-run).",
+            rich_help_panel="Rehearse",
+        ),
+    ] = "",
+    clock_skew: Annotated[
+        str | None,
+        typer.Option(
+            "--clock-skew",
+            metavar="TIME",
+            help="Rehearse with machines whose clocks are that far ahead, or behind: -10m (--dry-run).",
+            rich_help_panel="Rehearse",
+        ),
+    ] = None,
     wait: Annotated[
         str | None,
         typer.Option(
@@ -202,7 +219,7 @@ def run(
         dry_run, spot, spot_or_demand, provider, ssh_host, ssh_key, host_key, tuple(store or ()), tuple(force or ()),
         only, cloud,
         tuple(fault or ()), deadman, tuple(tag or ()), seconds("--wait", wait), seconds("--hold", hold),
-        move,
+        move, network, skew(clock_skew),
     )  # fmt: skip
     check_flags(options)
     if phases and len(phases) == 1 and phases[0].endswith(".json") and Path(phases[0]).is_file():
@@ -240,11 +257,11 @@ def begin(
     """Choose, show, ask, freeze, and drive a new run."""
     if options.queue and not ledger.is_shared:
         raise UsageError("--queue leaves a run for a worker", remedy="GPUPLAN_DATABASE_URL names the database of both")
-    world, confirmed = _prepared(home, ledger, spec, options, only=only, check=check)
+    world, confirmed = prepared(home, ledger, spec, options, only=only, check=check)
     carry_out(world, confirmed, options)
 
 
-def _prepared(
+def prepared(
     home: Home,
     ledger: Ledger,
     spec: RunSpec,
@@ -253,8 +270,12 @@ def _prepared(
     only: bool = False,
     check: bool = False,
     up_to: Decimal | None = None,
+    amend: Amend | None = None,
 ) -> tuple[World, RunSpec]:
-    """Choose, show, ask, freeze; the run, and the world that it is in. `up_to`: see confirming.agreed_on."""
+    """Choose, show, ask, freeze; the run, and the world that it is in.
+
+    `up_to`: see confirming.agreed_on; `amend`: see common.choose_world.
+    """
     from orchestrator.engine.books import open_books, strike
     from orchestrator.runner import first_row
     from orchestrator.world import sharing
@@ -265,7 +286,7 @@ def _prepared(
     folder.mkdir(parents=True, mode=0o700)
     world: World | None = None
     try:
-        world = open_world(home, ledger, spec)
+        world = open_world(home, ledger, spec, amend)
         telling.require(spec)
         code = freeze_code(home, spec)
         confirmed = agreed_on(world, spec, code, options, only=only, check=check, up_to=up_to)
@@ -287,6 +308,7 @@ def _prepared(
 
 def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     """Bring the run to its end, show it, and exit with its code; or have the background do so."""
+    from orchestrator.cli import failover
     from orchestrator.cli.background import detach
     from orchestrator.runner import drive
     from orchestrator.world import sharing
@@ -298,13 +320,17 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     if options.detach:
         detach(world.home, world.ledger, spec, json=options.json, events=options.events)
         return
+
+    def again(wanted: RunSpec, up_to: Decimal) -> tuple[World, RunSpec]:
+        return prepared(world.home, world.ledger, wanted, options, up_to=up_to)
+
     while True:
         with open_views(options) as view, telling.about(world, spec, view) as told:
             result = drive(world, spec, told.view, attended=not options.yes and sys.stdin.isatty())
             told.ended(result)
-        if (elsewhere := _elsewhere(world, spec, result, options)) is None:
+        if (found := failover.elsewhere(world, spec, result, again)) is None:
             break
-        world, spec = elsewhere
+        world, spec = found
     try:
         show_end(world.ledger, spec, json=options.json, exit_code=int(result.exit_code))
     except BrokenPipeError:  # how it ended is said by the exit code all the same
@@ -320,23 +346,3 @@ def carry_out(world: World, spec: RunSpec, options: DriveOptions) -> None:
     for fault in result.unfired:
         say(f"the fault {fault} never happened: what it was to show was not shown", err=True)
     raise typer.Exit(int(result.exit_code))
-
-
-def _elsewhere(world: World, spec: RunSpec, result: Result, options: DriveOptions) -> tuple[World, RunSpec] | None:
-    """A run for want of machines goes on where there are some, or once there are; None: it does not."""
-    from orchestrator.cli import failover
-
-    home, ledger = world.home, world.ledger
-    wanted = failover.following(ledger, spec, result, home.following(spec.run, ledger))
-    if wanted is None:
-        return None
-    say(f"{spec.run} found no machine: looking for one elsewhere", err=True)
-    try:
-        found = _prepared(home, ledger, wanted, options, up_to=spec.worst_usd or Decimal(0))
-    except (NoMachine, OverBudget, UsageError) as error:
-        say(str(error), err=True)
-        return None
-    except typer.Exit:  # somebody said no
-        return None
-    say(f"{spec.run} goes on as {wanted.run}", err=True)
-    return found

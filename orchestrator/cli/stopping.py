@@ -160,7 +160,7 @@ def _end_here(world: World, spec: RunSpec, *, delete: list[str]) -> list[str]:
         ending = Ending(context, Machines(context), made)
         left = ending.end_machines("gpuplan down")
         for row in accounting.living_volumes(context.ledger, spec):
-            begun = row.state == VolumeState.DESTROYING  # what was begun is finished
+            begun = row.state == VolumeState.DESTROYING or spec.fleeting  # what was begun is finished
             if row.provider == spec.world.provider and (row.name in delete or begun):
                 end = made.destroy(row.name)
                 left += [f"{row.name} ({end.why})"] if isinstance(end, NotGone) else []

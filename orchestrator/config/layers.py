@@ -9,6 +9,7 @@ from collections.abc import Sequence as Items
 from pydantic.fields import FieldInfo
 
 from orchestrator.config.document import Broken, Mapping, Node, Scalar, Sequence
+from orchestrator.config.inputs import check_each
 from orchestrator.config.problems import Place, Problems, nearest
 from orchestrator.config.publish_checks import check_publish
 from orchestrator.config.store_keys import as_texts
@@ -145,6 +146,7 @@ def _check(settings: Settings, source: Source) -> None:
     _check_code(settings, source)
     if settings.publish:
         check_publish(settings.publish, source)
+    check_each(settings.defaults.inputs, source, ("defaults", "inputs"))
     volume = settings.defaults.volume
     if volume and (wrong := volume_name(volume.name)):
         source.wrong(("defaults", "volume", "name"), wrong)

@@ -10,14 +10,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.config.document import Mapping, Node, Scalar, read_file
-from orchestrator.config.inputs import with_step
+from orchestrator.config.inputs import check_samples, with_step
 from orchestrator.config.layers import read_settings
 from orchestrator.config.matrix import expand, variants_of
 from orchestrator.config.phase_checks import check_phase
 from orchestrator.config.plan_checks import Document, check_code, check_defaults, check_plan, in_order
 from orchestrator.config.problems import KeyPath, Place, Problems, nearest
 from orchestrator.config.publish_checks import check_texts
-from orchestrator.config.sources import PROJECT_FILE, Sources, find, phase_files
+from orchestrator.config.sources import PHASES, PROJECT_FILE, Sources, find, phase_files
 from orchestrator.config.validate import Source, validate
 from orchestrator.plan.notes import COMPUTED, BadFormula, names_in
 from orchestrator.words import files
@@ -41,7 +41,11 @@ def load_plan(
     documents, broken = _read_phases(sources.phases, problems)
     layers = [_layer(path, sources, problems) for path in sources.settings]
     settings = read_settings(layers, environ, overrides, problems)
-    documents = [Document(with_step(settings.defaults.apply(one.phase)), one.source) for one in documents]
+    folder = sources.folder or files.shipped()
+    documents = [Document(settings.defaults.apply(one.phase), one.source) for one in documents]
+    for document in documents:
+        check_samples(document.phase.inputs, document.source, folder)
+    documents = [Document(with_step(one.phase, folder), one.source) for one in documents]
     check_defaults(documents, settings)
     check_plan(documents, broken)
     if not problems.found:
@@ -51,7 +55,7 @@ def load_plan(
     notes = _read_notes(sources.notes, steps, problems) if sources.notes else Notes()
     formers = _read_formers(sources.former, problems) if sources.former else ()
     if settings.publish:
-        check_texts(settings.publish, sources.folder or files.shipped(), steps, problems)
+        check_texts(settings.publish, folder, steps, problems)
     problems.raise_all()
     return Plan(
         name=settings.plan or sources.name,
@@ -105,7 +109,10 @@ def load_file(path: Path) -> Phase | Settings:
     others, broken = _read_phases(tuple(neighbours), Problems(), (path,))
     own, _ = _read_phases((path,), problems, tuple(neighbours))
     defaults = _defaults_beside(path)
-    documents = [Document(with_step(defaults.apply(one.phase)), one.source) for one in [*others, *own]]
+    folder = path.parent.parent if path.parent.name == PHASES else path.parent
+    for document in own:
+        check_samples(defaults.apply(document.phase).inputs, document.source, folder)
+    documents = [Document(with_step(defaults.apply(one.phase), folder), one.source) for one in [*others, *own]]
     check_plan(documents, broken)
     problems.raise_all()
     return documents[-1].phase

@@ -23,18 +23,24 @@ MEANINGS: dict[str, dict[str, str]] = {
         "timeout": "The phase is ended as failed after this long.",
         "env": "Environment of every step; shown and logged.",
         "secrets": "Names of variables of your own environment that every step of this phase gets, masked in its log.",
-        "inputs": "What is fetched from your own stores before the first step.",
+        "inputs": "What is fetched before the first step: from your own stores, or by https.",
         "steps": "What is done, at least one; at the same time where they do not need each other.",
         "deliverables": "What must hold at the end.",
         "artifacts": "Globs below the workspace: uploaded to every store, and verified.",
+        "pack": "Folders below the workspace whose artifacts go to the stores as one object each, named as the folder "
+        "with `.tar`; at home they are files again. Empty: each artifact is an object of its own.",
         "artifacts_gb": "GB of 10^9 bytes that the artifacts weigh, for the estimate.",
         "pull_to": "Folder at home that the artifacts are fetched to, each verified by sha256: below where `run` was "
         "started, in a rehearsal below the run's own folder, which its end names; left out: they are not fetched.",
     },
     "Input": {
-        "from": "An object, or all below a prefix, in S3 or Google Cloud Storage: `s3://bucket/key`.",
-        "to": "Folder below the workspace that it comes into, with the names below the prefix.",
-        "gb": "GB of 10^9 bytes that it weighs, for the estimate and the room on the volume; 0: the store is asked.",
+        "from": "An object, or all below a prefix, in S3 or Google Cloud Storage: `s3://bucket/key`; or a file that "
+        "needs no login: `https://host/file`.",
+        "to": "Folder below the workspace that it comes into, with the names below the prefix; by https the file's own "
+        "path, or its folder where it ends in `/`.",
+        "gb": "GB of 10^9 bytes that it weighs, for the estimate and the room on the volume; 0: it is asked for.",
+        "sha256": "Of an input that is one file, in hexadecimal: another content is refused.",
+        "sample": "A small file or folder of the plan's that stands for it in a rehearsal.",
     },
     "MachineNeed": {
         "gpu": "GPU names in order of preference; what is needed is count and memory, so other types with at least "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import posixpath
 from collections.abc import Iterable
 
 from orchestrator.config import inputs, words
 from orchestrator.config.problems import KeyPath, nearest
 from orchestrator.config.validate import Source
+from orchestrator.plan.globs import may_meet
 from orchestrator.words.model import GPU_MEMORY_GB, Deliverable, Phase, Rates, RunsOn, Step
 
 QUESTIONS = ("machine", "file", "same", "checkpoint", "step", "pulled", "uploaded")
@@ -65,6 +66,7 @@ class _PhaseChecks:
         phase = self.phase
         self.one(("name",), phase.name, words.phase_name)
         self.each(("artifacts",), phase.artifacts, words.below)
+        self.packs()
         self.each(("secrets",), phase.secrets, words.secret_name)
         self.one(("pull_to",), phase.pull_to, words.below)
         if phase.volume:
@@ -75,6 +77,23 @@ class _PhaseChecks:
                 self.wrong(("env", name), f"{name} is a secret too", "leave it to `secrets`: env is shown and logged")
         if not phase.steps:
             self.wrong(("steps",), "a phase needs at least one step")
+
+    def packs(self) -> None:
+        """Each a folder of its own, in which artifacts may be."""
+        for folder in self.phase.pack:
+            at = ("pack", folder)
+            clean = posixpath.normpath(folder)
+            within = next((other for other in self.phase.pack if clean.startswith(f"{other}/")), "")
+            if message := words.below(folder):
+                self.wrong(at, message)
+            elif clean == "." or any(character in folder for character in "*?["):
+                self.wrong(at, f"{folder!r} is no folder below the workspace", "name one, as data/frames")
+            elif clean != folder:
+                self.wrong(at, f"{folder} is written with more than its names", f"write it as {clean}")
+            elif within:
+                self.wrong(at, f"{folder} is packed with {within} already", "leave one of them out")
+            elif not any(may_meet(glob, f"{folder}/") for glob in self.phase.artifacts):
+                self.wrong(at, f"no artifact can be in {folder}", f"name it among the artifacts: {folder}/**")
 
     def steps(self) -> None:
         self.unique("steps", self.names)
@@ -175,14 +194,9 @@ class _PhaseChecks:
             self.wrong(at, "nothing is saved: the phase has no artifacts")
         for key in ("pulled", "uploaded"):
             glob = getattr(deliverable, key)
-            if glob and self.phase.artifacts and not any(_may_meet(glob, other) for other in self.phase.artifacts):
+            saved = (*self.phase.artifacts, *(f"{folder}.tar" for folder in self.phase.pack))
+            if glob and self.phase.artifacts and not any(may_meet(glob, other) for other in saved):
                 self.wrong((*at, key), f"no artifact can match {glob}", f"saved are: {', '.join(self.phase.artifacts)}")
-
-
-def _may_meet(glob: str, other: str) -> bool:
-    """Whether one path could match both: what stands before their first wildcards does not contradict."""
-    one, two = (re.split(r"[*?\[]", text.removeprefix("./"), maxsplit=1)[0] for text in (glob, other))
-    return one.startswith(two) or two.startswith(one)
 
 
 def _questions() -> str:

@@ -18,7 +18,7 @@ CREDENTIAL = re.compile(
 )
 RESERVED_ENV = re.compile(r"GPUPLAN_.*|WORKSPACE|PATH|HOME")
 
-SOURCES = ("s3", "gs")  # of inputs: stores that sign requests for what they hold
+SOURCES = ("s3", "gs", "https")  # of inputs: stores that sign requests for what they hold, and what needs none
 LONGEST_COMMAND = 100_000  # Linux takes 128 KiB in one argument, with what we put around it
 
 _SHORT = "up to 20 letters, digits, `.`, `_` and `-`"

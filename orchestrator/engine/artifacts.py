@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from orchestrator.engine.context import Context
 from orchestrator.engine.download import arrived, forget, notes_of
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.packs import Pack, loose
 from orchestrator.engine.sources import Sources
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
@@ -24,9 +26,14 @@ PARTIAL = ".partial"  # what is on its way here
 STALLS = 5  # tries without a single new byte before a download is given up
 
 
-def manifest_text(files: list[ManifestFile], made_of: Sources) -> str:
-    """A manifest as it is kept and stored. Versions to come read it: keys are added, never changed."""
-    return json.dumps({"files": [asdict(file) for file in files], "sources": asdict(made_of)}, indent=1)
+def manifest_text(files: Sequence[ManifestFile], made_of: Sources, packs: Mapping[str, Pack] = {}) -> str:
+    """A manifest as it is kept and stored. Versions to come read it: keys are added, never changed.
+
+    `packs`: name of a tar among the files -> what it holds.
+    """
+    said = {"files": [asdict(file) for file in files], "sources": asdict(made_of)}
+    held = {name: [asdict(member) for member in pack.members] for name, pack in packs.items()}
+    return json.dumps(said | ({"packs": held} if held else {}), indent=1)
 
 
 def manifest_files(text: str) -> list[ManifestFile]:
@@ -35,10 +42,55 @@ def manifest_files(text: str) -> list[ManifestFile]:
     return [ManifestFile(**file) for file in (found["files"] if isinstance(found, dict) else found)]
 
 
-def manifest(agent: Agent, workspace: str, patterns: tuple[str, ...]) -> list[ManifestFile]:
-    """Every artifact once, by name. StepFailed: the machine names one that it may not."""
-    found = agent.files(workspace, list(patterns), sha256=True, strict=True)
-    files = {f.path: ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found}
+def manifest_packs(text: str) -> dict[str, Pack]:
+    """What the tars among a manifest's files hold, by their names."""
+    found = json.loads(text)
+    held = found.get("packs", {}) if isinstance(found, dict) else {}
+    files = {file.name: file for file in manifest_files(text)}
+    return {name: Pack(files[name], tuple(ManifestFile(**one) for one in held[name])) for name in held}
+
+
+def manifest_loose(text: str) -> list[ManifestFile]:
+    """The artifacts of a manifest under their own names, whatever they are stored in."""
+    return loose(manifest_files(text), manifest_packs(text))
+
+
+def manifest(
+    agent: Agent, workspace: str, patterns: tuple[str, ...], folders: Sequence[str] = ()
+) -> list[ManifestFile]:
+    """Every artifact once, by name; not those in `folders`. StepFailed: the machine names one that it may not."""
+    found = agent.files(workspace, list(patterns), sha256=True, strict=True, but=folders)
+    return _checked([ManifestFile(f.path, f.bytes, f.sha256 or "") for f in found], patterns)
+
+
+def pack(agent: Agent, patterns: tuple[str, ...], folder: str) -> Pack | None:
+    """The artifacts of one folder as the tar that the machine will send; None: there is none in it.
+
+    StepFailed: as of `manifest`, or the tar is not of the size that its files make.
+    """
+    found = agent.pack(folder, patterns)
+    members = [ManifestFile(f.path, f.bytes, f.sha256) for f in found.members]
+    _checked(members, patterns)
+    if len({member.name for member in members}) < len(members):
+        raise StepFailed(f"the machine lists a file of {folder} twice")
+    made = Pack(ManifestFile(f"{folder}.tar", found.bytes, found.sha256), tuple(members))
+    if made.file.bytes != made.bytes:
+        raise StepFailed(f"{made.file.name} has {made.file.bytes:,} bytes, its files make {made.bytes:,}")
+    return made if members else None
+
+
+def joined(files: Sequence[ManifestFile], packs: Sequence[Pack]) -> list[ManifestFile]:
+    """What goes to the stores, by name. StepFailed: an artifact is called as a tar is."""
+    tars = {made.file.name: made.file for made in packs}
+    alike = {name.casefold() for name in tars}
+    if same := next((file.name for file in files if file.name.casefold() in alike), ""):
+        raise StepFailed(f"the artifact {same} is called as the tar of a packed folder is", remedy="rename one")
+    return sorted([*files, *tars.values()], key=lambda file: file.name)
+
+
+def _checked(found: list[ManifestFile], patterns: tuple[str, ...]) -> list[ManifestFile]:
+    """The same, by name. StepFailed: one has a name that it may not have."""
+    files = {file.name: file for file in found}
     alike: dict[str, str] = {}
     for name in files:
         if why := _refusal(name, patterns):
@@ -129,15 +181,21 @@ def make_place(final: Path, partial: Path, file: ManifestFile, runs: Path, *, fo
             f"{final} is there and is not what gpuplan fetched", remedy="move it away; gpuplan pull --force replaces it"
         )
     final.parent.mkdir(parents=True, exist_ok=True)
-    missing, free = file.bytes - arrived(partial), shutil.disk_usage(final.parent).free
+    require_room(partial, file)
+
+
+def require_room(half: Path, file: ManifestFile, more: int = 0) -> None:
+    """StepFailed: what is still to come of the file, and `more` bytes, do not fit where its half is."""
+    missing, free = file.bytes - arrived(half) + more, shutil.disk_usage(half.parent).free
     if missing > free:
-        raise StepFailed(f"disk full: {file.name} needs {missing:,} bytes more in {final.parent}, {free:,} are free")
+        raise StepFailed(f"disk full: {file.name} needs {missing:,} bytes more in {half.parent}, {free:,} are free")
 
 
 def _was_fetched(path: Path, name: str, runs: Path) -> bool:
     """Whether a run of this home has listed a file of that name with what is there now."""
     found = ManifestFile(name, _bytes(path), _sha256(path))
-    return any(found in manifest_files(manifest.read_text()) for manifest in runs.glob("*/manifest-*.json"))
+    texts = (manifest.read_text() for manifest in runs.glob("*/manifest-*.json"))
+    return any(found in (*manifest_files(text), *manifest_loose(text)) for text in texts)
 
 
 def safe(name: str) -> PurePosixPath:

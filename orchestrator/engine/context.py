@@ -17,7 +17,7 @@ from orchestrator.transport.agent import Agent
 from orchestrator.transport.job_replies import Progress
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.model import MachineNeed
+from orchestrator.words.model import Input, MachineNeed
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
@@ -87,9 +87,9 @@ class Code(Protocol):
         ...
 
 
-def no_source(url: str) -> Source:
+def no_source(one: Input) -> Source:
     """In a world without stores that machines fetch from."""
-    raise UsageError(f"{url}: there is no store here to fetch from")
+    raise UsageError(f"{one.source}: there is no store here to fetch from")
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Context:
     stores: list[ArtifactStore]
     public_key: str
     secrets: Mapping[str, Secret]
-    source: Callable[[str], Source] = no_source  # what a phase fetches, at that address
+    source: Callable[[Input], Source] = no_source  # what a phase fetches
     world_env: Mapping[str, str] = field(default_factory=dict)  # what the world adds to every step's environment
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise

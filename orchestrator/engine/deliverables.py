@@ -16,6 +16,7 @@ from orchestrator.engine import hub_check, provenance
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.evidence import STANDS_IN, Evidence, NotShown
+from orchestrator.engine.packs import Pack, like
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.step_log import StepLog
 from orchestrator.ledger.rows import DeliverableRow, MachineRow, StepRow
@@ -40,14 +41,16 @@ class Deliverables:
     def __init__(self, context: Context, phase: Phase, agent: Agent, workspace: str) -> None:
         self.context, self.phase, self.agent, self.workspace = context, phase, agent, workspace
         self.files: Sequence[ManifestFile] = ()
+        self.packs: Mapping[str, Pack] = {}
         self.home: Path | None = None
 
-    def judge(self, files: Sequence[ManifestFile], home: Path | None) -> list[Answer]:
+    def judge(self, files: Sequence[ManifestFile], home: Path | None, packs: Mapping[str, Pack] = {}) -> list[Answer]:
         """Answer every question. `files`: the manifest of what was uploaded and pulled to `home`.
 
-        home None: what was uploaded comes home later; whether it has is left open (see `at_home`).
+        home None: what was uploaded comes home later; whether it has is left open (see `at_home`). `packs`: what the
+        tars among the files hold.
         """
-        self.files, self.home = files, home
+        self.files, self.home, self.packs = files, home, packs
         answers = []
         for position, wanted in enumerate(self.phase.deliverables):
             with suppress(_LaterError):
@@ -79,8 +82,10 @@ class Deliverables:
         return found
 
     def made(self, *patterns: str) -> None:
-        """StepFailed: a step that says that it creates what these globs mean has not succeeded."""
-        provenance.require(self.context, self.agent, self.workspace, patterns)
+        """StepFailed: a step that says that it creates what these globs mean, in a tar too, has not succeeded."""
+        tars = {f"{folder}.tar": f"{folder}/**" for folder in self.phase.pack}
+        inner = (tars[tar] for tar in tars for pattern in patterns if matches(tar, pattern))
+        provenance.require(self.context, self.agent, self.workspace, (*patterns, *inner))
 
     def logs(self, step: str) -> list[StepLog]:
         """The step's logs, one for each of its nodes; what its failed attempts said proves nothing."""
@@ -89,7 +94,7 @@ class Deliverables:
 
     def artifacts(self, pattern: str) -> list[ManifestFile]:
         """The artifacts that match. StepFailed: none does."""
-        wanted = [f for f in self.files if matches(f.name, pattern)]
+        wanted = like(self.files, self.packs, pattern)
         if not wanted:
             raise StepFailed(f"no artifact matches {pattern}")
         return wanted
@@ -223,6 +228,9 @@ def _uploaded(judge: Deliverables, wanted: Deliverable) -> str:
     for store in stores:
         rows = judge.context.ledger.artifacts.all(run=judge.context.run, store=store.url, state=VERIFIED)
         verified = {row.name for row in rows}
+        verified |= {
+            member.name for pack in judge.packs.values() for member in pack.members if pack.file.name in verified
+        }
         if bad := next((f for f in files if f.name not in verified), None):
             raise StepFailed(f"{bad.name} is not verified in {store.url}")
     total = sum(f.bytes for f in files)
@@ -245,12 +253,14 @@ def _whole(files: Sequence[ManifestFile], home: Path) -> str:
     return f"{_count(files)} in {home}"
 
 
-def at_home(context: Context, phase: Phase, files: Sequence[ManifestFile], home: Path) -> None:
-    """Answer what `judge` left open: these files have come home."""
+def at_home(
+    context: Context, phase: Phase, files: Sequence[ManifestFile], home: Path, packs: Mapping[str, Pack] = {}
+) -> None:
+    """Answer what `judge` left open: these files have come home, and so has what the tars among them hold."""
     answered = {row.name for row in context.ledger.deliverables.all(run=context.run, phase=phase.name)}
     for position, wanted in enumerate(phase.deliverables):
         if wanted.pulled and wanted.name not in answered:
-            found = _whole([f for f in files if matches(f.name, wanted.pulled)], home)
+            found = _whole(like(files, packs, wanted.pulled), home)
             note(context, phase.name, position, Answer(wanted.name, ok=True, detail=found))
 
 

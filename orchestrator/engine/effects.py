@@ -92,6 +92,7 @@ class Attempt:
     timed_out: bool = False
     stopped: bool = False  # by us
     lost: bool = False  # its supervisor died
+    stalled: bool = False  # we stopped it, for it moved no bytes any more
     seconds: float = 0.0
     peaks: dict[str, float] = field(default_factory=dict)  # what the agent sampled beside it
     figures: dict[str, Measured] = field(default_factory=dict)  # what it published itself

@@ -42,7 +42,8 @@ class Ending:
         """Delete the volumes whose work is done; the others are kept until their deadline, and said so."""
         left = []
         spec = self._context.spec
-        done = outcome == Outcome.SUCCEEDED and spec.ends_volume  # what is to be saved is verified, or it had failed
+        over = outcome == Outcome.SUCCEEDED or spec.fleeting
+        done = over and spec.ends_volume  # what is to be saved is verified, or it had failed
         needs = {v.name: v for name in spec.wanted if (v := spec.plan.phase(name).volume)}
         for need in needs.values():
             row = self._volumes.row(need)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from orchestrator.engine.artifacts import PARTIAL, Home, is_whole, make_place, s
 from orchestrator.engine.download import Download, forget
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.together import AT_ONCE
+from orchestrator.engine.unpacking import Unpacking
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.ports import ArtifactStore
 from orchestrator.words.waiting import Clock
 
 
-def fetch_all(
+def fetch_all(  # noqa: PLR0913  who asks, who listens, and what becomes of it
     store: ArtifactStore,
     files: list[ManifestFile],
     home: Home,
@@ -27,13 +28,16 @@ def fetch_all(
     check: Callable[[], None] = lambda: None,
     said: Callable[[ManifestFile, str], None] = lambda _file, _how: None,
     arrived: Callable[[str, int, int], None] = lambda _name, _bytes, _moved: None,
+    unpacked: Mapping[str, Unpacking] = {},
 ) -> None:
     """Bring uploaded files home, going on with what is there, each verified; AT_ONCE ranges at the same time.
+
+    `unpacked`: names of tars among them that become files here (unpacking.py), and are not kept.
 
     `said` hears of each whether it was "fetched" or "already there", `arrived` of its bytes, and of those that
     just came. Errors: see download.Download; the first one ends it when what is under way has ended, and is kept.
     """
-    fetching = _Fetching(store, files, home, clock, check, said, arrived)
+    fetching = _Fetching(store, files, home, clock, check, said, arrived, unpacked)
     try:
         clock.gather([fetching.work] * AT_ONCE)
     finally:
@@ -57,7 +61,7 @@ class _Fetching:
     So a large file's ranges come side by side, and so do many files of one range each.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  as fetch_all has them
         self,
         store: ArtifactStore,
         files: list[ManifestFile],
@@ -66,7 +70,9 @@ class _Fetching:
         check: Callable[[], None],
         said: Callable[[ManifestFile, str], None],
         arrived: Callable[[str, int, int], None],
+        unpacked: Mapping[str, Unpacking],
     ) -> None:
+        self._unpacked = unpacked
         self._store, self._home, self._clock, self._check = store, home, clock, check
         self._said, self._arrived = said, arrived
         self._files, self._spans = deque(files), deque[tuple[_Coming, int]]()
@@ -113,10 +119,15 @@ class _Fetching:
         try:
             name = safe(file.name)
             final, half = self._home.folder / name, self._home.folder / f"{name}{PARTIAL}"
-            if is_whole(final, file):
+            unpacking = self._unpacked.get(file.name)
+            if unpacking.is_done(self._home) if unpacking else is_whole(final, file):
+                forget(half)
                 self._said(file, "already there")
                 return
-            make_place(final, half, file, self._home.runs, force=self._home.force)
+            if unpacking:
+                unpacking.prepare(self._home, half)
+            else:
+                make_place(final, half, file, self._home.runs, force=self._home.force)
             told: Callable[[int, int], None] = lambda *of: self._arrived(file.name, *of)  # noqa: E731  one line
             download = Download(self._store, file, half, self._clock, self._check, told)
             missing = download.missing()
@@ -150,6 +161,9 @@ class _Fetching:
                 f"{coming.file.name} came from {self._store.url} with another sha256",
                 remedy="pull again: it starts over",
             )
-        coming.half.replace(coming.final)
+        if unpacking := self._unpacked.get(coming.file.name):
+            unpacking.unpack(coming.half, self._home, self._check)
+        else:
+            coming.half.replace(coming.final)
         forget(coming.half)
         self._said(coming.file, "fetched")

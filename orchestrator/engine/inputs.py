@@ -40,14 +40,14 @@ class Arrival:
     @property
     def path(self) -> str:
         """Below the workspace."""
-        return posixpath.normpath(posixpath.join(self.one.to, self.file.name))
+        return posixpath.normpath(self.one.to if self.one.is_file else posixpath.join(self.one.to, self.file.name))
 
 
 def listed(context: Context, wanted: Iterable[Input]) -> list[Arrival]:
     """All that the inputs name, as their stores have it now. StepFailed: nothing is there, or it has no place here."""
     found: dict[str, Arrival] = {}
     for one in wanted:
-        files = context.source(one.source).listing()
+        files = context.source(one).listing()
         if not files:
             raise StepFailed(f"there is nothing at {one.source}", remedy="correct `from` in the phase's inputs")
         for file in files:
@@ -105,9 +105,9 @@ def renew(context: Context, agent: Agent, step: StepRun) -> None:
 def to_come(agent: Agent, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """Those that are not on the volume as their stores have them."""
     there: dict[str, int] = {}
-    for folder in sorted({a.one.to for a in arrivals}):
+    for folder, pattern in sorted({_place(a.one) for a in arrivals}):
         root = posixpath.normpath(posixpath.join(agent.workspace, folder))
-        there |= {posixpath.normpath(f"{folder}/{f.path}"): f.bytes for f in agent.files(root, ["**"])}
+        there |= {posixpath.normpath(f"{folder}/{f.path}"): f.bytes for f in agent.files(root, [pattern])}
     tags = {source: _tags(agent, source) for source in {a.one.source for a in arrivals}}
     return [a for a in arrivals if there.get(a.path) != a.file.bytes or tags[a.one.source].get(a.path) != a.file.etag]
 
@@ -177,7 +177,7 @@ class Fetching:
         return f"fetched {fetched}{f'; {there} files were there' if there else ''}"
 
     def _wanted(self, arrival: Arrival) -> Wanted:
-        source, file = self._context.source(arrival.one.source), arrival.file
+        source, file = self._context.source(arrival.one), arrival.file
         said = source.about(file)
         if said is None or said.bytes != file.bytes:
             raise StepFailed(
@@ -216,6 +216,11 @@ def arrived(context: Context, agent: Agent, step: StepRun) -> str:
 def need_gb(context: Context, agent: Agent, step: StepRun) -> float:
     """GB that are still to come."""
     return sum(a.file.bytes for a in to_come(agent, listed(context, step.inputs))) / 1e9
+
+
+def _place(one: Input) -> tuple[str, str]:
+    """In which folder of the workspace it lies, and what of that it is."""
+    return posixpath.split(one.to) if one.is_file else (one.to, "**")
 
 
 def _state(source: str) -> str:

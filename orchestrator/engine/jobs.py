@@ -22,11 +22,15 @@ GRACE_S = 10.0  # between SIGTERM and SIGKILL of a job that is stopped
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A job that may have to be started: what it is, with this agent, and whom to tell, once, that it is there."""
+    """A job that may have to be started: what it is, with this agent, and whom to tell, once, that it is there.
+
+    `sampled` is told of each of its samples.
+    """
 
     id: str
     job: Callable[[Agent], Job]
     tell: Callable[[], None]
+    sampled: Callable[[Sample], None] = lambda _: None
 
 
 def follow(
@@ -49,6 +53,7 @@ def follow(
     """
     heard, give_up = 0, context.clock.monotonic() + timeout_s + LATE_S
     start, name = (job, job.id) if isinstance(job, Start) else (None, job)
+    sampled = start.sampled if start else None
 
     def started() -> None:
         nonlocal start
@@ -60,6 +65,8 @@ def follow(
         nonlocal heard
         heard += 1  # every few seconds, even of a job that prints nothing
         log.sample(found, machine)
+        if sampled:
+            sampled(found)
 
     def watch() -> JobEnd | None:
         agent = context.agents(machine)
@@ -83,6 +90,15 @@ def follow(
     if end:
         log.keep_course(end.course, machine)
     return attempt_of(end) if end else None
+
+
+def to_its_end(
+    context: Context, machines: Reached, machine: str, job: str | Start, log: StepLog, *, timeout_s: float
+) -> Attempt:
+    """Follow a job that nothing but a stop of the run, which raises, ends before its time."""
+    end = follow(context, machines, machine, job, log, timeout_s=timeout_s)
+    assert end, "it goes on until its end"
+    return end
 
 
 def stop(agents: Callable[[str], Agent], machine: str, job: str, log: StepLog) -> Attempt | None:

@@ -20,7 +20,8 @@ from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
 from orchestrator.engine.transfers import CODE, Transfer
 from orchestrator.ledger.rows import ChargeRow, MachineRow
 from orchestrator.transport.agent import Agent
-from orchestrator.words.errors import AccountRefused, ProviderUnavailable, StepFailed
+from orchestrator.transport.refusals import TorchFailed
+from orchestrator.words.errors import AccountRefused, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.ports import Offer
 from orchestrator.words.spec import plain
@@ -90,14 +91,30 @@ class Machines:
         return [met[name] for name in names]
 
     def prepare(self, name: str) -> None:
-        """Bring code and venv to a machine that was reached, and open the live logs for people there."""
+        """Bring code and venv to a machine that was reached, and open the live logs for people there.
+
+        MachineLost: its torch does not compute on its cards. Another one takes over, before anything is downloaded.
+        """
         agent = self._context.agents(name)
         folder = self._send_code(name, agent) if self._context.code.hash else ""
         settings, gpus = self._context.spec.plan.settings, self._ledger.machines.get(name=name).gpus
         more = settings.requirements_gpu if gpus or not self._provider.rented else ()
-        agent.bootstrap([f"{folder}/{file}" for file in (*settings.requirements, *more)])
+        files = [f"{folder}/{file}" for file in (*settings.requirements, *more)]
+        try:
+            agent.bootstrap(files, partial(self._said_of_venv, name), gpus=gpus if self._provider.rented else 0)
+        except TorchFailed as error:
+            self._ledger.machines.change({"name": name}, failed=error.message)
+            self.distrust(name, error.message)
+            raise MachineLost(f"{name}: {error.message}") from error
         if self._provider.rented and (attach := agent.view()):  # nothing is left on the user's own host
             self._context.event(f"{name}: live logs: gpuplan ssh -c {shlex.quote(attach)}", minor=True)
+
+    def _said_of_venv(self, name: str, line: str) -> None:
+        """Tell of what the image brings too old, or not at all, and of what computes on which card."""
+        if line.startswith("not of the image:"):
+            self._context.event(f"{name}: {line.strip()}: installed into the venv of the steps")
+        elif line.startswith("torch "):
+            self._context.event(f"{name}: {line.strip()}", minor=True)
 
     def _send_code(self, name: str, agent: Agent) -> str:
         """Bring the code there, as a transfer of one thing; its folder."""

@@ -18,14 +18,16 @@ from orchestrator.engine.effects import Answer, ManifestFile
 from orchestrator.engine.fetching import fetch_all
 from orchestrator.engine.limits import LEASE_S
 from orchestrator.engine.machines import Machines
+from orchestrator.engine.packs import Pack, loose
 from orchestrator.engine.provisioning import left_by
 from orchestrator.engine.reach import patiently
 from orchestrator.engine.transfers import PULL, Transfer
+from orchestrator.engine.unpacking import unpacked
 from orchestrator.engine.uploads import Uploads
 from orchestrator.engine.volumes import Volumes
 from orchestrator.plan import fits
 from orchestrator.plan.estimate import artifact_makers
-from orchestrator.plan.globs import matches
+from orchestrator.plan.globs import matches, may_meet
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.lifecycle import Outcome, PhaseState, StepState, worst
@@ -75,19 +77,33 @@ class PhaseWork:
         patterns = self._phase(name).artifacts
         if not patterns:
             return []
-        files = self._at_root(name, lambda agent: artifacts.manifest(agent, agent.workspace, patterns))
+        folders = self._phase(name).pack if self._context.stores else ()  # from a machine each file comes by itself
+        alone = self._at_root(name, lambda agent: artifacts.manifest(agent, agent.workspace, patterns, tuple(folders)))
+        packs = [self._pack(name, folder) for folder in folders]
+        files = artifacts.joined(alone, packs)
         if not files:
             raise StepFailed(f"{name}: no file matches the artifacts {', '.join(patterns)}")
+        held = {pack.file.name: pack for pack in packs}
         published = self._at_root(name, lambda agent: records.published(agent, self._context.phase(name).steps))
-        if changed := [f.name for f in files if published.get(f.name, f.sha256) != f.sha256]:
+        if changed := [f.name for f in loose(files, held) if published.get(f.name, f.sha256) != f.sha256]:
             raise StepFailed(
                 f"{', '.join(changed)}: not what its step wrote (it published another sha256)",
                 remedy="run the step again (--force), or have the step that changes it publish what it wrote",
             )
         made_of = self._at_root(name, lambda agent: sources.gather(self._context, agent))
-        self._manifest(name).write_text(artifacts.manifest_text(files, made_of))
+        self._manifest(name).write_text(artifacts.manifest_text(files, made_of, held))
         self._context.keep(self._manifest(name))
+        for pack in packs:
+            self._context.event(f"{name}: {pack.said}")
         return files
+
+    def _pack(self, name: str, folder: str) -> Pack:
+        """Have the machine lay out the tar of a folder's artifacts. StepFailed: there is none in it."""
+        patterns = self._phase(name).artifacts
+        found = self._at_root(name, lambda agent: artifacts.pack(agent, patterns, folder))
+        if found is None:
+            raise StepFailed(f"{name}: no artifact is in {folder}, which is to be packed")
+        return found
 
     def makers(self, name: str) -> list[str]:
         """The steps whose artifacts go to the stores while others run: where no machine with a GPU would be waited for.
@@ -105,17 +121,27 @@ class PhaseWork:
         run = next(run for run in self._context.phase(name).steps if run.id == step)
         if not ended.is_done:
             return []
-        root, patterns = normpath(run.step.cwd), self._phase(name).artifacts
+        root, patterns, folders = normpath(run.step.cwd), self._phase(name).artifacts, tuple(self._phase(name).pack)
         found = self._at_root(
-            name, lambda agent: artifacts.manifest(agent, agent.workspace, tuple(_below(root, run.step.creates)))
+            name,
+            lambda agent: artifacts.manifest(agent, agent.workspace, tuple(_below(root, run.step.creates)), folders),
         )
-        return [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
+        alone = [file for file in found if any(matches(file.name, pattern) for pattern in patterns)]
+        whole = [folder for folder in folders if self._fillers(name, folder) == [step]]
+        return artifacts.joined(alone, [self._pack(name, folder) for folder in whole])
+
+    def _fillers(self, name: str, folder: str) -> list[str]:
+        """The steps that say that they create what may be in a folder: it is whole when all of them have ended."""
+        steps = self._context.phase(name).steps
+        made = {run.id: _below(normpath(run.step.cwd), run.step.creates) for run in steps}
+        return [step for step, globs in made.items() if any(may_meet(glob, f"{folder}/") for glob in globs)]
 
     def upload(self, name: str, store: ArtifactStore, files: list[ManifestFile]) -> None:
         """Some files to one store."""
         listed = self._listed(name)  # what steps send while others run is there before the whole list
         transfer = self._uploads.transfer(name, store, listed or files, is_all=bool(listed))
-        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer))
+        tars = {f"{folder}.tar" for folder in self._phase(name).pack}
+        self._at_root(name, lambda agent: self._uploads.send_all(store, agent, agent.workspace, files, transfer, tars))
 
     def put_manifest(self, name: str, store: ArtifactStore) -> None:
         """The manifest goes last: where it is, everything is."""
@@ -143,9 +169,9 @@ class PhaseWork:
             transfer.expect({file.name: file.bytes for file in files})
             fetch_all(
                 context.stores[0], files, home, context.clock, check=context.control.check, arrived=transfer.arrived,
-                said=lambda file, _how: transfer.whole(file.name),
+                said=lambda file, _how: transfer.whole(file.name), unpacked=unpacked(self._packs(name)),
             )  # fmt: skip
-            at_home(context, phase, files, home.folder)
+            at_home(context, phase, files, home.folder, self._packs(name))
         except (Interrupted, OverBudget) as error:
             outcome = Outcome.INTERRUPTED if isinstance(error, Interrupted) else Outcome.OVER_BUDGET
             why = error.message
@@ -172,7 +198,7 @@ class PhaseWork:
 
         def ask(agent: Agent) -> list[Answer]:
             judge = Deliverables(self._context, self._phase(name), agent, agent.workspace)
-            return judge.judge(files, None if self._context.stores else self._home(name))
+            return judge.judge(files, None if self._context.stores else self._home(name), self._packs(name))
 
         return self._at_root(name, ask)
 
@@ -251,6 +277,11 @@ class PhaseWork:
         """All of the phase's artifacts, as `manifest` wrote them down; []: it has not yet."""
         manifest = self._manifest(name)
         return artifacts.manifest_files(manifest.read_text()) if manifest.exists() else []
+
+    def _packs(self, name: str) -> dict[str, Pack]:
+        """What the tars among them hold."""
+        manifest = self._manifest(name)
+        return artifacts.manifest_packs(manifest.read_text()) if manifest.exists() else {}
 
     def _home(self, name: str) -> Path:
         """Where the phase's artifacts are pulled to."""

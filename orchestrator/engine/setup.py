@@ -37,8 +37,7 @@ def run(context: Context, machines: Reached, phase: str, machine: str, node: int
         lambda agent: _job(context, agent, phase, command),
         lambda: context.event(f"{machine}: setup begins: {command}", minor=True),
     )
-    end = jobs.follow(context, machines, machine, start, log, timeout_s=LONGEST_S)
-    assert end, "only a stop, which raises, ends it before the job does"
+    end = jobs.to_its_end(context, machines, machine, start, log, timeout_s=LONGEST_S)
     if not end.succeeded:
         how = f"took longer than {LONGEST_S:.0f} s" if end.timed_out else f"ended with exit code {end.exit}"
         raise StepFailed(

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, inputs, jobs, launch, limits, records, room
+from orchestrator.engine import hub_check, inputs, jobs, launch, limits, records, room, stalls
 from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
@@ -111,23 +111,26 @@ class StepWork:
             needed = to_come / self._context.provider.disk_share
             what = f"{checkout.repo} needs {needed:,.1f} GB more"
         if self.run.inputs:
-            to_come = inputs.need_gb(self._context, agent, self.run)
-            needed, what = to_come / self._context.provider.disk_share, f"the inputs need {to_come:,.1f} GB more"
+            needed = inputs.need_gb(self._context, agent, self.run)  # a sample is as large as it is
+            what = f"the inputs need {needed:,.1f} GB more"
         if needed:
             room.require(self._context, agent, self._need(), needed, what)
         return commit
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def try_once(self, command: str, number: int) -> Attempt:
-        """Run the command on every machine that it is meant for; the first bad end decides."""
+    def try_once(self, command: str, number: int, more: Mapping[str, str]) -> Attempt:
+        """Run the command on every machine that it is meant for; the first bad end decides.
+
+        `more`: what its environment has beside the step's own.
+        """
         self._context.control.check()  # what was stopped before a crash does not begin again
         if self.run.step.creates or self.run.step.hub:
             with self._board.writing(self.run.id):
-                return self._try(command, number)
-        return self._try(command, number)
+                return self._try(command, number, more)
+        return self._try(command, number, more)
 
-    def _try(self, command: str, number: int) -> Attempt:
+    def _try(self, command: str, number: int, more: Mapping[str, str]) -> Attempt:
         targets = self._targets()
         self._mark_running(targets, number)
         self._context.ledger.figures.remove(run=self._context.run, step=self.run.id)  # a failed try's prove nothing
@@ -139,7 +142,7 @@ class StepWork:
         if len(targets) > 1:  # nothing of what was made before counts once the first of them begins
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
-        on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears) for n, m in enumerate(targets)]
+        on_each = [partial(self._on_machine, command, f"{job}.{n}", n, m, clears, more) for n, m in enumerate(targets)]
         ends = hashed_beside(self._context, self._root, self.run.step, lambda: self._context.clock.gather(on_each))
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         for end, machine in zip(ends, targets, strict=True):
@@ -159,22 +162,32 @@ class StepWork:
         self._context.announce(self.run.step.name, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
 
-    def _on_machine(self, command: str, job: str, node: int, machine: str, clears: str) -> Attempt:
+    def _on_machine(
+        self, command: str, job: str, node: int, machine: str, clears: str, more: Mapping[str, str]
+    ) -> Attempt:
         log = self._log(node)
         log.restart(job)
         start = jobs.Start(
             job,
-            lambda agent: self._job(agent, machine, job, command, clears),
+            lambda agent: self._job(agent, machine, job, command, clears, more),
             lambda: self._context.announce(self.run.step.name, "started", machine),
         )
-        end = jobs.follow(self._context, self._machines, machine, start, log, timeout_s=self.run.step.timeout)
-        if end and end.timed_out:
+        watch = stalls.followed if self.run.step.hub else jobs.to_its_end
+        end = watch(self._context, self._machines, machine, start, log, timeout_s=self.run.step.timeout)
+        if end.timed_out:
             self._context.control.check()  # it may have been the budget's time that ran out, with nobody looking on
-        assert end, "only `until` or a stop, which raises, ends it before the job does"
         self._context.announce(self.run.step.name, "ended", machine)
         return end
 
-    def _job(self, agent: Agent, machine: str, job: str, command: str, clears: str = "") -> Job:
+    def _job(
+        self,
+        agent: Agent,
+        machine: str,
+        job: str,
+        command: str,
+        clears: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> Job:
         return Job(
             id=job,
             command=launch.shell_text(self._context, agent, self.run, command),
@@ -182,7 +195,8 @@ class StepWork:
             env=launch.environment(
                 self._context, self._context.beside(self._phase, self._crews[0]), self._phase, self.run, machine
             )
-            | ({launch.HUB_COMMIT: self.commit} if self.commit else {}),
+            | ({launch.HUB_COMMIT: self.commit} if self.commit else {})
+            | dict(more or {}),
             secrets=launch.secrets_of(self._context, self.run),
             timeout_s=self._allowed_s(),
             service=self.run.step.ready is not None,
@@ -278,6 +292,8 @@ class StepWork:
         """How a try ended that did not succeed."""
         if end.lost:
             return "it was killed together with its supervisor"
+        if end.stalled:
+            return f"no bytes came for {stalls.STALL_S / 60:.0f} minutes"
         return f"took longer than {self.run.step.timeout:.0f} s" if end.timed_out else f"exit code {end.exit}"
 
     def why(self, end: Attempt, log: StepLog | None = None) -> str:

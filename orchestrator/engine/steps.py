@@ -12,6 +12,7 @@ from orchestrator.engine.effects import Attempt, Go, StepEnd
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.services import ServiceWork
+from orchestrator.engine.stalls import WITHOUT_XET
 from orchestrator.engine.step_work import StepWork
 from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.lifecycle import StepState
@@ -74,11 +75,17 @@ class Steps:
         restarts = failures = 0
         while True:
             number = len(tries) + 1
-            end = recorder.record(f"run-{number}", partial(work.try_once, command, number), Attempt)
+            more = WITHOUT_XET if any(one.stalled for one in tries) else {}
+            end = recorder.record(f"run-{number}", partial(work.try_once, command, number, more), Attempt)
             tries.append(end)
             if end.succeeded:
                 return
-            if (end.stopped or end.lost) and restarts < FREE_RESTARTS:
+            if end.stalled and restarts < FREE_RESTARTS:
+                restarts += 1
+                how = f"{work.how(end)}: stopped, and without Xet ({restarts} of {FREE_RESTARTS} times for that)"
+                recorder.record(f"retry-{number}", partial(work.reaching, partial(work.before_retry, how)), NoneType)
+                continue
+            if (end.stopped or end.lost) and not end.stalled and restarts < FREE_RESTARTS:
                 restarts += 1
                 how = "its supervisor was killed" if end.lost else "it was stopped, and not by this run"
                 self._context.event(f"{work.run.id}: {how}: again ({restarts} of {FREE_RESTARTS} times for that)")

@@ -54,11 +54,12 @@ class Transfer:
             self._write_now_and_then()
 
     @property
-    def _has_ended(self) -> bool:
-        return self._is_all and len(self._whole) == len(self._sizes)
+    def _is_whole(self) -> bool:
+        """Whether all that is expected so far is there: nothing more may be heard for hours."""
+        return len(self._whole) == len(self._sizes)
 
     def _write_now_and_then(self) -> None:
-        if self._has_ended or self._context.clock.monotonic() - self._written >= WRITE_S:
+        if self._is_whole or self._context.clock.monotonic() - self._written >= WRITE_S:
             self._write()
 
     def _write(self) -> None:
@@ -67,6 +68,6 @@ class Transfer:
         self._row = replace(
             self._row, at=now, files=len(self._sizes), bytes=sum(self._sizes.values()), files_done=len(self._whole),
             bytes_done=sum(self._bytes.values()), moved=self._moved,
-            ended_at=(self._row.ended_at or now) if self._has_ended else None,
+            ended_at=(self._row.ended_at or now) if self._is_all and self._is_whole else None,
         )  # fmt: skip
         self._context.ledger.transfers.put(self._row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from orchestrator.engine.together import together
 from orchestrator.engine.transfers import UPLOAD, Transfer
 from orchestrator.ledger.rows import ArtifactRow
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.replies import Checksums, SentPart
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable
 from orchestrator.words.ports import ArtifactStore, Part, Upload
@@ -25,6 +26,7 @@ BATCH = 8  # signed parts at a time: they expire, so they are made just before t
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RENEWALS = 3  # of signatures that had expired, without a stored part between
+CHANGED = "changed"  # what the agent calls a file of a tar that is another one now
 EXPIRED = frozenset({400, 401, 403})  # what stores answer to a signature that is too old, with words that say so
 
 
@@ -62,21 +64,43 @@ class Uploads:
         return transfer
 
     def send_all(
-        self, store: ArtifactStore, agent: Agent, workspace: str, files: list[ManifestFile], transfer: Transfer
+        self,
+        store: ArtifactStore,
+        agent: Agent,
+        workspace: str,
+        files: list[ManifestFile],
+        transfer: Transfer,
+        tars: Collection[str] = (),
     ) -> None:
-        """Bring files to one store, several at the same time; the first error ends it when what is under way has."""
-        together(self._context.clock, lambda file: self.send(store, agent, workspace, file, transfer), files)
+        """Bring files to one store, several at the same time; the first error ends it when what is under way has.
+
+        `tars`: names of those that are packed folders.
+        """
+
+        def send(file: ManifestFile) -> str:
+            return self.send(store, agent, workspace, file, transfer, tar=file.name in tars)
+
+        together(self._context.clock, send, files)
         if len(files) > 1:
             self._context.event(f"{store.url}: {len(files)} files are there, up to {files[-1].name}", minor=True)
 
-    def send(self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, transfer: Transfer) -> str:
-        """Bring one file to one store, verified; return "sent" or "already there".
+    def send(
+        self,
+        store: ArtifactStore,
+        agent: Agent,
+        workspace: str,
+        file: ManifestFile,
+        transfer: Transfer,
+        *,
+        tar: bool = False,
+    ) -> str:
+        """Bring one file to one store, verified; return "sent" or "already there". `tar`: it is a packed folder.
 
         A store that fails is tried again until PATIENCE_S pass without a stored part, one that asks for patience (429,
         503) until the phase's time-out stops the run. StoreUnavailable: it was given up; what arrived is kept.
         """
         token = self._tokens / f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
-        sending, patience = Sending(store, agent, workspace, file, token, transfer), Patience(self._context)
+        sending, patience = Sending(store, agent, workspace, file, token, transfer, tar=tar), Patience(self._context)
         self._note(store, file, "UPLOADING")
         while True:
             try:
@@ -135,10 +159,18 @@ class Sending:
     """One file on its way to one store."""
 
     def __init__(
-        self, store: ArtifactStore, agent: Agent, workspace: str, file: ManifestFile, token: Path, transfer: Transfer
+        self,
+        store: ArtifactStore,
+        agent: Agent,
+        workspace: str,
+        file: ManifestFile,
+        token: Path,
+        transfer: Transfer,
+        *,
+        tar: bool,
     ) -> None:
         """`token`: the file that keeps the upload's capability for a later try; `transfer` hears of each part."""
-        self._transfer = transfer
+        self._transfer, self._tar = transfer, tar
         self._store, self._agent, self._file, self._token = store, agent, file, token
         self._path = f"{workspace}/{file.name}"
         self._sums: dict[int, Checksums] = {}  # by the size of a part: hashed once, however often it is tried
@@ -154,19 +186,32 @@ class Sending:
             return False
         if not self._store.reports_md5:
             return True
-        sums = self._agent.checksums(self._path, 1 << 30, md5=True) if there.md5 else None
+        sums = self._agent.checksums(self._path, 1 << 30, md5=True, tar=self._tar) if there.md5 else None
         return sums is not None and (sums.sha256, sums.md5) == (self._file.sha256, there.md5)
 
     def send(self, patience: Patience) -> str:
         """Send what the store lacks, and have it joined and verified. StoreUnavailable: not now."""
-        name, size = self._file.name, self._file.bytes
         upload, fresh = self._begin()
+        try:
+            return self._send(upload, patience, fresh=fresh)
+        except AgentFailed as error:
+            if error.code != CHANGED:
+                raise
+            self._forget(upload)
+            raise StepFailed(f"{self._file.name} changed while it was uploaded: {error.message}") from error
+
+    def _forget(self, upload: Upload) -> None:
+        """Nothing goes on with it."""
+        self._store.abort(upload)
+        self._token.unlink(missing_ok=True)
+
+    def _send(self, upload: Upload, patience: Patience, *, fresh: bool) -> str:
+        name, size = self._file.name, self._file.bytes
         sums = self._sums.get(upload.part_bytes) or self._agent.checksums(
-            self._path, upload.part_bytes, md5=self._store.reports_md5, parts_md5=self._store.parts_md5
+            self._path, upload.part_bytes, md5=self._store.reports_md5, parts_md5=self._store.parts_md5, tar=self._tar
         )
         if sums.bytes != size or sums.sha256 != self._file.sha256:
-            self._store.abort(upload)
-            self._token.unlink(missing_ok=True)
+            self._forget(upload)
             raise StepFailed(f"{name} changed while it was uploaded: {size:,} bytes became {sums.bytes:,}")
         self._sums[upload.part_bytes] = sums
         parts = [Part(p.number, p.offset, p.length, p.crc32, p.md5 or "") for p in sums.parts]
@@ -181,7 +226,7 @@ class Sending:
         missing, renewals = parts if fresh and parts else self._store.missing(upload, parts), 0
         while missing:
             batch = self._store.sign(upload, missing[:BATCH])
-            sent = self._agent.put(self._path, batch, ordered=self._store.ordered)
+            sent = self._agent.put(self._path, batch, ordered=self._store.ordered, tar=self._tar)
             whole = len(parts) == len(sent) == 1 and sent[0].stored  # says the machine: completing it asks the store
             left = [] if whole else self._store.missing(upload, parts)
             lacks = sum(part.length for part in left)

@@ -38,7 +38,7 @@ class Book(Generic[Row]):
     def __init__(self, access: Access, table: Table, kind: type[Row]) -> None:
         self._access, self.table, self._kind = access, table, kind
         self._casts = _casts(kind)
-        self._read = [(n, c.name, self._casts.get(c.name)) for n, c in enumerate(table.columns)]
+        self._read = _places(table, kind)
 
     def get(self, **key: object) -> Row:
         """The row of that key. GpuplanError: there is none."""
@@ -86,7 +86,7 @@ class Book(Generic[Row]):
         return connection.execute(statement, _keyed(key) | _written(values)).rowcount
 
     def _row(self, found: Sequence[Any]) -> Row:
-        return self._kind(**{name: cast(found[place]) for place, name, cast in self._read if cast})
+        return self._kind(**{name: cast(found[place]) for place, name, cast in self._read})
 
 
 class StateBook(Book[Moving]):
@@ -138,14 +138,23 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, StrEnum | Decimal) else value
 
 
-_CASTS: dict[type, dict[str, Callable[[Any], Any]]] = {}
+_CASTS: dict[type, Mapping[str, Callable[[Any], Any]]] = {}
+_PLACES: dict[tuple[Table, type], Sequence[tuple[int, str, Callable[[Any], Any]]]] = {}
 
 
-def _casts(kind: type) -> dict[str, Callable[[Any], Any]]:
+def _casts(kind: type) -> Mapping[str, Callable[[Any], Any]]:
     """For each field of a row, what makes its value of the database's; worked out once."""
     if kind not in _CASTS:
         _CASTS[kind] = {name: _cast(hint) for name, hint in get_type_hints(kind).items()}
     return _CASTS[kind]
+
+
+def _places(table: Table, kind: type) -> Sequence[tuple[int, str, Callable[[Any], Any]]]:
+    """For each field of a row, at which place of what is selected it comes, and its cast; likewise."""
+    if (table, kind) not in _PLACES:
+        casts = _casts(kind)
+        _PLACES[table, kind] = [(n, c.name, casts[c.name]) for n, c in enumerate(table.columns) if c.name in casts]
+    return _PLACES[table, kind]
 
 
 def _cast(hint: Any) -> Callable[[Any], Any]:

@@ -73,12 +73,17 @@ class SqliteFile:
         try:
             plain = self._free.pop()
         except IndexError:
-            with _translating():
-                plain = sqlite3.connect(self.where, self._wait_s, isolation_level=None, check_same_thread=False)
+            plain = self._connect()
         try:
             yield _Translated(plain)
         finally:
             self._free.append(plain)
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(self.where, self._wait_s, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise _ours(error) from error
 
 
 class _Translated:
@@ -88,13 +93,11 @@ class _Translated:
         self._plain = plain
 
     def execute(self, statement: str, values: Mapping[str, Any], /) -> sqlite3.Cursor:
-        with _translating():
+        try:
             return self._plain.execute(statement, values)
+        except sqlite3.Error as error:
+            raise _ours(error) from error
 
 
-@contextlib.contextmanager
-def _translating() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise (Busy if is_busy(error) else DatabaseFailed)(str(error)) from error
+def _ours(error: sqlite3.Error) -> DatabaseFailed:
+    return (Busy if is_busy(error) else DatabaseFailed)(str(error))

@@ -63,7 +63,7 @@ class Ledger:
         """
         self.url, self.now, self.patience_s = url, now, patience_s
         self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
-        self._database = _database(url, min(TRY_S, patience_s))
+        self._database = self._open(url, min(TRY_S, patience_s))
         self._patiently(self._make_tables)
         access = Access(self.transaction, self.read, self._database.ordered)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
@@ -111,6 +111,13 @@ class Ledger:
                 for statement in database.relax(table, strict) if strict else ():
                     connection.execute(statement, {})
         database.note_version(version)
+
+    def _open(self, url: str, wait_s: float) -> Database:
+        if url.startswith("sqlite:///"):
+            return SqliteFile(url.removeprefix("sqlite:///"), wait_s)
+        from orchestrator.ledger.postgres import Server  # a second of imports, for those who have a server
+
+        return Server(url, wait_s)
 
     def close(self) -> None:
         """Close every connection."""
@@ -170,14 +177,6 @@ class Ledger:
         """The id of the run that was created last; None: there is none."""
         found = self.read(_NEWEST_RUN, {})
         return str(found[0][0]) if found else None
-
-
-def _database(url: str, wait_s: float) -> Database:
-    if url.startswith("sqlite:///"):
-        return SqliteFile(url.removeprefix("sqlite:///"), wait_s)
-    from orchestrator.ledger.postgres import Server  # a second of imports, for those who have a server
-
-    return Server(url, wait_s)
 
 
 def _held(database: Database) -> DatabaseBusy:

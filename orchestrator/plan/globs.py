@@ -6,11 +6,15 @@ thing: a name that begins with a dot is like any other here, because what a resu
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 ACROSS = "**"
+MOST = 16384  # answers that are remembered: every step of a plan asks of the same files
 
 
+@lru_cache(MOST)
 def matches(path: str, glob: str) -> bool:
     """Whether the whole path matches the glob. A glob without wildcards matches itself and, as a folder, all below."""
     names = path.split("/")
@@ -25,3 +29,9 @@ def matches(path: str, glob: str) -> bool:
         else:
             reached = {at + 1 for at in reached if at < len(names) and fnmatchcase(names[at], piece)}
     return bool(reached) if plain else len(names) in reached
+
+
+def may_meet(glob: str, other: str) -> bool:
+    """Whether one path could match both: what stands before their first wildcards does not contradict."""
+    one, two = (re.split(r"[*?\[]", text.removeprefix("./"), maxsplit=1)[0] for text in (glob, other))
+    return one.startswith(two) or two.startswith(one)

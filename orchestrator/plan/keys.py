@@ -68,7 +68,7 @@ def _key(run: StepRun, steps: Mapping[str, StepRun], keys: Mapping[str, str], co
         "payload": {path: digest for path, digest in sorted(code.items()) if _uses(step, path)},
     }
     if run.inputs:  # keys of before there were any still hold
-        facts["inputs"] = sorted([one.source, one.to] for one in run.inputs)
+        facts["inputs"] = sorted([one.source, one.to, *filter(None, [one.sha256])] for one in run.inputs)
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from orchestrator.plan.resolve import PhaseRun
-from orchestrator.words.model import Plan
+from orchestrator.words.model import Input, Plan
 from orchestrator.words.publish import Publish
 from orchestrator.words.store_url import read_place
 
@@ -32,7 +32,7 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
                 lines += [f"  {step.id}{kind}:", *(f"    {line}" for line in text.splitlines())]
     lines += _secrets(phases, plan.settings.hub_url)
     fetched = [(s, one) for s in steps for one in s.inputs]
-    lines += [f"reads with your credentials: {one.source}, into {one.to} of {s.phase}" for s, one in fetched]
+    lines += [f"{_reads(one)}: {one.source}, into {one.to} of {s.phase}" for s, one in fetched]
     lines += [f"sends to: {url}{_with_what(url)}" for url in stores]
     lines += [f"tells how it goes: {_masked(address)}" for address in plan.settings.notify]
     for phase in phases:
@@ -40,6 +40,8 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
             lines.append(f"image of {phase.phase.name}: {phase.phase.machine.image}")
         if phase.phase.pull_to:
             lines.append(f"writes here: {phase.phase.pull_to} ({', '.join(phase.phase.artifacts)})")
+        if stores:
+            lines += [f"packs: {folder} of {phase.phase.name} as {folder}.tar" for folder in phase.phase.pack]
     lines += [f"image at {name}: {image}" for name, image in sorted(plan.settings.images.items())]
     lines += [f"image at {name}, without GPU: {image}" for name, image in sorted(plan.settings.cpu_images.items())]
     settings = plan.settings
@@ -49,6 +51,11 @@ def terms(plan: Plan, phases: Sequence[PhaseRun], stores: Sequence[str]) -> list
         lines.append(f"code that goes to the machines: {settings.code}")
     lines += [f"packages from: {name}" for name in (*settings.requirements, *settings.requirements_gpu)]
     return lines + (_published(settings.publish) if settings.publish else [])
+
+
+def _reads(one: Input) -> str:
+    """How an input is fetched: what a store of the user's gives, or what anybody gets."""
+    return "fetches" if one.source.startswith("https:") else "reads with your credentials"
 
 
 def sent_to(url: str) -> str:

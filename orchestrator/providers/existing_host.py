@@ -9,7 +9,16 @@ from decimal import Decimal
 
 from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import Address, Capability, MachineSpec, MachineStatus, MachineView, Offer, VolumeView
+from orchestrator.words.ports import (
+    Address,
+    Capability,
+    Facts,
+    MachineSpec,
+    MachineStatus,
+    MachineView,
+    Offer,
+    VolumeView,
+)
 
 _HOST = re.compile(r"^(?P<user>[^@\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^@:\s]+)(?::(?P<port>\d{1,5}))?$")
 
@@ -109,6 +118,10 @@ class ExistingHost:
         """See ports.Provider. It has no API."""
         del machine_id, fingerprint
         return None
+
+    def facts(self) -> Facts:
+        """See ports.Provider. It has no API."""
+        return Facts()
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""

@@ -150,6 +150,7 @@ class Api:
         self._key = access.api_key
         self._now = access.now
         self._words = words
+        self.policy = ""  # the RateLimit-Policy of the last answer that had one
         self._client = web.client(
             base_url,
             access.transport,
@@ -257,6 +258,7 @@ class Api:
                 f"{self.vendor}: {method} {path} cannot be sent, and was not: {_reason(error)}",
                 remedy="the API key or the address holds what no request may",
             ) from error
+        self.policy = answer.headers.get("RateLimit-Policy", self.policy)
         return _reply(answer, self._now())
 
     def _say(self, reply: Reply) -> str:

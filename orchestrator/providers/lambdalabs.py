@@ -22,6 +22,7 @@ from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
     Capability,
+    Facts,
     MachineSpec,
     MachineStatus,
     MachineView,
@@ -158,6 +159,12 @@ class Lambda:
         del machine_id, fingerprint
         return None
 
+    @sensible
+    def facts(self) -> Facts:
+        """See ports.Provider: the rules that hold in every region."""
+        ruleset = self._read("firewall-rulesets/global")
+        return Facts(firewall=None if ruleset is None else tuple(_rule(rule) for rule in ruleset["rules"]))
+
     def end_bill_script(self) -> str:
         """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
         return ""
@@ -251,6 +258,13 @@ def _offers(item: dict[str, Any], gpus: int) -> list[Offer]:
     price = Decimal(kind["price_cents_per_hour"]) / 100
     regions = [r["name"] for r in item["regions_with_capacity_available"]]
     return [Offer("lambda", kind["name"], gpu, gpus, memory, price, region) for region in regions]
+
+
+def _rule(rule: dict[str, Any]) -> str:
+    """`tcp 22 from 0.0.0.0/0`."""
+    first, last = rule.get("port_range") or (None, None)
+    ports = "" if first is None else f" {first}" if first == last else f" {first}-{last}"
+    return f"{rule['protocol']}{ports} from {rule['source_network']}"
 
 
 def _data(document: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from orchestrator.words.ports import (
     MACHINE_PREFIX,
     Address,
     Capability,
+    Facts,
     MachineSpec,
     MachineStatus,
     MachineView,
@@ -36,6 +38,7 @@ SSH_PORT = "22/tcp"
 LEAST_RAM, LEAST_VCPUS = "minRamPerGpu", "minVcpuCountPerGpu"  # newer than the published schema of August 2026
 
 LOG_LINES = 1000  # of a pod's log, from before
+QUOTA = re.compile(r'"?([a-z]+)"?\s*;\s*q=([0-9]{1,9})')
 PRINTED_KEY = re.compile(r"\b[0-9]+ (SHA256:[A-Za-z0-9+/]{43}) ")
 
 FIRST_TB_GB = 1000
@@ -87,6 +90,8 @@ class RunPod:
 
     def create(self, spec: MachineSpec) -> str:
         """See ports.Provider. ProviderUnavailable: not accepted either (429, or the API cannot be reached)."""
+        if self._access.explores and spec.offer.gpus:  # CPU pods have no private network
+            spec = replace(spec, private_network=True)
         if spec.offer.spot:
             return self._graphql().create_spot(spec, ports(spec), self.mount_path)
         if self._access.vendor_deadline and spec.offer.gpus:  # CPU pods have no such deadline
@@ -124,8 +129,8 @@ class RunPod:
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""
-        volume = self._api.create("network-volumes", {"name": name, "size": size_gb, "dataCenter": place, "type": TIER})
-        return _id(volume, "volume")
+        body = {"name": name, "size": size_gb, "dataCenter": place} | ({} if self._access.explores else {"type": TIER})
+        return _id(self._api.create("network-volumes", body), "volume")
 
     @sensible
     def volumes(self) -> list[VolumeView]:
@@ -139,7 +144,8 @@ class RunPod:
                 if v["name"].startswith(MACHINE_PREFIX):
                     dear = v.get("type", TIER) != TIER
                     price = v["size"] * GB_MONTH_DEAR / HOURS_A_MONTH if dear else self.volume_price_hour(v["size"])
-                    found.append(VolumeView(v["id"], v["name"], v["size"], v["dataCenter"], price))
+                    tier = v.get("type") or ""
+                    found.append(VolumeView(v["id"], v["name"], v["size"], v["dataCenter"], price, tier))
             paging = dict(page or {}).get("pagination") or {}  # newer servers hand the list out in pages
             if not paging.get("hasNextPage") or paging.get("nextCursor") in {None, params.get("cursor")}:
                 return found
@@ -179,6 +185,12 @@ class RunPod:
         )
         printed = PRINTED_KEY.findall("\n".join(log))
         return fingerprint in printed if printed else None
+
+    @sensible
+    def facts(self) -> Facts:
+        """See ports.Provider."""
+        self._api.read("pods")
+        return Facts(quotas=_quotas(self._api.policy), bids=self._graphql().bids(1))
 
     def end_bill_script(self) -> str:
         """See ports.Provider."""
@@ -226,6 +238,11 @@ def create_body(spec: MachineSpec, mount_path: str) -> dict[str, Any]:
     if spec.private_network:
         body["globalNetworking"] = True
     return body
+
+
+def _quotas(policy: str) -> dict[str, int]:
+    """The requests of each window, out of a RateLimit-Policy (`"minute";q=60;w=60, ...`)."""
+    return {name: int(quota) for name, quota in QUOTA.findall(policy)}
 
 
 def _pool_closed(status: int, words: str) -> bool:

@@ -46,6 +46,20 @@ class S3Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """How unkind a rehearsal is from its first to its last second."""
+
+    network: str = ""  # RATE,DELAY of each line; "": as fast as this computer
+    clock_skew_s: float = 0.0  # by how much the machines' clocks are ahead
+
+    def __str__(self) -> str:
+        """`network 100mbit,50ms, clocks 600 s ahead`."""
+        way = "ahead" if self.clock_skew_s > 0 else "behind"
+        skew = f"clocks {abs(self.clock_skew_s):g} s {way}" if self.clock_skew_s else ""
+        return ", ".join(filter(None, [self.network and f"network {self.network}", skew])) or "this computer's own"
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Addresses and keys of everything that is emulated: what rehearsal.json says."""
 
@@ -61,6 +75,7 @@ class Facts:
     hub_token: str
     machine_env: dict[str, str]  # what emulated machines add to every step's environment
     git_env: dict[str, str]  # the part of it by which git finds the mirror
+    conditions: Conditions
 
     @staticmethod
     def read(file: Path) -> Facts:
@@ -80,6 +95,7 @@ class Facts:
                 hub_token=said["hub"]["token"],
                 machine_env=said["machine_env"],
                 git_env=said["git"]["env"],
+                conditions=Conditions(said["network"], said["clock_skew_s"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{file} is of another version: {error!r}") from error
@@ -168,8 +184,18 @@ class _Daemon(subprocess.Popen[bytes]):
 _started: dict[int, _Daemon] = {}  # those of this process, to be buried when they end
 
 
-def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, faults: Sequence[str] = ()) -> Rehearsal:
+def start(
+    folder: Path,
+    *,
+    time_scale: float = 0.02,
+    idle_minutes: float = 10,
+    faults: Sequence[str] = (),
+    conditions: Conditions | None = None,
+    fixtures: Path | None = None,
+) -> Rehearsal:
     """Return the rehearsal that is alive in this folder, or start one there with these faults armed.
+
+    `fixtures`: a folder with what doctor --live has written of the real clouds; a new one's do as they did.
 
     The daemon has a session of its own and outlives this process. GpuplanError when it does not come up.
     """
@@ -177,7 +203,7 @@ def start(folder: Path, *, time_scale: float = 0.02, idle_minutes: float = 10, f
     file = folder / FACTS
     if (found := _find(file)) is not None:
         return found
-    daemon = _spawn(folder, time_scale, idle_minutes)
+    daemon = _spawn(folder, _arguments(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures))
     try:
         rehearsal = _await(file, daemon)
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
@@ -214,11 +240,18 @@ def _find(file: Path) -> Rehearsal | None:
     return rehearsal
 
 
-def _spawn(folder: Path, time_scale: float, idle_minutes: float) -> _Daemon:
+def _arguments(
+    folder: Path, time_scale: float, idle_minutes: float, conditions: Conditions, fixtures: Path | None
+) -> list[str]:
+    said = ["--folder", str(folder.resolve()), "--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    said += [f"--network={conditions.network}", f"--clock-skew={conditions.clock_skew_s}"]
+    return [*said, "--fixtures", str(fixtures.resolve())] if fixtures else said
+
+
+def _spawn(folder: Path, arguments: Sequence[str]) -> _Daemon:
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
     program = f"import sys; sys.path.insert(0, {root!r}); {_RUN}"
-    command = [sys.executable, "-P", "-c", program, "--folder", str(folder.resolve())]  # -P: not the caller's folder
-    command += ["--time-scale", str(time_scale), "--idle-minutes", str(idle_minutes)]
+    command = [sys.executable, "-P", "-c", program, *arguments]  # -P: not the caller's folder
     with (folder / "daemon.log").open("ab") as log:
         daemon = _Daemon(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=folder)
     _started[daemon.pid] = daemon

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,8 +34,10 @@ from orchestrator.rehearsal.gcs import Gcs
 from orchestrator.rehearsal.hosts import Hosts
 from orchestrator.rehearsal.hub import Hub
 from orchestrator.rehearsal.hub_uploads import Uploads
+from orchestrator.rehearsal.network import Line, Network
 from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.words import files
+from orchestrator.words.observed import Observed, load
 
 FACTS = "rehearsal.json"
 ALREADY_RUNNING = 9  # exit code: another daemon holds the folder
@@ -46,9 +48,23 @@ LONGEST_IDLE = 3  # times the idle minutes: even a machine with running jobs end
 class Daemon:
     """Everything that listens, and how it ends."""
 
-    def __init__(self, folder: Path, *, time_scale: float, idle_s: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        time_scale: float,
+        idle_s: float,
+        network: str = "",
+        skew_s: float = 0.0,
+        observed: Mapping[str, Observed] | None = None,
+    ) -> None:
+        """`observed`: what was seen of the real clouds, by provider: these do as they did."""
+        self._observed = observed
         self._folder = folder
         self._time_scale = time_scale
+        self._conditions = {"network": network, "clock_skew_s": skew_s}
+        self._network = Network.parse(network) if network else None
+        self._lines: list[Line] = []
         self._idle_s = idle_s
         self._ended = asyncio.Event()
         self._last_request = time.monotonic()
@@ -64,6 +80,9 @@ class Daemon:
             groups=folder / "groups",
             touch=self._touch,
             cuda_fault=lambda: standins.armed_cuda_fault(self._switches, time_scale),
+            gpu_fault=self._switches.take,
+            network=self._network,
+            skew_s=skew_s,
         )
 
     def _touch(self) -> None:
@@ -91,8 +110,9 @@ class Daemon:
         self._s3.start()
         models = Hub(files.models(), self._hub_token, switches=self._switches)
         uploads = Uploads(self._folder / "cloud/hub", models.repositories, models.allows)
-        hub = await self._serve([*models.routes(), *uploads.routes()])
-        gcs = await self._serve(Gcs(self._folder / "cloud/gcs", switches=self._switches).routes())
+        hub = await self._lined(await self._serve([*models.routes(), *uploads.routes()]))
+        gcs = await self._lined(await self._serve(Gcs(self._folder / "cloud/gcs", switches=self._switches).routes()))
+        s3 = await self._lined(self._s3.endpoint)
         git_env = git_mirror.redirect(self._mirror)
         compiled = self._compiled()
         self._hosts.readable.append(self._mirror)
@@ -100,6 +120,7 @@ class Daemon:
         self._hosts.machine_env |= {
             "HF_ENDPOINT": hub,
             "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "3600",  # Xet, which the emulated hub does not speak, waits for ever
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NUMBA_CACHE_DIR": str(compiled),
@@ -108,11 +129,14 @@ class Daemon:
             **git_env,
         }
         app = self._app()
-        cloud = mount(app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches)
+        cloud = mount(
+            app, self._hosts, self._folder / "cloud", self._time_scale, faults=self._switches, observed=self._observed
+        )
         self._control = Control(self._key, cloud, self._hosts, self._switches, self.stop)
         app.add_routes(self._control.routes())
         base = await self._listen(app)
-        return self._facts(base, hub=hub, gcs=gcs, cloud=cloud, git_env=git_env)
+        facts = self._facts(await self._lined(base), hub=hub, gcs=gcs, s3=s3, cloud=cloud, git_env=git_env)
+        return facts | {"control": f"{base}/control"}  # which is no part of the rehearsed world
 
     def _compiled(self) -> Path:
         """Where the machines keep compiled code, as if the image brought it: they compile once, or not at all.
@@ -126,18 +150,28 @@ class Daemon:
                 shutil.copytree(given, folder, dirs_exist_ok=True)
         return folder
 
-    def _facts(self, base: str, *, hub: str, gcs: str, cloud: CloudState, git_env: dict[str, str]) -> dict[str, Any]:
+    async def _lined(self, address: str) -> str:
+        """Where clients reach what is at that address: at the other end of a line, if there is a network."""
+        if self._network is None:
+            return address
+        line = Line(self._network, int(address.rpartition(":")[2]))
+        self._lines.append(line)
+        return f"http://127.0.0.1:{await line.open()}"
+
+    def _facts(
+        self, base: str, *, hub: str, gcs: str, s3: str, cloud: CloudState, git_env: dict[str, str]
+    ) -> dict[str, Any]:
         keys = cloud.api_keys()
         return {
             "pid": os.getpid(),
             "guard_pid": self._guard.pid,
             "time_scale": self._time_scale,
-            "control": f"{base}/control",
+            **self._conditions,
             "control_key": self._key,
             "runpod": {"rest": f"{base}/v2", "graphql": f"{base}/graphql", "api_key": keys["runpod"]},
             "lambda": {"url": f"{base}/api/v1", "api_key": keys["lambda"], "ssh_port": cloud.ssh_port},
             "s3": {
-                "endpoint": self._s3.endpoint,
+                "endpoint": s3,
                 "access_key": self._s3.access_key,
                 "secret_key": self._s3.secret_key,
                 "bucket": BUCKET,
@@ -199,6 +233,8 @@ class Daemon:
     async def _close(self) -> None:
         """Last in, first out; the guard ends by the closing of the pipe, and finds nothing left to do."""
         (self._folder / FACTS).unlink(missing_ok=True)
+        for line in self._lines:
+            line.close()
         for runner in reversed(self._runners):
             await runner.cleanup()  # the clouds' clean-up ends their machines
         await self._hosts.end_all()
@@ -220,7 +256,14 @@ def lock(folder: Path) -> IO[str] | None:
 
 
 async def _main(options: argparse.Namespace, folder: Path) -> None:
-    daemon = Daemon(folder, time_scale=options.time_scale, idle_s=options.idle_minutes * 60)
+    daemon = Daemon(
+        folder,
+        time_scale=options.time_scale,
+        idle_s=options.idle_minutes * 60,
+        network=options.network,
+        skew_s=options.clock_skew,
+        observed=load(options.fixtures) if options.fixtures else None,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -236,6 +279,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--time-scale", type=float, default=0.02)
     parser.add_argument("--idle-minutes", type=float, default=10)
+    parser.add_argument("--network", default="")
+    parser.add_argument("--clock-skew", type=float, default=0.0)
+    parser.add_argument("--fixtures", type=Path, help="what doctor --live has written of the real clouds")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     (folder / "cloud/tmp").mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ AT_A_BOOT = {
     "boot-error": "the next new machine ends its boot as ERROR or unhealthy",
     "boot-no-address": "the next new machine runs and never gets an address",
     "private-address-never": "the next machine that is up never gets an address in the private network",
+    "image-old-torch": "the image of the next GPU machine brings torch 2.4.1, whatever its name says",
     "boot-no-gpu": "the next machine that boots has no GPU, though it was rented with some",
 }
 AT_A_DELETE = {
@@ -58,6 +59,7 @@ AT_A_STORE = {
     "hub-429": "the next N requests (1) to the hub's API answer 429 with Retry-After",
     "hub-503": "the next N downloads (1) answer 503",
     "hub-cut": "the next N bodies (1) of the hub end half-way",
+    "hub-stall": "the next N bodies (1) of the hub stop half-way, and their connections stay open",
     "hub-corrupt": "the next N bodies (1) of the hub have a wrong byte in their middle",
     "s3-503": "the next N parts (1) are refused by S3 with SlowDown",
     "s3-busy": "the next N requests (1) of any kind are refused by S3 with SlowDown",
@@ -70,6 +72,7 @@ AT_A_GPU = {
     "cuda-late": "the next GPU machine's CUDA calls fail for N cloud-seconds (90)",
     "cuda-never": "the next GPU machine's CUDA calls always fail",
     "cuda-missing": "GPU N (0) of the next GPU machine is listed and cannot be used",
+    "torch-no-kernel": "the torch of the next GPU machine has no kernel for its cards",
 }
 CLOUD = {**AT_A_STEP, **AT_A_CREATE, **AT_A_BOOT, **AT_A_DELETE, **AT_ANY_CALL, **AT_THE_ACCOUNT}
 KNOWN = {**CLOUD, **AT_A_STORE, **AT_A_GPU}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,5 @@ class HostSpec:
     volume: str | None = None  # name of an existing volume
     env: dict[str, str] = field(default_factory=dict)  # what this vendor puts into a machine's environment
     address: str | None = None
+    disk_gb: Decimal | None = None  # what `df` says that its disk has; None: what this computer has
     host_key: str = ""  # private, OpenSSH form; "": the machine makes its own

@@ -17,8 +17,10 @@ import asyncssh
 
 from orchestrator.rehearsal import processes, standins
 from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.rehearsal.network import Line, Network
 from orchestrator.rehearsal.sessions import Login, MachineServer
 from orchestrator.rehearsal.spawner import Spawner
+from orchestrator.rehearsal.standins import image, skewed
 
 OWN_KEY = "ssh-ed25519"  # the kind of host key that a machine makes itself
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,13 +52,14 @@ class _Running:
     host: Host
     login: Login
     listener: asyncssh.SSHAcceptor
+    line: Line | None  # before it; None: it is reached as fast as this computer is
     since: float
 
 
 class Hosts:
     """The machines and volumes of one cloud, in the daemon's event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, a cloud is made of many things, in one place (daemon.py)
         self,
         folder: Path,
         *,
@@ -64,12 +67,17 @@ class Hosts:
         machine_env: dict[str, str] | None = None,
         touch: Callable[[], None] = lambda: None,
         cuda_fault: Callable[[], standins.CudaFault | None] = lambda: None,
+        gpu_fault: Callable[[str], bool] = lambda _name: False,
+        network: Network | None = None,
+        skew_s: float = 0.0,
     ) -> None:
         """Keep machines in `folder`/hosts/ID and volumes in `folder`/volumes/NAME.
 
         `groups` is where the guard looks for process groups (default `folder`/groups), `machine_env` what every
         machine has in its environment, `touch` is called at each sign of life of an SSH client. `cuda_fault` is asked
-        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says.
+        at each boot of a GPU machine: nvidia-smi lists its GPUs, and CUDA calls on them fail as it says, and so is
+        `gpu_fault`: whether a fault of its torch, by name, is to be had. `network`:
+        what each machine's line can do; `skew_s`: by how much their clocks are ahead.
         """
         self.folder = folder.resolve()
         self.machine_env = machine_env or {}
@@ -78,11 +86,13 @@ class Hosts:
         self._groups = groups or self.folder / "groups"
         self._touch = touch
         self._running: dict[str, _Running] = {}
-        self.cuda_fault = cuda_fault
+        self.cuda_fault, self.gpu_fault, self._network = cuda_fault, gpu_fault, network
         for path in (self.folder / "hosts", self.folder / "volumes", self._groups):
             path.mkdir(parents=True, exist_ok=True)
         self._path_first = standins.install(self.folder / "bin")
         self._python_path = standins.install_pip_module(self.folder / "python")
+        if skew_s:
+            skewed.install(self.folder / "bin", self.folder / "python", skew_s)
 
     @property
     def running(self) -> dict[str, Host]:
@@ -109,15 +119,30 @@ class Hosts:
         login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
         key = asyncssh.import_private_key(spec.host_key) if spec.host_key else asyncssh.generate_private_key(OWN_KEY)
         try:
-            listener = await _listen(host_name, port, login, key)
+            listener, line, port = await self._listen(host_name, port, login, key)
         except OSError as error:
             await login.spawner.close()
             raise ValueError(f"{spec.address} cannot be listened on: {error.strerror}") from None
-        port, home, shown = listener.get_port(), folder / "home", key.get_fingerprint()
+        home, shown = folder / "home", key.get_fingerprint()
         host = Host(spec, host_name, port, folder, home, workspace, shown)
         login.env.update(self._prepare(host))
-        self._running[spec.id] = _Running(host, login, listener, time.time())
+        self._running[spec.id] = _Running(host, login, listener, line, time.time())
         return host
+
+    async def _listen(
+        self, host: str, port: int, login: Login, key: asyncssh.SSHKey
+    ) -> tuple[asyncssh.SSHAcceptor, Line | None, int]:
+        """Open the machine's port, at the end of its line where it has one. OSError: the address cannot be had."""
+        if self._network is None:
+            listener = await _listen(host, port, login, key)
+            return listener, None, listener.get_port()
+        listener = await _listen("127.0.0.1", 0, login, key)
+        line = Line(self._network, listener.get_port())
+        try:
+            return listener, line, await line.open(host, port)
+        except OSError:
+            listener.close()
+            raise
 
     def _workspace(self, folder: Path, volume: str | None) -> Path:
         link = folder / "workspace"
@@ -137,9 +162,17 @@ class Hosts:
         """Write what the stand-ins and the login shell read; return the environment: nothing of the user's own."""
         spec = host.spec
         machine = {"name": spec.name, "gpu": spec.gpu, "gpus": spec.gpus, "gpu_memory_mib": spec.gpu_memory_mib}
+        machine["disk_kib"] = None if spec.disk_gb is None else int(spec.disk_gb * 10**9 / 1024)
         (host.folder / "machine.json").write_text(json.dumps(machine))
         (host.home / ".bash_profile").write_text(PROFILE.format(first=self._path_first))
         self._bring_environ(host.home)
+        modules = self._python_path
+        if spec.gpus and self.gpu_fault("image-old-torch"):
+            image.bring_old_torch(host.folder)
+        if (host.folder / image.FOLDER).is_dir():
+            modules = f"{modules}:{host.folder / image.FOLDER}"
+        if spec.gpus and self.gpu_fault("torch-no-kernel"):
+            (host.folder / standins.NO_KERNEL).touch()
         faulty = host.folder / standins.CUDA_FAULT
         faulty.unlink(missing_ok=True)
         if spec.gpus and (fault := self.cuda_fault()):
@@ -150,7 +183,7 @@ class Hosts:
             processes.MARK: str(host.folder),
             "GPUPLAN_BOOT_ID": secrets.token_hex(8),
             "PATH": f"{self._path_first}:{SYSTEM_PATH}",
-            "PYTHONPATH": self._python_path,
+            "PYTHONPATH": modules,
             "HOME": str(host.home),
             "WORKSPACE": str(host.workspace),
             "USER": spec.user,
@@ -176,6 +209,8 @@ class Hosts:
         groups: set[int] = set()
         if running is not None:
             running.listener.close()
+            if running.line:
+                running.line.close()
             _drop(running)
             groups = running.login.started | processes.job_groups(folder, since=running.since)
             await running.login.spawner.close()

@@ -23,6 +23,7 @@ from orchestrator.rehearsal.faults import Switchboard
 GATED = frozenset({"PrimeIntellect/INTELLECT-3"})
 LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".model", ".m")
 CHUNK = 1 << 20
+LOOK_S = 0.5  # between two looks whether the client of a body that has stalled is still there
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,8 @@ class Hub:
         self, request: web.Request, response: web.StreamResponse, entry: Entry, wanted: tuple[int, int]
     ) -> None:
         start, stop = wanted
-        cut = (start + stop) // 2 if self._switches.take("hub-cut") else None
+        stalls = self._switches.take("hub-stall")
+        cut = (start + stop) // 2 if stalls or self._switches.take("hub-cut") else None
         wrong = (start + stop) // 2 if self._switches.take("hub-corrupt") else None
         with entry.file.open("rb") as file:
             file.seek(start)
@@ -249,8 +251,10 @@ class Hub:
                 await response.write(bytes(chunk))
                 start += len(chunk)
                 if start == cut:
-                    assert request.transport is not None
-                    request.transport.close()
+                    while stalls and request.transport and not request.transport.is_closing():  # noqa: ASYNC110  nothing tells of it
+                        await asyncio.sleep(LOOK_S)
+                    if request.transport:
+                        request.transport.close()
                     return
 
 

@@ -16,7 +16,7 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
@@ -30,6 +30,7 @@ from orchestrator.rehearsal.clouds.wire import Reply, Request
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.paper_machines import Machine, PaperMachines
 from orchestrator.words.access import ProviderAccess
+from orchestrator.words.observed import Observed
 from orchestrator.words.secret import Secret
 from orchestrator.words.waiting import Clock
 
@@ -57,20 +58,21 @@ class InProcessClouds:
     Close it, or use it as a context manager. It is safe to use from several threads; the callbacks must not use it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what clouds are made of, all by name
         self,
         clock: Clock,
         *,
         seed: int = 0,
         faults: Iterable[str] = (),
         switchboard: Switchboard | None = None,
+        observed: Mapping[str, Observed] | None = None,
         on_machine: Callable[[Machine], None] = lambda _machine: None,
         on_machine_end: Callable[[str], None] = lambda _machine_id: None,
         on_cut: Callable[[str], None] = lambda _machine_id: None,
     ) -> None:
         """Begin new clouds at the clock's moment; adapters wait with its `sleep`. `faults` are NAME or NAME@ARG.
 
-        `switchboard`: where they are armed, which others may share.
+        `switchboard`: where they are armed, which others may share; `observed`: what was seen of the real clouds.
         `on_machine` is called when a machine has booted, `on_machine_end` with its id when it was ended, stopped or
         taken away, `on_cut` when its connections drop while it goes on. ValueError: what is wrong with a fault.
         """
@@ -79,7 +81,7 @@ class InProcessClouds:
         self._clock, self._time = clock, HeldClock(clock.now())
         dice = random.Random(seed)
         token = lambda size: dice.randbytes(size).hex()  # noqa: E731
-        self._state = CloudState(self.machines, None, self._time, LAMBDA_SSH_PORT, token, switchboard)
+        self._state = CloudState(self.machines, None, self._time, LAMBDA_SSH_PORT, token, switchboard, observed)
         for fault in faults:
             name, _, arg = fault.partition("@")
             self._state.arm(name, arg or None)

@@ -30,6 +30,7 @@ _DONE = frozenset({StepState.DONE, StepState.UP_TO_DATE})
 _FINISHED = _DONE | {StepState.SKIPPED}
 _AT_WORK = frozenset({StepState.RUNNING, StepState.READY})
 _IDLE_PHASE = frozenset({PhaseState.PLANNED, PhaseState.DONE})
+_INDENT = "    "  # of what is left of a line that was too long
 _TIME = 7  # cells of the longest time, `59m 59s`: it stands before the name, which may be long
 
 # Which lines go first when the terminal is too low: the highest number.
@@ -56,16 +57,30 @@ def frame(snapshot: Snapshot, said: Said, now: datetime, width: int, height: int
     What is at work or went wrong stays longest; `fancy` False uses ASCII only.
     """
     lines = [
-        _Line(_MUST, Text(header.headline(snapshot, now), style="bold")),
-        _Line(_AT_WORK_LINE, Text(header.prices(snapshot))),
-        *(_Line(_AT_WORK_LINE, _machine(machine, now)) for machine in snapshot.machines if machine.costs),
+        *_folded(_MUST, Text(header.headline(snapshot, now), style="bold"), "   ", width),
+        *_folded(_AT_WORK_LINE, Text(header.prices(snapshot)), "   ", width),
     ]
+    for machine in snapshot.machines:
+        lines += _folded(_AT_WORK_LINE, _machine(machine, now), "  ", width) if machine.costs else ()
     for phase in snapshot.phases:
         lines += _phase(phase, said, now, fancy=fancy)
         for transfer in snapshot.transfers:
             if transfer.phase == phase.name and not transfer.ended:
-                lines.append(_Line(_AT_WORK_LINE, Text(f"  {header.transfer(transfer, now)}", style="cyan")))
+                text = Text(f"  {header.transfer(transfer, now)}", style="cyan")
+                lines += _folded(_AT_WORK_LINE, text, " ", width)
     return [_cut(line.text, width, fancy=fancy) for line in _fit(lines, max(height, 1))]
+
+
+def _folded(rank: int, text: Text, between: str, width: int) -> Iterator[_Line]:
+    """The text in as many lines as it takes, cut where its parts end: a figure at its end is worth a line."""
+    while cell_len(text.plain) > width:
+        fits = next((n for n in range(len(text.plain), 0, -1) if cell_len(text.plain[:n]) <= width), 0)
+        end = text.plain.rfind(between, len(_INDENT), fits)
+        if end <= len(_INDENT):
+            break
+        yield _Line(rank, text[:end])
+        text = Text(_INDENT, style=text.style).append_text(text[end + len(between) :])
+    yield _Line(rank, text)
 
 
 def _fit(lines: list[_Line], height: int) -> list[_Line]:

@@ -69,13 +69,15 @@ def machine(line: MachineLine, now: datetime, deadman_minutes: float | None = No
 
 
 def transfer(line: TransferLine, now: datetime) -> str:
-    """`uploading to s3://b/x: 3 of 8 files, 12.4 of 62.3 GB, 640 MB/s, 1m 18s left`; of one that ended, all in all."""
+    """`uploading to s3://b/x: 3 of 8 files, 12.4 of 62.3 GB, 640 MB/s, 1m 18s left`; once all is there, that it is."""
     under_way, done = _DOING[line.kind]
     place = "home" if line.kind == "pull" else line.place  # the folder is in the last lines
     files = "1 file" if line.files == 1 else f"{line.files:,} files"
     if line.ended:
         rate = f" ({speed(line.rate)})" if line.rate else ""
         return f"{done} {place}: {files}, {size(line.bytes)} in {elapsed(line.since, line.ended, now)}{rate}"
+    if line.files and line.files_done == line.files:  # steps that still run may bring more
+        return f"{done} {place} so far: {files}, {size(line.bytes)}"
     parts = [f"{line.files_done:,} of {files}", f"{size(line.bytes_done)} of {size(line.bytes)}"]
     if line.rate:
         parts.append(speed(line.rate))

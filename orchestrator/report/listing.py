@@ -16,7 +16,10 @@ from orchestrator.words.outside import escape
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One run. `usd_hour`: what it costs now; `usd`: so far; `kept`: its volumes that go on costing, in words."""
+    """One run. `usd_hour`: what it costs now; `usd`: so far; `kept`: its volumes that go on costing, in words.
+
+    What a rehearsal keeps costs nothing.
+    """
 
     run: str
     plan: str
@@ -57,13 +60,14 @@ def _listed(ledger: Ledger, row: RunRow, is_driven: Callable[[str], bool]) -> Li
     machines = [m.price_hour for m in ledger.machines.all(run=row.id) if not m.state.is_final]
     volumes = [v for v in ledger.volumes.all(run=row.id) if not v.state.is_final]
     over = row.state == RunState.DONE
+    kept = volumes if over and not row.is_play else []
     return Listed(
         run=row.id,
         plan=f"{row.plan or '-'}{' (rehearsed)' if row.dry_run else ''}",
         state=_state(ledger, row, is_driven),
         usd_hour=sum(machines, Decimal(0) if over else sum((v.price_hour for v in volumes), Decimal(0))),
         usd=accounting.accrued(ledger, row.id),
-        kept=tuple(f"volume {v.label} {v.size_gb} GB {money(v.price_hour * 24)}/day" for v in volumes) if over else (),
+        kept=tuple(f"volume {v.label} {v.size_gb} GB {money(v.price_hour * 24)}/day" for v in kept),
         tags=tuple(tag for tag in row.tags.split(",") if tag),
     )
 

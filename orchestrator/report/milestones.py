@@ -100,7 +100,8 @@ class Milestones:
             yield Milestone(STEP_ENDED, phase.name, f"{phase.name}  done: {brief}", brief, step.id)
             return
         words = [step.name if "/" in step.name else f"{phase.name}/{step.name}", spoken(step.state), took]
-        text = "  ".join(filter(None, [*words, step.attempt, one_line(step.detail)]))
+        why = one_line(step.detail).removeprefix(f"{step.id}: ")
+        text = "  ".join(filter(None, [*words, step.attempt, why]))
         yield Milestone(STEP_ENDED, phase.name, text, text, step.id, good=False)
 
     def _transfers(self, phase: PhaseLine, seen: Snapshot, now: datetime) -> Iterator[Milestone]:

@@ -13,7 +13,7 @@ from orchestrator.engine import accounting, names
 from orchestrator.ledger import Ledger
 from orchestrator.report import documents, header, leftover, verdicts, views
 from orchestrator.report.console import event_lines, say
-from orchestrator.report.figures import elapsed, money, spoken
+from orchestrator.report.figures import elapsed, money, size, spoken
 from orchestrator.words.lifecycle import RunState, StepState
 from orchestrator.words.outside import LONG, quoted
 from orchestrator.words.store_url import read_place
@@ -77,9 +77,9 @@ def _sent(plan: Plan, code: Sequence[CodeFile], digest: str = "") -> list[str]:
     """What goes to every machine, and what runs there before the first step."""
     settings, lines = plan.settings, []
     if code:
-        size = f"{len(code):,} files, {sum(entry.bytes for entry in code) / 1e6:,.2f} MB"
+        files = f"{len(code):,} file{'s' if len(code) > 1 else ''}, {size(sum(entry.bytes for entry in code))}"
         named = f", hash {digest[:12]}" if digest else ""
-        lines.append(f"code sent to every machine: {settings.code} ({size}{named})")
+        lines.append(f"code sent to every machine: {settings.code} ({files}{named})")
     if settings.requirements:
         lines.append(f"packages for every machine: {', '.join(settings.requirements)}")
     if settings.requirements_gpu:

@@ -148,9 +148,9 @@ class PlainView:
         self._write(said if len(said) <= _WIDEST - 9 else f"{said[: _WIDEST - 10]}…")
 
     def _on_its_way(self, line: TransferLine) -> None:
-        """Once a minute, how far files are."""
+        """Once a minute, how far files are that are still to come."""
         key, now = f"{line.kind} {line.phase} {line.place}", self._now()
-        if line.ended:
+        if line.ended or line.files_done == line.files:
             self._spoke.pop(key, None)
         elif self._minute_is_over(key, now):
             self._write(f"{line.phase}  {header.transfer(line, now)}")

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.plan import PhasePreview, Preview
 
 
+MACHINE, FIGURES = 1, 4  # of the columns of phases: the machines', and the first that is left out where none says it
+LEAST_WORDS, LEAST_ANSWERS = 20, 14  # characters, of a column of machines or of answers that is one
+NOTHING = "-"
 PLAIN_WIDTH = 119  # where no terminal says how wide it is
 
 
@@ -59,22 +63,34 @@ def ending(
     rehearsed: bool,
 ) -> RenderableType:
     """What each phase took and cost, beside the plan's hours and dollars and those hours at list prices, and holds."""
-    table = new_table(f"{report.run}{' (rehearsed: nothing was paid)' if rehearsed else ''}")
-    table.add_column("phase", overflow="fold", min_width=8)
-    for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("deliverables", overflow="fold", min_width=14)
+    title = f"{report.run}{' (rehearsed: nothing was paid)' if rehearsed else ''}"
+    answers: dict[str, Text] = {}
     for phase in report.phases:
-        planned = (hours(phase.planned_hours), money(phase.planned_usd), money(catalogue_usd.get(phase.phase)))
         mine = [one for one in found if one.phase == phase.phase and one.phase in asked]
-        took = duration(phase.hours * 3600) if phase.hours else "-"
-        table.add_row(phase.phase, took, money(phase.usd), *planned, _verdict(mine) if mine else "-")
-    if report.volumes_usd:
-        table.add_row("volumes", "", money(report.volumes_usd))
-    table.add_row("total", *_sums(report, catalogue_usd), _verdict(found) if found else "-", style="bold")
+        answers[phase.phase] = _verdict(mine) if mine else Text(NOTHING)
+    answers["total"] = _verdict(found) if found else Text(NOTHING)
+
+    def table(*, beside: bool) -> Table:
+        made = new_table(title)
+        made.add_column("phase", overflow="fold", min_width=8)
+        for name in ("took", "cost", "plan's\nhours", "plan's\ndollars", "at list\nprices"):
+            made.add_column(name, justify="right", no_wrap=True)
+        if beside:
+            made.add_column("deliverables", overflow="fold", min_width=LEAST_ANSWERS)
+        for phase in report.phases:
+            planned = (hours(phase.planned_hours), money(phase.planned_usd), money(catalogue_usd.get(phase.phase)))
+            took = duration(phase.hours * 3600) if phase.hours else NOTHING
+            made.add_row(phase.phase, took, money(phase.usd), *planned, *([answers[phase.phase]] if beside else ()))
+        if report.volumes_usd:
+            made.add_row("volumes", "", money(report.volumes_usd))
+        made.add_row("total", *_sums(report, catalogue_usd), *([answers["total"]] if beside else ()), style="bold")
+        return made
+
+    below = [Text.assemble(f"{name}: ", said) for name, said in answers.items() if str(said) != NOTHING]
+    whole = _Beside(table(beside=True), table(beside=False), below, LEAST_ANSWERS)
     if report.settled or rehearsed:
-        return table
-    return Group(table, Text("not settled: the bill may still change", style="dim"))
+        return whole
+    return Group(whole, Text("not settled: the bill may still change", style="dim"))
 
 
 def _verdict(found: Sequence[Verdict]) -> Text:
@@ -125,23 +141,11 @@ def _sums(report: CostReport, catalogue_usd: Mapping[str, Decimal]) -> tuple[str
 
 def preview(found: Preview) -> RenderableType:
     """What a run is expected to take: machine, price, and hours and dollars as estimated, measured and planned."""
-    table = new_table(None)
-    table.add_column("phase", no_wrap=True)
-    table.add_column("machine", overflow="fold", ratio=1)
-    measured = any(phase.measured for phase in found.phases)
-    for name in ("$/hour", "estimated", *(["measured"] if measured else []), "the plan", "budget"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for phase in found.phases:
-        known = [_pair(phase.measured)] if measured else []
-        estimate = _pair((phase.estimated_hours, phase.estimated_usd))
-        figures = [money(phase.price_hour), estimate, *known, _pair(phase.planned), money(phase.budget_usd)]
-        table.add_row(phase.phase, Text(_choice(phase)), *figures)
-    volume = f"with {money(found.volume_usd)} for the volume" if found.volume_usd else ""
-    estimate = _pair((found.estimated_hours, found.estimated_usd))
-    known = [_pair(found.measured)] if measured else []
-    planned = _pair(found.planned if any(found.planned) else None)
-    table.add_row("total", volume, "", estimate, *known, planned, money(found.budget_usd), style="bold")
-    parts: list[RenderableType] = [table]
+    machines = [Text(f"{phase.phase}: {_choice(phase)}") for phase in found.phases]
+    if found.volume_usd:
+        machines.append(Text(f"total: with {money(found.volume_usd)} for the volume"))
+    beside = _Beside(_phases(found, machines=True), _phases(found, machines=False), machines, LEAST_WORDS)
+    parts: list[RenderableType] = [beside]
     parts += [Text(f"over budget: {sentence}", style="bold red") for sentence in found.over_budget]
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
         at_worst = f": {money(found.worst_usd)} in all" if found.worst_usd is not None else ""
@@ -149,6 +153,51 @@ def preview(found: Preview) -> RenderableType:
     parts += [Text(line, style="dim") for line in _ways(found)]
     parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
     return Group(*parts)
+
+
+def _phases(found: Preview, *, machines: bool) -> Table:
+    """A line a phase: its machines, where they stand among the figures, and what is known of hours and dollars."""
+    rows = [
+        (phase.phase, _choice(phase), money(phase.price_hour),
+         _pair((phase.estimated_hours, phase.estimated_usd)), _pair(phase.measured), _pair(phase.planned),
+         money(phase.budget_usd))
+        for phase in found.phases
+    ]  # fmt: skip
+    volume = f"with {money(found.volume_usd)} for the volume" if found.volume_usd else ""
+    estimate, planned = (
+        _pair((found.estimated_hours, found.estimated_usd)),
+        found.planned if any(found.planned) else None,
+    )
+    rows.append(("total", volume, "", estimate, _pair(found.measured), _pair(planned), money(found.budget_usd)))
+    heads = ("phase", "machine", "$/hour", "estimated", "measured", "the plan", "budget")
+    shown = [n for n in range(len(heads)) if n < FIGURES or any(row[n] != NOTHING for row in rows)]
+    table = new_table(None)
+    for n in shown:
+        if n != MACHINE:
+            table.add_column(heads[n], no_wrap=True, justify="right" if n else "left")
+        elif machines:
+            table.add_column(heads[n], overflow="fold", ratio=1)
+    for row in rows:
+        cells = [Text(row[n]) for n in shown if machines or n != MACHINE]
+        table.add_row(*cells, style="bold" if row is rows[-1] else None)
+    return table
+
+
+class _Beside:
+    """Figures with words beside them; where these have no room, the figures, and the words below."""
+
+    def __init__(self, wide: Table, figures: Table, words: Sequence[Text], least: int) -> None:
+        """`least`: characters that the words' column must have."""
+        self._wide, self._figures, self._words, self._least = wide, figures, words, least
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """See rich."""
+        needs = Measurement.get(console, options.update(width=PLAIN_WIDTH), self._figures).maximum
+        if needs + self._least <= options.max_width:
+            yield self._wide
+        else:
+            yield self._figures
+            yield from self._words
 
 
 class Stands(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from orchestrator.report.console import is_live
 from orchestrator.report.naming import machine_name, shown, what
 from orchestrator.report.plain import PlainView
 from orchestrator.report.snapshot import MachineLine, PhaseLine, Snapshot, StepLine, TransferLine
+from orchestrator.words.lifecycle import MachineState, PhaseState
 from orchestrator.words.outside import LONG, quoted
 from orchestrator.words.spec import RunSpec
 
@@ -54,7 +56,7 @@ def snapshot(ledger: Ledger, spec: RunSpec, *, driven: bool = True) -> Snapshot:
         run=run,
         plan=spec.plan.name,
         state=row.state,
-        phases=tuple(_phase(ledger, p, retries, charges, now) for p in phases),
+        phases=tuple(_phase(ledger, p, retries, charges, now, _setting_up(p, machines)) for p in phases),
         machines=tuple(_machine(m) for m in machines),
         cost_usd=accrued,
         budget_usd=spec.plan.settings.budget_usd,
@@ -74,18 +76,24 @@ def snapshot(ledger: Ledger, spec: RunSpec, *, driven: bool = True) -> Snapshot:
 
 
 def _phase(
-    ledger: Ledger, row: PhaseRow, retries: dict[str, int], charges: list[cost.MachineCharge], now: datetime
+    ledger: Ledger, row: PhaseRow, retries: dict[str, int], charges: list[cost.MachineCharge], now: datetime, doing: str
 ) -> PhaseLine:
     return PhaseLine(
         name=row.name,
         state=row.state,
         outcome=row.outcome,
         steps=tuple(_step(s, retries.get(s.id, 0)) for s in ledger.steps.all(run=row.run, phase=row.name)),
-        detail=names.spoken(_first_line(row.error)),
+        detail=names.spoken(_first_line(row.error)) or doing,
         started=_moment(row.started_at),
         ended=_moment(row.ended_at),
         usd=cost.accrued([c for c in charges if c.phase == row.name], now),
     )
+
+
+def _setting_up(row: PhaseRow, machines: Sequence[MachineRow]) -> str:
+    """What goes on between a machine that is up and the phase's first step: packages, `setup`; "": something else."""
+    up = any(m.phase == row.name and m.state == MachineState.REACHABLE for m in machines)
+    return "setting up" if up and row.state == PhaseState.PROVISIONING else ""
 
 
 def _step(row: StepRow, retries: int) -> StepLine:

@@ -20,7 +20,8 @@ STORES: dict[str, str] = {
     "gs": "orchestrator.storage.gcs:GcsStore",
     "file": "orchestrator.storage.directory:DirectoryStore",
 }
-SOURCES = ("s3", "gs")  # that machines can fetch from
+SIGNING = ("s3", "gs")  # stores whose objects machines can fetch
+SOURCES = (*SIGNING, "https")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,22 @@ def open_store(url: str, access: StoreAccess | None = None) -> ArtifactStore:
     return store
 
 
-def open_source(url: str, access: StoreAccess | None = None) -> Source:
-    """What machines fetch, at `s3://bucket/key` or `gs://bucket/key`. UsageError: anything else."""
-    if url.partition("://")[0] not in SOURCES:
+def open_source(url: str, access: StoreAccess | None = None, *, sha256: str = "") -> Source:
+    """What machines fetch, at `s3://bucket/key`, `gs://bucket/key` or `https://host/file`. UsageError: anything else.
+
+    `sha256`: what the one file there must be; "": as its store says.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in SOURCES:
         remedy = "it begins with one of: " + ", ".join(f"{scheme}://" for scheme in SOURCES)
         raise UsageError(f"{url!r} is nothing that machines fetch from", remedy=remedy)
-    return cast("Source", open_store(url, access))
+    if scheme not in SIGNING:
+        from orchestrator.storage.https import HttpsSource
+
+        return HttpsSource(url, sha256)
+    source = cast("Source", open_store(url, access))
+    if not sha256:
+        return source
+    from orchestrator.storage.known import KnownSource
+
+    return KnownSource(source, sha256)

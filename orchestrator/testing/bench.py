@@ -213,7 +213,7 @@ class Controller:
             code=NoCode(),
             hub=BenchHub(bench.world.hub, bench.world.hub_moves),
             stores=list[ArtifactStore](bench.stores),
-            source=lambda url: bench.sources[url],
+            source=lambda one: bench.sources[one.source],
             public_key="ssh-ed25519 AAAA bench",
             secrets={},
             control=Control(clock),

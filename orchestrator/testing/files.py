@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.engine.packs import RECORD, UNIT, header
 from orchestrator.plan.globs import matches
 from orchestrator.testing.traffic import Traffic
 from orchestrator.words.waiting import Clock
@@ -48,6 +49,7 @@ class FileAnswers:
         self.get: Callable[[str, str], bytes | int] = lambda _url, _tag: (
             404
         )  # a GET of a signed URL, as its store answers
+        self._packed: dict[str, bytes] = {}  # path -> the tar that is called so
         self._hashed: set[tuple[str, bytes]] = set()  # what the agent remembers to have hashed
         self._in_memory: dict[str, float] = {}  # path -> GB of what was written last
 
@@ -76,6 +78,7 @@ class FileAnswers:
         root, found = str(request["root"]), []
         named = [(path, posixpath.relpath(path, root)) for path in sorted(self.disk.files)]
         named = [(p, n) for p, n in named if n[:2] != ".." and any(matches(n, one) for one in request["patterns"])]
+        named = [(p, n) for p, n in named if not n.startswith(tuple(f"{folder}/" for folder in request["but"]))]
         if request["sha256"]:
             self._hash([path for path, _ in named])
         for path, name in named:
@@ -84,6 +87,24 @@ class FileAnswers:
                 digest = hashlib.sha256(content).hexdigest()  # of pieces of it, too: nothing here is large
                 found.append(entry | {key: digest for key in ("sha256", "samples") if request[key]})
         return {"files": found}
+
+    def _pack(self, request: Json, say: Callable[[bytes], None]) -> Json:
+        folder, members, tar = str(request["folder"]), list[Json](), b""
+        for path in sorted(self.disk.files):
+            name, content = posixpath.relpath(path, WORKSPACE), self.disk.files[path]
+            if name.startswith(f"{folder}/") and any(matches(name, one) for one in request["patterns"]):
+                members.append({"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+                short = posixpath.relpath(name, posixpath.dirname(folder) or ".")
+                tar += header(short, len(content), executable=False) + content + bytes(-len(content) % UNIT)
+        tar += bytes(-(-(len(tar) + 2 * UNIT) // RECORD) * RECORD - len(tar))
+        self._packed[f"{WORKSPACE}/{folder}.tar"] = tar
+        say(json.dumps({"members": members}).encode())
+        return {"bytes": len(tar), "sha256": hashlib.sha256(tar).hexdigest()}
+
+    def _sent(self, request: Json) -> bytes:
+        """What an upload is of."""
+        path = str(request["path"])
+        return self._packed[path] if request["tar"] else self.disk.files[path]
 
     def _op_used(self, _request: Json) -> Json:
         return {"bytes": sum(map(len, self.disk.files.values()))}
@@ -127,8 +148,8 @@ class FileAnswers:
         return {"expires": self._clock.now().timestamp() + float(request["ttl_s"])}
 
     def _op_checksums(self, request: Json) -> Json:
-        content, size = self.disk.files[str(request["path"])], int(request["part_bytes"])
-        self._hash([str(request["path"])])
+        content, size = self._sent(request), int(request["part_bytes"])
+        self._hash([] if request["tar"] else [str(request["path"])])
         slices = [content[at : at + size] for at in range(0, max(len(content), 1), size)]
         parts = [
             {"number": n + 1, "offset": n * size, "length": len(part), "crc32": _crc32(part)}
@@ -139,7 +160,7 @@ class FileAnswers:
         return {"bytes": len(content), **sums} | ({"md5": _md5(content)} if request["md5"] else {})
 
     def _send_parts(self, request: Json, say: Callable[[bytes], None]) -> Json:
-        content, refused = self.disk.files[str(request["path"])], 0
+        content, refused = self._sent(request), 0
         weight = self._weight(str(request["path"]))
         for part in request["parts"]:
             if self._traffic and weight:
@@ -164,7 +185,7 @@ class FileAnswers:
             if isinstance(found, int):
                 line |= {"error": f"HTTP {found}", "status": found}
             elif file["md5"] not in ("", base64.b64encode(hashlib.md5(found).digest()).decode()):  # noqa: S324
-                line["error"] = "what arrived has another md5 than the store says"
+                line["error"] = "what arrived has another md5 than is asked for"
             else:
                 path, fetched = posixpath.normpath(posixpath.join(WORKSPACE, str(file["path"]))), fetched + 1
                 weight = self._weight(path)

@@ -16,6 +16,7 @@ from orchestrator.words.ports import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
 FOREVER = math.inf
+SAMPLE_S = 60.0  # between two samples of a job that has stalled
 CHANGING = frozenset(
     {"start", "stop", "write", "remove", "lease", "put", "get"}
 )  # operations that outlive who asked for them
@@ -35,6 +36,7 @@ class Script:
     cards: tuple[str, ...] = ()  # that the agent sees at work
     course: Mapping[str, object] | None = None  # what they do over time, without `since`
     exits: tuple[int, ...] = ()  # of its first tries, one each; then `exit`
+    stalls: int = 0  # so many of its first tries move no byte and never end, and their samples say so
     moves: tuple[Move, ...] = ()  # what it moves in place of `seconds`; what it creates arrives meanwhile, in order
 
 
@@ -52,6 +54,7 @@ class Job:
     stopped: bool = False
     done: bool = False
     flow: Flow | None = None
+    stalls: bool = False
 
 
 @dataclass
@@ -97,6 +100,7 @@ class ScriptedMachine(FileAnswers):
         self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
         self._changed, self._booted = changed, clock.monotonic()
+        self._no_kernel = bool(faults and gpus and faults.take("torch-no-kernel"))
         self._cuda_fault = armed_cuda_fault(faults, clock.scaled(1.0)) if faults and gpus else None
 
     # -- ports.Transport ------------------------------------------------------------------------------------------
@@ -187,6 +191,8 @@ class ScriptedMachine(FileAnswers):
                 reply = watched
             elif op == "put":
                 reply = self._send_parts(request, say)
+            elif op == "pack":
+                reply = self._pack(request, say)
             elif op == "get":
                 reply = self._fetch_files(request, say)
             elif op == "door":
@@ -219,7 +225,12 @@ class ScriptedMachine(FileAnswers):
     def _op_nothing(self, _request: Json) -> Json:
         return {}
 
-    _op_bootstrap = _op_heartbeat = _op_nothing
+    _op_heartbeat = _op_nothing
+
+    def _op_bootstrap(self, request: Json) -> Json:
+        if self._no_kernel and request.get("gpus"):
+            raise Refusal("torch", "torch 2.8.0 does not compute on NVIDIA H100: no kernel image is available")
+        return {}
 
     def _op_view(self, _request: Json) -> Json:
         return {"attach": ""}
@@ -233,9 +244,10 @@ class ScriptedMachine(FileAnswers):
             self.disk.runs.append(command)
             code = script.exits[tries] if tries < len(script.exits) else script.exit
             now, limit = self._clock.monotonic(), request.get("timeout_s") or FOREVER
-            lasts = FOREVER if request.get("service") and not code else script.seconds
+            stalls = tries < script.stalls
+            lasts = FOREVER if stalls or (request.get("service") and not code) else script.seconds
             self._jobs[job] = Job(job, script, code, now, now + min(lasts, limit), bool(request.get("service")))
-            self._jobs[job].timed_out = limit < lasts
+            self._jobs[job].timed_out, self._jobs[job].stalls = limit < lasts, stalls
             if self._traffic and script.moves:
                 self._jobs[job].flow = self._traffic.begin(job, script.moves)
                 self._settle()
@@ -251,6 +263,10 @@ class ScriptedMachine(FileAnswers):
         while not job.done:
             left = job.ends - self._clock.monotonic()
             wait = None if math.isinf(left) else max(left, 0.0)
+            if job.stalls:
+                wait = min(left, SAMPLE_S)
+                sample: Json = {"at": self._clock.now().timestamp(), "gpus": [], "disk_free_mib": 1, "moved_bytes": 0}
+                say(json.dumps({"sample": sample}).encode())
             self._clock.signal().wait(lambda: stop() or job.done or not self.up, wait)
             self._reach()
             if stop() and not job.done:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from orchestrator.plan.globs import matches
-from orchestrator.transport.asking import Asking, Streamed
+from orchestrator.transport.asking import Streamed
 from orchestrator.transport.job import Job
 from orchestrator.transport.job_replies import Ended, JobEnd, JobInfo, Jobs, Sample, Started, Watched
 from orchestrator.transport.limits import SHORT_ANSWER
-from orchestrator.transport.refusals import AgentFailed, senseless
+from orchestrator.transport.moving import Moving
 from orchestrator.transport.replies import (
-    Checksums,
     Closed,
     CodeFolder,
     Done,
-    Fetched,
-    FileInfo,
-    Files,
     Freed,
     Hello,
     Knocked,
@@ -26,25 +21,20 @@ from orchestrator.transport.replies import (
     Names,
     Opened,
     Published,
-    SentPart,
     SmallText,
     View,
     Working,
 )
-from orchestrator.words.ports import SignedPart
-from orchestrator.words.source import Wanted
 
 ATTACH = 'tmux -S "$HOME"/.gpuplan/tmux attach -t gpuplan'  # ours, whatever command the machine would have us type
 
 PROBE, BOOTSTRAP = Streamed("probe", Done, Working), Streamed("bootstrap", Done, Working)
-STOP, FILES = Streamed("stop", Ended, Working), Streamed("files", Files, Working)
-LEASE, CHECKSUMS = Streamed("lease", Lease, Working), Streamed("checksums", Checksums, Working)
+STOP, LEASE = Streamed("stop", Ended, Working), Streamed("lease", Lease, Working)
 USED, DOOR = Streamed("used", Freed, Working), Streamed("door", Closed, Opened)
-PUT, CODE = Streamed("put", Done, SentPart), Streamed("code", CodeFolder, Working)
-GET = Streamed("get", Done, Fetched)
+CODE = Streamed("code", CodeFolder, Working)
 
 
-class Agent(Asking):
+class Agent(Moving):
     """The agent of one machine. Thread-safe as far as its transport is. Errors: see Asking."""
 
     # --- the machine ---
@@ -67,9 +57,14 @@ class Agent(Asking):
         """
         return self._complete(self._stream(CODE, {"code": digest, "kept": kept})).folder
 
-    def bootstrap(self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None) -> None:
-        """Make the machine's Python environment with what these files (absolute) ask for. Idempotent."""
-        facts, limit = {"requirements": list(requirements)}, self._limits.bootstrap_s
+    def bootstrap(
+        self, requirements: Iterable[str] = (), on_log: Callable[[str], None] = lambda _: None, *, gpus: int = 0
+    ) -> None:
+        """Make the machine's Python environment with what these files (absolute) ask for. Idempotent.
+
+        TorchFailed: they ask for torch, and the one that is there now does not compute on the first `gpus` cards.
+        """
+        facts, limit = {"requirements": list(requirements), "gpus": gpus}, self._limits.bootstrap_s
         self._stream(BOOTSTRAP, facts, lambda line: on_log(line.log), silence_s=limit, timeout_s=limit)
 
     def view(self) -> str:
@@ -196,32 +191,6 @@ class Agent(Asking):
 
     # --- files ---
 
-    def files(
-        self,
-        root: str,
-        patterns: Iterable[str],
-        *,
-        sha256: bool = False,
-        samples: bool = False,
-        strict: bool = False,
-        on_bytes: Callable[[int], None] = lambda _: None,
-    ) -> list[FileInfo]:
-        """Regular files below `root` that match a glob (** spans folders). `on_bytes`: hashed so far.
-
-        A link to a file of the workspace is that file. `strict`: AgentFailed where one leads out; else it is left out.
-        AgentFailed broken: the machine names one that was not asked for.
-        """
-        globs = list(patterns)
-        request = {"root": root, "patterns": globs, "sha256": sha256, "samples": samples}
-        found = self._complete(self._stream(FILES, request, lambda line: on_bytes(line.hashed)))
-        if stray := next((f.path for f in found.files if not any(matches(f.path, glob) for glob in globs)), None):
-            raise senseless("files", f"{stray!r} was not asked for")
-        if strict and (outside := found.outside):
-            more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
-            message = f"{outside[0]}{more}: a link that leads out of the workspace"
-            raise AgentFailed("outside", message, remedy="copy the file into the workspace, or link to one in it")
-        return list(found.files)
-
     def used_bytes(self) -> int:
         """What everything in the workspace takes on its disk."""
         return self._complete(self._stream(USED, {})).bytes
@@ -258,81 +227,3 @@ class Agent(Asking):
         """Acquire a lease that somebody else has once nobody has renewed it for `ttl_s`. LeaseHeld: somebody did."""
         facts = {"name": name, "holder": holder, "ttl_s": ttl_s, "action": "await"}
         return self._complete(self._stream(LEASE, facts))
-
-    # --- artifacts ---
-
-    def checksums(
-        self,
-        path: str,
-        part_bytes: int,
-        *,
-        md5: bool = False,
-        parts_md5: bool = False,
-        on_bytes: Callable[[int], None] = lambda _: None,
-    ) -> Checksums:
-        """Checksums of a file and of its parts. MD5 only on request: of the whole (Google's store), of each part."""
-        request = {"path": path, "part_bytes": part_bytes, "md5": md5, "parts_md5": parts_md5}
-        last = self._stream(CHECKSUMS, request, lambda line: on_bytes(line.hashed))
-        found = self._complete(last)
-        if parts_md5 and not all(part.md5 for part in found.parts):
-            raise senseless("checksums", "parts without the MD5 that was asked for")
-        if not found.cuts(part_bytes):
-            raise senseless("checksums", f"parts that are not those of {found.bytes:,} bytes")
-        return found
-
-    def put(
-        self,
-        path: str,
-        parts: Iterable[SignedPart],
-        *,
-        ordered: bool = False,
-        on_part: Callable[[SentPart], None] = lambda _: None,
-    ) -> list[SentPart]:
-        """Have the machine PUT the parts, four at a time or in order. What the store refused is in the result's error.
-
-        In order, the first refusal is the last entry. A part that was not sent is missing.
-        """
-        rows = [
-            {
-                "number": signed.part.number,
-                "offset": signed.part.offset,
-                "length": signed.part.length,
-                "url": signed.url,
-                "headers": signed.headers,
-                "accept": list(signed.accept),
-            }
-            for signed in parts
-        ]
-        sent: list[SentPart] = []
-        unsaid = {row["number"] for row in rows}
-
-        def take(line: SentPart) -> None:
-            if line.number not in unsaid:
-                raise senseless("put", f"part {line.number} was not asked for")
-            unsaid.remove(line.number)
-            sent.append(line)
-            on_part(line)
-
-        facts, silence_s = {"path": path, "parts": rows, "ordered": ordered}, self._limits.put_silence_s
-        self._complete(self._stream(PUT, facts, take, silence_s=silence_s, most_bytes=SHORT_ANSWER))
-        return sent
-
-    # --- inputs ---
-
-    def get(self, wanted: Sequence[Wanted], on_line: Callable[[Fetched], None]) -> None:
-        """Have the machine fetch files, several ranges at a time, going on with what an earlier try left of each.
-
-        `on_line` hears how far each is, and once that it is done or why not.
-        """
-        rows = [
-            {"path": one.path, "bytes": one.bytes, "tag": one.tag, "url": one.get.url, "headers": one.get.headers,
-             "crc32": one.crc32, "md5": one.md5, "sha256": one.sha256}
-            for one in wanted
-        ]  # fmt: skip
-
-        def take(line: Fetched) -> None:
-            if line.file >= len(rows) or line.arrived > wanted[line.file].bytes:
-                raise senseless("get", f"file {line.file} has {line.arrived:,} bytes")
-            on_line(line)
-
-        self._complete(self._stream(GET, {"files": rows}, take, silence_s=self._limits.put_silence_s))

@@ -109,7 +109,8 @@ def _amount(value: Any) -> float | None:
 class Sample:
     """What a job used at one moment, and how far it is. progress None: it does not say.
 
-    course: what it used up to then, told now and then.
+    course: what it used up to then, told now and then. moved_bytes: what its processes have read and written so far;
+    None: the machine does not tell.
     """
 
     at: Moment
@@ -117,6 +118,7 @@ class Sample:
     disk_free_mib: Count
     progress: Annotated[Progress | None, BeforeValidator(Progress.read)] = None
     course: Course | None = None
+    moved_bytes: Count | None = None
 
     def __str__(self) -> str:
         """`GPU memory 41.2 of 80.0 GiB, 93 % busy; disk 512 GiB free`: all GPUs together, the busiest one's share."""

@@ -27,6 +27,10 @@ class GpuFailed(AgentFailed):
     """A GPU is missing (no_gpu) or fails a CUDA call (gpu_fault)."""
 
 
+class TorchFailed(AgentFailed):
+    """The torch that steps would see does not compute on the machine's cards."""
+
+
 class DeadmanExpired(AgentFailed):
     """No heartbeat came for too long: the machine starts nothing more and ends its bill."""
 
@@ -41,6 +45,7 @@ class LeaseHeld(AgentFailed):
 CLASSES: dict[str, type[AgentFailed]] = {
     "no_gpu": GpuFailed,
     "gpu_fault": GpuFailed,
+    "torch": TorchFailed,
     "deadman": DeadmanExpired,
     "held": LeaseHeld,
 }

@@ -73,6 +73,41 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedFile:
+    """One file of those that were packed, below the workspace."""
+
+    path: Path
+    bytes: Count
+    sha256: Sum
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """One line of it: bytes read so far, or more files of the tar, in its order."""
+
+    hashed: Count = 0
+    members: tuple[PackedFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A tar that the machine can send without having it. `outside`: as in Files."""
+
+    bytes: Count
+    sha256: Sum
+    outside: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFolder:
+    """All that was said of one."""
+
+    bytes: int
+    sha256: str
+    members: tuple[PackedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """The names in a folder."""
 

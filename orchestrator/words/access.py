@@ -33,6 +33,7 @@ class ProviderAccess:
     shows_gpu: bool = True  # see ports.Provider
     disk_share: float = 1.0  # see ports.Provider
     vendor_deadline: bool = False  # RunPod only: it ends GPU machines at their deadline itself, by its older API
+    explores: bool = False  # ask for what is not known yet: one machine's private address, a place's own kind of volume
     transport: httpx.BaseTransport | None = None
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep

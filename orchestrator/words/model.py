@@ -109,13 +109,20 @@ class HubCheckout(Value):
 
 
 class Input(Value):
-    """What a phase fetches before its first step: an object of a store, or all below a prefix, into a folder."""
+    """What a phase fetches before its first step: an object of a store, or all below a prefix; or a file by https."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    source: str = Field(alias="from")  # s3://bucket/key or gs://bucket/key
-    to: str  # folder below the workspace
-    gb: Gigabytes = Decimal(0)  # what it weighs, for the estimate; 0: its store is asked
+    source: str = Field(alias="from")  # s3://bucket/key, gs://bucket/key or https://host/file
+    to: str  # folder below the workspace; by https the file itself, or its folder where it ends in /
+    gb: Gigabytes = Decimal(0)  # what it weighs, for the estimate; 0: whoever has it is asked
+    sha256: str = ""  # hexadecimal, of an input that is one file; "": whatever its store says of it holds
+    sample: str = ""  # file or folder of the plan's that stands for it where nothing is fetched from outside
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `to` is the file's own path."""
+        return self.source.startswith("https://") and not self.to.endswith("/")
 
 
 class Step(Value):
@@ -183,6 +190,7 @@ class Phase(Value):
     steps: tuple[Step, ...]
     deliverables: tuple[Deliverable, ...] = ()
     artifacts: tuple[str, ...] = ()  # globs below the workspace
+    pack: dict[str, Literal["tar"]] = {}  # folders whose artifacts go to the stores as one object, FOLDER.tar
     artifacts_gb: Gigabytes = Decimal(0)  # what they weigh, for the estimate
     pull_to: str | None = None
 

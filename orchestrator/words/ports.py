@@ -106,6 +106,16 @@ class VolumeView:
     size_gb: int
     place: str
     price_hour: Decimal
+    tier: str = ""  # the provider's word for its kind; "": there is but one
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a provider's API says of itself, where no document does. None, {}: it was not asked, or does not say."""
+
+    quotas: dict[str, int] = field(default_factory=dict)  # window -> requests in it
+    bids: dict[str, Decimal] | None = None  # GPU type -> lowest bid for one; {}: none is named any more
+    firewall: tuple[str, ...] | None = None  # what comes in: `PROTOCOL [PORT[-PORT]] from NETWORK`
 
 
 class Provider(Protocol):
@@ -179,6 +189,10 @@ class Provider(Protocol):
 
         None: it has printed none, or cannot be read: nobody vouches for the key. It may take a few seconds.
         """
+        ...
+
+    def facts(self) -> Facts:
+        """What it says of itself (doctor --live). It only reads."""
         ...
 
     def end_bill_script(self) -> str:

@@ -24,6 +24,9 @@ class SignedGet:
 
     url: str = field(repr=False)
     headers: dict[str, str]
+    follow: bool = False  # redirects, to https alone
+    ranges: bool = True  # False: whoever has it sends all of it, whatever is asked for
+    etag: str = ""  # an answer that says another one is another content; "": that is not looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Wanted:
 class Source(Protocol):
     """An object, or all below a prefix, seen from the controller, which may read it; the machine gets signed GETs."""
 
-    url: str  # s3://bucket/key
+    url: str  # s3://bucket/key, https://host/file
 
     def listing(self) -> list[SourceFile]:
         """The object at the address, or else all below it; [] where there is neither.

@@ -24,6 +24,8 @@ class WorldSpec(Value):
     keep_cloud: bool = False  # the rehearsed cloud outlives the run
     rehearsal: str = ""  # its rehearsal.json, when somebody else keeps it running
     faults: tuple[str, ...] = ()
+    network: str = ""  # of a rehearsal: RATE,DELAY of its lines; "": as fast as this computer
+    clock_skew_s: float = 0.0  # of a rehearsal: by how much its machines' clocks are ahead
     ssh_host: str = ""  # user@host:port of a machine that is already there
     ssh_key: str = ""  # private key for it; "": gpuplan's own
     host_key: str = (
@@ -78,6 +80,7 @@ class RunSpec(Value):
     expected: dict[str, Expected] = Field(default_factory=dict)  # phase -> the preview's figures; none of a rehearsal's
     created_at: float
     tags: tuple[str, ...] = ()  # words to find it by
+    fleeting: bool = False  # nothing on its volume is anybody's: it goes with the run, however that ends
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +142,8 @@ class RunSpec(Value):
     @property
     def ends_volume(self) -> bool:
         """Whether success deletes the volume: then the whole plan is done, and saved in every store."""
+        if self.fleeting:
+            return True
         saved = bool(self.stores) and any(p.artifacts for p in self.plan.phases)
         return self.world.throwaway or (self.whole_plan and saved)
 

@@ -104,6 +104,11 @@ class Home:
         """The folder of a run: frozen plan, logs, manifests, what was pulled in a rehearsal."""
         return self.path / "runs" / run
 
+    @property
+    def fixtures(self) -> Path:
+        """What doctor --live has seen of the providers: the rehearsal's clouds do as is written there."""
+        return self.path / "fixtures"
+
     def new_run(self) -> str:
         """A short name that no run has: month, day, four letters."""
         while True:

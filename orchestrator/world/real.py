@@ -15,10 +15,10 @@ from orchestrator.words.ports import Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
-from orchestrator.world.world import World
+from orchestrator.world.world import Amend, World, unchanged
 
 
-def real(home: Home, ledger: Ledger, spec: WorldSpec, owner: str = "") -> World:
+def real(home: Home, ledger: Ledger, spec: WorldSpec, amend: Amend = unchanged, *, owner: str = "") -> World:
     """Nothing of it is asked before it is needed. `owner`: whose machines they are; "": this home's."""
     public_key = ensure_key_pair(home.path)
 
@@ -27,7 +27,8 @@ def real(home: Home, ledger: Ledger, spec: WorldSpec, owner: str = "") -> World:
             return open_provider(name, ProviderAccess(base_url=spec.ssh_host, owner=owner or home.owner()))
         access = access_from_env(name)
         pace = home.path / f"pace-{name}"
-        return open_provider(name, replace(access, public_key=public_key, owner=owner or home.owner(), pace_file=pace))
+        access = replace(access, public_key=public_key, owner=owner or home.owner(), pace_file=pace)
+        return open_provider(name, amend(access))
 
     return World(
         home=home,
@@ -35,7 +36,7 @@ def real(home: Home, ledger: Ledger, spec: WorldSpec, owner: str = "") -> World:
         clock=SystemClock(timeline=home.timeline),
         provider=provider,
         store=open_store,
-        source=open_source,
+        source=lambda one: open_source(one.source, sha256=one.sha256),
         secret=secret_from_env,
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from orchestrator.ledger import Ledger
 from orchestrator.providers import open_provider, require_known
 from orchestrator.rehearsal import client
-from orchestrator.rehearsal.client import Facts, Rehearsal
+from orchestrator.rehearsal.client import Conditions, Facts, Rehearsal
 from orchestrator.rehearsal.faults import parse
 from orchestrator.storage import StoreAccess, open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError, UsageError
+from orchestrator.words.model import Input
+from orchestrator.words.observed import load
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.words.spec import WorldSpec
+from orchestrator.world import samples
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
-from orchestrator.world.world import Announce, Observer, World
+from orchestrator.world.world import Amend, Announce, Observer, World, unchanged
 
 # What a secret may hold: a step that does not quote it breaks here, and not on a rented machine.
 ODD = " '\"$x`\\%/+&!"
-BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 SHARE = 1e-4  # the size of what is downloaded and written, of what it stands for
 
 
-def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str = "") -> World:
+def rehearsed(
+    home: Home, ledger: Ledger, spec: WorldSpec, run: str, amend: Amend = unchanged, *, owner: str = ""
+) -> World:
     """The cloud that the spec names: found alive, or started. `run` uses it until it leaves; "": nobody is to wait.
 
     `owner`: whose machines they are; "": this home's.
     """
     _stay_on_this_computer()
-    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run)
+    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run, home.fixtures)
+    _require(living.facts.conditions, Conditions(spec.network, spec.clock_skew_s))
     facts, public_key = living.facts, ensure_key_pair(home.path)
     _arm_once(home.run_folder(run), living, spec)
 
@@ -44,7 +50,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str 
                 name,
                 ProviderAccess(base_url=spec.ssh_host, owner=owner or home.owner(), shows_gpu=False, disk_share=SHARE),
             )
-        return _provider(name, facts, public_key, owner or home.owner())
+        return _provider(name, facts, public_key, owner or home.owner(), amend)
 
     return World(
         home=home,
@@ -52,7 +58,7 @@ def rehearsed(home: Home, ledger: Ledger, spec: WorldSpec, run: str, owner: str 
         clock=SystemClock(facts.time_scale, home.timeline),
         provider=provider,
         store=lambda url: _store(url, facts),
-        source=lambda url: _source(url, facts),
+        source=cache(lambda one: _source(one, facts)),  # laid once
         secret=lambda name: _secret(name, facts),
         public_key=public_key,
         key_file=Path(spec.ssh_key) if spec.ssh_key else key_file(home.path),
@@ -70,16 +76,31 @@ def _stay_on_this_computer() -> None:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
 
 
-def _ours(spec: WorldSpec, run: str) -> Rehearsal:
-    """The cloud in the spec's folder. UsageError: it cannot be kept there."""
+def _ours(spec: WorldSpec, run: str, fixtures: Path) -> Rehearsal:
+    """The cloud in the spec's folder. UsageError: it cannot be kept there, or what it is to behave like not be read."""
+    if fixtures.is_dir():
+        load(fixtures)
     try:
-        found = client.start(Path(spec.cloud))
+        found = client.start(
+            Path(spec.cloud),
+            conditions=Conditions(spec.network, spec.clock_skew_s),
+            fixtures=fixtures if fixtures.is_dir() else None,
+        )
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / run).touch()
     except OSError as error:
         message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
         raise UsageError(message, remedy="name another folder") from error
     return found
+
+
+def _require(there: Conditions, asked: Conditions) -> None:
+    """UsageError: the run asks for other conditions than those of the cloud that was found alive."""
+    if asked not in (there, Conditions()):
+        raise UsageError(
+            f"the rehearsed cloud is alive with other conditions ({there}) than the run asks for ({asked})",
+            remedy="wait until it has ended (10 idle minutes), or give --cloud another folder",
+        )
 
 
 def _arm_once(folder: Path, living: Rehearsal, spec: WorldSpec) -> None:
@@ -113,24 +134,22 @@ def _users(spec: WorldSpec) -> Path:
     return Path(spec.cloud) / "users"
 
 
-def _provider(name: str, facts: Facts, public_key: str, owner: str) -> Provider:
+def _provider(name: str, facts: Facts, public_key: str, owner: str, amend: Amend) -> Provider:
     """What it rents computes on this computer's CPU, with models a ten-thousandth in size."""
     require_known(name)
     cloud = facts.clouds[name]
-    return open_provider(
-        name,
-        ProviderAccess(
-            api_key=Secret(cloud.api_key),
-            base_url=cloud.url,
-            graphql_url=cloud.graphql,
-            time_scale=facts.time_scale,
-            public_key=public_key,
-            owner=owner,
-            ssh_port=cloud.ssh_port,
-            shows_gpu=False,
-            disk_share=SHARE,
-        ),
+    access = ProviderAccess(
+        api_key=Secret(cloud.api_key),
+        base_url=cloud.url,
+        graphql_url=cloud.graphql,
+        time_scale=facts.time_scale,
+        public_key=public_key,
+        owner=owner,
+        ssh_port=cloud.ssh_port,
+        shows_gpu=False,
+        disk_share=SHARE,
     )
+    return open_provider(name, amend(access))
 
 
 def _store(url: str, facts: Facts) -> ArtifactStore:
@@ -149,19 +168,10 @@ def _access(scheme: str, facts: Facts) -> StoreAccess:
     )
 
 
-def _source(url: str, facts: Facts) -> Source:
-    """The stand-in of what lies at that address: one small file, made when it is asked for first.
-
-    It lies in the rehearsed bucket, for nobody's own is there: below the name of the address.
-    """
-    scheme, _, place = url.partition("://")
-    stand_in = f"{scheme}://{BUCKET}/inputs/{place.strip('/')}"
-    source = open_source(stand_in, _access(scheme, facts))
-    if not source.listing():
-        single = "." in place.rstrip("/").rpartition("/")[2]
-        folder, _, name = stand_in.rpartition("/") if single else (stand_in, "", "stand-in.txt")
-        _store(folder, facts).put_text(name, f"This stands for {url} in a rehearsal.\n")
-    return source
+def _source(one: Input, facts: Facts) -> Source:
+    """The stand-in of what the plan names, laid when it is asked for first."""
+    address = samples.lay(one, lambda url: _store(url, facts))
+    return open_source(address, _access(address.partition(":")[0], facts))
 
 
 def _secret(name: str, facts: Facts) -> Secret:

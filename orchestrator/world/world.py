@@ -8,14 +8,22 @@ from pathlib import Path
 
 from orchestrator.ledger import Ledger
 from orchestrator.transport.job_replies import Progress
+from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import UsageError
+from orchestrator.words.model import Input
 from orchestrator.words.ports import ArtifactStore, Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 
+Amend = Callable[[ProviderAccess], ProviderAccess]  # what becomes of it before an adapter is opened
 Announce = Callable[[str, str, str], None]  # step, started or ended, machine
+
+
+def unchanged(access: ProviderAccess) -> ProviderAccess:
+    """What `Amend` is unless somebody wants more."""
+    return access
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class World:
     clock: SystemClock
     provider: Callable[[str], Provider]  # the adapter of that name; UsageError: unknown, or its key is not set
     store: Callable[[str], ArtifactStore]  # the store at that URL
-    source: Callable[[str], Source]  # what machines fetch, at that address
+    source: Callable[[Input], Source]  # what machines fetch, as a plan names it
     secret: Callable[[str], Secret | None]  # what a plan's `secrets` name; None: it is not set
     public_key: str  # of gpuplan's own pair, for the machines
     key_file: Path  # the private key that opens them

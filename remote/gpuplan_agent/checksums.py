@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import os
 import zlib
 from typing import Any
 
-from gpuplan_agent.hashing import BLOCK, Cache, identity, sha256_of
-from gpuplan_agent.places import open_regular, resolve
+from gpuplan_agent.content import content
 from gpuplan_agent.wire import emit
 
 BEAT_S = 2.0
@@ -17,14 +15,14 @@ POLYNOMIAL = 0xEDB88320  # CRC-32 of zlib, bits reversed
 
 
 def op_checksums(request: dict[str, Any]) -> dict[str, Any]:
-    """SHA-256 (hex), CRC-32 of the whole and of each part (base64, big-endian).
+    """SHA-256 (hex), CRC-32 of the whole and of each part (base64, big-endian), of what `path` names (content.py).
 
     `md5` (base64) of the whole if `md5` is true, of each part if `parts_md5` is.
     """
     from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-    path, part = resolve(request, request["path"]), int(request["part_bytes"])
-    size = os.stat(path).st_size
+    source, part = content(request), int(request["part_bytes"])
+    size = source.size
     ranges = [(at, min(part, size - at)) for at in range(0, size, part)] or [(0, 0)]
     done = [0]
 
@@ -32,9 +30,9 @@ def op_checksums(request: dict[str, Any]) -> dict[str, Any]:
         done[0] += count  # only shown
 
     with ThreadPoolExecutor(READERS + 1) as pool:
-        whole = pool.submit(_sha256, path, read)
-        digest = pool.submit(_md5, path) if request.get("md5") else None
-        parts = [pool.submit(_of_part, path, span, with_md5=bool(request.get("parts_md5"))) for span in ranges]
+        whole = pool.submit(source.sha256, read)
+        digest = pool.submit(_md5, source) if request.get("md5") else None
+        parts = [pool.submit(_of_part, source, span, with_md5=bool(request.get("parts_md5"))) for span in ranges]
         waiting: list[Future[Any]] = [whole, *parts, *([digest] if digest else [])]
         while wait(waiting, timeout=BEAT_S).not_done:
             emit({"hashed": done[0]})
@@ -48,45 +46,24 @@ def op_checksums(request: dict[str, Any]) -> dict[str, Any]:
     return {**reply, "md5": digest.result()} if digest else reply
 
 
-def _sha256(path: str, on_bytes: Any) -> str:
-    cache = Cache()
-    known = cache.get(path)
-    if known:
-        return known
-    before = identity(path)
-    value = sha256_of(path, on_bytes)
-    cache.put(path, value, before)
-    cache.save()
-    return value
-
-
-def _md5(path: str) -> str:
+def _md5(source: Any) -> str:
     import hashlib
 
     digest = hashlib.md5()  # noqa: S324 - what Google's store reports of an object; no protection hangs on it
-    with open_regular(path) as file:
-        while True:
-            block = file.read(BLOCK)
-            if not block:
-                return base64.b64encode(digest.digest()).decode()
-            digest.update(block)
+    for block in source.read(0, source.size):
+        digest.update(block)
+    return base64.b64encode(digest.digest()).decode()
 
 
-def _of_part(path: str, span: tuple[int, int], *, with_md5: bool) -> tuple[int, str]:
+def _of_part(source: Any, span: tuple[int, int], *, with_md5: bool) -> tuple[int, str]:
     """CRC-32 and MD5 of a slice; "": it was not asked for."""
     import hashlib
 
-    (offset, length), value = span, 0
-    digest, end = hashlib.md5(), offset + length  # noqa: S324 - what stores that speak like S3 compare
-    with open_regular(path) as file:
-        while offset < end:
-            block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
-            if not block:
-                raise ValueError(f"{path} became shorter while it was read")
-            value = zlib.crc32(block, value)
-            if with_md5:
-                digest.update(block)
-            offset += len(block)
+    value, digest = 0, hashlib.md5()  # noqa: S324 - what stores that speak like S3 compare
+    for block in source.read(*span):
+        value = zlib.crc32(block, value)
+        if with_md5:
+            digest.update(block)
     return value, base64.b64encode(digest.digest()).decode() if with_md5 else ""
 
 

@@ -15,14 +15,17 @@ import threading
 import time
 import zlib
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+from gpuplan_agent.content import BLOCK
 from gpuplan_agent.places import open_regular, workspace
-from gpuplan_agent.uploads import BLOCK, LONGEST_REASON, SOCKET_S, connect
+from gpuplan_agent.uploads import LONGEST_REASON, SOCKET_S, connect
 from gpuplan_agent.wire import AgentError, alive, emit
 
 FETCHERS = 8
 RANGE_BYTES = 32 << 20
+MOVED, REDIRECTS = (301, 302, 303, 307, 308), 5
+CHANGED = 412  # as a store says it
 TOLD_EVERY_S = 0.5
 HALF, RANGES = ".gpuplan-half", ".gpuplan-ranges"
 
@@ -31,7 +34,8 @@ def op_get(request: dict[str, Any]) -> dict[str, Any]:
     """Fetch files and report of each {"file", "arrived"} meanwhile, and once {"file", "done"} or {"file", "error"}.
 
     Each has `path`, `bytes`, `tag` (another one: what is there of it is another object's), `url`, `headers` and those
-    of `crc32`, `md5`, `sha256` that are known. A file that did not come is a fact, not an error of the request.
+    of `crc32`, `md5`, `sha256` that are known; `follow`: redirects are, to https alone; `ranges` false: it comes whole;
+    an answer with another ETag than `etag` is another content. A file that did not come is a fact, not an error.
     """
     files = [
         File(number, asked, request, int(request.get("range_bytes", RANGE_BYTES)))
@@ -58,7 +62,7 @@ class File:
         self.path = _below(request, asked["path"])
         self.half, self._note = self.path + HALF, self.path + RANGES
         self.error, self.status, self.arrived, self._said = "", 0, 0, -1
-        self._lock, self._range = threading.Lock(), range_bytes
+        self._lock, self._range = threading.Lock(), range_bytes if asked.get("ranges", True) else max(self.bytes, 1)
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self._had = self._whole_ranges()
         self.arrived = sum(self._length(n) for n in self._had)
@@ -130,7 +134,7 @@ class File:
         return done
 
     def _wrong(self) -> str:
-        """Which checksum is another one than the store says; "": none that it says is."""
+        """Which checksum is another one than the store or the plan says; "": none that is said is."""
         wanted = {name: self.asked[name] for name in ("crc32", "md5", "sha256") if self.asked.get(name)}
         if not wanted:
             return ""
@@ -154,7 +158,7 @@ class File:
             "sha256": sha256.hexdigest(),
         }
         wrong = [name for name in wanted if wanted[name] != found[name]]
-        return f"what arrived has another {wrong[0]} than the store says" if wrong else ""
+        return f"what arrived has another {wrong[0]} than is asked for" if wrong else ""
 
 
 class Fetching:
@@ -186,19 +190,42 @@ class Fetching:
             except (OSError, http.client.HTTPException, ValueError) as error:
                 file.failed(f"{type(error).__name__}: {error}")
 
+    def _asked(self, file: File, headers: dict[str, str]) -> tuple[http.client.HTTPConnection, Any]:
+        """The answer to a GET, and its connection. ValueError: it leads elsewhere, to where nobody is to follow."""
+        url = file.asked["url"]
+        for _ in range(REDIRECTS + 1):
+            parts = urlsplit(url)
+            connection = connect(parts.scheme, parts.hostname or "", parts.port, self._socket_s)
+            try:
+                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request("GET", target, headers=headers)
+                reply = connection.getresponse()
+            except BaseException:
+                connection.close()
+                raise
+            if reply.status not in MOVED or not file.asked.get("follow"):
+                return connection, reply
+            url = urljoin(url, reply.getheader("Location") or "")
+            connection.close()
+            if urlsplit(url).scheme != "https":
+                raise ValueError(f"it leads to {url.partition('?')[0][:LONGEST_REASON]}, which is no https")
+        raise ValueError(f"it leads on and on: more than {REDIRECTS} redirects")
+
     def _fetch(self, file: File, number: int) -> None:
         start, length = file.span(number)
-        url = urlsplit(file.asked["url"])
-        connection = connect(url.scheme, url.hostname or "", url.port, self._socket_s)
+        headers = dict(file.asked.get("headers", {}))
+        if file.asked.get("ranges", True):
+            headers["Range"] = f"bytes={start}-{start + length - 1}"
+        connection, reply = self._asked(file, headers)
         came = 0
         try:
-            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            headers = {**file.asked.get("headers", {}), "Range": f"bytes={start}-{start + length - 1}"}
-            connection.request("GET", target, headers=headers)
-            reply = connection.getresponse()
-            if reply.status != 206:
+            if reply.status != (206 if "Range" in headers else 200):
                 said = reply.read(1 << 16).decode("utf-8", "replace")[:LONGEST_REASON].strip()
                 file.failed(f"HTTP {reply.status} {reply.reason}: {said}", reply.status)
+                return
+            etag = file.asked.get("etag")
+            if etag and (reply.getheader("ETag") or etag) != etag:
+                file.failed("its server has another content now", CHANGED)
                 return
             with open(file.half, "r+b") as half:
                 while came < length:

@@ -18,22 +18,25 @@ def op_files(request: dict[str, Any]) -> dict[str, Any]:
 
     A link to a file of the workspace is that file, under the link's name; `outside` names those that lead out of it.
     Names that begin with a dot are left out unless the glob says the dot, and so is what linked folders hold.
-    With `samples` each has a checksum of pieces of it, with `sha256` one of all of it.
+    `but`: folders whose files are left out. With `samples` each has a checksum of pieces of it, with `sha256` one of
+    all of it.
     """
     root, real = resolve(request, request["root"]), os.path.realpath(workspace(request))
     outside: set[str] = set()
-    paths = sorted({path for pattern in request["patterns"] for path in _matches(root, pattern, real, outside)})
+    but = tuple(os.path.join(root, folder, "") for folder in request.get("but", ()))
+    found = {path for pattern in request["patterns"] for path in matching(root, pattern, real, outside)}
+    paths = sorted(path for path in found if not path.startswith(but))
     entries = {path: _entry(root, path) for path in paths}
     if request.get("samples"):
         for path, digest in _samples(paths):
             entries[path]["samples"] = digest
     if request.get("sha256"):
-        for path, digest in _digests(paths).items():
+        for path, digest in digests(paths).items():
             entries[path]["sha256"] = digest
     return {"files": list(entries.values()), "outside": sorted(outside)}
 
 
-def _matches(root: str, pattern: str, workspace: str, outside: set[str]) -> Iterator[str]:
+def matching(root: str, pattern: str, workspace: str, outside: set[str]) -> Iterator[str]:
     """Absolute paths of the files that a glob names below root; what leads out of the workspace goes to `outside`."""
     import glob
 
@@ -69,7 +72,7 @@ def _samples(paths: list[str]) -> list[tuple[str, str]]:
         return list(zip(paths, pool.map(hashing.samples_of, paths)))
 
 
-def _digests(paths: list[str]) -> dict[str, str]:
+def digests(paths: list[str]) -> dict[str, str]:
     """SHA-256 of each file; says how far it is every other second."""
     from concurrent.futures import ThreadPoolExecutor
 

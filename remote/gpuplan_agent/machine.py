@@ -13,6 +13,7 @@ from typing import Any
 from gpuplan_agent import locks
 from gpuplan_agent.places import home, machine_env, search_path, workspace
 from gpuplan_agent.processes import boot_id, role_command
+from gpuplan_agent.requirements import asks_for
 from gpuplan_agent.sampling import disk_free_mib
 from gpuplan_agent.wire import AgentError, alive, emit
 
@@ -91,9 +92,14 @@ def op_probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def op_bootstrap(request: dict[str, Any]) -> dict[str, Any]:
-    """Run bootstrap.sh, which makes ~/.gpuplan/venv with the given requirements; what it prints is streamed."""
+    """Run bootstrap.sh, which makes ~/.gpuplan/venv with the given requirements; what it prints is streamed.
+
+    Where they name torch, it is then tried on the first `gpus` cards: refused as `torch` where it does not compute.
+    """
     with locks.locked(os.path.join(home(), "bootstrap.lock")):
         _bootstrap(request)
+        if request.get("gpus") and asks_for("torch", request["requirements"]):
+            _try_torch(int(request["gpus"]))
     return {"venv": os.path.join(home(), "venv")}
 
 
@@ -119,3 +125,29 @@ def _bootstrap(request: dict[str, Any]) -> None:
     killer.cancel()
     if code:
         raise AgentError("bootstrap", f"bootstrap.sh ended with {code}: {last.strip()}")
+
+
+def _try_torch(gpus: int) -> None:
+    """Compute on each card with the torch that steps will see: what it costs to find out later is the downloads."""
+    tool = shutil.which("torch-probe", path=search_path())
+    python = os.path.join(home(), "venv", "bin", "python")
+    own = [python, os.path.join(os.path.dirname(os.path.abspath(__file__)), "torchcheck.py")]
+    run = subprocess.Popen(
+        [*([tool] if tool else own), str(gpus)],
+        env=machine_env(),
+        cwd=home(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    killer = threading.Timer(PROBE_S * (gpus + 1), run.kill)
+    killer.start()
+    last = ""
+    assert run.stdout is not None
+    for line in run.stdout:
+        last = line.decode("utf-8", "replace").strip() or last
+        emit({"log": last + "\n"})
+    code = run.wait()
+    killer.cancel()
+    if code:
+        raise AgentError("torch", last or f"trying torch on the cards ended with {code}")

@@ -4,7 +4,8 @@ The image's own packages stay as they are: numpy and torch are compiled for its 
 - A file with hashes is a lock: exactly what it lists is installed, without asking what that needs.
 - Of a file that names its constraints (a line `-c FILE`), a line that the image satisfies changes nothing; what it does
   not satisfy is installed in the versions of that file.
-- Any other is pip's own matter, but for the versions of the image's numpy and torch, which stay.
+- Any other is pip's own matter, but for the versions of the image's numpy and torch, which stay unless the file itself
+  asks for others: an image may bring older ones than its name says.
 Afterwards these are pinned, for whatever a step installs.
 """
 
@@ -19,6 +20,7 @@ import sys
 from typing import Any
 
 PINNED = ("numpy", "torch", "torchvision", "torchaudio")
+TORCHES = ("torch", "torchvision", "torchaudio")  # built for each other: one of another version takes the others along
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PIP = os.path.join(os.path.dirname(sys.executable), "pip")
 DONE = os.path.join(sys.prefix, "requirements")  # the hashes of what was installed
@@ -50,16 +52,37 @@ def _install(file: str, lines: list[str], companions: list[str]) -> int:
     if any("--hash=" in line for line in lines):
         return _pip("--no-deps", "--require-hashes", "-r", file)
     if not companions:
-        _pin(PINNED)
+        outdated = _outdated(lines)
+        if outdated:
+            print("not of the image:", *outdated)
+        names = _named(outdated)
+        loose = {*names, *(TORCHES if names & set(TORCHES) else ())}
+        _pin([name for name in PINNED if name not in loose])
         return _pip("-r", file)
     asked = [line for line in lines if not line.startswith("-")]
     missing = [line for line in asked if not _is_there(line)]
     if not missing:
         return 0
     print("not of the image:", *missing)
-    names = {match[0].lower() for line in missing for match in [NAME.match(line)] if match}
+    names = _named(missing)
     _pin([name for name in PINNED if name not in names])
     return _pip(*(word for companion in companions for word in ("-c", companion)), *missing)
+
+
+def asks_for(name: str, files: list[str]) -> bool:
+    """Whether one of these files of requirements names the package."""
+    return any(name in _named(_lines(file)) for file in files)
+
+
+def _named(lines: list[str]) -> set[str]:
+    """The packages that lines of requirements are about."""
+    return {match[0].lower() for line in lines for match in [NAME.match(line)] if match}
+
+
+def _outdated(lines: list[str]) -> list[str]:
+    """Those lines about what is otherwise pinned that the image's version does not satisfy."""
+    pinned = [line for line in lines if _named([line]) & set(PINNED)]
+    return [line for line in pinned if not _is_there(line)]
 
 
 def _lines(file: str) -> list[str]:

@@ -1,9 +1,9 @@
-"""What a job uses: GPU memory and utilisation from nvidia-smi, free disk, kills for want of memory."""
+"""What a job uses: GPU memory and utilisation from nvidia-smi, free disk, bytes moved, kills for want of memory."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Iterable
 
 GPU_QUERY = [
     "nvidia-smi",
@@ -45,6 +45,33 @@ def disk_free_mib(path: str) -> int:
     """Free space for the user on the file system of `path`, in MiB."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize >> 20
+
+
+class Moved:
+    """How many bytes a job's processes have read and written, counted at each look; it never goes back."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._seen: dict[int, int] = {}
+
+    def look(self, pids: Iterable[int]) -> int | None:
+        """The bytes so far, those of processes that have ended between two looks left out. None: nobody tells."""
+        now = {pid: count for pid in pids for count in [_moved_by(pid)] if count is not None}
+        for pid, count in now.items():
+            before = self._seen.get(pid, 0)
+            self._total += count - before if count >= before else count  # less: another process of that id
+        told, self._seen = bool(now or self._seen), now
+        return self._total if told else None
+
+
+def _moved_by(pid: int) -> int | None:
+    """What one process has read and written by now, from files, pipes and caches too."""
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            counts = dict(line.split(": ") for line in file)
+        return int(counts["rchar"]) + int(counts["wchar"])
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def next_at(age_s: float) -> float:

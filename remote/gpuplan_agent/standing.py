@@ -29,7 +29,8 @@ NO_AGENT = 97  # exit code: this agent has been removed from the disk and has to
 NEEDED = {
     "start": ["gpuplan_agent.supervisor", "gpuplan_agent.watching", "ctypes"],
     "files": ["glob", "gpuplan_agent.hashing", "concurrent.futures"],
-    "checksums": ["hashlib", "concurrent.futures"],
+    "checksums": ["gpuplan_agent.hashing", "concurrent.futures"],
+    "pack": ["glob", "concurrent.futures"],
     "hello": ["getpass"],
     "code": ["hashlib", "gpuplan_agent.hashing"],
 }

@@ -43,7 +43,7 @@ class Supervisor:
         self.status: int | None = None  # of the shell, as wait(2) gives it
         self.stopped = self.timed_out = False
         self.kill_at: float | None = None  # monotonic; set once the job has been asked to end
-        self.peaks = sampling.Peaks()
+        self.peaks, self.moved = sampling.Peaks(), sampling.Moved()
         self.query: tuple[int, int, float] | None = None  # nvidia-smi under way: pid, pipe, when it began
         self.answer = b""
         self.next_sample = 0.0  # the job's age, in seconds, at which it is due
@@ -171,6 +171,7 @@ class Supervisor:
         os.close(self.query[1])
         gpus = sampling.parse_gpus(self.answer.decode("utf-8", "replace"))
         sample = {"at": time.time(), "gpus": gpus, "disk_free_mib": sampling.disk_free_mib(self.cwd)}
+        sample["moved_bytes"] = self.moved.look(descendants(os.getpid()))
         self.query, self.answer = None, b""
         self.peaks.add(sample)
         age = time.monotonic() - self.began

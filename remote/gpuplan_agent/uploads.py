@@ -1,22 +1,23 @@
-"""Sending a file's parts to a store, each by a PUT that somebody else has signed: no credential is here."""
+"""Sending the parts of a file, or of a tar, to a store, each by a PUT that somebody else has signed.
+
+No credential is here.
+"""
 
 from __future__ import annotations
 
 import functools
 import http.client
-import os
 import queue
 import ssl
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
-from gpuplan_agent.places import open_regular, resolve
+from gpuplan_agent.content import content
 from gpuplan_agent.wire import AgentError, alive, emit
 
 SENDERS = 4
-BLOCK = 1 << 20
 SOCKET_S = 60.0  # for one read or write; a store that is silent for longer is taken for gone
 BEAT_S = 4.0
 LONGEST_REASON = 300  # characters of a store's refusal that are handed on
@@ -26,14 +27,14 @@ def op_put(request: dict[str, Any]) -> dict[str, Any]:
     """PUT the parts, four at a time or in order, and report each: {"part", "status", "etag", "bytes", "range"}.
 
     A part that the store did not accept has `error`; when they go in order, those after it are not sent. The reply says
-    how many were stored and how many failed: a failed part is a fact, not an error of the request.
+    how many were stored and how many failed: a failed part is a fact, not an error of the request. AgentError: what
+    `path` names (content.py) is not there, or not what it was.
     """
-    path = resolve(request, request["path"])
-    if not os.path.isfile(path):
-        raise AgentError("no_file", f"there is no file {path}")
+    source = content(request)
+    source.require()
     ordered = bool(request.get("ordered"))
     sending = Sending(
-        path, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S))
+        source, request["parts"], stop_at_failure=ordered, socket_s=float(request.get("socket_s", SOCKET_S))
     )
     threads = [
         threading.Thread(target=sending.work, daemon=True)
@@ -45,28 +46,34 @@ def op_put(request: dict[str, Any]) -> dict[str, Any]:
         while thread.is_alive():
             thread.join(BEAT_S)
             alive()
+    if sending.unfit:
+        raise sending.unfit
     return {"stored": sending.stored, "failed": sending.failed}
 
 
 class Sending:
     """The parts that wait, and what became of those that were sent."""
 
-    def __init__(self, path: str, parts: list[dict[str, Any]], *, stop_at_failure: bool, socket_s: float) -> None:
-        self.path, self.stop_at_failure, self.socket_s = path, stop_at_failure, socket_s
+    def __init__(self, source: Any, parts: list[dict[str, Any]], *, stop_at_failure: bool, socket_s: float) -> None:
+        self._source, self.stop_at_failure, self.socket_s = source, stop_at_failure, socket_s
         self.stored = self.failed = 0
+        self.unfit: AgentError | None = None  # why no part of it is to be sent any more
         self._waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         for part in parts:
             self._waiting.put(part)
         self._lock = threading.Lock()
 
     def work(self) -> None:
-        """Send parts until none waits."""
-        while True:
+        """Send parts until none waits, or there is nothing fit to be sent."""
+        while not self.unfit:
             try:
                 part = self._waiting.get_nowait()
+                line = self._send(part)
             except queue.Empty:
                 return
-            line = self._send(part)
+            except AgentError as error:
+                self.unfit = error
+                return
             with self._lock:
                 self.failed += "error" in line
                 self.stored += "error" not in line
@@ -95,7 +102,7 @@ class Sending:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
             headers["Content-Length"] = str(part["length"])
-            connection.request("PUT", target, body=_slice(self.path, part["offset"], part["length"]), headers=headers)
+            connection.request("PUT", target, body=self._source.read(part["offset"], part["length"]), headers=headers)
             reply = connection.getresponse()
             return reply, reply.read(1 << 16)
         finally:
@@ -115,15 +122,3 @@ def connect(scheme: str, host: str, port: int | None, timeout: float) -> http.cl
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
     raise ValueError(f"nothing can be sent or fetched by {scheme!r}")
-
-
-def _slice(path: str, offset: int, length: int) -> Iterator[bytes]:
-    """The bytes of a part. ValueError: the file is shorter than it was."""
-    with open_regular(path) as file:
-        end = offset + length
-        while offset < end:
-            block = os.pread(file.fileno(), min(BLOCK, end - offset), offset)
-            if not block:
-                raise ValueError("the file became shorter while it was sent")
-            yield block
-            offset += len(block)

@@ -148,7 +148,7 @@ def test_wrong_content_takes_no_place(machine: Machine, store: Store, name: str)
     asked = wanted(store, "a", payload(3 * RANGE)) | dict.fromkeys({"crc32", "md5", "sha256"} - {name}, "")
     store.objects["/a"] = payload(3 * RANGE, seed=5)
     (said,), last = get(machine, asked)
-    assert (last["fetched"], said["error"]) == (0, f"what arrived has another {name} than the store says")
+    assert (last["fetched"], said["error"]) == (0, f"what arrived has another {name} than is asked for")
     assert (machine.workspace / "a").read_text() == "old"
     assert left_over(machine) == []
 

@@ -280,6 +280,16 @@ def test_progress_that_is_none_does_no_harm(machine: Machine, writes: str):
     assert _progress(machine, f'{writes} "$GPUPLAN_PROGRESS"; sleep 1.5') == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="this system does not count what a process moves")
+def test_samples_count_the_bytes_that_a_job_moves(machine: Machine):
+    """What its processes have read and written so far: it stands still with them, and never goes back."""
+    machine.start("job", "printf '%*s' 3000000 x > file; sleep 1.2; exec sleep 5.5")
+    lines = machine.lines("watch", job="job", offset=0)
+    counts = [line["sample"]["moved_bytes"] for line in lines if "sample" in line]
+    assert counts == sorted(counts)
+    assert 3_000_000 <= counts[-2] <= counts[-1] < counts[-2] + 100_000
+
+
 def test_peaks_come_from_the_gpus(machine: Machine):
     """Peaks are the highest of what nvidia-smi reported, also for a job that is over at once; [N/A] is left out."""
     smi = "echo '0, A100, 1000, 80000, 10'; echo '1, A100, 60000, 80000, 97'; echo '2, L4, [N/A], [N/A], 5'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -119,6 +120,50 @@ def test_plain_requirements_leave_the_images_numpy_alone(machine: Machine, wheel
     assert end["code"] == "bootstrap"
     assert "conflicting dependencies" in said
     assert _seen(machine, "import numpy; print(numpy.__file__)") == np.__file__
+
+
+def test_plain_requirements_that_ask_for_a_newer_one_get_it(machine: Machine, wheel: Wheel):
+    """An image older than its name says: what the file itself asks for is installed beside it, which is said."""
+    wheel("numpy", "99.0")
+    end, said = _bootstrap(machine, _asked(machine, plain="numpy>=50\n"))
+    assert end["ok"], said
+    assert "not of the image: numpy>=50" in said
+    assert _seen(machine, "import numpy; print(numpy.version)") == "99.0"
+    assert "numpy==99.0" in (machine.home / ".gpuplan" / "venv" / "constraints.txt").read_text()
+
+
+def test_a_torch_that_is_replaced_takes_its_companions_along(machine: Machine, wheel: Wheel):
+    """An image's torchvision is built for its torch: it is pinned no more where the file asks for another torch."""
+    image = machine.home / "image" / "site-packages"
+    for name, needs in (("torch", ""), ("torchvision", "Requires-Dist: torch==2.4.1\n")):
+        info = image / f"{name}-2.4.1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.4.1\n{needs}")
+    machine.env["PYTHONPATH"] = str(image)
+    wheel("torch", "99.0")
+    wheel("torchvision", "99.0", needs="torch==99.0")
+    end, said = _bootstrap(machine, _asked(machine, plain="torch>=50\ntorchvision\n"))
+    assert end["ok"], said
+    assert "not of the image: torch>=50" in said
+    venv = machine.home / ".gpuplan" / "venv"
+    assert {path.name for path in venv.rglob("torch*.dist-info")} == {
+        "torch-99.0.dist-info",
+        "torchvision-99.0.dist-info",
+    }
+
+
+def test_torch_is_tried_on_the_cards_where_it_is_asked_for(machine: Machine):
+    """After the venv was made, by its Python: one that does not compute is refused in its own words."""
+    named = _asked(machine, plain="torch>=2\n")
+    *_, end = machine.lines("bootstrap", requirements=named, gpus=1)
+    assert end["code"] == "torch"
+    assert re.match(r"torch [0-9.]+\S* \(CUDA \S+\) does not compute on GPU 0: .*CUDA", end["message"]), end
+    *_, end = machine.lines("bootstrap", requirements=_asked(machine, other="numpy>=1.22\n"), gpus=1)
+    assert end["ok"]
+    machine.tool("torch-probe", "echo torch 9 computes on $1 cards")
+    *lines, end = machine.lines("bootstrap", requirements=named, gpus=2)
+    assert end["ok"]
+    assert {"log": "torch 9 computes on 2 cards\n"} in lines
 
 
 def test_a_file_that_nobody_named_is_not_installed(machine: Machine, wheel: Wheel):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 
 from orchestrator.words.ports import ArtifactStore, Part, SignedPart, Upload
+from orchestrator.words.source import Source, SourceFile
 
 MIB = 1024 * 1024
 
@@ -65,6 +66,12 @@ def send(store: ArtifactStore, upload: Upload, parts: list[Part], data: bytes) -
     for signed in store.sign(upload, parts):
         reply = put(signed, data)
         assert reply.status_code in signed.accept, reply.text
+
+
+def fetched(source: Source, file: SourceFile) -> bytes:
+    """A file as a machine gets it."""
+    signed = source.signed_get(file)
+    return httpx.get(signed.url, headers=signed.headers, timeout=20).raise_for_status().content
 
 
 def upload(store: ArtifactStore, name: str, data: bytes) -> Upload:

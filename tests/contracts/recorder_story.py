@@ -98,7 +98,3 @@ def main() -> None:
     end = durable.start().result()
     durable.close()
     sys.stdout.write(repr(end))
-
-
-if __name__ == "__main__":
-    main()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ from orchestrator.engine.effects import RunEnd
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.recorder import MemoryRecorder, Records
 from orchestrator.words.lifecycle import Outcome
+from tests import forked
+from tests.contracts import recorder_story
 from tests.contracts.recorder_story import DIED, HOLD, RUN, Story
 from tests.server import DATABASES
 
@@ -51,17 +52,17 @@ def _in_memory(folder: Path) -> Play:
 
 def _over_dbos(url: str, folder: Path, run: str = RUN) -> Play:
     def play(*where: str) -> str:
-        out, errors = (process := _begun(url, folder, run, *where)).communicate(timeout=120)
-        assert process.returncode in (0, DIED), errors
-        return out.strip()
+        process = _begun(url, folder, run, *where)
+        said, errors = process.communicate(120)
+        assert process.wait() in (0, DIED), errors
+        return said.strip()
 
     return play
 
 
-def _begun(url: str, folder: Path, run: str, *where: str) -> subprocess.Popen[str]:
-    program = str(Path(__file__).with_name("recorder_story.py"))
-    words = [sys.executable, program, url, run, str(folder), *where]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _begun(url: str, folder: Path, run: str, *where: str) -> forked.Forked:
+    words = ["recorder_story", url, run, str(folder), *where]
+    return forked.Forked(f"{recorder_story.__name__}:main", words, env=os.environ, cwd=folder, apart=True)
 
 
 @pytest.fixture(params=DATABASES)
@@ -117,13 +118,13 @@ def test_a_run_that_is_taken_up_is_played_by_nobody_else(url: str, tmp_path: Pat
         folder.mkdir()
     assert _over_dbos(url, first)("before", "in-phase") == ""
     (second / HOLD).touch()
-    with _begun(url, second, "1102-two") as beside:
-        while not (second / "done.txt").exists():
-            assert beside.poll() is None
-            time.sleep(0.05)
-        assert _over_dbos(url, first)() == END
-        (second / HOLD).unlink()
-        out, errors = beside.communicate(timeout=60)
-        assert out.strip() == END, errors
+    beside = _begun(url, second, "1102-two")
+    while not (second / "done.txt").exists():
+        assert beside.poll() is None
+        time.sleep(0.05)
+    assert _over_dbos(url, first)() == END
+    (second / HOLD).unlink()
+    out, errors = beside.communicate(60)
+    assert out.strip() == END, errors
     assert (first / "done.txt").read_text().count("in-phase") == 2
     assert (second / "done.txt").read_text().splitlines() == ["value", "ours", "bug", "in-phase p", "last"]

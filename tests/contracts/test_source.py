@@ -80,7 +80,7 @@ def test_a_changed_object_is_another_one(full: tuple[Served, dict[str, bytes]]):
     assert {name for name in before if before[name] != after[name]} == {"a.csv"}
 
 
-@pytest.mark.parametrize("url", ["file:///tmp/x", "https://example.org/x", "x", ""])
+@pytest.mark.parametrize("url", ["file:///tmp/x", "http://example.org/x", "x", ""])
 def test_nothing_else_is_a_source(url: str):
     """A folder of this computer is none: no machine reaches it."""
     with pytest.raises(UsageError, match="nothing that machines fetch from"):

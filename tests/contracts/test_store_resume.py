@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.engine import uploads as sending
+from orchestrator.engine.artifacts import pack
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.uploads import Uploads
 from orchestrator.transport.agent import Agent
@@ -35,12 +36,12 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._agent, name)
 
-    def put(self, path: str, parts: list[SignedPart], *, ordered: bool) -> list[SentPart]:
+    def put(self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool) -> list[SentPart]:
         done: list[SentPart] = []
         for at in range(0, len(parts), 2):
             some = parts[at : at + 2]
             self.before([signed.part.number for signed in some])
-            done += self._agent.put(path, some, ordered=ordered)
+            done += self._agent.put(path, some, ordered=ordered, tar=tar)
         self.sent += sum(part.bytes for part in done)
         return done
 
@@ -49,7 +50,7 @@ class Run:
     """One file of a run on its way to one store; each `send` is as by a new process, with a store opened anew."""
 
     def __init__(self, folder: Path, served: Served, name: str) -> None:
-        self.served, self.data = served, payload(3 * served.part_bytes + 77)
+        self.served, self.data, self.tars = served, payload(3 * served.part_bytes + 77), set[str]()
         bench = Bench(folder)
         self.context, self.workspace, self.agent = bench.context, str(bench.workspace), Watched(bench.agent)
         self.path = bench.workspace / name
@@ -60,7 +61,8 @@ class Run:
     def send(self) -> str:
         uploads, store = Uploads(self.context), self.served.open()
         transfer = uploads.transfer("one", store, [self.file], is_all=True)
-        return uploads.send(store, cast("Agent", self.agent), self.workspace, self.file, transfer)
+        tar = self.file.name in self.tars
+        return uploads.send(store, cast("Agent", self.agent), self.workspace, self.file, transfer, tar=tar)
 
     @property
     def tokens(self) -> list[Path]:
@@ -72,8 +74,19 @@ class Run:
 
     def is_whole(self) -> bool:
         """In the store, to the byte, and written down; no capability is left."""
-        stored = b"".join(self.served.open().read(self.file.name))
-        return (stored == self.data, self.state, self.tokens) == (True, "VERIFIED", [])
+        digest = hashlib.sha256(b"".join(self.served.open().read(self.file.name))).hexdigest()
+        return (digest, self.state, self.tokens) == (self.file.sha256, "VERIFIED", [])
+
+    def pack(self) -> None:
+        """Its bytes are those of many files in a folder, which is packed."""
+        folder = f"{self.file.name}.files"
+        for number in range(50):
+            path = self.path.parent / f"{self.path.name}.files/{number:02}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(self.data[number::50])
+        found = pack(cast("Agent", self.agent), (f"{folder}/**",), folder)
+        assert found
+        self.file, self.tars = found.file, {found.file.name}
 
     def die_before(self, number: int) -> None:
         """The next try dies when that part is to be sent."""
@@ -166,3 +179,24 @@ def test_bytes_that_changed_under_way_never_count(run: Run, monkeypatch: pytest.
     with pytest.raises((StepFailed, StoreUnavailable), match=run.file.name):  # and the next try believes no metadata
         run.send()
     assert run.state == "UPLOADING"
+
+
+def test_a_packed_folder_goes_on_where_it_was_cut(run: Run):
+    """Its tar lies on no disk, and what was missing of it is made again: the same sha256, and no part twice."""
+    run.pack()
+    run.die_before(3)
+    assert run.send() == "sent"
+    assert run.agent.sent == run.file.bytes - 2 * run.served.part_bytes
+    assert run.is_whole()
+    assert run.send() == "already there"
+
+
+def test_a_file_of_a_packed_folder_that_changed_is_named(run: Run):
+    """Between two parts, or before the upload goes on: its name is said at once, and the upload is not kept."""
+    run.pack()
+    run.die_before(3)
+    (last,) = run.path.parent.glob("*.files/49")
+    last.write_bytes(b"another")
+    with pytest.raises(StepFailed, match=r"\.tar changed while it was uploaded: .*\.files/49 changed after"):
+        run.send()
+    assert (run.state, run.tokens) == ("UPLOADING", [])

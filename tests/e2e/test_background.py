@@ -45,17 +45,6 @@ def test_down_ends_a_detached_run(tool: Tool):
     assert tool.cloud.alive()["machines"] == []
 
 
-def test_what_cannot_begin_in_the_background_says_why(tool: Tool):
-    """A run that somebody else drives: exit code 1 with the other process's words, and nothing waits for ever."""
-    process = tool.start(*SLOW)
-    until(lambda: tool.rows(LONG_RUNS))
-    refused = tool.run("resume", "--detach", "--yes")
-    assert refused.returncode == 1
-    assert "another process is driving" in refused.stderr
-    assert tool.run("down", timeout=120).returncode == 0
-    process.communicate(timeout=60)
-
-
 @pytest.mark.faults  # tests/unit/cli/test_nothing_to_do has it too, in seconds
 @pytest.mark.parametrize("whole", [True, False])
 def test_check_looks_again_at_what_is_done(tool: Tool, *, whole: bool):

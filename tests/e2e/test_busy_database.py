@@ -15,16 +15,12 @@ LONG_RUNS = "select 1 from gpuplan_steps where id = 'only/long' and state = 'RUN
 SHORT_OF_PATIENCE = """
 from functools import partial
 from orchestrator import runner
-from orchestrator.cli import main
 runner.drive = partial(runner.drive, give_up_s=4)
-main()
 """
 COMMAND_SHORT_OF_PATIENCE = """
 from orchestrator import ledger
-from orchestrator.cli import main
 whole = ledger.open_ledger
 ledger.open_ledger = lambda *given, **_: whole(*given, patience_s=1)
-main()
 """
 
 
@@ -44,7 +40,7 @@ def held(tool: Tool, *, all_of_it: bool = False) -> Iterator[None]:
 
 def test_a_database_that_stays_busy_ends_nothing(tool: Tool):
     """The file is named; at last exit code 7, the machine lives, reading works, and `resume` finds the work."""
-    process = tool.start(*SLOW, program=SHORT_OF_PATIENCE)
+    process = tool.start(*SLOW, changed=SHORT_OF_PATIENCE)
     until(lambda: tool.rows(LONG_RUNS), seconds=240)
     with held(tool):
         said, _ = process.communicate(timeout=240)
@@ -71,7 +67,7 @@ def test_down_ends_the_machine_beside_a_busy_database(tool: Tool, *, all_of_it: 
     process.communicate(timeout=240)
     ((run,),) = tool.rows("select id from gpuplan_runs")
     with held(tool, all_of_it=all_of_it):
-        done = tool.run("down", run, program=COMMAND_SHORT_OF_PATIENCE)
+        done = tool.run("down", run, changed=COMMAND_SHORT_OF_PATIENCE)
         assert (done.returncode, tool.cloud.alive()["machines"]) == (7, []), done.stderr
         assert "gpuplan.db" in done.stderr
         assert "was ended" in done.stderr

@@ -18,7 +18,7 @@ def test_code_requirements_and_setup_are_there_before_the_first_step(tool: Tool)
     (plan / "app" / "weights.bin").write_bytes(bytes(2_000_000))  # ignored
     done = tool.run(*CODED, cwd=plan)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "code sent to every machine: app (5 files, 0.00 MB, hash " in done.stdout
+    assert "code sent to every machine: app (5 files, 175 bytes, hash " in done.stdout
     assert "packages for every machine: requirements.txt" in done.stdout
     assert "setup of every machine, before its first step: ./build.sh" in done.stdout
     said = [row[0] for row in tool.rows("select text from gpuplan_events")]

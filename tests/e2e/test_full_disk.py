@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.rehearsal import client
+from tests import forked
 from tests.e2e.tool import KILL, PLANS, Tool, until
 
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
@@ -26,7 +26,7 @@ def small(tmp_path: Path) -> Iterator[Tool]:
     )
     if not mounted or mounted.returncode:
         pytest.skip("a small file system can only be made by root")
-    cloud = client.start(tmp_path / "cloud", idle_minutes=5)
+    cloud = forked.cloud(tmp_path / "cloud")
     (room / "home").mkdir()
     try:
         yield Tool(room / "home", cloud)

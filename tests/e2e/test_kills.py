@@ -51,32 +51,6 @@ def test_a_step_that_was_being_stopped_when_its_run_was_killed_is_no_failure(too
     assert len(tool.creates()) == 1
 
 
-def test_down_ends_what_a_killed_run_left(tool: Tool):
-    """After kill -9, `down` ends the machine without the engine, and the run counts as interrupted."""
-    process = tool.start(*SLOW)
-    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
-    process.kill()
-    process.communicate(timeout=30)
-    assert tool.cloud.alive()["machines"] != []
-    done = tool.run("down", timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "nothing of it is running" in done.stdout
-    assert tool.cloud.alive()["machines"] == []
-    document = tool.status()
-    assert (document["state"], document["outcome"]) == ("DONE", "interrupted")
-
-
-def test_down_ends_a_living_run_from_outside(tool: Tool):
-    """`down` in another terminal stops the run as Ctrl-C does: its process ends with 6."""
-    process = tool.start(*SLOW)
-    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
-    done = tool.run("down", timeout=120)
-    assert done.returncode == 0, done.stderr
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 6, output
-    assert tool.cloud.alive()["machines"] == []
-
-
 @pytest.mark.faults  # tests/unit/engine/stories have it too, in seconds
 def test_an_ended_run_is_resumed_as_its_second(tool: Tool):
     """Resuming an interrupted run starts RUN.2 on the same plan; what is done on the volume is not done again."""
@@ -94,15 +68,3 @@ def test_an_ended_run_is_resumed_as_its_second(tool: Tool):
     assert tool.run("down", timeout=120).returncode == 0
     second.communicate(timeout=60)
     assert tool.cloud.alive()["machines"] == []
-
-
-def test_two_processes_do_not_drive_one_run(tool: Tool):
-    """A resume beside a living run refuses: exit code 2, and the run goes on."""
-    process = tool.start(*SLOW)
-    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
-    beside = tool.run("resume", "--yes")
-    assert beside.returncode == 2
-    assert "another process" in beside.stderr
-    assert process.poll() is None
-    assert tool.run("down", timeout=120).returncode == 0
-    process.communicate(timeout=60)

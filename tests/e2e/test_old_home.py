@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.rehearsal import git_mirror
-from tests.e2e.tool import GPUPLAN, PROJECT
+from tests.e2e.tool import PROJECT, gpuplan
 
 ARCHIVE = PROJECT / "tests" / "old" / "e31c1e2.tar.xz"
 THERE = "/tmp/gpuplan-e31c1e2"  # where it was made
@@ -44,10 +44,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def _gpuplan(old: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*GPUPLAN, *words], env=os.environ | {"GPUPLAN_HOME": str(old / "home")}, capture_output=True, text=True,
-        timeout=280, check=False, stdin=subprocess.DEVNULL, cwd=old,
-    )  # fmt: skip
+    return gpuplan(*words, env=os.environ | {"GPUPLAN_HOME": str(old / "home")}, cwd=old, timeout=280)
 
 
 def test_a_pending_run_of_another_version_can_only_be_taken_down(old: Path):

@@ -22,13 +22,11 @@ deliverables:
 # The same machines, which show no GPU, in a run that nobody called a rehearsal.
 FOR_REAL = """
 from orchestrator import runner
-from orchestrator.cli import main
 whole = runner.drive
 def drive(world, spec, *given, **named):
     spec = spec.model_copy(update={"world": spec.world.model_copy(update={"dry_run": False})})
     return whole(world, spec, *given, **named)
 runner.drive = drive
-main()
 """
 
 
@@ -37,12 +35,12 @@ def test_what_a_machine_cannot_show_is_exit_3_outside_a_rehearsal(tool: Tool, tm
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "one.yaml").write_text(PHASE)
     words = ("run", "all", "--plan", str(tmp_path / "plan"), "--dry-run", "--yes")
-    for program, code in (("", 0), (FOR_REAL, 3)):
-        done = tool.run(*words, program=program, timeout=200)
+    for changed, code in (("", 0), (FOR_REAL, 3)):
+        done = tool.run(*words, changed=changed, timeout=200)
         assert done.returncode == code, done.stdout + done.stderr
         (phase,) = (document := tool.status())["phases"]
         assert [(d["ok"], d["name"]) for d in phase["deliverables"]] == [
             (True, "it was measured"),
             (None, "fast on a card"),
         ]
-        assert (document["outcome"], document["exit"], document["dry_run"]) == ("succeeded", code, not program)
+        assert (document["outcome"], document["exit"], document["dry_run"]) == ("succeeded", code, not changed)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tool import PROJECT, Tool
+from tests.e2e.tool import PLANS, Tool
 from tests.forked import WARM
+from tests.transport.sshd import private_sshd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("the shipped plan")]
 
@@ -81,16 +82,18 @@ def test_lambda_brings_a_phase_through(tool: Tool):
     assert all(d["ok"] is not False for d in tool.status()["phases"][0]["deliverables"])
 
 
-def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path):
-    """`run day2-3 --ssh-host` passes against a private OpenSSH sshd: price 0, nothing created, work in ~/gpuplan."""
-    sys.path.insert(0, str(PROJECT / "tests" / "transport"))
-    from tests.transport.sshd import private_sshd
-
+@pytest.mark.parametrize(
+    "phase",
+    [("one", "--plan", str(PLANS / "small")), pytest.param(("day2-3",), marks=pytest.mark.faults)],
+    ids=["small", "shipped"],
+)
+def test_a_machine_that_is_there_runs_a_phase(tool: Tool, tmp_path: Path, phase: tuple[str, ...]):
+    """`run PHASE --ssh-host` passes against a private OpenSSH sshd: price 0, nothing created, work in ~/gpuplan."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with private_sshd(tmp_path, env={"PATH": path, "NUMBA_CACHE_DIR": str(WARM)}) as server:
         host = f"{server.address.user}@127.0.0.1:{server.address.port}"
         done = tool.run(
-            "run", "day2-3", "--ssh-host", host, "--ssh-key", str(server.key_file), "--dry-run", "--yes", timeout=380
+            "run", *phase, "--ssh-host", host, "--ssh-key", str(server.key_file), "--dry-run", "--yes", timeout=380
         )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert all(d["ok"] is not False for d in tool.status()["phases"][0]["deliverables"])

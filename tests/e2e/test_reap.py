@@ -18,7 +18,7 @@ from orchestrator.words.ports import MachineSpec, Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.home import Home
 from orchestrator.world.rehearsed import rehearsed
-from tests.e2e.tool import GPUPLAN, KILL, PLANS, TERM, Tool, ended, until
+from tests.e2e.tool import GPUPLAN, PLANS, TERM, Tool, ended, gpuplan
 
 OWNER = "abcdefgh"
 
@@ -74,43 +74,30 @@ def test_only_this_owners_overdue_machines_are_ended(elsewhere: Tool):
     assert f"left alone: runpod machine {foreign}" in again.stdout
 
 
-def test_what_a_killed_run_left_is_listed_until_its_deadline(tool: Tool, elsewhere: Tool):
-    """From another computer: a machine whose deadline has not come is left alone, and named with its price."""
-    process = tool.start("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes")
-    until(lambda: tool.rows("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"))
-    process.send_signal(KILL)
-    process.communicate(timeout=30)
-    (machine,) = names(tool)
-    done = elsewhere.run("reap")
-    assert done.returncode == 0, done.stderr
-    assert f"left alone: runpod machine {machine}, $0.74 an hour, to be gone by 20" in done.stdout
-    assert names(tool) == {machine}
-
-
-@pytest.mark.parametrize(("answer", "there"), [("y", 0), ("n", 1)])
-def test_an_overdue_volume_goes_only_when_somebody_says_so(elsewhere: Tool, answer: str, there: int):
+def test_an_overdue_volume_goes_only_when_somebody_says_so(elsewhere: Tool):
     """A kept volume past its deadline is asked about on a terminal; without one it is listed and left."""
     cloud = provider(elsewhere, "runpod")
     place = next(o.place for o in cloud.offers(gpus=1, spot=False) if o.available)
     name = f"gpuplan-{OWNER}-vol-small-small-1101-aaaa-t1700000000"
     cloud.create_volume(name, 10, place)
     assert f"left alone: runpod volume {name}" in elsewhere.run("reap").stdout
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [*GPUPLAN, "reap", "--provider", "runpod"], stdin=slave, stdout=subprocess.PIPE, text=True,
-        env=elsewhere.env(), cwd=elsewhere.home,
-    )  # fmt: skip
-    os.close(slave)
-    os.write(master, f"{answer}\n".encode())
-    said, _ = process.communicate(timeout=60)
-    os.close(master)
-    assert process.returncode == 0, said
-    assert len([v for v in cloud.volumes() if v.name == name]) == there
+    for answer, there in (("n", 1), ("y", 0)):
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [*GPUPLAN, "reap", "--provider", "runpod"], stdin=slave, stdout=subprocess.PIPE, text=True,
+            env=elsewhere.env(), cwd=elsewhere.home,
+        )  # fmt: skip
+        os.close(slave)
+        os.write(master, f"{answer}\n".encode())
+        said, _ = process.communicate(timeout=60)
+        os.close(master)
+        assert process.returncode == 0, said
+        assert len([v for v in cloud.volumes() if v.name == name]) == there
 
 
 def test_a_machine_that_outlived_its_run_is_ended_at_home(tool: Tool):
     """A machine under the name of a finished run's is not waited for: the ledger knows that nobody needs it."""
-    assert tool.run("run", "all", "--plan", str(PLANS / "small"), "--dry-run", "--yes").returncode == 0
+    assert tool.run("run", "one", "--plan", str(PLANS / "small"), "--dry-run", "--yes").returncode == 0
     ((name,),) = tool.rows("select name from gpuplan_machines")
     rent(tool, name)
     done = tool.run("reap", "--json")
@@ -120,16 +107,9 @@ def test_a_machine_that_outlived_its_run_is_ended_at_home(tool: Tool):
 
 def test_reap_without_any_key_says_which_is_missing(tmp_path: Path):
     """No provider's key is set: exit code 2, and where to get one."""
-    done = subprocess.run(
-        [*GPUPLAN, "reap"], capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "GPUPLAN_HOME": str(tmp_path)} | _import_path(),
-    )  # fmt: skip
+    done = gpuplan("reap", env={"PATH": os.environ["PATH"], "GPUPLAN_HOME": str(tmp_path)}, cwd=tmp_path)
     assert done.returncode == 2
     assert "RUNPOD_API_KEY is not set" in done.stderr
-
-
-def _import_path() -> dict[str, str]:
-    return {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
 
 def iter_until(lines: Iterable[str], word: str) -> Iterator[str]:

@@ -18,10 +18,9 @@ steps:
 """
 MAKE = "echo made > out.txt"
 NO_STORE = """
-from orchestrator.cli import main, running
+from orchestrator.cli import running
 draft = running.draft
 running.draft = lambda *given: draft(*given).model_copy(update={"stores": ()})  # as in a real run without one
-main()
 """
 
 
@@ -44,6 +43,7 @@ def volume(tool: Tool) -> Path:
     return found
 
 
+@pytest.mark.faults  # tests/unit/cli/test_later_runs has it too, in seconds
 def test_another_plan_of_the_same_name_does_not_get_the_volume(tool: Tool, tmp_path: Path):
     """A volume belongs to the plan in its folder: exit code 2 names both, nothing is rented, nothing is deleted."""
     ours = plan(tmp_path / "ours" / "plan", "echo precious > out.txt; exit 1")
@@ -58,10 +58,11 @@ def test_another_plan_of_the_same_name_does_not_get_the_volume(tool: Tool, tmp_p
     assert run(tool, named)[0] == 0
 
 
+@pytest.mark.faults  # tests/unit/cli/test_later_runs has it too, in seconds
 def test_a_plan_without_a_store_keeps_its_volume(tool: Tool, tmp_path: Path):
     """With artifacts and nowhere to put them the only copy is on the volume: it is kept although all succeeded."""
     folder = plan(tmp_path / "plan", more="artifacts: [out.txt]\n")
-    done = tool.run("run", "all", "--plan", folder, "--dry-run", "--yes", program=NO_STORE)
+    done = tool.run("run", "all", "--plan", folder, "--dry-run", "--yes", changed=NO_STORE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kept: volume" in done.stdout
     assert volume(tool).exists()
@@ -79,6 +80,7 @@ def test_a_volume_is_deleted_when_somebody_says_so(tool: Tool, tmp_path: Path):
     assert not list(Path(tool.cloud.file).parent.glob("cloud/volumes/*"))
 
 
+@pytest.mark.faults  # tests/unit/cli/test_later_runs has it too, in seconds
 def test_a_failed_deliverable_is_asked_again(tool: Tool, tmp_path: Path):
     """Steps that are done do not make a failed run up to date: the next one judges again, and resume too."""
     folder = plan(tmp_path / "plan", more="deliverables:\n  - {name: large, file: out.txt, min_bytes: 1000}\n")
@@ -127,6 +129,7 @@ def test_force_that_fails_leaves_no_record(tool: Tool, tmp_path: Path):
     assert (volume(tool) / "out.txt").read_text() == "good\n"
 
 
+@pytest.mark.faults  # tests/unit/engine/test_uploads has it too, in seconds
 def test_a_store_that_is_unwell_for_a_while_loses_nothing(tool: Tool, tmp_path: Path):
     """Twelve refusals in a row are waited out; the upload then comes to its end on the same machine."""
     folder = plan(tmp_path / "plan", more="artifacts: [out.txt]\n")

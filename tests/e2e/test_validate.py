@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.tool import GPUPLAN
+from tests.e2e.tool import gpuplan
 
 ONE = 'name: a\nstepz: []\nsteps:\n  - {name: x, run: "true", needs: [y]}\n'
 TWO = 'name: b\ntimeout: 4 hours\nsteps:\n  - {name: x, run: "true"}\n'
@@ -26,7 +27,7 @@ def wrong(tmp_path: Path) -> list[str]:
 
 
 def validate(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*GPUPLAN, "validate", *words], capture_output=True, text=True, check=False)
+    return gpuplan("validate", *words, env=os.environ, cwd=Path.cwd())
 
 
 def test_every_file_is_read_to_its_end(wrong: list[str]):

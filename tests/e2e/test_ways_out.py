@@ -62,7 +62,7 @@ def test_nohup_is_respected(tool: Tool):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [INT, TERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=pytest.mark.faults)], ids=["ctrl-c", "sigterm"])
 def test_a_signal_before_the_run_began_leaves_nothing(tool: Tool, number: int):
     """While the rehearsal starts or the preview is made: exit code 6, no run folder, no daemon."""
     process = tool.start(*SLOW, GPUPLAN_REHEARSAL="")
@@ -117,13 +117,11 @@ def test_a_phases_budget_is_watched_while_its_machine_boots(tool: Tool, tmp_path
 def test_resume_ends_what_a_finished_run_could_not(tool: Tool):
     """No delete worked at the end of a run: exit code 7. With the API back, `resume` ends the machine: exit code 0."""
     refusing = """
-from orchestrator.cli import main
 from orchestrator.engine import gone
 from orchestrator.engine.effects import NotGone
 gone.machine = lambda *_, **__: NotGone("the API is down")
-main()
 """
-    first = tool.run("run", "one", *SMALL[2:], program=refusing, timeout=180)
+    first = tool.run("run", "one", *SMALL[2:], changed=refusing, timeout=180)
     assert first.returncode == 7, first.stdout + first.stderr
     assert "the API is down" in first.stderr
     assert tool.cloud.alive()["machines"] != []
@@ -132,42 +130,6 @@ main()
     assert "the API is down" not in resumed.stderr
     assert tool.cloud.alive()["machines"] == []
     assert tool.rows("select state, outcome from gpuplan_runs") == [("DONE", "succeeded")]
-
-
-def test_a_second_run_on_a_volume_in_use_is_refused(tool: Tool, tmp_path: Path):
-    """Beside a living run nothing is rented, exit code 2; from another home the lease ends the second run, exit 3."""
-    longer = tmp_path / "slow"  # than the second run looks on whether the lease is renewed
-    shutil.copytree(PLANS / "slow", longer)
-    for file in longer.rglob("*.yaml"):
-        file.write_text(file.read_text().replace("seq 1 60", "seq 1 500").replace("timeout: 2m", "timeout: 8m"))
-    slow = ("run", "all", "--plan", str(longer), "--dry-run", "--yes")
-    first = tool.start(*slow)
-    until(lambda: tool.rows(LONG_RUNS))
-    ((holder,),) = tool.rows("select id from gpuplan_runs")
-    beside = tool.run(*slow)
-    assert (beside.returncode, len(tool.creates())) == (2, 1)
-    assert f"{holder} is running" in beside.stderr
-    elsewhere = Tool(tmp_path / "elsewhere", tool.cloud)
-    elsewhere.home.mkdir()
-    (elsewhere.home / "owner").write_text((tool.home / "owner").read_text())  # a team shares it
-    second = elsewhere.run(*slow)
-    assert second.returncode == 3, second.stdout + second.stderr
-    assert f"held by {holder}" in second.stdout
-    assert len(tool.cloud.alive()["machines"]) == 1
-    assert tool.run("down", holder, timeout=120).returncode == 0
-    first.communicate(timeout=60)
-    assert tool.cloud.alive()["machines"] == []
-
-
-def test_logs_and_ssh_reach_a_living_run(tool: Tool):
-    """`logs --step` prints what a step said so far; `ssh -c` runs a command on its machine."""
-    process = tool.start(*SLOW)
-    until(lambda: "second half 3" in tool.run("logs", "--step", "long").stdout, seconds=60)
-    until(lambda: "disk" in tool.run("status").stdout)  # what the step uses now
-    there = tool.run("ssh", "-c", "echo here; exit 7")
-    assert (there.stdout, there.returncode) == ("here\n", 7), there.stderr
-    assert tool.run("down", timeout=120).returncode == 0
-    process.communicate(timeout=60)
 
 
 @pytest.mark.xdist_group("finished")
@@ -196,15 +158,20 @@ def test_a_run_whose_volume_was_taken_meanwhile_stops(tool: Tool, tmp_path: Path
     assert tool.cloud.alive()["machines"] == []
 
 
-@pytest.mark.parametrize("damage", ['{"run": "x", "of_tomorrow": 1}', "{"])
+@pytest.mark.parametrize(
+    ("damage", "commands"),
+    [('{"run": "x", "of_tomorrow": 1}', ("status", "down", "resume", "logs")), ("{", ("status",))],
+)
 @pytest.mark.xdist_group("finished")
-def test_a_run_of_another_version_is_named_not_a_traceback(finished: Finished, tmp_path: Path, damage: str):
+def test_a_run_of_another_version_is_named_not_a_traceback(
+    finished: Finished, tmp_path: Path, damage: str, commands: tuple[str, ...]
+):
     """A run.json that cannot be read: exit code 2, the file, and where else to look for what may still run."""
     shutil.copytree(finished.tool.home, tmp_path / "home")
     tool = Tool(tmp_path / "home", finished.tool.cloud)
     (file,) = tool.home.glob("runs/*/run.json")
     file.write_text(damage)
-    for command in ("status", "down", "resume", "logs"):
+    for command in commands:
         done = tool.run(command)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert f"{file} is damaged, or of another version of gpuplan" in done.stderr

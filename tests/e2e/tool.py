@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PLANS = PROJECT / "tests" / "plans"
 Process = Forked | subprocess.Popen[str]
 GPUPLAN = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
-TOOL, KILLER = "orchestrator.cli:main", "tests.e2e.killer:main"
+TOOL, KILLER, CHANGED = "orchestrator.cli:main", "tests.e2e.killer:main", f"{__name__}:_changed"
 
 
 @dataclass
@@ -37,27 +37,36 @@ class Tool:
         return os.environ | {"GPUPLAN_HOME": str(self.home), "GPUPLAN_REHEARSAL": str(self.cloud.file)} | more
 
     def run(
-        self, *args: str, timeout: float = 120, cwd: Path | None = None, program: str = "", **env: str
+        self,
+        *args: str,
+        timeout: float = 120,
+        cwd: Path | None = None,
+        program: str = "",
+        changed: str = "",
+        **env: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, in its home or elsewhere. `program`: see `start`."""
-        process = self._begin(args, self.env(**env), cwd=cwd, program=program, apart=True)
+        """Run a command to its end, in its home or elsewhere. `program`, `changed`: see `start`."""
+        process = self._begin(args, self.env(**env), cwd=cwd, program=program, changed=changed, apart=True)
         out, errors = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(args, process.wait(), out, errors)
 
-    def start(self, *args: str, killed_at: str = "", program: str = "", **env: str) -> Process:
+    def start(self, *args: str, killed_at: str = "", program: str = "", changed: str = "", **env: str) -> Process:
         """Start a command. `killed_at`: it kills itself with SIGKILL when it comes to that recorded effect.
 
-        `program`: Python text in place of the tool's entry, in an interpreter of its own.
+        `changed`: Python text that changes something in its process before it begins; `program`: such a text
+        in place of the tool's entry, in an interpreter of its own.
         """
-        return self._begin(args, self.env(**env), killed_at=killed_at, program=program)
+        return self._begin(args, self.env(**env), killed_at=killed_at, program=program, changed=changed)
 
     def _begin(
         self, args: tuple[str, ...], env: dict[str, str], *,
-        cwd: Path | None = None, killed_at: str = "", program: str = "", apart: bool = False,
+        cwd: Path | None = None, killed_at: str = "", program: str = "", changed: str = "", apart: bool = False,
     ) -> Process:  # fmt: skip
         folder = cwd or self.home
         if not program:
             play, words = (KILLER, ["killer", killed_at, *args]) if killed_at else (TOOL, ["gpuplan", *args])
+            if changed:
+                play, words = CHANGED, ["changed", changed, *args]
             return Forked(play, words, env=env, cwd=folder, apart=apart)
         return subprocess.Popen(
             [sys.executable, "-c", program, *args], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -92,6 +101,22 @@ class Finished:
 
     tool: Tool
     done: subprocess.CompletedProcess[str]
+
+
+def _changed() -> None:
+    """Called with the text that changes something, and the command's words."""
+    from orchestrator.cli import main
+
+    exec(sys.argv[1], {})
+    sys.argv = ["gpuplan", *sys.argv[2:]]
+    main()
+
+
+def gpuplan(*words: str, env: Mapping[str, str], cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with this environment."""
+    process = Forked(TOOL, ["gpuplan", *words], env=env, cwd=cwd, apart=True)
+    out, errors = process.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(words, process.wait(), out, errors)
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:

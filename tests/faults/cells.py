@@ -51,11 +51,11 @@ SHAPES = (
     Shape("Lambda", "lambda", "work"),
 )
 
-# Where a disaster cannot come: it is RunPod's, a bid's, a new volume's, a store's of one kind, or the hub's alone.
+# Where a disaster cannot come: it is RunPod's, a bid's, a new volume's, one kind of store's, the hub's or pip's alone.
 _RUNPODS = ("create-refused-access", "price-higher", "volume-dear", "boot-old-driver", "front-door", "credit-low")
 _BIDS = ("spot-gone", "graphql-gone", "graphql-null")
 _NEW_VOLUMES = ("volume-dear", "volume-reply-lost")
-_STORES = {"s3-": ("one phase", "staged crews"), "gcs-": (GOOGLE,), "hub-": ()}
+_STORES = {"s3-": ("one phase", "staged crews"), "gcs-": (GOOGLE,), "hub-": (), "image-": ()}
 
 # How a run ends that meets it: 0 where nothing is said. An interruptible machine's create is RunPod's older API.
 NO_MACHINE = ("create-refused-payment", "create-refused-access", "front-door", "graphql-gone", "credit-low")

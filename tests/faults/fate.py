@@ -16,7 +16,9 @@ from tests.unit.engine.stories import NAMES
 SHAPES = tuple(name for name in NAMES if name != "ssh-host")  # nothing is rented there
 OTHERS = {"none": ("", ""), "same home": ("home", ""), "elsewhere": ("elsewhere", ""), "owner": ("theirs", "somebody")}
 BUCKETS = ("memory", "gs")
-NOT_AT_BENCH = frozenset({"hub-429", "hub-503", "hub-cut", "hub-corrupt", "hub-moved"})  # only a real hub has them
+NOT_AT_BENCH = frozenset(
+    {"hub-429", "hub-503", "hub-cut", "hub-stall", "hub-corrupt", "hub-moved", "image-old-torch"}
+)  # only a real hub has them, only a real pip minds
 FAULTS = tuple(sorted(set(KNOWN) - NOT_AT_BENCH))
 KINDS = {"fault": 40, "kill": 12, "doom": 16, "drive": 14, "down": 6, "reap": 6, "jump": 6}
 HOUR_S = 3600.0

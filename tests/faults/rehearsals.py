@@ -42,12 +42,14 @@ CASES = (
     Case("create-refused-payment", "saving", exit=4),
     Case("create-refused-payment", "small", "lambda", exit=4),
 )
-HUB = tuple(Case(fault, "hub") for fault in ("hub-429", "hub-503", "hub-cut", "hub-corrupt", "hub-moved"))
+HUB = tuple(Case(fault, "hub") for fault in ("hub-429", "hub-503", "hub-cut", "hub-stall", "hub-corrupt", "hub-moved"))
+
+TORCH = (Case("image-old-torch", "torch"), Case("torch-no-kernel", "torch"))
 
 
 def sample(seed: int) -> list[Case]:
-    """All that only a real hub has, and some of the others."""
-    return [*HUB, *random.Random(seed).sample(CASES, MOST)]
+    """All that only a real hub and a real venv have, and some of the others."""
+    return [*HUB, *TORCH, *random.Random(seed).sample(CASES, MOST)]
 
 
 def lived(case: Case, folder: Path) -> dict[str, Any]:

@@ -64,6 +64,20 @@ def test_a_long_name_leaves_its_time_and_its_progress_its_last_line() -> None:
     assert "             layers.3" in found
 
 
+def test_no_figure_of_a_head_is_cut_away() -> None:
+    """At 60 columns what a line of head, machine or files has no room for stands in the next one."""
+    line = TransferLine("day2-3", "upload", "s3://my-bucket/x", 8, 3, 62_300_000_000, 12_460_000_000, 640e6, T0)
+    machine = replace(RUNNING.machines[0], provider="a-longer-provider")
+    shown = replace(RUNNING, plan="a-longer-name", left_s=3600.0, transfers=(line,), machines=(machine,))
+    found = [text.plain for text in frame(shown, Said(), at(262), 60, 30)]
+    assert all(len(text) <= 60 and "…" not in text for text in found)
+    flat = " ".join(" ".join(found).split())
+    for words in (header.headline(shown, at(262)), header.machine(machine, at(262)), header.transfer(line, at(262))):
+        assert " ".join(words.split()) in flat
+    assert "  uploading to s3://my-bucket/x: 3 of 8 files, 12.5 GB of" in found
+    assert "    62.3 GB, 640 MB/s, 1m 18s left" in found
+
+
 def test_files_on_their_way_are_in_the_picture() -> None:
     """Files, bytes, rate and time left below their phase, until they have arrived."""
     line = TransferLine("day2-3", "upload", "s3://b/x", 8, 3, 62_300_000_000, 12_460_000_000, 640e6, T0)
@@ -71,6 +85,8 @@ def test_files_on_their_way_are_in_the_picture() -> None:
     assert [one for one in lines(shown, {}) if "s3:" in one] == [
         "  uploading to s3://b/x: 3 of 8 files, 12.5 GB of 62.3 GB, 640 MB/s, 1m 18s left"
     ]
+    early = replace(line, files_done=8, bytes_done=line.bytes)
+    assert header.transfer(early, at(9)) == "uploaded to s3://b/x so far: 8 files, 62.3 GB", "steps run that make more"
     pulled = replace(line, kind="pull", place="/a/long/folder", ended=at(4))
     assert header.transfer(pulled, at(9)).startswith("fetched home: 8 files"), "the folder is in the last lines"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "remote" / "distributed-llama"
@@ -40,6 +41,13 @@ def test_a_lock_has_names_versions_and_hashes_and_no_address(lock: Path):
     assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host|@ ", lock.read_text())
     assert not set(_locked(lock)) & UNLOCKED
     assert not [name for name in _locked(lock) if name.startswith("nvidia-")]
+
+
+def test_machines_have_an_xet_that_hangs_less():
+    """What hung, or took half of the memory for each process, is mended from 1.5.2 on."""
+    (locked,) = _locked(MACHINE)["hf-xet"].specifier
+    assert locked.operator == "=="
+    assert Version(locked.version) >= Version("1.5.2")
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -113,7 +113,7 @@ def test_every_key_of_every_schema_says_what_it_is_for(kind: str):
 
 
 def test_the_reference_is_what_the_schema_says():
-    """docs/reference.md is the page that tools/reference.py would write now."""
+    """docs/reference.md and configs/*.schema.json are what tools/reference.py would write now."""
     tool = [sys.executable, str(PROJECT / "tools" / "reference.py"), "--check"]
     env = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(tool, check=False, env=env, capture_output=True, text=True)

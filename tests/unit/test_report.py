@@ -134,6 +134,9 @@ def test_the_end_counts_deliverables_a_phase() -> None:
     assert total.strip().endswith("1 holds, 1 does not hold, 1 needs a real GPU, 1 was not asked")
     assert "rehearsed: nothing was paid" in text
     assert len(text.splitlines()) <= 10
+    narrow = _printed(rendering.ending(_report(), {}, rows, ("day1", "day2-3"), rehearsed=True), width=60).splitlines()
+    assert "day2-3: 0 hold, 1 does not hold, 1 needs a real GPU" in narrow, "below the figures, in a line"
+    assert next(line for line in narrow if line.startswith("day2-3 ")).split()[:4] == row.split()[:4]
 
 
 def test_names_are_never_taken_as_markup() -> None:
@@ -192,9 +195,9 @@ def _preview() -> Preview:
     return Preview((done, phase, sold_out), Decimal("0.10"), None, (note,), (expected,))
 
 
-@pytest.mark.parametrize("width", [80, 119])
+@pytest.mark.parametrize("width", [60, 80, 119])
 def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
-    """Machines, prices and the three columns are whole at 80 columns; over budget and pulled-in steps are said."""
+    """Machines, prices and columns are whole at 60 columns; over budget and pulled-in steps are said."""
     text = _printed(rendering.preview(_preview()), width=width)
     flat = " ".join(text.split())
     assert "24.0h $69.00" in flat
@@ -208,6 +211,8 @@ def test_preview_shows_plan_estimate_and_measured(width: int) -> None:
         assert words_ in flat
     assert "day4-5 also runs day1/clone (0.36h, $1.29; $0.99 less if their own phases run first)" in flat
     assert "…" not in text
+    assert "measured" not in text, "a column that says nothing is none"
+    assert any("2x A100 80GB, runpod" in line for line in text.splitlines()), "in one line"
 
 
 @pytest.mark.parametrize("width", [60, 100])

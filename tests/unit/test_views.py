@@ -150,7 +150,7 @@ def test_plain_view_shows_the_end_of_a_failed_steps_log() -> None:
         for number in range(30):
             view.log("day2-3/convert-glm", f"\x1b[31mline {number}\n")
         view.log("day2-3/convert-glm", "two\nlines\r\n")
-        view.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(20), detail="exit 1")))
+        view.update(snapshot(replace(CONVERT, state=StepState.FAILED, ended=at(20), detail=f"{CONVERT.id}: exit 1")))
     tail = out.getvalue().partition("day2-3/convert-glm")[2].splitlines()
     assert tail[0] == "  failed  10s  exit 1"
     assert tail[1:] == [f"         | {text}" for text in [*(f"line {n}" for n in range(22, 30)), "two", "lines"]]
@@ -180,6 +180,10 @@ def test_plain_view_says_once_a_minute_how_far_files_are(zone: None) -> None:
             clock.now = at(second)
             moved = TransferLine("day2-3", "upload", "s3://b/x", 1500, 10 * second, 15_000, 100 * second, 100.0, T0)
             view.update(replace(RUNNING, transfers=(moved,)))
+        early = replace(moved, phase="day1", files_done=1500)  # all that there is so far: nothing to wait for
+        for clock.now in (at(150), at(215)):
+            view.update(replace(RUNNING, transfers=(early,)))
+        clock.now = at(150)
         view.update(replace(RUNNING, transfers=(replace(moved, files_done=1500, ended=clock.now),)))
     assert [line for line in out.getvalue().splitlines() if "s3:" in line] == [
         "12:04:04 day2-3  uploading to s3://b/x: 600 of 1,500 files, 6 kB of 15 kB, 100 bytes/s, 1m 30s left",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +16,17 @@ from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
 from orchestrator.rehearsal.clouds.records import Billed, Records, Vendor, Volume
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.words.observed import Observed
 
 AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
 STILL_LISTED = 20.0  # cloud seconds that delete-still-listed lasts
+
+
+def private_late(seen: Observed, boot_s: float, usual_s: float) -> float:
+    """Seconds between a machine's address and that in the private network. `boot_s`: until the first, if not seen."""
+    if seen.private_s is None:
+        return usual_s
+    return max(seen.private_s - (boot_s if seen.address_s is None else seen.address_s), 0.0)
 
 
 class HostUp(Protocol):
@@ -89,6 +97,7 @@ class Context:
     """One account's cloud. `breaches` are replies of ours that broke the contract.
 
     `file` keeps the records (None: they end with the process); `token` makes so many random bytes in hex.
+    `observed`: what was seen of the real ones, by provider: it goes before what is made up here.
     """
 
     file: Path | None
@@ -97,9 +106,14 @@ class Context:
     records: Records
     faults: Switchboard
     token: Callable[[int], str] = secrets.token_hex
+    observed: Mapping[str, Observed] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def seen(self, provider: Vendor) -> Observed:
+        """What was seen of that one."""
+        return self.observed.get(provider) or Observed(provider=provider)
 
     def save(self) -> None:
         """Write everything down."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.rehearsal.clouds.clock import CloudClock
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
 
-# The live quotas are not documented: the specification's header has examples only. These are generous on purpose.
-WINDOWS = {"minute": (600, 60), "hour": (12_000, 3600), "day": (100_000, 86_400)}
+# The live quotas are not documented: these are the examples of the specification's header.
+WINDOWS = {"minute": (60, 60), "hour": (3000, 3600), "day": (50_000, 86_400)}
+
+
+def windows(seen: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Requests and seconds by window: those that were seen, and as above where none was."""
+    return {name: (seen.get(name, quota), length) for name, (quota, length) in WINDOWS.items()}
 
 
 @dataclass

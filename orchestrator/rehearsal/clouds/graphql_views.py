@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import CPUS, GPUS, PLACES, Gpu, Place
 from orchestrator.rehearsal.clouds.clock import stamp
-from orchestrator.rehearsal.clouds.placement import memory_gb
+from orchestrator.rehearsal.clouds.placement import bid_for, memory_gb
 from orchestrator.rehearsal.clouds.records import Pod, Volume
 from orchestrator.rehearsal.clouds.runpod_views import port_map
 
@@ -82,9 +84,10 @@ def data_center_view(place: Place) -> dict[str, Any]:
     }
 
 
-def gpu_view(gpu: Gpu) -> dict[str, Any]:
-    """A GpuType with all its prices for one GPU."""
-    community = gpu.community
+def gpu_view(gpu: Gpu, bids: Mapping[str, Decimal] | None) -> dict[str, Any]:
+    """A GpuType with all its prices for one GPU. `bids`: see placement.bid_for."""
+    community, bid = gpu.community, bid_for(gpu, bids)
+    least = None if bid is None else float(bid)
     return {
         "id": gpu.id,
         "displayName": gpu.name,
@@ -94,17 +97,17 @@ def gpu_view(gpu: Gpu) -> dict[str, Any]:
         "communityCloud": community is not None,
         "securePrice": float(gpu.secure),
         "communityPrice": float(community) if community is not None else None,
-        "secureSpotPrice": float(gpu.minimum_bid),
+        "secureSpotPrice": least,
         "communitySpotPrice": None,
         "maxGpuCount": gpu.max_secure,
         "maxGpuCountSecureCloud": gpu.max_secure,
         "maxGpuCountCommunityCloud": gpu.max_community,
-        "lowestPrice": lambda _info, **arguments: _lowest_price(gpu, arguments.get("input") or {"gpuCount": 1}),
+        "lowestPrice": lambda _info, **arguments: _lowest_price(gpu, least, arguments.get("input") or {"gpuCount": 1}),
         "nodeGroupDatacenters": [data_center_view(place) for place in PLACES.values() if gpu.id in place.gpus],
     }
 
 
-def _lowest_price(gpu: Gpu, wanted: dict[str, Any]) -> dict[str, Any]:
+def _lowest_price(gpu: Gpu, least: float | None, wanted: dict[str, Any]) -> dict[str, Any]:
     """Prices of one GPU of a machine with so many; all null where it is not to be had."""
     places = [place for place in PLACES.values() if place.id == (wanted.get("dataCenterId") or place.id)]
     if wanted.get("countryCode"):
@@ -117,7 +120,7 @@ def _lowest_price(gpu: Gpu, wanted: dict[str, Any]) -> dict[str, Any]:
     anywhere = wanted.get("secureCloud") is not True and not wanted.get("dataCenterId") and gpu.community is not None
     return {
         # Interruptible pods are sold from the secure cloud here: only that has network volumes.
-        "minimumBidPrice": float(gpu.minimum_bid),
+        "minimumBidPrice": least,
         "uninterruptablePrice": float(gpu.community if anywhere and gpu.community is not None else gpu.secure),
         "stockStatus": best.capitalize(),
         "minVcpu": gpu.vcpus * wanted["gpuCount"],

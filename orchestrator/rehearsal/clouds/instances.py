@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
-from orchestrator.rehearsal.clouds.records import Instance, Volume
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError, private_late
+from orchestrator.rehearsal.clouds.records import Instance, Vendor, Volume
 from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.words.observed import Observed
 
-API = "lambda"
+API: Vendor = "lambda"
 BOOTING = 165.0
 PRIVATE_ADDRESS_LATE = 20.0
 TERMINATING = 5.0  # until a terminated instance leaves the list
@@ -55,6 +56,14 @@ class Instances:
 
     def __init__(self, context: Context, ssh_port: int) -> None:
         self._context, self._ssh_port = context, ssh_port
+
+    @property
+    def _seen(self) -> Observed:
+        return self._context.seen(API)
+
+    @property
+    def _leaving_s(self) -> float:
+        return TERMINATING if self._seen.unlisted_s is None else self._seen.unlisted_s
 
     def listing(self) -> list[Instance]:
         """What the API lists: not the ones that left."""
@@ -102,7 +111,7 @@ class Instances:
             hostname=launch.hostname,
             tags=launch.tags,
             user_data=launch.user_data,
-            unseen_s=UNSEEN_LONG if self._context.faults.take("list-lag") else 0.0,
+            unseen_s=UNSEEN_LONG if self._context.faults.take("list-lag") else self._seen.listed_s or 0.0,
             jupyter_token=self._context.token(16),
         )
         self._context.records.instances[instance.id] = instance
@@ -147,7 +156,7 @@ class Instances:
         faults = self._context.faults
         if faults.take("boot-never"):
             return
-        await self._context.clock.sleep(BOOTING)
+        await self._context.clock.sleep(BOOTING if self._seen.address_s is None else self._seen.address_s)
         if faults.take("boot-error"):
             instance.status = "unhealthy"
             return
@@ -164,8 +173,8 @@ class Instances:
             instance.ip = None if faults.take("boot-no-address") else instance.address
             instance.status = "active"
             self._context.save()
-        await self._context.clock.sleep(PRIVATE_ADDRESS_LATE)
-        instance.shows_private_ip = not faults.take("private-address-never")
+        await self._context.clock.sleep(private_late(self._seen, BOOTING, PRIVATE_ADDRESS_LATE))
+        instance.shows_private_ip = not (faults.take("private-address-never") or self._seen.private_never)
         self._context.save()
 
     def _spec(self, instance: Instance) -> HostSpec:
@@ -208,13 +217,13 @@ class Instances:
             instance.status = "terminating"
             self._context.run(f"{instance.id} leaving", self._linger(instance))
             return
-        await self._end(instance, "terminating", TERMINATING)
+        await self._end(instance, "terminating", self._leaving_s)
         if faults.take("delete-500"):
             raise DoneButFailedError
 
     async def _linger(self, instance: Instance) -> None:
         await self._context.clock.sleep(STILL_LISTED)
-        await self._end(instance, "terminating", TERMINATING)
+        await self._end(instance, "terminating", self._leaving_s)
 
     async def preempt(self, instance: Instance) -> None:
         """Take the machine away unasked. The status is in the specification; what brings it about is not."""

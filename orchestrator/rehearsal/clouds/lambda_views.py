@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS, InstanceType
@@ -117,3 +118,19 @@ def image_json(family: str, region: str) -> dict[str, Any]:
         "architecture": "x86_64",
         "region": region_json(region),
     }
+
+
+FIREWALL = ("tcp 22 from 0.0.0.0/0", "icmp from 0.0.0.0/0")  # what the documents say that an account begins with
+
+
+def firewall_json(rules: Sequence[str]) -> dict[str, Any]:
+    """The rules that hold everywhere, out of `PROTOCOL [PORT[-PORT]] from NETWORK`."""
+    return {"id": "global", "name": "Global Rules", "rules": [_rule_json(rule) for rule in rules]}
+
+
+def _rule_json(rule: str) -> dict[str, Any]:
+    what, _, source = rule.partition(" from ")
+    protocol, _, ports = what.partition(" ")
+    first, _, last = ports.partition("-")
+    shown = {"protocol": protocol, "source_network": source, "description": ""}
+    return shown | ({"port_range": [int(first), int(last or first)]} if ports else {})

@@ -18,7 +18,9 @@ from orchestrator.rehearsal.clouds.gate import Pace, basic_user, bearer
 from orchestrator.rehearsal.clouds.instances import API, ApiError, Instances, Launch, missing
 from orchestrator.rehearsal.clouds.lambda_views import (
     FAMILIES,
+    FIREWALL,
     file_system_json,
+    firewall_json,
     image_id,
     image_json,
     instance_json,
@@ -67,6 +69,7 @@ class LambdaCloud:
             ("DELETE", "/api/v1/filesystems/{id}"): self._delete_file_system,
             ("GET", "/api/v1/regions"): self._regions,
             ("GET", "/api/v1/images"): self._images,
+            ("GET", "/api/v1/firewall-rulesets/global"): self._firewall,
         }
 
     # -- the pipeline ---------------------------------------------------------------------------------------------
@@ -167,6 +170,10 @@ class LambdaCloud:
 
     async def _images(self, _call: Call) -> Any:
         return [image_json(family, region) for family in FAMILIES for region in REGIONS]
+
+    async def _firewall(self, _call: Call) -> Any:
+        seen = self._context.seen(API).firewall
+        return firewall_json(FIREWALL if seen is None else seen)
 
     # -- SSH keys -------------------------------------------------------------------------------------------------
 

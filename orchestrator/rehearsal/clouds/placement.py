@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -107,8 +107,11 @@ def _check_cpu(request: PodRequest) -> None:
         raise ProblemError(400, f"disk must be at most {most} GB for {request.vcpu} vCPUs of {flavour.id}")
 
 
-def place(request: PodRequest, volume: Volume | None) -> Placement:
-    """Put a checked request somewhere. ProblemError 400, for a broken rule or for want of machines."""
+def place(request: PodRequest, volume: Volume | None, bids: Mapping[str, Decimal] | None = None) -> Placement:
+    """Put a checked request somewhere. ProblemError 400, for a broken rule or for want of machines.
+
+    `bids`: see bid_for.
+    """
     places = _eligible(request, volume)
     if request.cpu_id:
         flavour = CPUS[request.cpu_id]
@@ -123,10 +126,16 @@ def place(request: PodRequest, volume: Volume | None) -> Placement:
     count = request.gpu_count
     if request.cloud == "COMMUNITY":
         return _in_community(gpu, count, cuda)
-    if request.bid is not None and request.bid < gpu.minimum_bid:
+    least = bid_for(gpu, bids)
+    if request.bid is not None and (least is None or request.bid < least):
         raise ProblemError(400, NO_CAPACITY)  # what a bid below the minimum is told is not documented
     where = _first(places, lambda p: p.gpus.get(gpu.id, ("", 0))[1] >= count)
     return Placement(where, (request.bid or gpu.secure) * count, cuda)
+
+
+def bid_for(gpu: Gpu, bids: Mapping[str, Decimal] | None) -> Decimal | None:
+    """The lowest bid for one GPU: as it was seen (None there: made up), or None: it is not sold so."""
+    return gpu.minimum_bid if bids is None else bids.get(gpu.id)
 
 
 def _eligible(request: PodRequest, volume: Volume | None) -> list[Place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds.catalogue import GPUS
@@ -16,15 +17,16 @@ from orchestrator.rehearsal.clouds.placement import (
     PodRequest,
     ProblemError,
 )
-from orchestrator.rehearsal.clouds.records import Pod
+from orchestrator.rehearsal.clouds.records import Pod, Volume
 from orchestrator.rehearsal.host_spec import HostSpec
+from orchestrator.words.observed import Observed
 
 UNSEEN, UNSEEN_LONG = 4.0, 60.0  # a fresh pod is missing from list and GET (reported, never documented)
 
 
 def new_pod(context: Context, request: PodRequest, placement: Placement) -> Pod:
     """The pod that a request makes on a machine; it is in no record yet."""
-    now = context.clock.now()
+    now, seen = context.clock.now(), context.seen("runpod").listed_s
     registered = "\n".join(context.records.account_keys) if request.start_ssh else ""
     env = dict(request.env)
     if request.start_jupyter:
@@ -56,7 +58,7 @@ def new_pod(context: Context, request: PodRequest, placement: Placement) -> Pod:
         public_key=request.env.get("SSH_PUBLIC_KEY") or request.env.get("PUBLIC_KEY") or registered,
         private_ip=_private_ip(context) if request.global_networking else None,
         interruptible=request.bid is not None,
-        unseen_s=UNSEEN_LONG if context.faults.take("list-lag") else UNSEEN,
+        unseen_s=UNSEEN_LONG if context.faults.take("list-lag") else UNSEEN if seen is None else seen,
         api_key="rpa_" + context.token(16),
         base_url=request.base_url,
     )
@@ -100,8 +102,16 @@ def host_spec(context: Context, pod: Pod) -> HostSpec:
         gpu_memory_mib=gpu.memory_mib if gpu else 0,
         public_key=pod.public_key,
         volume=volume.folder if volume else None,
+        disk_gb=_disk_gb(context.seen("runpod"), volume),
         env={**pod.env, **injected},
     )
+
+
+def _disk_gb(seen: Observed, volume: Volume | None) -> Decimal | None:
+    """What a machine with that volume sees; None: what this computer has."""
+    if volume is None or seen.disk_gb is None:
+        return None
+    return Decimal(volume.size_gb) if seen.shows_quota else seen.disk_gb
 
 
 def change_mounts(pod: Pod, mounts: dict[str, Any]) -> None:

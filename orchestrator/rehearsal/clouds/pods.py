@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds import account
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError
+from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError, private_late
 from orchestrator.rehearsal.clouds.placement import (
     NO_CAPACITY,
     PodRequest,
@@ -28,6 +28,7 @@ from orchestrator.rehearsal.clouds.records import Pod, Volume
 PROVISIONING, STARTING, WITHOUT_ADDRESS = 10.0, 12.0, 8.0
 RESTARTING = 5.0
 PRIVATE_ADDRESS_LATE = 20.0  # after SSH answers; the specification says only "when assigned"
+BOOT = PROVISIONING + STARTING + WITHOUT_ADDRESS
 OFFICIAL = "runpod/"  # images whose start script prints the host keys
 _CONTAINER = {"image", "args", "disk", "ports", "env", "registry"}
 
@@ -86,7 +87,7 @@ class Pods:
         for fault, (status, detail) in _REFUSALS.items():
             if self._context.faults.take(fault):
                 raise ProblemError(status, detail)
-        placement = place(request, volume)
+        placement = place(request, volume, self._context.seen("runpod").bids)
         if account.left(self._context) < placement.price_hour:  # an hour of it is to be there, says the vendor
             raise ProblemError(402, "insufficient balance")
         if self._context.faults.take("price-higher"):
@@ -107,9 +108,9 @@ class Pods:
         clock, faults = self._context.clock, self._context.faults
         if faults.take("boot-never"):
             return
-        await clock.sleep(PROVISIONING)
+        await clock.sleep(PROVISIONING * self._slowness)
         self._move(pod, "STARTING")
-        await clock.sleep(STARTING)
+        await clock.sleep(STARTING * self._slowness)
         if faults.take("boot-error"):
             self._move(pod, "ERROR")
             return
@@ -133,12 +134,19 @@ class Pods:
                     self._print(pod, "SSH host keys:", f"256 {host.host_key} root@{pod.id} (ED25519)")
         pod.started = self._context.clock.now()
         self._move(pod, "RUNNING")
-        await self._context.clock.sleep(WITHOUT_ADDRESS)
+        await self._context.clock.sleep(WITHOUT_ADDRESS * self._slowness)
         pod.address = address
         self._context.save()
-        await self._context.clock.sleep(PRIVATE_ADDRESS_LATE)
-        pod.shows_private_ip = not self._context.faults.take("private-address-never")
+        await self._context.clock.sleep(private_late(self._context.seen("runpod"), BOOT, PRIVATE_ADDRESS_LATE))
+        never = self._context.seen("runpod").private_never
+        pod.shows_private_ip = not (self._context.faults.take("private-address-never") or never)
         self._context.save()
+
+    @property
+    def _slowness(self) -> float:
+        """How much longer than here a boot was seen to take."""
+        seen = self._context.seen("runpod").address_s
+        return 1.0 if seen is None else seen / BOOT
 
     def _starts(self, pod: Pod) -> bool:
         """Whether the host's driver is new enough for the image; one that is not stays so for ever, as reported."""
@@ -217,16 +225,19 @@ class Pods:
         self._context.log(api, "destroy-machine", pod)
         if pod.id in self._leaving:
             return
+        listed = self._context.seen("runpod").unlisted_s or 0.0
         if faults.take("delete-still-listed"):
+            listed = STILL_LISTED
+        if listed:
             self._leaving.add(pod.id)
-            self._context.run(f"{pod.id} leaving", self._linger(pod))
+            self._context.run(f"{pod.id} leaving", self._linger(pod, listed))
             return
         await self._gone(pod)
         if faults.take("delete-500"):
             raise DoneButFailedError
 
-    async def _linger(self, pod: Pod) -> None:
-        await self._context.clock.sleep(STILL_LISTED)
+    async def _linger(self, pod: Pod, seconds: float) -> None:
+        await self._context.clock.sleep(seconds)
         await self._gone(pod)
 
     async def _gone(self, pod: Pod) -> None:

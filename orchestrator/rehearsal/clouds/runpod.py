@@ -11,7 +11,7 @@ from orchestrator.rehearsal.clouds import runpod_billing, runpod_catalog
 from orchestrator.rehearsal.clouds.catalogue import PLACES, volume_price_hour
 from orchestrator.rehearsal.clouds.context import Context, DoneButFailedError, ReplyCutError, ReplyLostError
 from orchestrator.rehearsal.clouds.contracts import Contract
-from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, nameless
+from orchestrator.rehearsal.clouds.gate import Quota, bearer, front_door, nameless, windows
 from orchestrator.rehearsal.clouds.placement import PodRequest, ProblemError
 from orchestrator.rehearsal.clouds.pods import Pods
 from orchestrator.rehearsal.clouds.records import Pod, Volume
@@ -46,7 +46,8 @@ class RunPodRest:
 
     def __init__(self, context: Context, pods: Pods) -> None:
         self._context, self._pods = context, pods
-        self._contract, self._quota = Contract.runpod(), Quota(context.clock)
+        self._contract = Contract.runpod()
+        self._quota = Quota(context.clock, windows(context.seen("runpod").quotas))
         self._handlers: dict[tuple[str, str], Handler] = {
             ("GET", "/v2/account/ssh-keys"): self._get_keys,
             ("PUT", "/v2/account/ssh-keys"): self._put_keys,
@@ -209,7 +210,8 @@ class RunPodRest:
         place = PLACES.get(wanted["dataCenter"])
         if place is None:
             raise ProblemError(400, f"data center {wanted['dataCenter']!r} not found")
-        kind = wanted.get("type") or (place.volumes or ("",))[-1]  # the dearest, where nobody says: no document does
+        usual = self._context.seen("runpod").volume_tier or (place.volumes or ("",))[-1]  # not seen: the dearest
+        kind = wanted.get("type") or usual
         if self._context.faults.take("volume-dear"):
             kind = "HIGH_PERFORMANCE"
         if kind not in place.volumes:

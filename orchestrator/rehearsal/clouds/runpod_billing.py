@@ -55,7 +55,7 @@ def _listing(
     for thing in things:
         if wanted and thing.id != wanted:
             continue
-        for begin, finish in _buckets(start, end, size):
+        for begin, finish in _buckets(*_touched(thing, start, end, size, now), size):
             usd = cost_between(thing, begin, finish, now)
             if usd > 0:
                 bucket = {"startTime": stamp(begin), "endTime": stamp(finish)}
@@ -113,6 +113,13 @@ def _floor(moment: datetime, size: str) -> datetime:
 def _next(start: datetime, size: str) -> datetime:
     longest = {"hour": 1, "day": 24, "week": 7 * 24, "month": 31 * 24, "year": 366 * 24}[size]
     return _floor(start + timedelta(hours=longest), size)
+
+
+def _touched(thing: Billed, start: datetime, end: datetime, size: str, now: datetime) -> tuple[datetime, datetime]:
+    """The part of the window that begins with the first bucket, and ends by the last one, in which it is billed."""
+    begun = min((span.start for span in thing.spans), default=end)
+    ended = max((span.end or now for span in thing.spans), default=end)
+    return max(start, _floor(begun, size)), min(end, ended)
 
 
 def _buckets(start: datetime, end: datetime, size: str) -> Iterable[tuple[datetime, datetime]]:

@@ -165,7 +165,7 @@ class RunPodGraphql:
     def _gpu_types(self, _info: Any, input: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # noqa: A002
         wanted = input or {}
         ids = {wanted["id"]} if wanted.get("id") else set(wanted.get("ids") or GPUS)
-        return [gpu_view(gpu) for gpu in GPUS.values() if gpu.id in ids]
+        return [gpu_view(gpu, self._context.seen("runpod").bids) for gpu in GPUS.values() if gpu.id in ids]
 
     # -- mutations ------------------------------------------------------------------------------------------------
 

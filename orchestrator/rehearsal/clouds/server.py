@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from orchestrator.rehearsal.clouds.context import Hosts
 from orchestrator.rehearsal.clouds.state import CloudState
 from orchestrator.rehearsal.clouds.wire import Request
 from orchestrator.rehearsal.faults import Switchboard
+from orchestrator.words.observed import Observed
 
 
 def mount(
@@ -22,15 +24,19 @@ def mount(
     *,
     clock: CloudClock | None = None,
     faults: Switchboard | None = None,
+    observed: Mapping[str, Observed] | None = None,
 ) -> CloudState:
     """Add the routes /v2/*, /graphql and /api/v1/* to an application that has not started yet.
 
     `folder` keeps what the cloud remembers (clouds.json, 0600). Delays take `time_scale` seconds for a cloud's
-    second; `clock` replaces both for tests. `faults` is where disasters are armed. The application's start takes an
+    second; `clock` replaces both for tests. `faults` is where disasters are armed, `observed` what was seen of the
+    real clouds. The application's start takes an
     earlier daemon's cloud over, its clean-up ends every machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = CloudState(hosts, folder / "clouds.json", clock or CloudClock(time_scale), _free_port(), faults=faults)
+    state = CloudState(
+        hosts, folder / "clouds.json", clock or CloudClock(time_scale), _free_port(), faults=faults, observed=observed
+    )
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await _answer(state, request)

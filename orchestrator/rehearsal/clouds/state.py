@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
 from orchestrator.rehearsal.faults import CLOUD, Fault, Switchboard
+from orchestrator.words.observed import Observed
 
 
 class CloudState:
@@ -33,14 +34,16 @@ class CloudState:
         ssh_port: int,
         token: Callable[[int], str] = secrets.token_hex,
         faults: Switchboard | None = None,
+        observed: Mapping[str, Observed] | None = None,
     ) -> None:
         """Keep everything in `file`, and take over what is in it; None: the cloud ends with the process.
 
         Every Lambda instance listens at `ssh_port`; `token` makes ids and keys of so many random bytes, in hex.
+        `observed`: see Context.
         """
         self.ssh_port = ssh_port
         records = Records.load(file) if file is not None and file.exists() else new_records(token)
-        self.context = Context(file, hosts, clock, records, faults or Switchboard(), token)
+        self.context = Context(file, hosts, clock, records, faults or Switchboard(), token, observed or {})
         self.context.faults.on_fire = self._note
         self.pods = Pods(self.context)
         self.instances = Instances(self.context, ssh_port)

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from orchestrator.rehearsal.faults import Switchboard
 
 CUDA_FAULT = "cuda-fault.json"  # in a machine's folder: which GPUs fail, and until when
-PROGRAMS = {"nvidia-smi": "nvidia_smi", "cuda-probe": "cuda_probe", "pip": "pip", "pip3": "pip"}
+NO_KERNEL = "torch-no-kernel"  # there, if its torch cannot compute on its cards
+PROGRAMS = {
+    "nvidia-smi": "nvidia_smi",
+    "cuda-probe": "cuda_probe",
+    "torch-probe": "torch_probe",
+    "pip": "pip",
+    "pip3": "pip",
+    "df": "df",
+}
 NEEDS_SITE = {"pip", "pip3"}  # looks for what is installed; the others start faster without
 PIP_MODULE = """import sys
 

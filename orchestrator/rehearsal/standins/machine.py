@@ -20,6 +20,7 @@ class Machine:
     gpu: str
     gpus: int
     gpu_memory_mib: int
+    disk_kib: int | None = None  # what its disk is to show; None: what this computer has
 
 
 def this_machine() -> Machine:
@@ -29,4 +30,6 @@ def this_machine() -> Machine:
         facts = json.loads((Path(folder) / "machine.json").read_text())
     except (OSError, ValueError):
         sys.exit(f"{Path(sys.argv[0]).stem}: this stand-in runs only on a rehearsal's emulated machines")
-    return Machine(Path(folder), facts["name"], facts["gpu"], facts["gpus"], facts["gpu_memory_mib"])
+    return Machine(
+        Path(folder), facts["name"], facts["gpu"], facts["gpus"], facts["gpu_memory_mib"], facts.get("disk_kib")
+    )

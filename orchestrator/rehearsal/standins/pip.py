@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import unquote
+
+from orchestrator.rehearsal.standins import image
 
 NOTE = "(rehearsal: nothing is fetched)"
 VALUED = ("--index-url", "--extra-index-url", "--find-links", "--target", "--prefix", "--upgrade-strategy", "--timeout")
@@ -61,6 +64,35 @@ def check(text: str) -> tuple[bool, str]:
     return True, f"Requirement already satisfied: {text} ({version}) {NOTE}"
 
 
+def pinned(conf: Path) -> dict[str, str]:
+    """Name -> version of what the environment's own pip.conf says stays as it is."""
+    named = re.search(r"^constraint = file://(.+)$", conf.read_text(), re.MULTILINE) if conf.is_file() else None
+    lines = Path(unquote(named[1])).read_text().split() if named else []
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def resolve(text: str, pins: dict[str, str]) -> tuple[bool, str]:
+    """Like `check`, with what is pinned; a package of the image that will not do is replaced by this computer's."""
+    holds, words = check(text)
+    name = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]
+    if holds or not name:
+        return holds, words
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = Requirement(text)
+    except ValueError:
+        return holds, words
+    if wanted.name in pins and not wanted.specifier.contains(pins[wanted.name], prereleases=True):
+        constraint = f"the user requested (constraint) {wanted.name}=={pins[wanted.name]}"
+        return False, f"ERROR: Cannot install {text}, for {constraint}: ResolutionImpossible {NOTE}"
+    other = next((o for o in image.others(wanted.name) if wanted.specifier.contains(o.version, prereleases=True)), None)
+    if other is None:
+        return holds, words
+    image.replace(wanted.name)
+    return True, f"Successfully installed {wanted.name}-{other.version} {NOTE}"
+
+
 def install(arguments: list[str]) -> int:
     """Check each requirement. Exit code 0: all hold; 1: what is missing is on stderr."""
     parser = argparse.ArgumentParser(prog="pip install", description=NOTE)
@@ -76,7 +108,8 @@ def install(arguments: list[str]) -> int:
     wanted = [*options.wanted, *(line for file in options.requirement for line in requirements(file))]
     if not wanted:
         sys.exit("ERROR: You must give at least one requirement to install")
-    answers = [check(text) for text in dict.fromkeys(wanted)]
+    pins = pinned(Path(sys.prefix) / "pip.conf")
+    answers = [resolve(text, pins) for text in dict.fromkeys(wanted)]
     print(*(words for holds, words in answers if holds), sep="\n", flush=True)  # noqa: T201 - a command line
     failed = [words for holds, words in answers if not holds]
     if failed:

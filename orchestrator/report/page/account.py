@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from orchestrator.cost import CostReport
+from orchestrator.engine.packs import counted
 from orchestrator.report.snapshot import Snapshot
 from orchestrator.report.verdicts import Verdict
 
@@ -83,6 +84,12 @@ class Saved:
     sha256: str
     stores: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    files: int = 0  # that it holds, where it is a packed folder
+
+    @property
+    def called(self) -> str:
+        """Its name, and what it is where that does not say it."""
+        return f"{self.name} ({counted(self.files)})" if self.files else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator import cost
 from orchestrator.engine import accounting, names
+from orchestrator.engine.artifacts import manifest_packs
 from orchestrator.engine.evidence import OF_GPUS, SAMPLED
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import FigureRow
@@ -61,7 +62,7 @@ def account(ledger: Ledger, spec: RunSpec, folder: Path, *, driven: bool) -> Acc
         courses=courses(ledger, spec),
         measures=tuple(_measure(f) for f in _in_order(figures) if f.name not in SAMPLED),
         benchmarks=benchmarks(spec, figures),
-        saved=_saved(ledger, spec.run),
+        saved=_saved(ledger, spec.run, folder),
         failures=_failures(ledger, spec, folder),
         events=tuple(
             (accounting.moment(e.at), names.spoken(e.text, [p.name for p in spec.plan.phases]))
@@ -173,12 +174,14 @@ def benchmarks(spec: RunSpec, figures: Sequence[FigureRow]) -> tuple[Benchmark, 
     )
 
 
-def _saved(ledger: Ledger, run: str) -> tuple[Saved, ...]:
-    """Every file that was to be saved, once, with the stores that have it."""
+def _saved(ledger: Ledger, run: str, folder: Path) -> tuple[Saved, ...]:
+    """Every object that was to be saved, once, with the stores that have it."""
     found: dict[str, Saved] = {}
+    packs = [manifest_packs(file.read_text()) for file in folder.glob("manifest-*.json")]
+    holds = {name: len(pack.members) for each in packs for name, pack in each.items()}
     for row in ledger.artifacts.all(run=run):
         verified = row.state == "VERIFIED"
-        old = found.get(row.name, Saved(row.name, row.bytes, row.sha256, ()))
+        old = found.get(row.name, Saved(row.name, row.bytes, row.sha256, (), files=holds.get(row.name, 0)))
         found[row.name] = replace(
             old,
             bytes=row.bytes or old.bytes,

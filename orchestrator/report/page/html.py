@@ -202,7 +202,7 @@ def _deliverables(account: Account) -> list[tuple[str, list[tuple[Mark, str, str
 
 def _artifacts(account: Account) -> list[tuple[str, ...]]:
     return [
-        (one.name, size(one.bytes), one.sha256 or "not known yet", places(one.stores, one.missing))
+        (one.called, size(one.bytes), one.sha256 or "not known yet", places(one.stores, one.missing))
         for one in account.saved
     ]
 

@@ -38,7 +38,7 @@ def page(account: Account) -> str:
         for m in account.measures
     ]
     lines += _folded(f"Everything that was measured ({len(measured)})", ("step", "figure", "value", "where"), measured)
-    artifacts = [(s.name, size(s.bytes), s.sha256 or "not known yet", ", ".join(s.stores)) for s in account.saved]
+    artifacts = [(s.called, size(s.bytes), s.sha256 or "not known yet", ", ".join(s.stores)) for s in account.saved]
     lines += _folded(f"Artifacts ({len(artifacts)})", ("file", "size", "sha256", "verified in"), artifacts)
     return "\n".join([*lines, f"Made by gpuplan {account.version}, as of {account.until:%Y-%m-%d %H:%M} UTC."]) + "\n"
 

@@ -45,13 +45,14 @@ def test_a_quantised_file_is_near_and_bounded(room: Path, capsys: pytest.Capture
     text = capsys.readouterr().out
     assert "8 prompts" in text
     assert "within the bound: relative error of the logits at most 0.5" in text
-    assert main([str(room / "q40.m"), str(BASE), "--prompts", str(room / "prompts"), "--bound", "0.001"]) == 3
+    words = ["--prompts", str(room / "prompts"), "--tokens", "4", "--bound", "0.001"]
+    assert main([str(room / "q40.m"), str(BASE), *words]) == 3
     assert "BEYOND the bound: relative error of the logits at most 0.001" in capsys.readouterr().out
 
 
 def test_another_models_file_is_beyond_the_bound(room: Path, capsys: pytest.CaptureFixture[str]):
     """The weights of a model of the same shapes: exit code 3, and hardly a token in common."""
-    words = [str(room / "q40.m"), str(OTHER), "--prompts", str(room / "prompts"), "--json"]
+    words = [str(room / "q40.m"), str(OTHER), "--prompts", str(room / "prompts"), "--tokens", "8", "--json"]
     assert main(words) == 3
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from dllama_glm.formats.model_file import Arch, FloatType, Key, MappedModel, RopeType, Scoring, encode_pairs
 from dllama_glm.formats.model_header import header_from_pairs
 from dllama_glm.formats.model_keys import float_bits
@@ -191,7 +190,16 @@ def logits_of(model: Any, ids: list[int]) -> np.ndarray:
         return model(torch.tensor([ids])).logits[0].numpy()
 
 
+def oracle_of(folder: Path) -> Any:
+    """A checkpoint as transformers computes it, in float32."""
+    import transformers  # a second, which whoever only collects this need not wait for
+
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
 def _random_model(case: Case) -> Any:
+    import transformers
+
     config = getattr(transformers, f"{case.family}Config")(**case.config)
     config._attn_implementation = "eager"
     torch.manual_seed(7)

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from dllama_glm.cli.chat import Conversation
 from dllama_glm.cli.options import parse
 from dllama_glm.cli.session import open_session
@@ -17,7 +15,7 @@ from dllama_glm.runtime.model import Model
 from dllama_glm.runtime.sampler import Sampler
 from dllama_glm.runtime.source import read_architecture
 
-from tests.payload.runtime.runtime_files import logits_of
+from tests.payload.runtime.runtime_files import logits_of, oracle_of
 from tests.payload.runtime.runtime_scripts import MODELS, REPOS, run_script
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))
@@ -50,10 +48,7 @@ def test_trained_model_in_f32_equals_transformers(name: str, tmp_path: Path):
     """The F32 file gives transformers' logits within 1e-4 (the answers alone would miss a wrong scale)."""
     path = tmp_path / "model.m"
     run_script("converter/convert-hf.py", str(MODELS / REPOS[name]), "f32", "model", "--output", str(path))
-    torch.set_num_threads(1)
-    oracle = transformers.AutoModelForCausalLM.from_pretrained(
-        MODELS / REPOS[name], dtype=torch.float32, attn_implementation="eager"
-    )
+    oracle = oracle_of(MODELS / REPOS[name])
     model = loaded(path, exact=True)
     for answer in ANSWERS[REPOS[name]][-4:]:
         ids = answer["prompt_ids"] + answer["answer_ids"]
@@ -66,10 +61,7 @@ def test_a_full_context_in_f32_equals_transformers(tmp_path: Path):
     run_script("converter/convert-hf.py", str(MODELS / REPOS["base"]), "f32", "model", "--output", str(path))
     texts = [answer["prompt_ids"] + answer["answer_ids"] for answer in ANSWERS[REPOS["base"]]]
     ids = [token for text in texts for token in text][:1024] * 2
-    torch.set_num_threads(1)
-    oracle = transformers.AutoModelForCausalLM.from_pretrained(
-        MODELS / REPOS["base"], dtype=torch.float32, attn_implementation="eager"
-    )
+    oracle = oracle_of(MODELS / REPOS["base"])
     expected, model = logits_of(oracle, ids), loaded(path, exact=True)
     assert len(ids) == 2048
     found = [model.forward(ids[start : start + 500], start, every=True) for start in range(0, 2000, 500)]

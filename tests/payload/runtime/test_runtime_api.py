@@ -1,5 +1,7 @@
 """`dllama api`, asked by OpenAI's own client: a server as a user starts it, and one whose passes are counted."""
 
+from __future__ import annotations
+
 import json
 import signal
 import socket
@@ -11,20 +13,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 from dllama_glm.api.app import MOST_BYTES, application
 from dllama_glm.api.asks import Asks
 from dllama_glm.api.engine import Engine
 from dllama_glm.cli.options import parse
 from dllama_glm.cli.session import open_session
-from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 from uvicorn import Config, Server
 
 from tests.payload.runtime.runtime_scripts import MODELS, REPOS, command_of, environment_of, try_script
+
+if TYPE_CHECKING:  # it takes a second: only those who use it wait for it
+    import openai
+    from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 ANSWERS = json.loads((MODELS / "answers.json").read_text(encoding="utf-8"))[REPOS["intellect3"]]
 CHAT = [answer for answer in ANSWERS if answer["mode"] == "chat"]
@@ -42,6 +46,8 @@ def said(content: str) -> list[ChatCompletionMessageParam]:
 
 
 def client(port: int, key: str = "none") -> openai.OpenAI:
+    import openai
+
     return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=BOUND)
 
 
@@ -122,6 +128,8 @@ def test_stops_limits_and_seeds_are_kept(port: int):
 
 def test_models_and_health_are_told(port: int):
     """The model is listed under its file's name, an unknown one is not found, and /health answers."""
+    import openai
+
     models = client(port).models
     assert [model.id for model in models.list()] == ["intellect3"] == [models.retrieve("intellect3").id]
     with pytest.raises(openai.NotFoundError, match="no model 'other' here"):
@@ -190,14 +198,14 @@ def test_what_cannot_be_meant_is_refused_by_its_name(body: Any, param: str | Non
     [
         ("POST", "chat/completions", b'{"messages": ', 400),
         ("POST", "completions", b'{"prompt": "x", "temperature": NaN}', 400),
-        ("POST", "chat/completions", b"[" * 100_000, 400),
+        pytest.param("POST", "chat/completions", b"[" * 100_000, 400, id="too deep"),
         ("POST", "chat/completions", b"\xff\xfe\xfd", 400),
         ("POST", "completions", b'{"prompt": [1, 1007]}', 200),
         ("POST", "completions", b'{"prompt": [1, 1008]}', 400),
         ("POST", "completions", b'{"prompt": [1, -1]}', 400),
         ("POST", "completions", b'{"prompt": [true]}', 400),
         ("POST", "completions", b'{"prompt": ["a", "b"]}', 400),
-        ("POST", "completions", b" " * (MOST_BYTES + 1), 413),
+        pytest.param("POST", "completions", b" " * (MOST_BYTES + 1), 413, id="too large"),
         ("GET", "completions", b"", 405),
         ("GET", "nothing", b"", 404),
     ],
@@ -211,6 +219,8 @@ def test_odd_requests_get_an_answer_in_openais_form(method: str, path: str, cont
 
 def test_a_key_is_asked_for(converted: Path):
     """With an API key only those who know it get in, /health apart; SIGTERM ends the server in the middle of a text."""
+    import openai
+
     with serving(converted, "--api-key", "sesame", "--max-tokens", "500") as number:
         for key in ("open", "sesame2", "é"):
             refused = httpx.get(
@@ -296,6 +306,8 @@ def until_open(engine: Engine, requests: int) -> None:
 
 def test_beyond_the_queue_clients_are_sent_away(gated: tuple[int, Gated, Engine]):
     """One is answered, one waits, the third gets 429 with Retry-After; the two get their answers all the same."""
+    import openai
+
     port, model, engine = gated
 
     def ask(prompt: str) -> ChatCompletion:

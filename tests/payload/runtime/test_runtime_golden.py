@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from dllama_glm.parallel.group import SingleGroup
 from dllama_glm.runtime.generate import log_probabilities
 from dllama_glm.runtime.loader import load_model
 from dllama_glm.runtime.source import read_architecture
 
-from tests.payload.runtime.runtime_files import logits_of
+from tests.payload.runtime.runtime_files import logits_of, oracle_of
 from tests.payload.runtime.runtime_scripts import GOLDEN, run_script
 
 SCORED = ["llama", "qwen3", "qwen3_moe"]
@@ -65,10 +63,7 @@ def test_the_fast_way_keeps_the_perplexity_of_golden_prompts(float_type: str, tm
 def test_converted_files_compute_what_their_checkpoint_computes(name: str, tmp_path: Path):
     """Converter and runtime together: a checkpoint's F32 file gives the logits of transformers on the checkpoint."""
     path = convert(name, "f32", tmp_path)
-    torch.set_num_threads(1)
-    oracle = transformers.AutoModelForCausalLM.from_pretrained(
-        GOLDEN / name, dtype=torch.float32, attn_implementation="eager"
-    )
+    oracle = oracle_of(GOLDEN / name)
     model = load_model(path, read_architecture(path), SingleGroup(), threads=1, exact=True)
     ids = np.random.default_rng(2).integers(0, 380, 200).tolist()  # past the 128 positions that llama3-tied stretches
     assert np.abs(model.forward(ids, 0, every=True) - logits_of(oracle, ids)).max() < 1e-4

@@ -128,10 +128,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [(folder / "standard.t").read_bytes(), (folder / "extended.t").read_bytes(), to_bytes(EXAMPLE)]
 
 
-@given(data=st.data())
-@settings(max_examples=2000, deadline=None, database=None)
-def test_mutated_files_end_in_an_error_or_a_tokenizer(files: list[bytes], data: st.DataObject) -> None:
+@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.faults)])
+def test_mutated_files_end_in_an_error_or_a_tokenizer(files: list[bytes], examples: int) -> None:
     """Bytes changed, cut out or put in: one clear error, or a tokenizer that works; never anything else."""
+
+    @given(data=st.data())
+    @settings(max_examples=examples, deadline=None, database=None)
+    def check(data: st.DataObject) -> None:
+        _mutated(files, data)
+
+    check()
+
+
+def _mutated(files: list[bytes], data: st.DataObject) -> None:
     mutated = bytearray(data.draw(st.sampled_from(files)))
     near = st.one_of(st.integers(0, 200), st.integers(0, len(mutated) - 1))
     for _ in range(data.draw(st.integers(1, 4))):

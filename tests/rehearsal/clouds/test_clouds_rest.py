@@ -38,7 +38,7 @@ def test_every_authenticated_reply_tells_the_quota(cloud: Cloud):
 
     def left():
         headers = cloud.runpod.get("/pods").headers
-        assert headers["RateLimit-Policy"].startswith('"minute";q=600;w=60, "hour";q=')
+        assert headers["RateLimit-Policy"].startswith('"minute";q=60;w=60, "hour";q=')
         return int(headers["RateLimit"].split(";r=")[1].split(";")[0])
 
     first = left()

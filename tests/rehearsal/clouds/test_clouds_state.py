@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import stat
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.rehearsal.clouds.clouds_support import Cloud, FakeHosts
+from orchestrator.rehearsal.clouds.clock import stamp
+from tests.rehearsal.clouds.clouds_support import START, Cloud, FakeHosts
 
 
 def test_the_invoice_is_price_times_whole_seconds(cloud: Cloud, pod_body: dict[str, Any]) -> None:
@@ -59,6 +62,19 @@ def test_billing_history_adds_up_to_the_invoice(cloud: Cloud, pod_body: dict[str
     volumes = cloud.runpod.get("/billing/network-volumes", params=params).json()
     amount = float(cloud.state.invoice()["volumes"]["v"])
     assert volumes["metadata"]["totals"]["totalAmount"] == pytest.approx(amount, abs=1e-6)
+
+
+def test_billing_history_has_every_hour_in_which_something_ran(cloud: Cloud, pod_body: dict[str, Any]) -> None:
+    """Its buckets are whole ones, from the one in which the pod began to the one in which it ended."""
+    cloud.advance(1800)
+    pod = cloud.runpod.post("/pods", json=pod_body).json()["id"]
+    cloud.advance(3 * 3600)
+    cloud.runpod.delete(f"/pods/{pod}")
+    cloud.advance(3 * 3600)
+    history = cloud.runpod.get("/billing/pods", params={"bucketSize": "hour", "lastN": 48}).json()
+    hours = [START + timedelta(hours=n) for n in range(5)]
+    spans = [(r["startTime"], r["endTime"]) for r in history["records"]]
+    assert spans == [(stamp(begin), stamp(end)) for begin, end in itertools.pairwise(hours)]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,16 @@ import pytest
 
 from orchestrator.rehearsal import client
 from orchestrator.words.errors import GpuplanError
+from tests import forked
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., client.Rehearsal]]:
-    """Starts rehearsals in the test's folder."""
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., client.Rehearsal]]:
+    """Starts rehearsals in the test's folder.
+
+    Forked: that a fresh interpreter is started as well is seen where a controller of its own starts one.
+    """
+    monkeypatch.setattr(client, "_spawn", forked.spawn)
     started: list[client.Rehearsal] = []
 
     def begin(name: str = "rehearsal", **options: object) -> client.Rehearsal:

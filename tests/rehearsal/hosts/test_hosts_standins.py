@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_nvidia_smi_lists_the_gpus_that_were_rented(cloud: Cloud):
     assert "rehearsal" in cloud.ssh(host, "nvidia-smi -L").stdout.decode()
 
 
+def test_df_shows_the_size_that_was_seen(cloud: Cloud):
+    """Of a disk that is to show 10 GB that, in blocks of 1 KiB; of any other this computer's own."""
+    shown = [
+        cloud.ssh(host, "df -kP $WORKSPACE").stdout.decode().splitlines()[-1].split()
+        for host in (cloud.boot(disk_gb=Decimal(10)), cloud.boot("m2"))
+    ]
+    assert shown[0][1] == str(10**10 // 1024)
+    assert shown[1][0] != shown[0][0]
+    assert int(shown[1][1]) > 0
+
+
 def test_memory_used_is_that_of_the_machines_own_processes(cloud: Cloud):
     """300 MB held by a program on GPU 1 show there, and not on GPU 0 nor on another machine."""
     host, other = cloud.boot(), cloud.boot("m2")
@@ -52,6 +64,22 @@ def test_memory_used_is_that_of_the_machines_own_processes(cloud: Cloud):
     assert used[1] >= 300
     assert used[0] < 200
     assert int(smi(cloud, other, query)[1][0]) < 200
+
+
+def test_an_image_may_bring_an_older_torch(cloud: Cloud):
+    """It is what every Python there sees; pip installs this computer's in its place, unless a pin forbids it."""
+    cloud.hosts.gpu_fault = lambda name: name == "image-old-torch"
+    host = cloud.boot()
+    asks = "python3 -c 'from importlib.metadata import version as v; print(v(\"torch\"))'"
+    shows = 'import sys; print(*(p for p in sys.path if p.endswith("site-packages")), sep="\\n")'
+    made = f"python3 -m venv --without-pip v; python3 -c '{shows}' > $(echo v/lib/python3*/site-packages)/image.pth"
+    pins = "echo 'constraint = file://'$PWD/pins > v/pip.conf; echo torch==2.4.1 > pins"
+    install = "v/bin/python -m pip install 'torch>=2.6' 2>&1"
+    said = cloud.ssh(host, f"{asks}; {made}; {pins}; {install}; rm v/pip.conf; {install}; {asks}").stdout.decode()
+    first, refused, installed, last = filter(None, said.splitlines())
+    assert (first, last) == ("2.4.1", metadata.version("torch"))
+    assert "ResolutionImpossible" in refused
+    assert installed.startswith("Successfully installed torch-2")
 
 
 def test_a_machine_without_gpus_has_no_devices(cloud: Cloud):

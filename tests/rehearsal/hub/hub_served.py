@@ -20,7 +20,10 @@ class Served:
         self.switches = switches
         self._home = home
 
-    def download(self, repo: str, to: Path, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    def download(
+        self, repo: str, to: Path, token: str | None = None, *, within_s: float = 60.0, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `hf download`, with more in its environment. subprocess.TimeoutExpired: it was killed."""
         env = {
             "HF_ENDPOINT": self.endpoint,
             "HF_HUB_DISABLE_XET": "1",
@@ -28,5 +31,6 @@ class Served:
             "HOME": str(self._home),
             "PATH": os.environ["PATH"],
         } | ({"HF_TOKEN": token} if token else {})
+        env |= more
         command: list[str | Path] = [Path(sys.executable).parent / "hf", "download", repo, "--local-dir", to]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=within_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -104,6 +105,19 @@ def test_a_body_cut_in_the_middle_is_resumed_by_hf(hub: Served, tmp_path: Path):
     done = hub.download(BASE, tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert (fault.fired, fault.left) == (1, 0)
+    assert same(tmp_path / "model", BASE)
+
+
+def test_a_body_that_stalls_holds_hf_as_long_as_its_time_out(hub: Served, tmp_path: Path):
+    """With the fault hub-stall the connection stays open and nothing comes: Xet has no time-out, plain HTTP has."""
+    fault = hub.switches.arm("hub-stall", "2")
+    with pytest.raises(subprocess.TimeoutExpired):
+        hub.download(BASE, tmp_path / "model", HF_HUB_DOWNLOAD_TIMEOUT="3600", within_s=8.0)
+    fetched = list((tmp_path / "model").glob("*.safetensors"))
+    done = hub.download(BASE, tmp_path / "model", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert done.returncode == 0, done.stderr
+    assert (fault.fired, fault.left) == (2, 0)
+    assert fetched  # whole files are kept
     assert same(tmp_path / "model", BASE)
 
 

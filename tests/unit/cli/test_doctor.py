@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.checks import Finding, Patient, examine
+from orchestrator.cli.doctoring import told
 from orchestrator.testing.bench import OWNER
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.errors import AccountRefused
 from orchestrator.words.ports import MachineSpec
 from tests.unit.cli.desk import Desk
 from tests.unit.cli.test_market import Spots
+from tests.unit.receiver import Receiver
 
 PLAN = """
 settings: {providers: [runpod]}
@@ -94,3 +96,26 @@ def test_a_private_key_that_others_may_read_is_wrong(tmp_path: Path):
     desk = Desk(tmp_path, PLAN)
     found = examined(desk, mode=0o644)["SSH key"]
     assert (found.ok, found.remedy) == (False, f"chmod 600 {key_file(desk.home.path)}")
+
+
+def test_a_test_message_goes_to_who_is_told(tmp_path: Path):
+    """Each address is a line, whether it was taken or not, and none is shown; to tell nobody is no mistake."""
+    receiver = Receiver()
+    plan = Desk(tmp_path, PLAN).bench.spec.plan
+    address = receiver.address.reveal()
+
+    def findings(*notify: str) -> list[Finding]:
+        settings = plan.settings.model_copy(update={"notify": notify})
+        return list(told(plan.model_copy(update={"settings": settings}), rehearsed=False))
+
+    assert [one.ok for one in findings()] == [None]
+    assert [one.ok for one in findings(address, address)] == [True, True]
+    receiver.status = 500
+    (refused,) = findings(address)
+    receiver.close()
+    assert (refused.name, refused.ok) == ("notify 1", False)
+    assert "s3cret-word" not in str(refused)
+    assert len(receiver.got) == 3
+    assert "a test of" in receiver.got[0]["title"]
+    (unset,) = findings("NO_SUCH_HOOK")
+    assert (unset.ok, unset.detail) == (False, "notify: the variable NO_SUCH_HOOK is not set")

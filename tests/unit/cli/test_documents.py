@@ -43,6 +43,10 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (("run", "day9", "--plan", "shipped"), 2, "there is no phase day9", "day"),
         (("plan", "--plan", "nowhere"), 2, "there is no folder nowhere", "folder"),
         (("status", "--nope"), 2, "No such option", "--help"),
+        (("run", "day1", "--network", "100mbit,50ms"), 2, "--network is a rehearsal's", "--dry-run"),
+        (("run", "day1", "--clock-skew=-10m"), 2, "--clock-skew is a rehearsal's", "--dry-run"),
+        (("run", "day1", "--dry-run", "--network", "fast"), 2, "--network 'fast' is no rate", "100mbit,50ms"),
+        (("run", "day1", "--dry-run", "--clock-skew", "soon"), 2, "--clock-skew", ""),
         (("run", "day1", "--fault", "preempt@clone"), 2, "--fault rehearses a disaster", "--dry-run"),
     ],
 )

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,18 @@ def test_ls_lists_runs_by_tag(home: Home, gpuplan: Any):
     assert "no process" in out
     assert "nightly, glm" in out
     assert "1127-old" not in gpuplan("ls", "--tag", "glm")[1]
+
+
+def test_ls_prices_no_volume_of_a_rehearsal(home: Home, gpuplan: Any):
+    """It costs nothing, however its run ended; a real one's is named with what a day of it costs."""
+    ledger = home.open_ledger()
+    for run, dry_run in (("1128-real", False), ("1128-play", True)):
+        put(ledger, run, dry_run=dry_run)
+        row = VolumeRow(name=run, run=run, label="toy", provider="runpod", state=VolumeState.CREATED, size_gb=10)
+        ledger.volumes.put(replace(row, price_hour=Decimal("0.001")))
+    lines = {line.split()[0]: line for line in gpuplan("ls")[1].splitlines()}
+    assert "volume toy 10 GB $0.024" in lines["1128-real"]
+    assert lines["1128-play"].endswith("  -")
 
 
 def seconds(words: list[str], env: dict[str, str]) -> float:

@@ -73,6 +73,16 @@ def test_when_all_is_finished_the_next_run_is_up_to_date(desk: Desk):
     assert desk.propose("one").up_to_date
 
 
+def test_another_way_of_saving_is_looked_at(desk: Desk):
+    """What is in the store file by file is not yet there as the tar that the phase says now."""
+    desk.run("one")
+    desk.write(PLAN.replace("LEAST", "1").replace("artifacts: [out/*]", "artifacts: [out/*]\n  pack: {out: tar}"))
+    assert not desk.propose("one").up_to_date
+    assert desk.run("one").outcome == Outcome.SUCCEEDED
+    assert "out.tar" in desk.bench.stores[0].objects
+    assert desk.propose("one").up_to_date
+
+
 def test_what_was_not_seen_whole_is_looked_at_without_a_gpu(desk: Desk):
     """A new deliverable of a phase whose steps are done: one CPU machine, its boot in the estimate, no step again."""
     desk.run("one", "two")

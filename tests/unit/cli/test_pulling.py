@@ -12,8 +12,9 @@ import pytest
 
 from orchestrator.cli import common
 from orchestrator.cli.app import main
-from orchestrator.engine.artifacts import manifest_text
+from orchestrator.engine.artifacts import manifest_files, manifest_text
 from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.packs import Pack, header
 from orchestrator.engine.sources import Sources
 from orchestrator.ledger.rows import ArtifactRow, RunRow
 from orchestrator.words.lifecycle import RunState
@@ -97,6 +98,8 @@ def test_what_is_named_comes_home(gpuplan: Gpuplan, words: tuple[str, ...], name
     code, said, err = gpuplan(*words)
     assert (code, err, at_home()) == (0, "", names)
     assert all(f"{name}  fetched" in said for name in names)
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    assert f"fetched home: {files}, " in said.splitlines()[-1], "all are whole"
     if "log.txt" in names:
         assert Path("local/log.txt").read_bytes() == b"second"
     assert gpuplan(*words, "--json")[1].count("already there") == len(names)
@@ -119,3 +122,39 @@ def test_what_names_nothing_fetches_nothing(gpuplan: Gpuplan, words: tuple[str, 
     assert error in document["error"]
     assert remedy in document["remedy"]
     assert not Path("local").exists()
+
+
+@pytest.fixture
+def packed(gpuplan: Gpuplan, tmp_path: Path) -> Gpuplan:
+    """The same, and a folder of the second phase that was packed."""
+    contents = {f"frames/{number}.txt": b"%d" % number for number in range(3)}
+    tar = b"".join(header(n, len(c), executable=False) + c + bytes(-len(c) % 512) for n, c in contents.items())
+    tar += bytes(10240 - len(tar))
+    pack = Pack(listed(tar, "frames.tar"), tuple(listed(content, name) for name, content in contents.items()))
+    manifest = tmp_path / f"home/runs/{RUN}/manifest-second.json"
+    files = [*manifest_files(manifest.read_text()), pack.file]
+    manifest.write_text(manifest_text(files, Sources({}, {}, {}), {"frames.tar": pack}))
+    (tmp_path / "store/frames.tar").write_bytes(tar)
+    return gpuplan
+
+
+FRAMES = [f"frames/{number}.txt" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "said"),
+    [
+        (("--phase", "second"), [*FRAMES, "log.txt", "results/1/x.json", "results/y.json"], "fetched: 3 files"),
+        (("--only", "frames"), FRAMES, "fetched: 3 files"),
+        (("--only", "frames.tar"), FRAMES, "fetched: 3 files"),
+        (("--only", "frames/1.txt"), ["frames/1.txt"], "fetched: 1 file"),
+        (("--only", "frames/1.txt", "--packed"), ["frames.tar"], "frames.tar  fetched\n"),
+    ],
+)
+def test_a_packed_folder_comes_home_as_files(packed: Gpuplan, words: tuple[str, ...], names: list[str], said: str):
+    """All of it or what a pattern names in it, or with --packed the tar; a second time nothing is fetched."""
+    code, out, err = packed(*words)
+    assert (code, err, at_home()) == (0, "", names)
+    assert said in out
+    assert "fetched" not in packed(*words)[1]
+    assert packed("--phase", "only", "--only", "frames")[0] == 2

@@ -13,7 +13,7 @@ from orchestrator.config.problems import ConfigErrors
 from orchestrator.plan import done_keys, resolve
 from orchestrator.testing.store import MemorySource
 from orchestrator.words.errors import UsageError
-from orchestrator.words.model import Plan
+from orchestrator.words.model import Input, Plan
 from orchestrator.words.source import Source
 
 PHASE = """name: {name}
@@ -83,14 +83,43 @@ def test_the_stores_say_what_inputs_weigh(tmp_path: Path):
     )
     asked = list[str]()
 
-    def source(url: str) -> Source:
-        asked.append(url)
-        if url != "s3://b/x":
+    def source(one: Input) -> Source:
+        asked.append(one.source)
+        if one.source != "s3://b/x":
             raise UsageError("no")
-        return MemorySource(url, {"a": b"x" * 1_000_000, "b": b"x" * 500_000})
+        return MemorySource(one.source, {"a": b"x" * 1_000_000, "b": b"x" * 500_000})
 
     found = with_sizes(plan, source, ("one", "two"))
     assert {p.name: p.step("inputs").writes_gb for p in found.phases} == {
         "one": Decimal("2.0015"), "two": Decimal(0), "three": Decimal(0),
     }  # fmt: skip
     assert asked == ["s3://b/x", "s3://b/closed"]
+
+
+def test_a_file_by_https_has_its_own_path(tmp_path: Path):
+    """Where `to` does not end in a slash; and another sha256 is another input."""
+    inputs = 'inputs: [{{from: "https://a.org/x", to: data/x, sha256: "{}"}}, {{from: "https://a.org/y", to: b/}}]'
+    plan = plan_of(tmp_path / "a", one=inputs.format("a" * 64))
+    assert plan.phase("one").step("inputs").creates == ("data/x", "b/**")
+    other = plan_of(tmp_path / "b", one=inputs.format("b" * 64))
+    assert done_keys(plan, {})["one/b"] != done_keys(other, {})["one/b"]
+
+
+def test_a_sample_lies_in_the_plan(tmp_path: Path):
+    """It is found from the plan's folder on, and is no part of what the result is made of; a way out is refused."""
+    inputs = 'inputs: [{from: "s3://b/x", to: data%s}]'
+    (tmp_path / "some").mkdir()
+    (tmp_path / "out").symlink_to("/etc")
+    plan = plan_of(tmp_path, one=inputs % ", sample: some")
+    assert plan.phase("one").inputs[0].sample == str(tmp_path / "some")
+    assert done_keys(plan, {}) == done_keys(plan_of(tmp_path, one=inputs % ""), {})
+    with pytest.raises(ConfigErrors, match="is a link that leads out of"):
+        plan_of(tmp_path, one=inputs % ", sample: out")
+    with pytest.raises(ConfigErrors, match="is one file, some a folder"):
+        plan_of(tmp_path, one='inputs: [{from: "https://a.example/x", to: x, sample: some}]')
+
+
+def test_the_defaults_inputs_are_checked_too(tmp_path: Path):
+    """As those of a phase are, in the settings' own place."""
+    with pytest.raises(ConfigErrors, match=r"gpuplan.yaml:1:\d+: '/home/x' is nothing that machines fetch from"):
+        plan_of(tmp_path, 'defaults: {inputs: [{from: "/home/x", to: data}]}\n', one="")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import jsonschema
 import pytest
 import yaml
@@ -31,6 +34,18 @@ def test_shipped_settings_fit_the_schema():
     """configs/default.yaml is valid for an editor too."""
     document = yaml.load((files.configs() / "default.yaml").read_text(), Core)
     jsonschema.Draft202012Validator(schema("settings")).validate(document)
+
+
+def test_each_shipped_file_leads_an_editor_to_its_schema():
+    """By its first line, as `gpuplan init` writes it; and the file fits the schema that lies there."""
+    shipped = [files.shipped() / "gpuplan.yaml", files.configs() / "default.yaml", files.configs() / "example.yaml"]
+    for file in [*shipped, *files.phases().glob("*.yaml")]:
+        text = file.read_text()
+        first, _, path = text.partition("\n")[0].partition("$schema=")
+        assert first == "# yaml-language-server: ", file
+        found = json.loads(Path(file.parent, path).read_text())
+        assert found == schema("settings" if "settings" in path else "phase")
+        jsonschema.Draft202012Validator(found).validate(yaml.load(text, Core))
 
 
 @pytest.mark.parametrize(

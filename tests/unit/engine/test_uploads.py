@@ -75,13 +75,13 @@ class Store:
     def complete(self, upload: Upload, parts: list[Any]) -> StoredObject:
         return StoredObject(upload.key, upload.bytes, None, upload.sha256)
 
-    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool) -> Checksums:
+    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool, tar: bool) -> Checksums:
         found = "md5 of {}" if parts_md5 else None
         return Checksums(
             40, "hash", "", tuple(PartSum(n, 10 * n - 10, 10, "", found and found.format(n)) for n in (1, 2, 3, 4))
         )
 
-    def put(self, path: str, parts: list[SignedPart], *, ordered: bool) -> list[SentPart]:
+    def put(self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool) -> list[SentPart]:
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
             raise answer
@@ -135,8 +135,8 @@ class Asked(Store):
         self.asked += 1
         return super().missing(upload, parts)
 
-    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool) -> Checksums:
-        found = super().checksums(path, part_bytes, md5=md5, parts_md5=parts_md5)
+    def checksums(self, path: str, part_bytes: int, *, md5: bool, parts_md5: bool, tar: bool) -> Checksums:
+        found = super().checksums(path, part_bytes, md5=md5, parts_md5=parts_md5, tar=tar)
         return replace(found, parts=found.parts[: self.parts])
 
 
@@ -202,7 +202,7 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     context, seen, together = context_of(tmp_path), list[str](), threading.Barrier(AT_ONCE, timeout=60)
     uploads = Uploads(context)
 
-    def send(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any) -> str:
+    def send(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any, **_how: Any) -> str:
         together.wait()  # broken unless so many are here at the same time
         seen.append(file.name)
         return "sent"
@@ -214,7 +214,7 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     uploads.send_all(store, agent, "/workspace", files, transfer)
     assert sorted(seen) == sorted(f.name for f in files)
 
-    def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any) -> str:
+    def fails(_store: Any, _agent: Any, _workspace: str, file: ManifestFile, _transfer: Any, **_how: Any) -> str:
         raise StepFailed(f"{file.name} changed")
 
     monkeypatch.setattr(uploads, "send", fails)

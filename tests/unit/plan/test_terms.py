@@ -69,6 +69,16 @@ def test_everything_that_matters_is_listed(tmp_path: Path):
     ]
 
 
+def test_what_is_packed_is_among_the_terms(tmp_path: Path):
+    """Where there is a store that it goes to."""
+    lines(tmp_path / "plan")
+    file = tmp_path / "plan/only.yaml"
+    file.write_text(file.read_text().replace('["*.json"]', "[out/**]\npack: {out: tar}"))
+    plan = load_plan(tmp_path / "plan")
+    assert "packs: out of only as out.tar" in terms(plan, resolve(plan, ("all",)), ("s3://theirs/prefix",))
+    assert not [line for line in terms(plan, resolve(plan, ("all",)), ()) if "packs" in line]
+
+
 def test_what_is_read_from_the_users_stores_is_among_the_terms(tmp_path: Path):
     """By which step, and where it goes."""
     lines(tmp_path / "plan")

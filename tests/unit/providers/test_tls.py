@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,10 +10,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from orchestrator.providers import open_provider
 from orchestrator.providers.runpod_graphql import RunPodGraphQL
@@ -24,24 +18,7 @@ from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.secret import Secret
 from orchestrator.world.model_hub import Hub
-
-
-def _certificate(folder: Path) -> Path:
-    """A key, and a certificate for this computer that it signed itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a stranger")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    private = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = folder / "stranger.pem"
-    pem = serialization.Encoding.PEM
-    file.write_bytes(key.private_bytes(pem, *private) + made.public_bytes(pem))
-    return file
+from tests.https_site import certificate
 
 
 @pytest.fixture
@@ -63,7 +40,7 @@ def stranger(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
     server = HTTPServer(("127.0.0.1", 0), Answers)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(tmp_path))
+    context.load_cert_chain(certificate(tmp_path))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield f"https://127.0.0.1:{server.server_port}", heard

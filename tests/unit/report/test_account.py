@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator import cost
+from orchestrator.engine.artifacts import manifest_text
+from orchestrator.engine.effects import ManifestFile
+from orchestrator.engine.packs import Pack
+from orchestrator.engine.sources import Sources
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import ArtifactRow, FigureRow, RunRow
 from orchestrator.report import views
-from orchestrator.report.page import gather
+from orchestrator.report.page import gather, html, markdown
 from orchestrator.report.page.account import Use
 from orchestrator.testing.machine import Script
-from orchestrator.words.lifecycle import Outcome, RunState
+from orchestrator.words.lifecycle import MachineState, Outcome, PhaseState, RunState
 from orchestrator.words.model import Expected, Notes
 from orchestrator.words.spec import RunSpec
 from tests.unit.report.written import Written
@@ -76,6 +81,18 @@ def test_an_account_is_the_picture_that_status_draws(made: Written):
     assert account.failures == ()
 
 
+def test_a_machine_that_is_up_before_the_first_step_is_set_up(made: Written):
+    """So its phase says: packages and `setup` may take minutes. While it is rented alone nothing is."""
+    ledger, spec = made.desk.bench.ledger(), made.desk.bench.spec
+    (machine,) = ledger.machines.all(run=spec.run, phase="train")
+    said = {}
+    for state in (MachineState.CREATED, MachineState.REACHABLE):
+        ledger.machines.put(replace(machine, state=state))
+        ledger.phases.put(replace(ledger.phases.get(run=spec.run, name="train"), state=PhaseState.PROVISIONING))
+        said[state] = [phase.detail for phase in views.snapshot(ledger, spec, driven=True).phases]
+    assert said == {MachineState.CREATED: ["", ""], MachineState.REACHABLE: ["", "setting up"]}
+
+
 def test_what_a_stand_in_sampled_is_no_cards(made: Written):
     """Of a rehearsal no peak of a GPU is in the account."""
     world = made.desk.bench.spec.world.model_copy(update={"dry_run": True})
@@ -129,6 +146,19 @@ def test_a_file_in_two_stores_is_one_artifact(
         ledger.artifacts.put(ArtifactRow(run=spec.run, store=store, name="m", state=state, bytes=7, sha256="f" * 64))
     (saved,) = gather.account(ledger, spec, tmp_path, driven=False).saved
     assert (saved.bytes, saved.sha256, saved.stores, saved.missing) == (7, "f" * 64, stores, missing)
+
+
+def test_a_packed_folder_says_how_many_files_it_is(made: Written, tmp_path: Path):
+    """Beside its name, in the page and in Markdown."""
+    spec, ledger = _another(made, "1130-packed")
+    ledger.artifacts.put(
+        ArtifactRow(run=spec.run, store="a", name="out.tar", state="VERIFIED", bytes=7, sha256="f" * 64)
+    )
+    pack = Pack(ManifestFile("out.tar", 7, "f" * 64), tuple(ManifestFile(f"out/{n}", 1, "0") for n in range(1234)))
+    (tmp_path / "manifest-train.json").write_text(manifest_text([pack.file], Sources({}, {}, {}), {"out.tar": pack}))
+    account = gather.account(ledger, spec, tmp_path, driven=False)
+    assert "out.tar (1,234 files)" in html.page(account)
+    assert "out.tar (1,234 files)" in markdown.page(account)
 
 
 def test_each_node_has_its_own_peaks(made: Written, tmp_path: Path):

@@ -39,8 +39,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     _add_prompt(perplexity, required=True)
     _add_bench(modes.add_parser("bench", help="measure prefill, decode and memory bandwidth", allow_abbrev=False))
     _add_worker(modes.add_parser("worker", help="compute a part of a model for a root", allow_abbrev=False))
-    warm = modes.add_parser("warm", help="compile what the first run would compile", allow_abbrev=False)
-    warm.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
+    modes.add_parser("warm", help="compile what the first run would compile", allow_abbrev=False)
     modes.add_parser("verify", help="compare a .m file with its source: dllama verify FILE.m FOLDER", add_help=False)
     modes.add_parser(
         "compare", help="answers beside the original's, by transformers: dllama compare FILE.m FOLDER", add_help=False

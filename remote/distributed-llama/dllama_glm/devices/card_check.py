@@ -1,6 +1,6 @@
 """A card shows on one of the model's own layers that it computes what the reference does."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from dllama_glm.runtime.weights import Weights
 FAST, EXACT = 0.05, 1e-3  # largest difference, as a share of the largest number
 _TOKEN = 1
 
-Floats = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 def check_layer(device: CudaDevice, weights: Weights, architecture: Architecture, shard: Shard, *, exact: bool) -> None:

@@ -1,7 +1,7 @@
 """The CPU: half-layer operations as compiled kernels, over weights where they lie."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -22,7 +22,7 @@ from dllama_glm.runtime.matrix import F32, Q40, Q80
 from dllama_glm.runtime.memory import take
 from dllama_glm.runtime.weights import AttentionWeights, LayerWeights, MixtureWeights, MlpWeights, Weights
 
-Floats = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 _TILE = 16  # positions of a tile of keys
 

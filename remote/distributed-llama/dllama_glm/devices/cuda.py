@@ -22,7 +22,7 @@ from dllama_glm.runtime.architecture import Architecture
 from dllama_glm.runtime.device import At, Group
 from dllama_glm.runtime.weights import Weights
 
-Floats = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[np.float32]
 Stream: TypeAlias = OneToken | torch.Tensor  # one token's room, or many tokens' rows
 
 

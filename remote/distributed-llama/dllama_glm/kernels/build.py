@@ -22,8 +22,7 @@ from numba.extending import intrinsic
 from dllama_glm.kernels.library import library
 
 _OPTIONS = {
-    "nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False,
-    "no_cpython_wrapper": True, "no_rewrites": True,
+    "nogil": True, "error_model": "numpy", "boundscheck": False, "no_cpython_wrapper": True, "no_rewrites": True,
 }  # fmt: skip
 _NATIVE: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float32: ctypes.c_float, types.float64: ctypes.c_double}
 _PREFIX = "dllama_"
@@ -59,9 +58,8 @@ def kernel(signature: str, *, parallel: bool = False) -> Callable[[Callable[...,
             dispatcher = njit(signature, parallel=parallel, **_OPTIONS)(function)
             (result,) = dispatcher.overloads.values()
             wrapper = result.fndesc.llvm_cfunc_wrapper_name
-            library.add(
-                name, wrapper, result.library
-            )  # first: numba lets go of the code when it is asked for a pointer
+            # first: numba lets go of the code when it is asked for a pointer
+            library.add(name, wrapper, result.library)
             address = result.library.get_pointer_to_function(wrapper)
             _alive.append(dispatcher)
         llvm.add_symbol(name, address)

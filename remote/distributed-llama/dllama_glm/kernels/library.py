@@ -7,6 +7,7 @@ compiled code has no use for.
 import hashlib
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import numba
 from numba import _helperlib
 from numba.core.runtime import _nrt_python
 from numba.np.ufunc import parallel
+
+_ELSEWHERE = 1  # an address for code that another process compiles, and that is never called from here
 
 
 class Library:
@@ -25,9 +28,16 @@ class Library:
         self._read: set[Path] = set()
         self._ready: dict[str, tuple[str, bytes]] = {}  # wrapper's symbol, code
         self._engine: Any = None
+        self._claims: Path | None = None
+
+    def share(self, claims: Path) -> None:
+        """From now on compile only, and of the kernels only those that no other process with this folder has begun."""
+        self._claims = claims
 
     def address(self, name: str) -> int | None:
-        """Where a kernel's code is, what it calls having been asked for before; None if no file has it."""
+        """Where a kernel's code is, what it calls having been asked for before; None if it is to be compiled here."""
+        if self._claims is not None:
+            return None if self._claimed(self._claims / name) else _ELSEWHERE
         if name not in self._ready:
             self._look()
         if name not in self._ready:
@@ -40,24 +50,30 @@ class Library:
         return int(self._engine.get_function_address(symbol))
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing lies in the cache for this processor."""
+    def empty_folder(self) -> Path | None:
+        """Where the kernels are kept, if nothing lies there for this processor yet."""
         self._look()
-        return not self._ready
+        return None if self._pattern is None or self._ready else self._pattern.parent
 
     def add(self, name: str, symbol: str, compiled: Any) -> None:
-        """Write what was compiled to a file; where that is not possible numba's own cache has to do."""
+        """Write what was compiled to a file; where that is not possible it is compiled again the next time."""
         if self._pattern is None:
             return
-        try:
+        with suppress(OSError):
             code = compiled.serialize_using_object_code()[2][0]
             folder = self._pattern.parent
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
                 file.write(json.dumps([name, symbol]).encode() + b"\n" + code)
             Path(file.name).replace(self._pattern.with_name(f"{self._pattern.name}-{name}.bin"))
-        except (OSError, RuntimeError):  # RuntimeError: numba took it from its own cache, where it stays
-            return
+
+    @staticmethod
+    def _claimed(claim: Path) -> bool:
+        try:
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def _look(self) -> None:
         """Read the files that have come since the last look."""

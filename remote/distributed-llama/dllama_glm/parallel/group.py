@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from dllama_glm.parallel.addresses import interface_of
 from dllama_glm.runtime.errors import DllamaError
 from dllama_glm.runtime.machine import note
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 _LONGEST = timedelta(seconds=patience.FIRST_PASS)
 

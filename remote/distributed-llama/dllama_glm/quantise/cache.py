@@ -22,6 +22,8 @@ def loops_cache() -> Iterator[None]:
     The compiler itself looks only at the file that a loop stands in, so it would go on using a loop whose vector
     operations, in another file, have changed. Where no folder can be written, the loops are compiled in every run.
     """
+    # Where colorama is installed, numba puts colours into each message that it might need, some percent of its work.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     import numba
 
     base = _base()

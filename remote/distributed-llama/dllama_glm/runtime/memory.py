@@ -4,6 +4,7 @@ import ctypes
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from dllama_glm.runtime.machine import available_memory
 from dllama_glm.runtime.matrix import Matrix
 from dllama_glm.runtime.weights import Weights
 
-Bytes = npt.NDArray[np.uint8]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 _LINE = 64
 _NORESERVE = 0x4000  # Linux: pages that are never touched count for nothing
 _SHARE = 2  # weights are brought into memory where they take at most 1 / _SHARE of what is available

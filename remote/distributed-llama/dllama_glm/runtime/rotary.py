@@ -1,13 +1,14 @@
 """The angles by which positions turn the heads."""
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from dllama_glm.runtime.architecture import Llama3Scaling, Rotary
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
 def frequencies(rotary: Rotary) -> FloatArray:

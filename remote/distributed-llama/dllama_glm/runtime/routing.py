@@ -1,12 +1,14 @@
 """Which experts a token goes to, and with which weights."""
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from dllama_glm.runtime.architecture import Routing
 
-FloatArray = npt.NDArray[np.float32]
-IndexArray = npt.NDArray[np.int64]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+IndexArray: TypeAlias = npt.NDArray[np.int64]
 
 
 def choose(logits: FloatArray, correction: FloatArray | None, routing: Routing) -> tuple[IndexArray, FloatArray]:

@@ -2,13 +2,14 @@
 
 import secrets
 from collections.abc import Collection
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from dllama_glm.runtime.errors import DllamaError
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 _COLDEST = 1e-6  # a lower temperature is none in float32
 _LEAST = float(np.finfo(np.float32).tiny)  # what has no probability at all is not drawn, not even by rounding

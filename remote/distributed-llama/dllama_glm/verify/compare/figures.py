@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from math import exp
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from dllama_glm.formats.float_types import FloatType
 
-Logits = npt.NDArray[np.float32]
+Logits: TypeAlias = npt.NDArray[np.float32]
 
 # Relative error beyond which a file is not what its original is. The trained model of the tests is at 6e-7 (F32, F16),
 # 0.022 (Q80) and 0.13 (Q40), random weights at 0.3 (Q40); a model trained on from it is at

@@ -1,0 +1,95 @@
+"""What stands for a plan's inputs in a rehearsal: its own sample, or one small file, in the rehearsed store."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from orchestrator.words.errors import StepFailed, UsageError
+from orchestrator.words.model import Input
+from orchestrator.words.ports import ArtifactStore, Part
+
+BUCKET = "gpuplan-rehearsal"  # of the emulated stores
+NAME = "stand-in.txt"
+
+
+def lay(one: Input, store: Callable[[str], ArtifactStore]) -> str:
+    """Lay what stands for the input into the rehearsed store, and return its address: nobody's own is asked.
+
+    It ends in the input's own address. UsageError: its sample cannot be read.
+    """
+    files = _files(one)
+    scheme, place, single = _place(one)
+    mark = f"sample-{_digest(one, files)}/" if one.sample else ""  # nothing of another one, or an older, lies there
+    address = f"{scheme}://{BUCKET}/inputs/{mark}{place}"
+    folder, _, name = address.rpartition("/") if single else (address, "", "")
+    at = store(folder)
+    for path, content in files.items():
+        _put(at, name or path, content)
+    return address
+
+
+def _place(one: Input) -> tuple[str, str, bool]:
+    """In which kind of store it is, its place there, and whether that is one object."""
+    scheme, _, place = one.source.partition("://")
+    if scheme not in ("s3", "gs"):  # one file, whatever its address says
+        name = urlsplit(one.source).path.rpartition("/")[2] or "file"
+        return "s3", f"{scheme}/{hashlib.sha256(one.source.encode()).hexdigest()[:16]}/{name}", True
+    named = "." in place.rpartition("/")[2] and not Path(one.sample or NAME).is_dir()
+    return scheme, place.strip("/"), named
+
+
+def _files(one: Input) -> dict[str, bytes]:
+    """What stands for the input: path -> content. Links are left out: one may lead out of the plan."""
+    if not one.sample:
+        return {NAME: f"This stands for {one.source} in a rehearsal.\n".encode()}
+    sample = Path(one.sample)
+    top, found = (sample, sorted(sample.rglob("*"))) if sample.is_dir() else (sample.parent, [sample])
+    try:
+        regular = [file for file in found if file.is_file() and not file.is_symlink()]
+        files = {file.relative_to(top).as_posix(): file.read_bytes() for file in regular}
+    except OSError as error:
+        raise UsageError(f"the sample {sample} cannot be read: {error.strerror}") from error
+    if not files:
+        raise UsageError(f"there is no file at {sample}", remedy="correct `sample` in the phase's inputs")
+    return files
+
+
+def _digest(one: Input, files: dict[str, bytes]) -> str:
+    rows = [one.source, *(f"{hashlib.sha256(content).hexdigest()} {path}" for path, content in files.items())]
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
+
+
+def _put(store: ArtifactStore, name: str, content: bytes) -> None:
+    """Have the store hold it, as a machine would send it. StepFailed: it does not take a part."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    stored = store.head(name)
+    if stored and stored.sha256 == sha256:
+        return
+    upload = store.begin(name, len(content), sha256)
+    parts = [
+        _part(number, at, content[at : at + upload.part_bytes])
+        for number, at in enumerate(range(0, len(content) or 1, upload.part_bytes), start=1)
+    ]
+    for signed in store.sign(upload, parts):
+        at = signed.part.offset
+        body, headers = content[at : at + signed.part.length], {"Content-Type": "application/octet-stream"}
+        reply = httpx.put(signed.url, content=body, headers=headers | signed.headers, timeout=60, trust_env=False)
+        if reply.status_code not in signed.accept:
+            raise StepFailed(f"the rehearsed store answers {reply.status_code} to {name}")
+    store.complete(upload, parts)
+
+
+def _part(number: int, offset: int, block: bytes) -> Part:
+    md5 = hashlib.md5(block, usedforsecurity=False).digest()
+    return Part(number, offset, len(block), _base64(zlib.crc32(block).to_bytes(4, "big")), _base64(md5))
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
