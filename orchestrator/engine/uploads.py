@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Uploads:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        # Tokens are capabilities: 0600, never in the database. RUN.2 goes on with what RUN began.
+        # Tokens may be capabilities: 0600. RUN.2 goes on with what RUN began.
         self._tokens = context.folder.with_name(context.run.partition(".")[0]) / "uploads"
         self._tokens.mkdir(mode=0o700, exist_ok=True)
         self._transfers: dict[tuple[str, str], Transfer] = {}  # of this process, by phase and store
@@ -99,7 +99,8 @@ class Uploads:
         A store that fails is tried again until PATIENCE_S pass without a stored part, one that asks for patience (429,
         503) until the phase's time-out stops the run. StoreUnavailable: it was given up; what arrived is kept.
         """
-        token = self._tokens / f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
+        name = f"{hashlib.sha256(f'{store.url} {file.name}'.encode()).hexdigest()[:24]}.json"
+        token = _Token(self._tokens / name, self._context.keep if store.shares_uploads else lambda _file: None)
         sending, patience = Sending(store, agent, workspace, file, token, transfer, tar=tar), Patience(self._context)
         self._note(store, file, "UPLOADING")
         while True:
@@ -107,11 +108,11 @@ class Uploads:
                 how = "already there" if sending.is_there() else sending.send(patience)
                 break
             except FileNotFoundError as error:  # the store has forgotten the upload that an earlier try began
-                token.unlink(missing_ok=True)
+                token.forget()
                 patience.wait(self._named(store, file, StoreUnavailable(str(error))))
             except StoreUnavailable as error:
                 patience.wait(self._named(store, file, error))
-        token.unlink(missing_ok=True)
+        token.forget()
         self._note(store, file, "VERIFIED")
         transfer.whole(file.name)
         return how
@@ -155,6 +156,32 @@ class Patience:
         self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
 
 
+class _Token:
+    """An upload under way, in a file that only its owner reads; `share` writes it down for others too."""
+
+    def __init__(self, file: Path, share: Callable[[Path], None]) -> None:
+        self._file, self._share = file, share
+
+    def read(self) -> Upload | None:
+        """What an earlier try began. None: there is nothing, or a crash left half of it."""
+        try:
+            return Upload(**json.loads(self._file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, upload: Upload) -> None:
+        """Keep it for a later try."""
+        fields = {f: getattr(upload, f) for f in ("key", "bytes", "sha256", "part_bytes", "token")}
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(fields, out)
+        self._share(self._file)
+
+    def forget(self) -> None:
+        """Nothing goes on with it."""
+        self._file.unlink(missing_ok=True)
+
+
 class Sending:
     """One file on its way to one store."""
 
@@ -164,12 +191,12 @@ class Sending:
         agent: Agent,
         workspace: str,
         file: ManifestFile,
-        token: Path,
+        token: _Token,
         transfer: Transfer,
         *,
         tar: bool,
     ) -> None:
-        """`token`: the file that keeps the upload's capability for a later try; `transfer` hears of each part."""
+        """`token`: what a later try goes on with; `transfer` hears of each part."""
         self._transfer, self._tar = transfer, tar
         self._store, self._agent, self._file, self._token = store, agent, file, token
         self._path = f"{workspace}/{file.name}"
@@ -203,7 +230,7 @@ class Sending:
     def _forget(self, upload: Upload) -> None:
         """Nothing goes on with it."""
         self._store.abort(upload)
-        self._token.unlink(missing_ok=True)
+        self._token.forget()
 
     def _send(self, upload: Upload, patience: Patience, *, fresh: bool) -> str:
         name, size = self._file.name, self._file.bytes
@@ -251,17 +278,11 @@ class Sending:
     def _begin(self) -> tuple[Upload, bool]:
         """Go on with the upload that an earlier try began for this very content, or open a new one; True: it is new."""
         wanted = (self._file.bytes, self._file.sha256)
-        try:
-            kept = Upload(**json.loads(self._token.read_text()))
-            if (kept.bytes, kept.sha256) == wanted:
-                return kept, False
-        except (OSError, ValueError, TypeError):
-            pass  # there is none, or a crash left half of it
+        kept = self._token.read()
+        if kept and (kept.bytes, kept.sha256) == wanted:
+            return kept, False
         upload = self._store.begin(self._file.name, *wanted)
-        fields = {f: getattr(upload, f) for f in ("key", "bytes", "sha256", "part_bytes", "token")}
-        descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            json.dump(fields, out)
+        self._token.write(upload)
         return upload, True
 
 

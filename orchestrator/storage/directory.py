@@ -30,6 +30,7 @@ class DirectoryStore:
     """`ports.ArtifactStore` on a folder. Parts come in by HTTP on loopback, as they would at a bucket."""
 
     ordered = False
+    shares_uploads = False
     reports_md5 = False
     parts_md5 = False
 

@@ -45,6 +45,7 @@ class GcsStore:
     """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
 
     ordered = True
+    shares_uploads = False  # who knows the session writes the object
     reports_md5 = True
     parts_md5 = False
 

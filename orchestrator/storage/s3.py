@@ -44,6 +44,7 @@ class S3Store:
     """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
 
     ordered = False
+    shares_uploads = True
     reports_md5 = False
 
     def __init__(self, url: str, access: StoreAccess) -> None:

@@ -31,7 +31,7 @@ class MemoryStore:
         """
         self.url, self._faults, self._changed = url, faults or Switchboard(), changed
         self.ordered = self.reports_md5 = url.startswith("gs")
-        self.parts_md5 = False
+        self.shares_uploads, self.parts_md5 = not self.ordered, False
         self._kind = "gcs-" if self.ordered else "s3-"
         self.objects: dict[str, bytes] = {}
         self._sha256: dict[str, str] = {}

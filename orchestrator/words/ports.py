@@ -285,7 +285,7 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload under way. `token` is a capability (upload id or session URI): kept in a 0600 file.
+    """An upload under way. `token` may be a capability (a session URI, unlike an upload id): kept in a 0600 file.
 
     "": one request sends all of it, and the store knows of no upload.
     """
@@ -303,6 +303,7 @@ class ArtifactStore(Protocol):
 
     url: str  # s3://bucket/prefix
     ordered: bool  # True: parts go one after the other (GCS), False: at the same time (S3)
+    shares_uploads: bool  # True: an upload's token is of no use without the store's own credentials (S3)
     reports_md5: bool  # True: the MD5 of the whole is what proves an object, so `complete` wants it (GCS)
     parts_md5: bool  # True: each part is signed with its own MD5 (an S3 that is not Amazon's)
 

@@ -1,6 +1,7 @@
 """What of a run lies in a database that several computers share, so that another one can go on with it.
 
-Its frozen plan, its code, the public key that its machines know, and the ends of its logs. No secret is among it.
+Its frozen plan, its code, the public key that its machines know, the ends of its logs, and the names by which S3 knows
+uploads under way. No secret is among it.
 """
 
 from __future__ import annotations
@@ -63,20 +64,26 @@ def waits(ledger: Ledger, run: str) -> bool:
 
 
 def keeper(ledger: Ledger, folder: Path) -> Callable[[Path], None]:
-    """What writes the end of a file of the run's folder down; where nobody shares the database, nothing does."""
+    """What writes the end of a file down, of the run's folder or, for RUN.2, of RUN's; where nobody shares, nothing."""
 
     def keep(file: Path) -> None:
         if file.exists():
             with file.open("rb") as opened:
                 opened.seek(max(file.stat().st_size - MOST_FILE, 0))
-                _put(ledger, folder.name, file.relative_to(folder).as_posix(), opened.read())
+                run, _, name = file.relative_to(folder.parent).as_posix().partition("/")
+                _put(ledger, run, name, opened.read())
 
     return keep if ledger.is_shared else lambda _file: None
 
 
 def bring(ledger: Ledger, home: Home, run: str) -> None:
-    """Make the run's folder here out of the database, or bring what is new; one that began here stays as it is."""
-    folder = home.run_folder(run)
+    """Make the run's folder here out of the database, or bring what is new; one that began here stays as it is.
+
+    With RUN.2 comes RUN, whose uploads it goes on with.
+    """
+    folder, first = home.run_folder(run), run.partition(".")[0]
+    if first != run:
+        bring(ledger, home, first)
     if not ledger.is_shared or ((folder / SPEC).exists() and not (folder / BROUGHT).exists()):
         return
     there = {str(name): float(at) for name, at in ledger.read(NAMES, {"run": run})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ class Patient(SystemClock):
 class Store:
     """A store and the agent that sends to it: `answers` says what becomes of each batch; None: it is stored."""
 
-    url, ordered, reports_md5, parts_md5 = "s3://b", True, False, False
+    url, ordered, shares_uploads, reports_md5, parts_md5 = "s3://b", True, True, False, False
 
     def __init__(self, answers: list[Any]) -> None:
         self.answers, self.held, self.signed, self.md5s = answers, set[int](), 0, list[str]()
@@ -146,6 +147,16 @@ def test_a_store_is_not_asked_what_is_known(tmp_path: Path, parts: int, answers:
     store = Asked(parts, answers)
     assert send(context_of(tmp_path), store) == "sent"
     assert store.asked == asked
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_an_upload_goes_on_with_is_shared_where_it_is_no_capability(tmp_path: Path, *, shares: bool):
+    """An upload's name at S3 goes where others find it who go on with the run; a session of GCS stays at home."""
+    context, store, kept = context_of(tmp_path), Store([None]), list[str]()
+    context.keep = lambda file: kept.append(json.loads(file.read_text())["token"])
+    store.shares_uploads = shares
+    send(context, store)
+    assert kept == (["token"] if shares else [])
 
 
 def test_a_store_that_stores_nothing_is_given_up(tmp_path: Path):

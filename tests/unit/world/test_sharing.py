@@ -85,6 +85,19 @@ def test_the_end_of_a_log_goes_with_it(ledger: Ledger, homes: tuple[Home, Home],
     assert log.stat().st_size > sharing.MOST_FILE
 
 
+def test_uploads_that_an_earlier_run_began_come_with_the_next(ledger: Ledger, homes: tuple[Home, Home], tmp_path: Path):
+    """RUN.2 keeps the names of uploads below RUN, where it finds what RUN began: in another home too."""
+    first, second = homes
+    upload, next_run = first.run_folder(RUN) / "uploads" / "1.json", f"{RUN}.2"
+    upload.parent.mkdir()
+    upload.write_text("{}")
+    for run in (RUN, next_run):
+        shared(ledger, first, spec(tmp_path).model_copy(update={"run": run}))
+    sharing.keeper(ledger, first.run_folder(next_run))(upload)
+    sharing.bring(ledger, second, next_run)
+    assert (second.run_folder(RUN) / "uploads" / "1.json").read_text() == "{}"
+
+
 def test_code_that_is_too_much_is_refused(
     ledger: Ledger, homes: tuple[Home, Home], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
