@@ -101,7 +101,8 @@ def _fetch(
     with nullcontext() if quiet else shown(coming):
         fetch_all(store, wanted, folder, clock, said=note, arrived=coming.arrived, unpacked=unpacked)
     if not quiet:
-        coming.say(f"{coming.words()}; all in {folder.folder.resolve()}")
+        how_far = f"{coming.words()}; " if any(file["how"] == "fetched" for file in files) else ""
+        coming.say(f"{how_far}all in {folder.folder.resolve()}")
     return sorted(files, key=lambda file: str(file["name"]))  # they came in any order
 
 

@@ -21,6 +21,7 @@ from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.directory import DirectoryStore
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words import waiting
+from orchestrator.words.observed import Observed
 from orchestrator.words.secret import Secret
 from tests import forked
 from tests.contracts.contract_clouds import Clock, Cloud, in_process, over_http
@@ -138,7 +139,12 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
         yield over_http(name, request.getfixturevalue("rehearsal"), key, key_file(home))
         return
     clock = Clock()
-    with InProcessClouds(cast("waiting.Clock", clock)) as clouds:  # they ask it for the moment, and to sleep
+    many = {
+        "runpod": Observed(provider="runpod", quotas={"minute": 6000})
+    }  # the tests' time stands still between waits
+    with InProcessClouds(
+        cast("waiting.Clock", clock), observed=many
+    ) as clouds:  # they ask it for the moment, and to sleep
         yield in_process(name, clouds, clock, key)
         assert clouds.breaches() == []
 

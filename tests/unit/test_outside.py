@@ -26,6 +26,7 @@ WRITERS = {
     "orchestrator/report/plain.py",  # escapes and masks, line by line
     "orchestrator/report/rendering.py",  # StrictConsole escapes
     "orchestrator/report/live.py",  # by StrictConsole
+    "orchestrator/report/homeward.py",  # likewise
 }
 
 

@@ -86,13 +86,13 @@ def test_a_private_address_that_never_came_never_comes(name: str):
 def test_tier_quota_and_bids_are_those_that_were_seen():
     """A volume of no named kind gets that tier; the API allows so many requests; types without a bid have none."""
     with clouds("runpod") as (bench, provider):
-        assert provider.facts().quotas == {"minute": 600, "hour": 12_000, "day": 100_000}
+        assert provider.facts().quotas == {"minute": 60, "hour": 3_000, "day": 50_000}
         assert A100 in (provider.facts().bids or {})
         provider.create_volume("gpuplan-v", 10, "EU-RO-1")
         assert [v.tier for v in provider.volumes()] == ["HIGH_PERFORMANCE"]
     bids = {RTX: Decimal("0.21")}
-    with clouds("runpod", volume_tier="STANDARD", quotas={"minute": 60}, bids=bids) as (bench, provider):
-        assert provider.facts() == Facts(quotas={"minute": 60, "hour": 12_000, "day": 100_000}, bids=bids)
+    with clouds("runpod", volume_tier="STANDARD", quotas={"minute": 99}, bids=bids) as (bench, provider):
+        assert provider.facts() == Facts(quotas={"minute": 99, "hour": 3_000, "day": 50_000}, bids=bids)
         provider.create_volume("gpuplan-v", 10, "EU-RO-1")
         assert [v.tier for v in provider.volumes()] == ["STANDARD"]
         assert {o.type_id for o in provider.offers(gpus=1, spot=True)} == {RTX}

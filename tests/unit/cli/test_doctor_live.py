@@ -153,7 +153,7 @@ def test_a_rehearsal_of_this_home_is_told_what_was_seen(tmp_path: Path, monkeypa
     """GPUPLAN_HOME/fixtures is what its cloud begins with, where there is one; a damaged file is refused by name."""
     asked: list[Path | None] = []
 
-    def start(_folder: Path, *, fixtures: Path | None) -> object:
+    def start(_folder: Path, *, conditions: object, fixtures: Path | None) -> object:
         asked.append(fixtures)
         return object()
 
