@@ -69,7 +69,7 @@ test: ready  ## check, and everything that must hold
 
 coverage: ready  ## the same tests, traced; the floors that must hold
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n 4 --dist loadgroup -m "not faults and not liars" --cov --cov-report=
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not faults and not liars" --timeout 1200 --cov --cov-report=
 	$(BIN)/coverage json -q -o .coverage.json
 	$(BIN)/python tools/floors.py .coverage.json
 
