@@ -61,9 +61,11 @@ def doctor(
     home, ledger = open_home()
     loaded = _plan(plan, config)
     if live:
-        from orchestrator.cli.live.command import LiveOptions, ask_live, cap_of
+        from orchestrator.cli.live.command import CAP_USD, LiveOptions, ask_live
+        from orchestrator.config import read_budget
 
-        ask_live(home, ledger, loaded, LiveOptions(cap_of(max_usd or "1"), provider, out, dry_run, yes, json))
+        cap = (max_usd and read_budget(max_usd)) or CAP_USD
+        ask_live(home, ledger, loaded, LiveOptions(cap, provider, out, dry_run, yes, json))
         return
     found: list[Finding] = []
     with asked_world(home, ledger, loaded, dry_run=dry_run) as (world, spec):

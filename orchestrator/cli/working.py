@@ -43,6 +43,7 @@ def worker(
             waiting = _undriven(home, ledger)
         except DatabaseBusy as error:
             say(str(error), err=True)
+            time.sleep(LOOK_S)
             continue
         taken = next((row for row in waiting if refused.get(row.id, 0) <= time.monotonic()), None)
         if taken is None and once:

@@ -27,7 +27,7 @@ NO_SETTINGS = frozenset(
     | {"RUN", "PHASE", "ROOT_IP", "PRIVATE_IP", "NODE_RANK", "NODES", "WORKERS", "CODE", "CODE_HASH", "TOKEN"}
     | {"METRICS", "PROGRESS", "REHEARSAL_HOST", "HUB_COMMIT", "BOOT_ID", "END_BILL", "AGENT_PYTHON"}
 )
-FLAGS = {"budget_usd": "--budget"}  # where a flag is not called as its setting
+FLAGS = {"budget_usd": "--max-usd"}  # where a flag is not called as its setting
 STORE_SCHEMES = ("s3://", "gs://")
 
 

@@ -69,7 +69,7 @@ def load_plan(
 
 
 def read_budget(text: str) -> Decimal | None:
-    """What --budget says, in USD. ConfigErrors: it is no amount, or none that a budget may be."""
+    """What --max-usd says, in USD. ConfigErrors: it is no amount, or none that a budget may be."""
     problems = Problems()
     found = read_settings([], {}, {"budget_usd": text}, problems)
     problems.raise_all()

@@ -45,12 +45,16 @@ class Pack:
         at = 0
         for member in self.members:
             yield member, at
-            at += len(self.header(member, executable=False)) + member.bytes + -member.bytes % UNIT
+            at += self._span(member)
+
+    def _span(self, member: ManifestFile) -> int:
+        """Bytes from its header to the next one's."""
+        return len(self.header(member, executable=False)) + member.bytes + -member.bytes % UNIT
 
     @property
     def bytes(self) -> int:
         """What such a tar weighs."""
-        end = sum(len(self.header(m, executable=False)) + m.bytes + -m.bytes % UNIT for m in self.members)
+        end = sum(map(self._span, self.members))
         return -(-(end + 2 * UNIT) // RECORD) * RECORD
 
     @property

@@ -26,6 +26,7 @@ _NEWEST_EVENTS = (
     "ORDER BY id DESC LIMIT :count"
 )
 _NEWEST_RUN = "SELECT id FROM gpuplan_runs ORDER BY created_at DESC LIMIT 1"
+AGAIN_S = 0.2  # between two tries: a file is waited for by the try itself, a server that is away says so at once
 TRY_S = 5.0  # of which each try: a longer one would not see that the wait is over
 
 
@@ -143,6 +144,7 @@ class Ledger:
             except Busy as error:
                 if time.monotonic() >= give_up:
                     raise _held(self._database) from error
+                time.sleep(min(AGAIN_S, self.patience_s))
 
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""

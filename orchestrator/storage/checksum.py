@@ -1,8 +1,10 @@
-"""Join CRC-32s of neighbouring parts into that of the whole, without reading a byte again."""
+"""Checksums as stores have them; those of neighbouring parts joined into that of the whole, reading nothing again."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import zlib
 from collections.abc import Iterable
 
 from orchestrator.words.ports import Part
@@ -10,6 +12,16 @@ from orchestrator.words.ports import Part
 _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE), bits reflected: the one of zlib and of S3's x-amz-checksum-crc32
 
 _Matrix = tuple[int, ...]  # 32 columns over GF(2)
+
+
+def crc32_of(body: bytes) -> str:
+    """Base64 of its big-endian CRC-32, as S3's x-amz-checksum-crc32 has it."""
+    return base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+def md5_of(body: bytes) -> str:
+    """Base64 of its MD5, as Content-MD5 has it."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def whole_crc32(parts: Iterable[Part]) -> str:

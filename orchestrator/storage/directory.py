@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -10,13 +9,12 @@ import os
 import shutil
 import threading
 import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.storage import StoreAccess
-from orchestrator.storage.checksum import whole_crc32
+from orchestrator.storage.checksum import crc32_of, whole_crc32
 from orchestrator.storage.layout import MIB, Place, UploadGone, part_size, require_whole
 from orchestrator.storage.receiver import CHECKSUM, Receiver
 from orchestrator.words.errors import StepFailed, UsageError
@@ -115,7 +113,7 @@ class DirectoryStore:
         file = self._uploads / f"text-{uuid.uuid4().hex}"
         data = text.encode()
         file.write_bytes(data)
-        facts = {"crc32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode(), "sha256": None}
+        facts = {"crc32": crc32_of(data), "sha256": None}
         self._publish(file, self._names.key(name), facts)
 
     def close(self) -> None:

@@ -6,9 +6,7 @@ the parts' own (s3_proof.py).
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,10 +16,11 @@ from typing import Any, TypeVar
 from botocore import exceptions as boto_errors
 
 from orchestrator.storage import StoreAccess, s3_alone
+from orchestrator.storage.checksum import crc32_of, md5_of
 from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_place, part_size, require_whole
 from orchestrator.storage.s3_client import checked_credentials, connect, region_of
 from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
-from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof, md5_of
+from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof
 from orchestrator.storage.s3_try import allow, send_as_a_machine
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreUnavailable, UsageError
 from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
@@ -80,8 +79,7 @@ class S3Store:
         These credentials need not be allowed to delete: where they are not, the object stays.
         """
         upload = self._opened(self._place.key(CHECK_NAME), len(CHECK), hashlib.sha256(CHECK).hexdigest(), MIB)
-        crc32 = base64.b64encode(zlib.crc32(CHECK).to_bytes(4, "big")).decode()
-        part = Part(1, 0, len(CHECK), crc32, md5_of(CHECK))
+        part = Part(1, 0, len(CHECK), crc32_of(CHECK), md5_of(CHECK))
         try:
             (signed,) = self.sign(upload, [part])
             send_as_a_machine(self.url, signed, CHECK)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from orchestrator.storage.checksum import whole_crc32
+from orchestrator.storage.checksum import md5_of, whole_crc32
 from orchestrator.words.ports import Part, Upload
 
 
@@ -126,8 +126,3 @@ def multipart_etag(parts: Sequence[Part]) -> str:
     ordered = sorted(parts, key=lambda part: part.number)
     joined = b"".join(base64.b64decode(part.md5) for part in ordered)
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(ordered)}"
-
-
-def md5_of(body: bytes) -> str:
-    """Base64 of the MD5, as Content-MD5 has it."""
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()

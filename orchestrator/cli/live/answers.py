@@ -76,10 +76,8 @@ def _firewall(seen: Observed) -> Answer:
     if seen.firewall is None:
         return Answer(question, "its API names none", "")
     open_to_all = any(rule.partition(" from ")[0] in {"all", "tcp", "tcp 1-65535"} for rule in seen.firewall)
-    means = (
-        "nodes reach each other's ports" if open_to_all else "where these rules hold between nodes, a worker's port "
-    )
-    means += "" if open_to_all else "needs one of its own; one machine cannot show whether they do"
+    closed = "where these rules hold between nodes, a worker's port needs one of its own"
+    means = "nodes reach each other's ports" if open_to_all else f"{closed}; one machine cannot show whether they do"
     return Answer(question, "; ".join(seen.firewall) or "no rule: nothing comes in", means)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.world.world import World
 
 TAG = "doctor-live"
+CAP_USD = Decimal(1)  # at each provider, where nothing is said
 KIB = 1024
 
 
@@ -75,17 +76,6 @@ class Asked:
             "usd": f"{self.usd:.4f}", "answers": [asdict(one) for one in self.answers],
             "fixture": str(self.fixture) if self.fixture else None,
         }  # fmt: skip
-
-
-def cap_of(text: str) -> Decimal:
-    """What --max-usd says. UsageError: it is no sum of money."""
-    try:
-        found = Decimal(text)
-    except ArithmeticError:
-        found = Decimal(0)
-    if not found.is_finite() or found <= 0:
-        raise UsageError(f"--max-usd {text!r} is no sum of money", remedy="--max-usd 1")
-    return found
 
 
 def ask_live(home: Home, ledger: Ledger, plan: Plan, options: LiveOptions) -> None:

@@ -97,16 +97,16 @@ def install_pip_module(folder: Path) -> str:
     package = folder / "pip"
     package.mkdir(parents=True, exist_ok=True)
     root = str(Path(orchestrator.__file__).resolve().parent.parent)
-    _replace(package / "__init__.py", "", 0o644)
-    _replace(package / "__main__.py", PIP_MODULE.format(root=root), 0o644)
+    replace_file(package / "__init__.py", "", 0o644)
+    replace_file(package / "__main__.py", PIP_MODULE.format(root=root), 0o644)
     return str(folder)
 
 
 def _script(file: Path, line: str) -> None:
-    _replace(file, f"#!/bin/sh\n{line}\n", 0o755)
+    replace_file(file, f"#!/bin/sh\n{line}\n", 0o755)
 
 
-def _replace(file: Path, text: str, mode: int) -> None:
+def replace_file(file: Path, text: str, mode: int) -> None:
     """Replace the file at once: a machine of the same cloud may be reading it."""
     new = file.with_suffix(".new")
     new.write_text(text)

@@ -6,10 +6,11 @@ told the right time.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
+
+from orchestrator.rehearsal.standins import replace_file
 
 SHIFT = """import time
 
@@ -47,17 +48,10 @@ def install(programs: Path, modules: Path, seconds: float) -> None:
     `seconds`: by how much they are ahead of this computer's clock; below zero, behind it.
     """
     shift = SHIFT.format(seconds=seconds)
-    _replace(modules / "sitecustomize.py", shift, 0o644)
+    replace_file(modules / "sitecustomize.py", shift, 0o644)
     launcher = programs / "skewed-agent.py"
-    _replace(launcher, shift + LAUNCHER, 0o644)
+    replace_file(launcher, shift + LAUNCHER, 0o644)
     python = PYTHON.format(python=shlex.quote(sys.executable), launcher=shlex.quote(str(launcher)))
     for name in ("python", "python3"):
-        _replace(programs / name, f"#!/bin/sh\n{python}", 0o755)
-    _replace(programs / "date", f"#!/bin/sh\n{DATE.format(seconds=seconds)}", 0o755)
-
-
-def _replace(file: Path, text: str, mode: int) -> None:
-    new = file.with_suffix(".new")
-    new.write_text(text)
-    new.chmod(mode)
-    os.replace(new, file)  # noqa: PTH105 - atomic on every system
+        replace_file(programs / name, f"#!/bin/sh\n{python}", 0o755)
+    replace_file(programs / "date", f"#!/bin/sh\n{DATE.format(seconds=seconds)}", 0o755)

@@ -81,7 +81,7 @@ def test_a_budget_that_is_used_up_offers_another(tmp_path: Path):
     assert f"gpuplan resume {spec.run} --max-usd USD" in str(advice.after(ledger, spec)[1])
     assert _with_budget(spec.plan, "7.50").settings.budget_usd == 7.5
     assert _with_budget(spec.plan, None) is spec.plan
-    with pytest.raises(ConfigErrors, match="--budget"):
+    with pytest.raises(ConfigErrors, match="--max-usd"):
         _with_budget(spec.plan, "much")
 
 

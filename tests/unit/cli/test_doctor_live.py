@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.cli.doctoring import doctor
 from orchestrator.cli.live.answers import answers
-from orchestrator.cli.live.command import cap_of
 from orchestrator.cli.live.probe import priced, printed
 from orchestrator.cli.live.wire import Wire, scrubbed
+from orchestrator.config import ConfigErrors
 from orchestrator.rehearsal import client
 from orchestrator.words.errors import NoMachine, OverBudget, UsageError
 from orchestrator.words.observed import Observed
@@ -68,10 +69,11 @@ def test_sold_out_is_said(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "a lot"])
-def test_a_cap_is_a_sum_of_money(text: str):
-    """Anything else is refused."""
-    with pytest.raises(UsageError, match="no sum of money"):
-        cap_of(text)
+def test_a_cap_is_a_sum_of_money(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Anything else is refused, by its flag."""
+    monkeypatch.setenv("GPUPLAN_HOME", str(tmp_path))
+    with pytest.raises(ConfigErrors, match=r"^--max-usd: "):
+        doctor(live=True, dry_run=True, plan="shipped", max_usd=text)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger import Ledger, open_ledger, store
+from orchestrator.ledger.database import Busy
 from orchestrator.ledger.rows import RunRow
 from orchestrator.words.errors import DatabaseBusy, ExitCode, UsageError
 from orchestrator.words.lifecycle import RunState
@@ -95,6 +96,19 @@ def test_a_write_is_done_when_the_file_is_free_again(tmp_path: Path, monkeypatch
     writer.join(30)
     assert patient.runs.all() == [RUN]
     patient.close()
+
+
+def test_a_database_that_refuses_at_once_is_not_asked_without_pause(ledger: Ledger):
+    """A server that is away says so in no time: it is asked a few times a second, not as often as it answers."""
+    asked = []
+
+    def refused() -> None:
+        asked.append(1)
+        raise Busy
+
+    with pytest.raises(DatabaseBusy):
+        ledger._patiently(refused)
+    assert 2 <= len(asked) <= 0.5 / store.AGAIN_S + 2
 
 
 def test_the_watch_says_when_it_is_held_and_when_it_is_free(tmp_path: Path):
