@@ -13,6 +13,7 @@ It ends with its standard input, that is with the connection, and what runs then
 
 from __future__ import annotations
 
+import collections
 import importlib
 import json
 import os
@@ -44,7 +45,9 @@ class _Asked:
     def __init__(self, number: int, pid: int, pipe: int) -> None:
         self.number, self.pid, self.pipe = number, pid, pipe
         self.owed = 0  # bytes that were said and not yet dealt with
+        self.lines: collections.deque[bytes] = collections.deque()  # what is to be said
         self.rest = b""  # a line that is not whole yet
+        self.ended = False  # nothing else comes
 
 
 class Standing:
@@ -75,7 +78,7 @@ class Standing:
                     if not self._hear():
                         return 0
                 elif open_ones[fd].number in self._asked:  # not cancelled meanwhile
-                    self._pass_on(open_ones[fd])
+                    self._listen(open_ones[fd])
 
     def _hear(self) -> bool:
         """Do what the controller says; False: it has gone."""
@@ -87,9 +90,11 @@ class Standing:
                 self._begin(message["id"], message["request"])
             elif message["id"] in self._asked:
                 asked = self._asked[message["id"]]
-                asked.owed -= message.get("taken", 0)
                 if "cancel" in message:
                     self._leave(asked)
+                else:
+                    asked.owed -= message["taken"]
+                    self._pass_on(asked)
         return bool(data)
 
     def _begin(self, number: int, request: Any) -> None:
@@ -134,17 +139,24 @@ class Standing:
         finally:
             os._exit(status)
 
-    def _pass_on(self, asked: _Asked) -> None:
-        """Hand on what the request's process has said, or that it has ended."""
+    def _listen(self, asked: _Asked) -> None:
+        """Hear what the request's process says, or that it has ended."""
         data = os.read(asked.pipe, CHUNK)
         *lines, asked.rest = (asked.rest + data).split(b"\n") if b"\n" in data else [asked.rest + data]
         if not data and asked.rest:
             lines, asked.rest = [asked.rest], b""
-        for line in lines:
+        asked.lines.extend(lines)
+        asked.ended = not data
+        self._pass_on(asked)
+
+    def _pass_on(self, asked: _Asked) -> None:
+        """Hand on as much of that as may be said now, and its end after all of it."""
+        while asked.lines and asked.owed < WINDOW:
+            line = asked.lines.popleft()
             ours = line.startswith(b"{")
             told = line if ours else json.dumps(line.decode("utf-8", "replace")).encode()
             asked.owed += self._say(asked.number, "line" if ours else "said", told)
-        if not data:
+        if asked.ended and not asked.lines:
             _, status = os.waitpid(asked.pid, 0)
             os.close(asked.pipe)
             del self._asked[asked.number]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +16,17 @@ import pytest
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.transport.ssh import SshTransport
+from orchestrator.transport.standing import WINDOW
 from orchestrator.words.errors import ConnectionLost
 from tests.transport.sshd import Sshd
+
+SHORT_LINES = """
+import sys
+def op_lease(request):
+    sys.stdout.write("".join('{"n": %d}\\n' % n for n in range(30000)))
+    sys.stdout.flush()
+    return {}
+"""
 
 
 @pytest.fixture
@@ -67,6 +79,41 @@ def test_a_slow_listener_holds_up_nobody(server: Sshd, agent: Agent):
         end = following.result(60)
     assert end is not None
     assert "".join(heard) == "".join(f"{n}\n" for n in range(1, 300_001))
+
+
+def test_nobody_is_told_more_than_they_may_be(server: Sshd, agent: Agent):
+    """A request that answers in short lines, all at once, says none beyond the window, and the rest when it may."""
+    (place,) = (server.home / ".gpuplan").glob("agent-*/gpuplan_agent/leases.py")
+    place.write_text(SHORT_LINES)
+    program, lines = place.parents[1], [b'{"n": %d}' % n for n in range(30_000)]
+    with subprocess.Popen(
+        [sys.executable, program, "standing"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"HOME": str(server.home), "WORKSPACE": str(server.workspace)},
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def say(words: bytes) -> None:
+            process.stdin.write(words)
+            process.stdin.flush()
+
+        say(b'{"id": 1, "request": {"op": "lease"}}\n')
+        heard, owed = list[bytes](), 0
+        for line in process.stdout:
+            if line == b'{"id": 1, "exit": 0}\n':
+                break
+            heard.append(line.removeprefix(b'{"id": 1, "line": ').removesuffix(b"}\n"))
+            owed += len(line)
+            assert owed < WINDOW + 100
+            if owed >= WINDOW:
+                say(b'{"id": 2, "request": {"op": "jobs"}}\n')  # whoever is told nothing now holds up nobody
+                others = list(itertools.takewhile(lambda other: other != b'{"id": 2, "exit": 0}\n', process.stdout))
+                assert [other for other in others if not other.startswith(b'{"id": 2')] == []
+                say(b'{"id": 1, "taken": %d}\n' % owed)
+                owed = 0
+        assert heard == [*lines, b'{"ok": true}']
 
 
 def test_a_step_is_one_request(server: Sshd, agent: Agent, transport: SshTransport):

@@ -54,7 +54,7 @@ def test_a_killed_process_holds_nothing(shared_database: str):
 def test_who_was_cut_off_learns_whose_the_run_is(shared_database: str, server: Server):
     """Its own still, taken anew; or another's, if that one was quicker."""
     one, two = RunLocks(shared_database), RunLocks(shared_database)
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+    cut = "SELECT pg_terminate_backend(pid, 30000) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
     held = one.take(RUN)
     assert held is not None
     server.do(cut)
