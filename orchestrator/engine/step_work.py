@@ -20,7 +20,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger.rows import FigureRow, StepRow
+from orchestrator.ledger.rows import FigureRow, MachineRow, StepRow
 from orchestrator.plan import crews_for
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
@@ -138,7 +138,7 @@ class StepWork:
         clears = records.path(self.run)
         if self.run.inputs:
             return self._fetch(targets[0], clears)
-        job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
+        job = self._job_name(number)
         if len(targets) > 1:  # nothing of what was made before counts once the first of them begins
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
@@ -161,6 +161,17 @@ class StepWork:
         self._log(0).note(fetching.said)
         self._context.announce(self.run.step.name, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
+
+    def _job_name(self, number: int) -> str:
+        """The job of the try of that number: one of an earlier attempt where that has outlived its machine's silence.
+
+        What the reboot has ended is the machine's failure, no try of the step's.
+        """
+        mine, row = launch.job_name(self._context, self._phase, self.run, self._attempt, number), self._root_row()
+        if row.rebooted_at is None or self._context.phase(self._phase).phase.machine.nodes > 1:
+            return mine
+        jobs_there = through_cuts(self._machines, row.name, lambda: self._context.agents(row.name).jobs())
+        return launch.outlived(jobs_there, mine) or mine
 
     def _on_machine(
         self, command: str, job: str, node: int, machine: str, clears: str, more: Mapping[str, str]
@@ -240,7 +251,7 @@ class StepWork:
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
         clones: dict[str, str] = {}
         if files:
-            job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
+            job = f"{self._job_name(number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
             files = records.with_checksums(files, agent.published(job) | known, folder)
             clones = records.clones(agent, folder, files)
@@ -315,6 +326,9 @@ class StepWork:
         if not names:
             raise MachineLost(f"{self._phase} has no machine")
         return names
+
+    def _root_row(self) -> MachineRow:
+        return self._context.ledger.machines.get(name=self._targets()[0])
 
     def _root(self) -> Agent:
         return self._context.agents(self._targets()[0])

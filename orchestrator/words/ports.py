@@ -22,6 +22,7 @@ class Capability(StrEnum):
     PRIVATE_NETWORK = "private_network"
     BILLING = "billing"  # reports what it charged
     HOST_KEY = "host_key"  # gives a machine the host key that it is asked for
+    REBOOT = "reboot"  # starts a machine again
     QUOTA = "quota"  # a volume holds what was asked for and no more, whatever the machine says of its disk
 
 
@@ -158,6 +159,13 @@ class Provider(Protocol):
 
     def destroy(self, machine_id: str) -> None:
         """Ask once to end it. Returns when accepted or when the provider knows no such machine. Idempotent."""
+        ...
+
+    def reboot(self, machine_id: str) -> None:
+        """Ask once to start a machine again, where Capability.REBOOT says so: whatever runs on it ends.
+
+        Refused: it goes on as it is. ProviderUnavailable: nothing was asked. Ambiguous: perhaps it was.
+        """
         ...
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:

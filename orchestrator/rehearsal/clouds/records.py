@@ -33,6 +33,7 @@ class Billed:
     created: datetime
     spans: list[Span] = field(default_factory=list)
     gone: datetime | None = None
+    hangs: str = ""  # by which fault it answers nobody any more; "": it answers
 
     def charge(self, price_hour: Decimal, now: datetime) -> None:
         """From now on it costs this much."""

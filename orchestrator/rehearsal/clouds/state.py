@@ -19,7 +19,7 @@ from orchestrator.rehearsal.clouds.records import Billed, Instance, Pod, Records
 from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
-from orchestrator.rehearsal.faults import CLOUD, Fault, Switchboard
+from orchestrator.rehearsal.faults import AT_A_STEP, CLOUD, Fault, Switchboard
 from orchestrator.words.observed import Observed
 
 
@@ -100,7 +100,7 @@ class CloudState:
 
     async def step_started(self, step: str, machine: str) -> None:
         """A step began on the machine of this name or id: faults at that step happen a cloud-second later."""
-        for name in ("preempt", "ssh-cut"):
+        for name in AT_A_STEP:
             found = self._find(machine)
             if found is not None and self.context.faults.take(name, step):
                 self.context.run(f"{found.id} {name} {step}", self._strike(name, found))
@@ -114,6 +114,9 @@ class CloudState:
             return
         if name == "ssh-cut":
             await self.context.hosts.cut(machine.id)
+        elif name != "preempt":
+            machine.hangs = name
+            await self.context.hosts.hang(machine.id)
         elif isinstance(machine, Pod):
             await self.pods.preempt(machine)
         else:
