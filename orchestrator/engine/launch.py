@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from orchestrator.engine import sources, write_up
 from orchestrator.engine.context import Context
@@ -10,7 +10,6 @@ from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import StepRun
 from orchestrator.transport import commands
 from orchestrator.transport.agent import Agent
-from orchestrator.transport.job_replies import JobInfo
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import plain
@@ -23,20 +22,6 @@ TOKEN = "GPUPLAN_TOKEN"  # noqa: S105  the name of the variable by which ranks o
 def job_name(context: Context, phase: str, run: StepRun, attempt: int, number: int) -> str:
     """The job of the step's try of that number, the same after a crash; each node appends its own number."""
     return f"{plain(context.run)}.{plain(phase)}.{run.id.replace('/', '.')}.{attempt}.{number}"
-
-
-def outlived(jobs: Iterable[JobInfo], mine: str) -> str:
-    """The newest of a step's jobs that runs, or has come to a good end: of any try of any attempt; "": there is none.
-
-    `mine` is the name of one of its tries.
-    """
-    step, found = mine.rsplit(".", 2)[0], list[tuple[int, int]]()
-    for job in jobs:
-        name, *numbers = job.job.rsplit(".", 3)
-        good = job.end is None or (job.end.exit == 0 and not job.end.lost and not job.end.timed_out)
-        if good and name == step and all(number.isdigit() for number in numbers):
-            found.append((int(numbers[0]), int(numbers[1])))
-    return "{}.{}.{}".format(step, *max(found)) if found else ""
 
 
 def shell_text(context: Context, agent: Agent, run: StepRun, command: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, inputs, jobs, launch, limits, records, room, stalls
+from orchestrator.engine import hub_check, inputs, jobs, launch, limits, outliving, records, room, stalls
 from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
@@ -20,7 +20,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger.rows import FigureRow, MachineRow, StepRow
+from orchestrator.ledger.rows import FigureRow, StepRow
 from orchestrator.plan import crews_for
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
@@ -153,25 +153,16 @@ class StepWork:
         """Fetch the phase's inputs through every cut. What has come stays, whatever becomes of the rest."""
         began, agents = self._context.now(), self._context.agents
         self._context.announce(self.run.step.name, "started", machine)
-        through_cuts(self._machines, machine, lambda: agents(machine).remove(clears))
-        fetching = inputs.Fetching(self._context, self._phase, self.run)
-        through_cuts(
-            self._machines, machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved)
-        )
+        reach, fetching = partial(through_cuts, self._machines), inputs.Fetching(self._context, self._phase, self.run)
+        reach(machine, lambda: agents(machine).remove(clears))
+        reach(machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved))
         self._log(0).note(fetching.said)
         self._context.announce(self.run.step.name, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
 
     def _job_name(self, number: int) -> str:
-        """The job of the try of that number: one of an earlier attempt where that has outlived its machine's silence.
-
-        What the reboot has ended is the machine's failure, no try of the step's.
-        """
-        mine, row = launch.job_name(self._context, self._phase, self.run, self._attempt, number), self._root_row()
-        if row.rebooted_at is None or self._context.phase(self._phase).phase.machine.nodes > 1:
-            return mine
-        jobs_there = through_cuts(self._machines, row.name, lambda: self._context.agents(row.name).jobs())
-        return launch.outlived(jobs_there, mine) or mine
+        mine = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
+        return outliving.job(self._context, self._machines, self._phase, self._targets()[0], mine)
 
     def _on_machine(
         self, command: str, job: str, node: int, machine: str, clears: str, more: Mapping[str, str]
@@ -327,9 +318,6 @@ class StepWork:
             raise MachineLost(f"{self._phase} has no machine")
         return names
 
-    def _root_row(self) -> MachineRow:
-        return self._context.ledger.machines.get(name=self._targets()[0])
-
     def _root(self) -> Agent:
         return self._context.agents(self._targets()[0])
 
@@ -348,10 +336,9 @@ class StepWork:
         return figures + [records.StepFigure(node, name, value, seen, cards) for name, value in end.peaks.items()]
 
     def _keep(self, figures: Iterable[records.StepFigure]) -> None:
-        at = self._context.now()
+        at, put = self._context.now(), self._context.ledger.figures.put
         for figure in figures:
-            row = FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure))
-            self._context.ledger.figures.put(row)
+            put(FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure)))
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""

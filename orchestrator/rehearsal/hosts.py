@@ -23,7 +23,6 @@ from orchestrator.rehearsal.spawner import Spawner
 from orchestrator.rehearsal.standins import image, skewed
 
 OWN_KEY = "ssh-ed25519"  # the kind of host key that a machine makes itself
-HOST_KEY = "ssh_host_key"  # the file of it
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A login shell reads the system's profile first, which sets PATH anew.
 PROFILE = 'export PATH="{first}:$PATH"\n'
@@ -118,7 +117,7 @@ class Hosts:
         reads = [self.folder / "bin", self.folder / "python", *self.readable]
         spawner = Spawner([folder, workspace, *self.shared], reads)
         login = Login(spec.user, _keys(spec.public_key), {}, workspace, self._groups, spawner, self._touch)
-        key = _host_key(folder, spec.host_key)
+        key = asyncssh.import_private_key(spec.host_key) if spec.host_key else asyncssh.generate_private_key(OWN_KEY)
         try:
             listener, line, port = await self._listen(host_name, port, login, key)
         except OSError as error:
@@ -286,17 +285,6 @@ async def _listen(host: str, port: int, login: Login, key: asyncssh.SSHKey) -> a
         line_editor=False,
         allow_scp=True,
     )
-
-
-def _host_key(folder: Path, given: str) -> asyncssh.SSHKey:
-    """The key that it was given, or has made itself; one that keeps its disk keeps it."""
-    file = folder / HOST_KEY
-    if given:
-        return asyncssh.import_private_key(given)
-    if not file.exists():
-        asyncssh.generate_private_key(OWN_KEY).write_private_key(file)
-        file.chmod(0o600)
-    return asyncssh.read_private_key(file)
 
 
 def _drop(running: _Running) -> None:

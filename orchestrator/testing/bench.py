@@ -98,7 +98,7 @@ class Bench:
             on_machine=self._booted,
             on_machine_end=self._ended,
             on_cut=self._cut,
-            on_hang=self._hang,
+            on_hang=lambda machine_id: self.machines[machine_id].hang(),
         )
         self.clock.move_with(lambda: self.clouds.next_change, self.clouds.advance)
         self.spec = RunSpec(
@@ -130,9 +130,6 @@ class Bench:
         if (machine := self.machines.pop(machine_id, None)) is not None:
             machine.end()
             self._down[machine_id] = machine
-
-    def _hang(self, machine_id: str) -> None:
-        self.machines[machine_id].hangs = True
 
     def _cut(self, machine_id: str) -> None:
         self.machines[machine_id].cuts += 1

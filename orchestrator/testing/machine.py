@@ -153,6 +153,10 @@ class ScriptedMachine(FileAnswers):
         self._settle()
         self.up = False
 
+    def hang(self) -> None:
+        """It answers nobody any more; what runs goes on."""
+        self.hangs = True
+
     def go_on_from(self, before: ScriptedMachine) -> None:
         """This is that machine, started again: it knows its jobs, and nobody knows how those ended that ran."""
         self._jobs = before._jobs

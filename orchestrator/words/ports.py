@@ -162,10 +162,7 @@ class Provider(Protocol):
         ...
 
     def reboot(self, machine_id: str) -> None:
-        """Ask once to start a machine again, where Capability.REBOOT says so: whatever runs on it ends.
-
-        Refused: it goes on as it is. ProviderUnavailable: nothing was asked. Ambiguous: perhaps it was.
-        """
+        """Ask once to start a machine again, if Capability.REBOOT says so: what runs on it ends. Raises as `create`."""
         ...
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
@@ -293,16 +290,13 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload under way. `token` may be a capability (a session URI, unlike an upload id): kept in a 0600 file.
-
-    "": one request sends all of it, and the store knows of no upload.
-    """
+    """An upload under way. `token` may be a capability (a session URI, unlike an upload id): kept in a 0600 file."""
 
     key: str
     bytes: int
     sha256: str
     part_bytes: int
-    token: str = field(repr=False)
+    token: str = field(repr=False)  # "": one request sends all of it, and the store knows of no upload
     md5: str = ""  # base64, of the whole file, from the machine; "": not known, or the store has no use for it
 
 

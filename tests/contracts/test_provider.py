@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from orchestrator.transport.keys import make_host_key
 from orchestrator.words.errors import (
     AccountRefused,
     Ambiguous,
@@ -364,7 +365,8 @@ def test_interruptible_creates_fail_like_others(on: Cloud, fault: str, error: ty
 def rebooting(on: Cloud) -> str:
     """A machine that is ready, on a cloud that can reboot one."""
     assert Capability.REBOOT in on.provider.capabilities
-    return ready(on, on.provider.create(on.spec())).id
+    key = make_host_key()[0] if Capability.HOST_KEY in on.provider.capabilities else None
+    return ready(on, on.provider.create(on.spec(host_key=key))).id
 
 
 def again(on: Cloud, before: MachineView) -> MachineView:
