@@ -194,6 +194,23 @@ def test_a_node_that_hangs_is_one_of_its_phases_nodes_again(tmp_path: Path):
     assert unsafe(bench) == []
 
 
+def test_with_several_nodes_what_outlived_the_silence_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its other half is gone: it does not go on beside its successor."""
+    bench = bench_of("two-nodes", tmp_path, "hang@ask", seconds=2000)
+    controller, stops = bench.controller(), list[str]()
+
+    def reboot(machine_id: str) -> None:
+        stops.clear()
+        bench.machines[machine_id].hangs = False
+
+    monkeypatch.setattr(controller.context.provider, "reboot", reboot)
+    bench.watchers.changed = lambda what: stops.append(what) if what == "machine: stop" else None
+    assert controller.run().outcome == Outcome.SUCCEEDED
+    assert bench.runs() == {"serve": 2, "ask": 2}
+    assert len(stops) == 2  # that one, and the service at the end
+    assert unsafe(bench) == []
+
+
 def test_a_setup_that_the_reboot_has_cut_short_is_the_machines_end(tmp_path: Path):
     """Half of it is there, and nobody knows which half: another machine is set up in its place."""
     bench, hung = bench_of("lambda", tmp_path, setup="prepare"), list[str]()
