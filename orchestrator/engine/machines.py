@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
-from orchestrator.engine.creation import Creations
+from orchestrator.engine.creation import CUT, Creations
 from orchestrator.engine.effects import Created, End, Gone, NotGone, NotReached, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
@@ -231,7 +231,7 @@ class Machines:
             self._ledger.gone(name, reason, MachineState.DESTROYED)
             return Gone()
         if not row.provider_id:
-            found = self.creations.reconcile(name, "its create was cut short")
+            found = self.creations.reconcile(name, CUT)
             if not isinstance(found, Created):
                 return Gone() if isinstance(found, Refused) else NotGone(found.why)
         if not self._provider.rented and row.reachable_at:

@@ -233,19 +233,33 @@ class Story:
 
     def _rent(self, recorder: Recorder, name: str, crew: Crew, request: str, candidates: Candidates) -> str:
         """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""
-        bring, node = self._provisioning, int(request.rpartition(".")[2])
+        node = int(request.rpartition(".")[2])
         while True:
             number, offer = candidates.next(node)
-            label = f"{request}.{number}"
-            mine = f"{crew.name}-{label}"
-            machine = recorder.record(f"request-{label}", partial(bring.request, name, mine, node, offer), str)
-            made = recorder.record(f"create-{label}", partial(bring.create, name, crew, machine), Creation)
+            machine, made = self._create(recorder, name, crew, node, offer, f"{request}.{number}")
             if isinstance(made, Created):
                 candidates.hold(node, offer)
                 return machine
             if not isinstance(made, Refused) or made.stops:  # nothing else of this provider will do
                 raise NoMachine(made.why)
             candidates.failed(node, made.why)
+
+    def _create(
+        self, recorder: Recorder, name: str, crew: Crew, node: int, offer: Offer, label: str
+    ) -> tuple[str, Creation]:
+        """Create one machine; again, under another name, where a process died around it and nothing of it came to be.
+
+        A name is sent once: should the first one appear after all, it is ended as what was given up.
+        """
+        bring, again = self._provisioning, 0
+        while True:
+            own = f"{label}.{again}" if again else label
+            mine = f"{crew.name}-{own}"
+            machine = recorder.record(f"request-{own}", partial(bring.request, name, mine, node, offer), str)
+            made = recorder.record(f"create-{own}", partial(bring.create, name, crew, machine), Creation)
+            if not (isinstance(made, Refused) and made.unheard):
+                return machine, made
+            again += 1
 
     def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[StepEnd]:
         """Start every step at once: each waits for its own needs. Services are stopped by a branch of their own."""
