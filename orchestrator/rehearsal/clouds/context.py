@@ -20,7 +20,7 @@ from orchestrator.words.observed import Observed
 
 AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
 STILL_LISTED = 20.0  # cloud seconds that delete-still-listed lasts
-HANG, STUBBORN, DEAD = "hang", "hang-refused", "hang-for-good"  # rebooted; not rebooted; rebooted in vain
+MENDED, STUBBORN, DEAD = "hang", "hang-refused", "hang-for-good"  # by a reboot; never rebooted; rebooted in vain
 
 
 def private_late(seen: Observed, boot_s: float, usual_s: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.rehearsal.clouds import account
 from orchestrator.rehearsal.clouds.context import (
     DEAD,
+    MENDED,
     STILL_LISTED,
     STUBBORN,
     Context,
@@ -218,7 +219,8 @@ class Pods:
     async def restart(self, pod: Pod, api: str) -> None:
         """Restart the container in place: its disk is wiped, its SSH port and its host key change."""
         await self._down(pod)
-        pod.hangs = pod.hangs if pod.hangs == DEAD else ""
+        if pod.hangs == MENDED:
+            pod.hangs = ""
         self._move(pod, "STARTING")
         self._context.log(api, "restart-machine", pod)
         self._context.run(pod.id, self._again(pod))

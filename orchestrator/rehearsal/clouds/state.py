@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds.billing import invoice
 from orchestrator.rehearsal.clouds.clock import CloudClock, stamp
-from orchestrator.rehearsal.clouds.context import AFTER_A_STEP_BEGAN, DEAD, HANG, STUBBORN, Context, Hosts
+from orchestrator.rehearsal.clouds.context import AFTER_A_STEP_BEGAN, Context, Hosts
 from orchestrator.rehearsal.clouds.instances import Instances
 from orchestrator.rehearsal.clouds.lambdalabs import LambdaCloud
 from orchestrator.rehearsal.clouds.pods import Pods
@@ -114,13 +114,11 @@ class CloudState:
             return
         if name == "ssh-cut":
             await self.context.hosts.cut(machine.id)
-        elif name in (HANG, STUBBORN, DEAD):
+        elif name == "preempt":
+            await (self.pods.preempt(machine) if isinstance(machine, Pod) else self.instances.preempt(machine))
+        else:
             machine.hangs = name
             await self.context.hosts.hang(machine.id)
-        elif isinstance(machine, Pod):
-            await self.pods.preempt(machine)
-        else:
-            await self.instances.preempt(machine)
 
     def _machines(self) -> list[Pod | Instance]:
         records = self.context.records
