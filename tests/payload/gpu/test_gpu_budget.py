@@ -63,3 +63,12 @@ def test_the_plan_s_pages_say_what_the_budget_says():
     assert (notes["figures"]["a100_tokens_s"], notes["figures"]["h100_tokens_s"]) == (int(a100), int(h100))
     assert f"| on one A100 80GB SXM | {a100} tokens/s, {a100_share} % | not yet |" in plan
     assert f"| {h100} tokens/s behind 4,096 others, {h100_share} % of the bandwidth's limit" in plan
+
+
+def test_the_pinned_triton_is_the_configured_image_s():
+    """The image's name says its torch, which brings one triton: what compiles there is what is counted here."""
+    brought = {"torch280": "3.4.0"}  # by torch's own requirements
+    image = yaml.safe_load((ROOT / "configs" / "default.yaml").read_text(encoding="utf-8"))["images"]["runpod"]
+    (version,) = [brought[word] for word in image.split("-") if word in brought]
+    assert f'"triton=={version};' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"Computed with triton {version}." in PAGE.read_text(encoding="utf-8")
