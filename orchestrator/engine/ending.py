@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from orchestrator import cost
 from orchestrator.engine import leftovers
 from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
@@ -105,6 +106,15 @@ class Ending:
 
 
 def _is_whole(row: MachineRow, usd: Decimal) -> bool:
-    """Whether a bill covers the machine's time: some know of the last minutes only later."""
-    seconds = max((row.gone_at or 0.0) - (row.sent_at or 0.0) - BILLING_UNIT_S, 0.0)
-    return row.gone_at is not None and usd >= row.price_hour * Decimal(str(seconds)) / 3600
+    """Whether a bill covers the machine's time: some know of the last minutes only later.
+
+    Its disk is billed from some moment before we reach it on, and by a month that the vendor knows.
+    """
+    if row.gone_at is None:
+        return False
+    machine, disk = (
+        Decimal(str(max(row.gone_at - (since or row.gone_at) - BILLING_UNIT_S, 0.0))) / 3600
+        for since in (row.sent_at, row.reachable_at)
+    )
+    least = cost.HOURS_A_MONTH / cost.LONGEST_MONTH
+    return usd >= (row.price_hour - row.disk_hour) * machine + row.disk_hour * least * disk

@@ -128,12 +128,12 @@ def _price(context: Context, row: MachineRow, view: MachineView) -> str:
     if not price or price <= known:
         return ""
     context.ledger.machines.change({"name": row.name}, price_hour=price)
-    context.event(f"{row.name}: costs ${price} an hour, not ${known} as was offered: that is what is charged")
+    context.event(f"{row.name}: costs ${price:.4f} an hour, not ${known:.4f} as was offered: that is what is charged")
     phase = context.phase(row.phase).phase
     most = phase.max_usd_hour
     if most is None or price * phase.machine.nodes <= most:
         return ""
-    return f"{row.name} costs ${price} an hour, which is more than {phase.name} may pay (${most})"
+    return f"{row.name} costs ${price:.4f} an hour, which is more than {phase.name} may pay (${most})"
 
 
 def address(context: Context, row: MachineRow, view: MachineView) -> None:

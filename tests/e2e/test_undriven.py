@@ -43,7 +43,7 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool, tmp_path: Path):
     ((name,),) = tool.rows("select name from gpuplan_machines")
     reaped = elsewhere.run("reap")
     assert reaped.returncode == 0, reaped.stderr
-    assert f"left alone: runpod machine {name}, $0.74 an hour, to be gone by 20" in reaped.stdout
+    assert f"left alone: runpod machine {name}, $0.75 an hour, to be gone by 20" in reaped.stdout
     assert tool.cloud.alive()["machines"] == [machine]
     done = tool.run("down", timeout=120)
     assert done.returncode == 0, done.stderr
