@@ -36,7 +36,7 @@ class Ending:
         names = [row.name for row in reversed(rows) if not row.state.is_final]  # last in, first out
         prices = {row.name: row.price_hour for row in rows}
         ends = self._machines.destroy_all(names, reason)
-        left = [f"{name} (${prices[name]} an hour; {end.why})" for name, end in ends if isinstance(end, NotGone)]
+        left = [f"{name} (${prices[name]:.2f} an hour; {end.why})" for name, end in ends if isinstance(end, NotGone)]
         return left + leftovers.sweep(self._context, reason)
 
     def end_volumes(self, outcome: Outcome) -> list[str]:
