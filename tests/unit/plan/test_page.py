@@ -20,9 +20,9 @@ MARK = "<!-- from here on written by tests/unit/plan/test_page.py -->\n"
 A100 = "A100-80GB"
 
 
-def sold(gpu: str, price: str, **more: int) -> Offer:
+def sold(gpu: str, price: str, *, gpus: int = 1, memory: int = 0) -> Offer:
     """A machine with the disk that the plan's phases ask for."""
-    return with_disk(replace(offer(gpu, price, **more), disk_gb_hour=gb_hour(Decimal("0.10"))), 50)
+    return with_disk(replace(offer(gpu, price, gpus=gpus, memory=memory), disk_gb_hour=gb_hour(Decimal("0.10"))), 50)
 
 
 PRICES = Market(
