@@ -147,7 +147,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "deadman_minutes": "Minutes without a heartbeat after which a machine's dead-man's switch acts.",
         "readiness_seconds": "How long a machine may take to have an address.",
         "unreachable_minutes": "Minutes that a machine may be silent that its provider says is there, before it is "
-        "ended and replaced.",
+        "rebooted, and, if that does not help, ended and replaced.",
         "hub_url": "The model hub: https, or an address on this computer, because HF_TOKEN goes there.",
         "notify": "Who is told of a run: addresses of apprise (`ntfy://topic`), or names of variables that hold one.",
         "notify_on": "Of what they are told; `budget`: 50, 80 and 100 % of it are spent.",

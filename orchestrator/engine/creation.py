@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -27,6 +28,7 @@ from orchestrator.words.ports import Capability, MachineSpec, Offer
 from orchestrator.words.secret import Secret
 
 NOT_NOW_S = 300.0  # how long a provider may say "not now" to a create, in the cloud's time
+CUT, NEVER = "its create was cut short", "never appeared: "  # why a machine is looked for; why it is LOST
 APPEAR_S = 90.0  # how long a machine whose create got no answer is looked for at least, in the cloud's time
 
 
@@ -43,9 +45,10 @@ class Creations:
         if row.provider_id:
             return Created(row.provider_id)
         if row.state.is_final:
-            return Refused(row.reason)
+            return Refused(row.reason, unheard=row.reason == NEVER + CUT)
         if row.sent_at:  # a crash came between the call and its answer
-            return self.reconcile(name, "its create was cut short")
+            found = self.reconcile(name, CUT)
+            return replace(found, unheard=True) if isinstance(found, Refused) else found
         self._context.control.check()
         spec = self._spec(row, need, volume)
         self._ledger.machines.change({"name": name}, sent_at=self._context.now())
@@ -123,7 +126,7 @@ class Creations:
                 if late:
                     break
             self._clock.sleep(POLL_S)
-        self._ledger.gone(name, f"never appeared: {why}", MachineState.LOST)
+        self._ledger.gone(name, NEVER + why, MachineState.LOST)
         if away_s > self._clock.real(lag_s):
             self._note_unwatched(name, away_s)
         return Refused(f"{why}; it never appeared")

@@ -19,10 +19,14 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No machine was made. `stops`: the account (no credit, no right) or the request is why: no other one will do."""
+    """No machine was made. `stops`: the account (no credit, no right) or the request is why: no other one will do.
+
+    `unheard`: nobody refused it: the process died around the create, of which nothing came. It may be asked for again.
+    """
 
     why: str
     stops: bool = False
+    unheard: bool = False
     kind: Literal["refused"] = "refused"
 
 

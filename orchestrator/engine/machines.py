@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from orchestrator.engine import gone, setup
 from orchestrator.engine.context import Context
-from orchestrator.engine.creation import Creations
+from orchestrator.engine.creation import CUT, Creations
 from orchestrator.engine.effects import Created, End, Gone, NotGone, NotReached, Reached, Readiness, Refused
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
@@ -20,6 +20,7 @@ from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, charg
 from orchestrator.engine.transfers import CODE, Transfer
 from orchestrator.ledger.rows import ChargeRow, MachineRow
 from orchestrator.transport.agent import Agent
+from orchestrator.transport.job_replies import JobInfo
 from orchestrator.transport.refusals import TorchFailed
 from orchestrator.words.errors import AccountRefused, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
@@ -73,15 +74,23 @@ class Machines:
 
     def wait(self, names: list[str]) -> list[Readiness]:
         """Wait, for all at the same time, until each answers over SSH, its GPUs work, and it reaches the others."""
-        found = self._wait(names)
+        found = self._wait(names, wait)
         for name, end in zip(names, found, strict=True):
             if isinstance(end, NotReached):
                 self._ledger.machines.change({"name": name}, failed=end.why)
         return found
 
-    def _wait(self, names: list[str]) -> list[Readiness]:
+    def await_again(self, names: list[str], within_s: float) -> list[Readiness]:
+        """The same of machines that were started again: in all within that time, of the cloud's."""
+
+        def back(context: Context, row: MachineRow) -> Readiness:
+            return wait(context, row, within_s, lambda: self.restarted(row.name))
+
+        return self._wait(names, back)
+
+    def _wait(self, names: list[str], ready: Callable[[Context, MachineRow], Readiness]) -> list[Readiness]:
         rows = [self._ledger.machines.get(name=name) for name in names]
-        found = self.clock.gather([partial(wait, self._context, row) for row in rows])
+        found = self.clock.gather([partial(ready, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
         phase = held[0].phase if held else rows[0].phase
         staging = phase in self._context.spec.staged and not rows[0].gpus
@@ -193,6 +202,10 @@ class Machines:
         """From now on the machine counts as lost, whatever the provider says."""
         self._ledger.machines.change({"name": name}, reason=reason)
 
+    def fell_silent(self, name: str, reason: str) -> None:
+        """The same of one that a reboot may bring back."""
+        self._ledger.machines.change({"name": name}, reason=reason, silent_at=self._context.now())
+
     # -- coming to an end ------------------------------------------------------------------------------------------
 
     def destroy(self, name: str, reason: str) -> End:
@@ -219,22 +232,23 @@ class Machines:
             self._ledger.gone(name, reason, MachineState.DESTROYED)
             return Gone()
         if not row.provider_id:
-            found = self.creations.reconcile(name, "its create was cut short")
+            found = self.creations.reconcile(name, CUT)
             if not isinstance(found, Created):
                 return Gone() if isinstance(found, Refused) else NotGone(found.why)
         if not self._provider.rented and row.reachable_at:
-            self._stop_jobs(name)  # the machine stays: what this run started there must not
+            self.stop_jobs(name)  # the machine stays: what this run started there must not
         self._ledger.machines.move({"name": name}, MachineState.DESTROYING, reason=reason)
         self._context.agents.drop(name)
         return self._until_gone(self._ledger.machines.get(name=name))
 
-    def _stop_jobs(self, name: str) -> None:
+    def stop_jobs(self, name: str, which: Callable[[JobInfo], bool] = lambda _: True) -> None:
+        """Stop the jobs of this run that still run there. StepFailed: that takes too long."""
         agent = self._context.agents(name)
         give_up = self._context.clock.monotonic() + STOP_JOBS_S
         for job in agent.jobs():
             if self._context.clock.monotonic() > give_up:
                 raise StepFailed(f"its jobs were not all stopped within {STOP_JOBS_S:.0f} s")
-            if job.state == "running" and job.job.startswith(f"{plain(self._context.run)}."):
+            if job.state == "running" and job.job.startswith(f"{plain(self._context.run)}.") and which(job):
                 agent.stop(job.job)
 
     def _until_gone(self, row: MachineRow) -> End:

@@ -44,6 +44,10 @@ class Reached(Protocol):
         """From now on it counts as lost."""
         ...
 
+    def fell_silent(self, name: str, reason: str) -> None:
+        """The same of one that a reboot may bring back (engine.reboots)."""
+        ...
+
 
 def through_cuts(
     machines: Reached,
@@ -87,7 +91,7 @@ def through_cuts(
                 silent = clock.monotonic()
             elif clock.monotonic() - silent > _silence_s(machines):
                 why = f"it has not answered for {machines.silence_s / 60:g} min, though its provider says that it runs"
-                machines.distrust(machine, why)
+                machines.fell_silent(machine, why)
                 raise MachineLost(f"{machine}: {why}") from error
             machines.control.pause(machines.clock.scaled(pause))
             pause = min(2 * pause, LONGEST_PAUSE_S)

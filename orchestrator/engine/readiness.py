@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.engine.context import Context
 from orchestrator.engine.effects import NotReached, Reached, Readiness
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.transport.refusals import GpuFailed
-from orchestrator.words.errors import ConnectionLost, KeyRefused, NobodyListens, ProviderUnavailable, StepFailed
+from orchestrator.words.errors import (
+    ConnectionLost,
+    HostKeyChanged,
+    KeyRefused,
+    NobodyListens,
+    ProviderUnavailable,
+    StepFailed,
+)
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.outside import quoted
 from orchestrator.words.ports import MachineStatus, MachineView
@@ -39,8 +47,9 @@ class Layer:
 class Progress:
     """How far a machine has come: it never goes back, and each layer has a deadline of its own."""
 
-    def __init__(self, clock: Clock, limit_s: float) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, limit_s: float, *, in_all: bool = False) -> None:
+        """`limit_s`: until it has an address, of the cloud's time. `in_all`: for all layers together."""
+        self._clock, self._in_all = clock, in_all
         self.layers = (
             Layer("a sign of life", limit_s),
             Layer("an address", limit_s),
@@ -62,17 +71,31 @@ class Progress:
         """Whether it had its time for that."""
         return self._clock.monotonic() >= self._give_up
 
+    @property
+    def within_s(self) -> float:
+        """How long that is."""
+        return self.layers[0].within_s if self._in_all else self.layer.within_s
+
     def come_to(self, number: int) -> None:
         """It has shown all that comes before this layer. An address follows a sign of life without more time."""
         if number > self._at:
             first, self._at = self._at == 0, number
-            if not (first and number == ADDRESS):
+            if not (self._in_all or (first and number == ADDRESS)):
                 self._give_up = self._clock.monotonic() + self._clock.real(self.layer.within_s)
 
 
-def wait(context: Context, row: MachineRow) -> Readiness:
-    """Wait until the machine answers over SSH and its GPUs work: layer by layer, each as long as it may take."""
-    progress = Progress(context.clock, context.spec.plan.settings.readiness_seconds)
+def wait(
+    context: Context,
+    row: MachineRow,
+    within_s: float | None = None,
+    restarted: Callable[[], bool | None] = lambda: False,
+) -> Readiness:
+    """Wait until the machine answers over SSH and its GPUs work: layer by layer, each as long as it may take.
+
+    `within_s`: for all of them. `restarted` hears of another host key: a machine that was restarted may have one.
+    """
+    usual_s = context.spec.plan.settings.readiness_seconds
+    progress = Progress(context.clock, within_s or usual_s, in_all=within_s is not None)
     told, seen, where = False, "nothing", ""
     while not progress.is_late:
         context.control.check()
@@ -101,6 +124,8 @@ def wait(context: Context, row: MachineRow) -> Readiness:
         except ConnectionLost as error:
             progress.come_to(TCP if isinstance(error, NobodyListens) else SSH)
             seen = error.message
+            if isinstance(error, HostKeyChanged):
+                restarted()
         except ProviderUnavailable as error:
             seen = error.message
         except GpuFailed as error:  # it was reached, but its GPUs do not work
@@ -110,13 +135,14 @@ def wait(context: Context, row: MachineRow) -> Readiness:
             progress.come_to(AGENT)
             seen = error.message
         context.control.pause(context.clock.scaled(POLL_S))
-    return _late(context, row, progress.layer, where, seen)
+    return _late(context, row, progress, where, seen)
 
 
-def _late(context: Context, row: MachineRow, layer: Layer, where: str, seen: str) -> NotReached:
+def _late(context: Context, row: MachineRow, progress: Progress, where: str, seen: str) -> NotReached:
     """What it lacked, within how long, what was seen last, and what the provider's log says of one never reached."""
+    layer = progress.layer
     lacked = f"{layer.lacks}{'' if layer.reached else where}"
-    why = f"{row.name} was not ready within {layer.within_s / 60:g} min: it lacked {lacked}; last seen: {seen}"
+    why = f"{row.name} was not ready within {progress.within_s / 60:g} min: it lacked {lacked}; last seen: {seen}"
     if said := [] if layer.reached else context.provider.last_words(row.provider_id):
         why += f"; {row.provider}'s log of its start ends: " + quoted(" | ".join(said[-LINES_SHOWN:]), LINES_BYTES)
     return NotReached(why, nowhere=not layer.reached)

@@ -8,7 +8,7 @@ from orchestrator.engine.reach import Reached
 from orchestrator.engine.step_log import StepLog
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.words.errors import StepFailed
+from orchestrator.words.errors import MachineLost, StepFailed
 from orchestrator.words.spec import plain
 
 NAME = "@setup"  # of its log, beside the steps': none of them can be called so
@@ -38,6 +38,10 @@ def run(context: Context, machines: Reached, phase: str, machine: str, node: int
         lambda: context.event(f"{machine}: setup begins: {command}", minor=True),
     )
     end = jobs.to_its_end(context, machines, machine, start, log, timeout_s=LONGEST_S)
+    if end.lost and context.ledger.machines.get(name=machine).rebooted_at:  # half of it is there: nobody knows which
+        why = "its setup was cut short by the reboot"
+        machines.distrust(machine, why)
+        raise MachineLost(f"{machine}: {why}")
     if not end.succeeded:
         how = f"took longer than {LONGEST_S:.0f} s" if end.timed_out else f"ended with exit code {end.exit}"
         raise StepFailed(

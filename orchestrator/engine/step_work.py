@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from orchestrator.engine import hub_check, inputs, jobs, launch, limits, records, room, stalls
+from orchestrator.engine import hub_check, inputs, jobs, launch, limits, outliving, records, room, stalls
 from orchestrator.engine.arriving import hashed_beside
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Context
@@ -138,7 +138,7 @@ class StepWork:
         clears = records.path(self.run)
         if self.run.inputs:
             return self._fetch(targets[0], clears)
-        job = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
+        job = self._job_name(number)
         if len(targets) > 1:  # nothing of what was made before counts once the first of them begins
             through_cuts(self._machines, targets[0], lambda: self._root().remove(clears))
             clears = ""
@@ -153,14 +153,16 @@ class StepWork:
         """Fetch the phase's inputs through every cut. What has come stays, whatever becomes of the rest."""
         began, agents = self._context.now(), self._context.agents
         self._context.announce(self.run.step.name, "started", machine)
-        through_cuts(self._machines, machine, lambda: agents(machine).remove(clears))
-        fetching = inputs.Fetching(self._context, self._phase, self.run)
-        through_cuts(
-            self._machines, machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved)
-        )
+        reach, fetching = partial(through_cuts, self._machines), inputs.Fetching(self._context, self._phase, self.run)
+        reach(machine, lambda: agents(machine).remove(clears))
+        reach(machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved))
         self._log(0).note(fetching.said)
         self._context.announce(self.run.step.name, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
+
+    def _job_name(self, number: int) -> str:
+        mine = launch.job_name(self._context, self._phase, self.run, self._attempt, number)
+        return outliving.job(self._context, self._machines, self._phase, self._targets()[0], mine)
 
     def _on_machine(
         self, command: str, job: str, node: int, machine: str, clears: str, more: Mapping[str, str]
@@ -240,7 +242,7 @@ class StepWork:
             raise StepFailed(f"{self.run.id} ended well but did not create {', '.join(missing)} (below {step.cwd})")
         clones: dict[str, str] = {}
         if files:
-            job = f"{launch.job_name(self._context, self._phase, self.run, self._attempt, number)}.0"
+            job = f"{self._job_name(number)}.0"
             folder = posixpath.normpath(posixpath.join(agent.workspace, step.cwd))
             files = records.with_checksums(files, agent.published(job) | known, folder)
             clones = records.clones(agent, folder, files)
@@ -334,10 +336,9 @@ class StepWork:
         return figures + [records.StepFigure(node, name, value, seen, cards) for name, value in end.peaks.items()]
 
     def _keep(self, figures: Iterable[records.StepFigure]) -> None:
-        at = self._context.now()
+        at, put = self._context.now(), self._context.ledger.figures.put
         for figure in figures:
-            row = FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure))
-            self._context.ledger.figures.put(row)
+            put(FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure)))
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""

@@ -1,7 +1,7 @@
 """The story of a run, and of each phase in it, with every effect by name. What can be done twice is done once.
 
 run:    phases in order -> machines ended -> artifacts home from the store -> volumes ended -> proof -> outcome
-phase:  volume -> machines -> code -> steps (again on a new machine after a loss) -> artifacts -> deliverables -> end
+phase:  volume -> machines -> code -> steps (again after a reboot, or on a new machine) -> artifacts -> ... -> end
 crew:   (machines that come and go in a phase) its turn -> machines -> code -> ... its last step -> end
 
 An effect is called as the function that it runs. Their order never depends on what happens at the same time: all nodes
@@ -35,6 +35,7 @@ from orchestrator.engine.ending import Ending
 from orchestrator.engine.machines import Machines
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.provisioning import Candidates, Provisioning
+from orchestrator.engine.reboots import Reboots
 from orchestrator.engine.recorder import Recorder
 from orchestrator.engine.steps import Steps
 from orchestrator.engine.uploads import lots
@@ -61,6 +62,7 @@ class Story:
         self._context = context
         self._machines, volumes = Machines(context), Volumes(context)
         self._provisioning = Provisioning(context, self._machines, volumes)
+        self._reboots = Reboots(context, self._machines)
         self._work = PhaseWork(context, self._machines, volumes)
         self._boards = Boards(context)
         self._steps = Steps(context, self._machines, self._boards)
@@ -125,9 +127,10 @@ class Story:
         recorder.record("begin", partial(bring.begin, name), NoneType)
         recorder.record("volume", partial(bring.volume, name), str)
         first, *others = self._context.crews(name)
-        attempts = self._context.spec.plan.settings.max_replacements + 1
+        attempt, attempts = 0, self._context.spec.plan.settings.max_replacements + 1
         agreed: list[str] = []
-        for attempt in range(1, attempts + 1):
+        while attempt < attempts:
+            attempt += 1
             self._provision(recorder, name, first, attempt)
             lost = recorder.record(f"prepare-{attempt}", partial(bring.prepare, name, first), str)
             if not lost:
@@ -160,8 +163,15 @@ class Story:
                             return Outcome.FAILED, _why(results)
                         losses = [error.message]
                 lost = losses[0]
+            attempts += self._reboot(recorder, name, attempt)
             recorder.record(f"replace-{attempt}", partial(bring.replace, name, lost), NoneType)
         raise NoMachine(f"{name} lost its machine {attempts} times; last: {lost}")
+
+    def _reboot(self, recorder: Recorder, name: str, attempt: int) -> bool:
+        """Reboot what fell silent, each machine once in its life; whether one is back, which costs no replacement."""
+        asked = recorder.record(f"reboot-{attempt}", partial(self._reboots.ask, name), list[str])
+        back = partial(self._reboots.await_back, name, asked)
+        return bool(asked and recorder.record(f"await_back-{attempt}", back, list[str]))
 
     def crew(self, recorder: Recorder, phase: str, crew: str, attempt: int) -> CrewEnd:
         """Machines that come and go within a phase, from the first step that needs them to the last. Never raises."""
@@ -223,19 +233,33 @@ class Story:
 
     def _rent(self, recorder: Recorder, name: str, crew: Crew, request: str, candidates: Candidates) -> str:
         """Ask for a machine for one node (`request`: ATTEMPT.NODE) until somebody gives one; return its name."""
-        bring, node = self._provisioning, int(request.rpartition(".")[2])
+        node = int(request.rpartition(".")[2])
         while True:
             number, offer = candidates.next(node)
-            label = f"{request}.{number}"
-            mine = f"{crew.name}-{label}"
-            machine = recorder.record(f"request-{label}", partial(bring.request, name, mine, node, offer), str)
-            made = recorder.record(f"create-{label}", partial(bring.create, name, crew, machine), Creation)
+            machine, made = self._create(recorder, name, crew, node, offer, f"{request}.{number}")
             if isinstance(made, Created):
                 candidates.hold(node, offer)
                 return machine
             if not isinstance(made, Refused) or made.stops:  # nothing else of this provider will do
                 raise NoMachine(made.why)
             candidates.failed(node, made.why)
+
+    def _create(
+        self, recorder: Recorder, name: str, crew: Crew, node: int, offer: Offer, label: str
+    ) -> tuple[str, Creation]:
+        """Create one machine; again, under another name, where a process died around it and nothing of it came to be.
+
+        A name is sent once: should the first one appear after all, it is ended as what was given up.
+        """
+        bring, again = self._provisioning, 0
+        while True:
+            own = f"{label}.{again}" if again else label
+            mine = f"{crew.name}-{own}"
+            machine = recorder.record(f"request-{own}", partial(bring.request, name, mine, node, offer), str)
+            made = recorder.record(f"create-{own}", partial(bring.create, name, crew, machine), Creation)
+            if not (isinstance(made, Refused) and made.unheard):
+                return machine, made
+            again += 1
 
     def _run_steps(self, recorder: Recorder, name: str, attempt: int) -> list[StepEnd]:
         """Start every step at once: each waits for its own needs. Services are stopped by a branch of their own."""

@@ -1,3 +1,3 @@
 """The version of the story: it changes whenever the order of recorded effects, or what one returns, changes."""
 
-APPLICATION_VERSION = "7"
+APPLICATION_VERSION = "8"

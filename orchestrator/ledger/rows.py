@@ -114,6 +114,8 @@ class MachineRow:
     sent_at: float | None = None  # when the create was sent: from then on it may exist
     accepted_at: float | None = None
     reachable_at: float | None = None
+    silent_at: float | None = None  # when it was given up as silent; None: it answers, or was not asked
+    rebooted_at: float | None = None  # when its provider was asked to start it again: once in its life
     gone_at: float | None = None
     deadline: float | None = None
     billed_usd: Decimal | None = None  # by its provider, all of its time; None: that is not known, or not all of it

@@ -156,6 +156,8 @@ machines = _table(
     _time("sent_at"),  # when the create was sent: from then on it may exist
     _time("accepted_at"),
     _time("reachable_at"),
+    _time("silent_at"),  # when it was given up as silent
+    _time("rebooted_at"),  # when its provider was asked to start it again
     _time("gone_at"),
     _time("deadline"),
     Column("billed_usd", "TEXT", is_nullable=True),

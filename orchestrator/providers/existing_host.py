@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from orchestrator.providers import ProviderAccess, gpu_names
-from orchestrator.words.errors import UsageError
+from orchestrator.words.errors import Refused, UsageError
 from orchestrator.words.ports import (
     Address,
     Capability,
@@ -87,6 +87,10 @@ class ExistingHost:
         with self._lock:
             self._taken.discard(machine_id)
             self._given_back.add(machine_id)
+
+    def reboot(self, machine_id: str) -> None:
+        """See ports.Provider. It is the user's own."""
+        raise Refused(f"{machine_id} is not gpuplan's to start again")
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. Makes nothing: the host's own folder is the volume."""

@@ -54,7 +54,7 @@ class Lambda:
     """`ports.Provider` on Lambda's on-demand cloud."""
 
     name = "lambda"
-    capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.HOST_KEY})
+    capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.HOST_KEY, Capability.REBOOT})
     rented = True
     keeps_data = False
     list_lag_s = 90.0
@@ -111,6 +111,13 @@ class Lambda:
         """See ports.Provider. One id a call: with several, one unknown id refuses them all."""
         body = {"instance_ids": [machine_id]}
         self._pacer.call(lambda: self._api.destroy("POST", "instance-operations/terminate", body))
+
+    def reboot(self, machine_id: str) -> None:
+        """See ports.Provider. Disk, address and host key stay."""
+        body = {"instance_ids": [machine_id]}
+        answer = self._pacer.call(lambda: self._api.create("instance-operations/restart", body))
+        if not (_data(answer) or {}).get("restarted_instances"):
+            raise Refused(f"Lambda: {machine_id} is not among the instances that were restarted")
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. File systems grow by themselves: the size is advisory."""

@@ -59,7 +59,14 @@ class RunPod:
 
     name = "runpod"
     capabilities = frozenset(
-        {Capability.SPOT, Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.BILLING, Capability.QUOTA}
+        {
+            Capability.SPOT,
+            Capability.VOLUMES,
+            Capability.PRIVATE_NETWORK,
+            Capability.BILLING,
+            Capability.REBOOT,
+            Capability.QUOTA,
+        }
     )
     rented = True
     keeps_data = False
@@ -126,6 +133,10 @@ class RunPod:
     def destroy(self, machine_id: str) -> None:
         """See ports.Provider."""
         self._api.destroy("DELETE", f"pods/{machine_id}")
+
+    def reboot(self, machine_id: str) -> None:
+        """See ports.Provider. The container's disk is wiped; port and host key are others, network volumes stay."""
+        self._api.create(f"pods/{machine_id}/action", {"action": "restart"})
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 AT_A_STEP = {
     "preempt": "the machine that runs the step is taken away a second after the step began",
     "ssh-cut": "every SSH connection of the step's machine is cut once; what runs goes on",
+    "hang": "the step's machine answers nobody any more, though its provider says that it runs; a reboot helps",
+    "hang-refused": "the same, and its provider refuses to reboot it (409)",
+    "hang-for-good": "the same, and a reboot does not help",
 }
 AT_A_CREATE = {
     "create-reply-lost": "the next create makes the machine, then the connection drops without a reply",

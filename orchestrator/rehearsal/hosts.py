@@ -228,6 +228,15 @@ class Hosts:
             _drop(running)
         await asyncio.sleep(0)
 
+    async def hang(self, host_id: str) -> None:
+        """Drop the machine's SSH connections and listen no more; what runs goes on. It may be ended and booted."""
+        if (running := self._running.get(host_id)) is not None:
+            running.listener.close()
+            if running.line:
+                running.line.close()
+            _drop(running)
+        await asyncio.sleep(0)
+
     async def end_all(self) -> None:
         """End every machine, keeping the disks."""
         await asyncio.gather(*(self.end(host_id, keep_disk=True) for host_id in list(self._running)))

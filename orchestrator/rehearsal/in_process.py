@@ -69,15 +69,18 @@ class InProcessClouds:
         on_machine: Callable[[Machine], None] = lambda _machine: None,
         on_machine_end: Callable[[str], None] = lambda _machine_id: None,
         on_cut: Callable[[str], None] = lambda _machine_id: None,
+        on_hang: Callable[[str], None] = lambda _machine_id: None,
     ) -> None:
         """Begin new clouds at the clock's moment; adapters wait with its `sleep`. `faults` are NAME or NAME@ARG.
 
         `switchboard`: where they are armed, which others may share; `observed`: what was seen of the real clouds.
         `on_machine` is called when a machine has booted, `on_machine_end` with its id when it was ended, stopped or
-        taken away, `on_cut` when its connections drop while it goes on. ValueError: what is wrong with a fault.
+        taken away, `on_cut` when its connections drop while it goes on, `on_hang` when none is answered any more.
+
+        ValueError: what is wrong with a fault.
         """
         self.calls: list[Call] = []  # every request, oldest first
-        self.machines = PaperMachines(on_machine, on_machine_end, on_cut)
+        self.machines = PaperMachines(on_machine, on_machine_end, on_cut, on_hang)
         self._clock, self._time = clock, HeldClock(clock.now())
         dice = random.Random(seed)
         token = lambda size: dice.randbytes(size).hex()  # noqa: E731

@@ -48,9 +48,11 @@ def leaks(bench: Bench, run: str = "") -> list[str]:
 
 
 def twice(bench: Bench) -> list[str]:
-    """Names that were created more than once, and machines beside those that a phase's nodes need."""
-    counted = Counter(bench.creates())
-    return [f"created twice: {name}" for name, times in counted.items() if times > 1] + crowded(bench)
+    """Names that were created or rebooted more than once, and machines beside those that a phase's nodes need."""
+    created = Counter(bench.creates())
+    rebooted = Counter(str(entry["name"]) for entry in bench.clouds.log() if entry["action"] == "restart-machine")
+    found = [f"created twice: {name}" for name, times in created.items() if times > 1]
+    return found + [f"rebooted twice: {name}" for name, times in rebooted.items() if times > 1] + crowded(bench)
 
 
 def crowded(bench: Bench) -> list[str]:

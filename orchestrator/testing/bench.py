@@ -87,7 +87,8 @@ class Bench:
         self.traffic = Traffic(self.clock, world.rates, world.sizes) if world.rates else None
         self._disks: dict[str, Disk] = {}
         self._doors: dict[str, Door] = {}
-        self.machines: dict[str, ScriptedMachine] = {}  # by name; those that are up
+        self.machines: dict[str, ScriptedMachine] = {}  # by id; those that are up
+        self._down: dict[str, ScriptedMachine] = {}  # those that were
         self.host = self._scripted(Disk(), ()) if world.provider == "ssh-host" else None
         self.clouds = InProcessClouds(
             self.clock,
@@ -97,6 +98,7 @@ class Bench:
             on_machine=self._booted,
             on_machine_end=self._ended,
             on_cut=self._cut,
+            on_hang=lambda machine_id: self.machines[machine_id].hang(),
         )
         self.clock.move_with(lambda: self.clouds.next_change, self.clouds.advance)
         self.spec = RunSpec(
@@ -118,11 +120,16 @@ class Bench:
 
     def _booted(self, machine: Machine) -> None:
         disk = self._disks.setdefault(machine.spec.volume or machine.spec.id, Disk())
-        self.machines[machine.spec.id] = self._scripted(disk, (machine.spec.gpu,) * machine.spec.gpus)
+        up = self.machines[machine.spec.id] = self._scripted(disk, (machine.spec.gpu,) * machine.spec.gpus)
+        if machine.again:
+            up.go_on_from(self._down[machine.spec.id])
+        elif machine.spec.id in self._down and not machine.spec.volume:
+            disk.files.clear()
 
     def _ended(self, machine_id: str) -> None:
         if (machine := self.machines.pop(machine_id, None)) is not None:
             machine.end()
+            self._down[machine_id] = machine
 
     def _cut(self, machine_id: str) -> None:
         self.machines[machine_id].cuts += 1

@@ -52,6 +52,7 @@ class Job:
     service: bool
     timed_out: bool = False
     stopped: bool = False
+    lost: bool = False  # its machine was started again under it
     done: bool = False
     flow: Flow | None = None
     stalls: bool = False
@@ -96,6 +97,7 @@ class ScriptedMachine(FileAnswers):
         self._metrics: dict[str, Json] = {}
         self.up = True
         self.cuts = 0  # so many of the next calls find the line dead
+        self.hangs = False  # nobody is answered any more
         self.alone = False  # nobody is reached from here, and nobody reaches it
         self._doors = {} if doors is None else doors
         self.silent: frozenset[str] = frozenset()  # operations that are answered with {}
@@ -151,6 +153,16 @@ class ScriptedMachine(FileAnswers):
         self._settle()
         self.up = False
 
+    def hang(self) -> None:
+        """It answers nobody any more; what runs goes on."""
+        self.hangs = True
+
+    def go_on_from(self, before: ScriptedMachine) -> None:
+        """This is that machine, started again: it knows its jobs, and nobody knows how those ended that ran."""
+        self._jobs = before._jobs
+        for job in self._jobs.values():
+            job.lost, job.done = job.lost or not job.done, True
+
     def _reach(self) -> None:
         self._settle()
         if self.cuts:
@@ -158,6 +170,8 @@ class ScriptedMachine(FileAnswers):
             raise ConnectionLost("the line was cut")
         if not self.up:
             raise ConnectionLost("nobody answers")
+        if self.hangs:
+            raise ConnectionLost("it does not answer")
 
     def _settle(self) -> None:
         """Bring every job to where it is by now."""
@@ -267,7 +281,7 @@ class ScriptedMachine(FileAnswers):
                 wait = min(left, SAMPLE_S)
                 sample: Json = {"at": self._clock.now().timestamp(), "gpus": [], "disk_free_mib": 1, "moved_bytes": 0}
                 say(json.dumps({"sample": sample}).encode())
-            self._clock.signal().wait(lambda: stop() or job.done or not self.up, wait)
+            self._clock.signal().wait(lambda: stop() or job.done or not self.up or self.hangs, wait)
             self._reach()
             if stop() and not job.done:
                 return None
@@ -275,11 +289,11 @@ class ScriptedMachine(FileAnswers):
 
     def _end_of(self, job: Job) -> Json:
         start = self._clock.now().timestamp() - (self._clock.monotonic() - job.began)
-        code = 143 if job.stopped or job.timed_out else job.exit
+        code = 143 if job.stopped or job.timed_out or job.lost else job.exit
         ended = start + min(job.ends, self._clock.monotonic()) - job.began
         facts = {"exit": code, "signal": None, "oom": False, "timed_out": job.timed_out, "stopped": job.stopped}
         sizes = {
-            "lost": False,
+            "lost": job.lost,
             "started": start,
             "ended": ended,
             "log_bytes": len(job.script.output + job.script.errors),

@@ -22,6 +22,7 @@ class Capability(StrEnum):
     PRIVATE_NETWORK = "private_network"
     BILLING = "billing"  # reports what it charged
     HOST_KEY = "host_key"  # gives a machine the host key that it is asked for
+    REBOOT = "reboot"  # starts a machine again
     QUOTA = "quota"  # a volume holds what was asked for and no more, whatever the machine says of its disk
 
 
@@ -163,6 +164,10 @@ class Provider(Protocol):
         """Ask once to end it. Returns when accepted or when the provider knows no such machine. Idempotent."""
         ...
 
+    def reboot(self, machine_id: str) -> None:
+        """Ask once to start a machine again, if Capability.REBOOT says so: what runs on it ends. Raises as `create`."""
+        ...
+
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
         """Like create, for a volume."""
         ...
@@ -188,10 +193,7 @@ class Provider(Protocol):
         ...
 
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
-        """Whether the machine's own log, read through the account's API, has printed this host key (SHA256:...).
-
-        None: it has printed none, or cannot be read: nobody vouches for the key. It may take a few seconds.
-        """
+        """Whether its log, read through the account, has printed this host key (SHA256:...); None: nobody vouches."""
         ...
 
     def facts(self) -> Facts:
@@ -288,16 +290,13 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload under way. `token` may be a capability (a session URI, unlike an upload id): kept in a 0600 file.
-
-    "": one request sends all of it, and the store knows of no upload.
-    """
+    """An upload under way. `token` may be a capability (a session URI, unlike an upload id): kept in a 0600 file."""
 
     key: str
     bytes: int
     sha256: str
     part_bytes: int
-    token: str = field(repr=False)
+    token: str = field(repr=False)  # "": one request sends all of it, and the store knows of no upload
     md5: str = ""  # base64, of the whole file, from the machine; "": not known, or the store has no use for it
 
 

@@ -12,8 +12,17 @@ from functools import partial
 import pytest
 
 from orchestrator.plan import with_disk
-from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
-from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
+from orchestrator.transport.keys import make_host_key
+from orchestrator.words.errors import (
+    AccountRefused,
+    Ambiguous,
+    ConnectionLost,
+    GpuplanError,
+    NoCapacity,
+    ProviderUnavailable,
+    Refused,
+)
+from orchestrator.words.ports import Address, Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
 from orchestrator.world.host_keys import fingerprint
 from tests.contracts.contract_clouds import Cloud, FirstContact
@@ -353,6 +362,99 @@ def test_interruptible_creates_fail_like_others(on: Cloud, fault: str, error: ty
         assert len(on.until(lambda: on.named(spec.name), "it is listed")) == 1
     else:
         assert on.named(spec.name) == []
+
+
+@pytest.fixture
+def rebooting(on: Cloud) -> str:
+    """A machine that is ready, on a cloud that can reboot one."""
+    assert Capability.REBOOT in on.provider.capabilities
+    key = make_host_key()[0] if Capability.HOST_KEY in on.provider.capabilities else None
+    return ready(on, on.provider.create(on.spec(host_key=key))).id
+
+
+def again(on: Cloud, before: MachineView) -> MachineView:
+    """Wait until a machine that is being rebooted is ready: elsewhere on RunPod, where it was on Lambda."""
+    on.wait(100 * on.access.time_scale)  # longer than a reboot takes
+    view = ready(on, before.id)
+    assert (view.address == before.address) == (on.provider.name == "lambda")
+    assert (view.name, view.price_hour, view.place) == (before.name, before.price_hour, before.place)
+    return view
+
+
+def test_a_reboot_starts_the_same_machine_again(on: Cloud, rebooting: str):
+    """It is the same one, at its price: RunPod says since when it runs and has another port, Lambda neither."""
+    before = ready(on, rebooting)
+    on.provider.reboot(rebooting)
+    view = again(on, before)
+    assert len(on.provider.machines()) == 1
+    if on.provider.name == "runpod":
+        assert before.started is not None
+        assert view.started is not None
+        assert view.started > before.started
+    else:
+        assert view.started is None
+
+
+def test_a_reboot_ends_what_runs(on: Cloud, rebooting: str):
+    """Its processes are gone; RunPod wipes its own disk and makes another host key, Lambda leaves both."""
+    before, keys = ready(on, rebooting), FirstContact()
+    transport = on.ssh(before, keys)
+    pid = transport.run("touch ~/mine; setsid sleep 300 > /dev/null 2>&1 & echo $!").stdout.strip().decode()
+    transport.close()
+    on.provider.reboot(rebooting)
+    view, others = again(on, before), FirstContact()
+    transport = on.ssh(view, others)
+    kept = on.provider.name == "lambda"
+    assert transport.run("test -e ~/mine").exit == (0 if kept else 1)
+    assert transport.run(f"kill -0 {pid}").exit != 0
+    transport.close()
+    first, second = (k.get(str(v.address).partition("@")[2]) for k, v in ((keys, before), (others, view)))
+    assert (first == second) == kept
+
+
+def hung(on: Cloud, machine_id: str, fault: str) -> Address | None:
+    """Have a machine hang by that fault; where it was before."""
+    before = ready(on, machine_id)
+    on.rehearsal.arm(f"{fault}@contract-step")
+    on.rehearsal.step_started("contract-step", before.name)
+
+    def hangs() -> bool:
+        return f"fault {fault}" in {e["action"] for e in on.rehearsal.log()}
+
+    on.until(hangs, "it hangs")
+    on.wait(2 * on.access.time_scale)
+    return before.address
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang-for-good"])
+def test_a_machine_that_hangs_is_called_healthy(on: Cloud, rebooting: str, fault: str):
+    """It is READY at its address and answers nobody; a reboot that is accepted brings it back, or does not."""
+    address = hung(on, rebooting, fault)
+    before = ready(on, rebooting)
+    assert before.address == address
+    on.provider.reboot(rebooting)
+    view = again(on, before)
+    transport = on.ssh(view)
+    if fault == "hang":
+        assert transport.run("echo here").stdout == b"here\n"
+    else:
+        with pytest.raises(ConnectionLost):
+            transport.run("echo here")
+    transport.close()
+
+
+def test_a_reboot_that_is_refused_changes_nothing(on: Cloud, rebooting: str):
+    """A definite no, with the vendor's 409: of a machine that boots, and of one that hangs so."""
+    booting = on.provider.create(on.spec())
+    on.until(lambda: on.provider.machine(booting), "it is known")
+    with pytest.raises(Refused, match="409"):
+        on.provider.reboot(booting)
+    address = hung(on, rebooting, "hang-refused")
+    with pytest.raises(Refused, match="409"):
+        on.provider.reboot(rebooting)
+    assert ready(on, rebooting).address == address
+    with pytest.raises(Refused, match="404"):
+        on.provider.reboot("0920582c7ff041399e34823a0be62549")
 
 
 def test_the_end_bill_script_ends_the_machine(on: Cloud):

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -129,6 +130,39 @@ def test_a_disaster_is_survived(tool: Tool, fault: str):
     assert tool.cloud.alive()["machines"] == []
     assert any(f["fired"] for f in tool.cloud.faults()), "the fault was armed but nothing happened"
     assert len(tool.creates()) == len(set(tool.creates()))
+
+
+HANGING = """
+name: only
+machine: {gpu: [RTX-4090, A100-40GB], staging: none}
+volume: {name: hanging, size_gb: 10}
+timeout: 10m
+steps:
+  - name: make
+    run: |
+      echo begun >> tries.txt
+      if [ "$(wc -l < tries.txt)" = 1 ]; then sleep 300; fi
+      echo done > made.txt
+    timeout: 10m
+    creates: [made.txt]
+"""
+
+
+@pytest.mark.parametrize("provider", ["runpod", pytest.param("lambda", marks=pytest.mark.faults)])
+def test_a_machine_that_hangs_is_rebooted(tool: Tool, tmp_path: Path, provider: str):
+    """It is silent, rebooted, met again (at RunPod with another port and host key) and does the step once more."""
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "only.yaml").write_text(HANGING)
+    (tmp_path / "plan" / "gpuplan.yaml").write_text("budget_usd: 5\nunreachable_minutes: 0.05\nmax_replacements: 0\n")
+    tool.cloud.arm("hang@make")
+    run = ("run", "all", "--plan", str(tmp_path / "plan"), "--dry-run", "--yes", "--provider", provider)
+    done = tool.run(*run, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (len(tool.creates()), tool.cloud.alive()["machines"]) == (1, [])
+    assert [e["action"] for e in tool.cloud.log()].count("restart-machine") == 1
+    events = [text for (text,) in tool.rows("select text from gpuplan_events")]
+    assert any("; rebooted, and waited for" in text for text in events)
+    assert any("shows another host key" in text for text in events) == (provider == "runpod")
 
 
 def test_the_estimate_must_fit_the_budget(tool: Tool):

@@ -41,8 +41,8 @@ Each time the run is gone on with by `resume`, by `down`, and after its deadline
 
 {deaths}
 
-Known: killed between the note that a create is sent and the create, a run without another candidate (or whose time or
-money is used up until it is clear that nothing appeared) ends without a machine; nothing is left.
+Known: killed between the note that a create is sent and the create, a run whose time is used up until it is clear that
+nothing appeared ends without a machine; nothing is left.
 
 ## Rehearsed
 

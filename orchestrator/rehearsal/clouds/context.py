@@ -20,6 +20,7 @@ from orchestrator.words.observed import Observed
 
 AFTER_A_STEP_BEGAN = 1.0  # cloud seconds until a fault at a step happens
 STILL_LISTED = 20.0  # cloud seconds that delete-still-listed lasts
+MENDED, STUBBORN, DEAD = "hang", "hang-refused", "hang-for-good"  # by a reboot; never rebooted; rebooted in vain
 
 
 def private_late(seen: Observed, boot_s: float, usual_s: float) -> float:
@@ -61,6 +62,10 @@ class Hosts(Protocol):
 
     async def cut(self, host_id: str) -> None:
         """Drop its SSH connections once."""
+        ...
+
+    async def hang(self, host_id: str) -> None:
+        """Drop its SSH connections and answer none any more; what runs there goes on."""
         ...
 
     async def create_volume(self, name: str) -> None:

@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from orchestrator.rehearsal.clouds.catalogue import INSTANCE_TYPES, REGIONS
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError, private_late
+from orchestrator.rehearsal.clouds.context import (
+    DEAD,
+    STILL_LISTED,
+    STUBBORN,
+    Context,
+    DoneButFailedError,
+    private_late,
+)
 from orchestrator.rehearsal.clouds.records import Instance, Vendor, Volume
 from orchestrator.rehearsal.host_spec import HostSpec
 from orchestrator.words.observed import Observed
 
 API: Vendor = "lambda"
 BOOTING = 165.0
+RESTARTING = 60.0
 PRIVATE_ADDRESS_LATE = 20.0
 TERMINATING = 5.0  # until a terminated instance leaves the list
 PREEMPTED_LISTED = 60.0
@@ -173,8 +181,12 @@ class Instances:
             instance.ip = None if faults.take("boot-no-address") else instance.address
             instance.status = "active"
             self._context.save()
+        await self._show_private(instance)
+
+    async def _show_private(self, instance: Instance) -> None:
         await self._context.clock.sleep(private_late(self._seen, BOOTING, PRIVATE_ADDRESS_LATE))
-        instance.shows_private_ip = not (faults.take("private-address-never") or self._seen.private_never)
+        never = self._context.faults.take("private-address-never") or self._seen.private_never
+        instance.shows_private_ip = not never
         self._context.save()
 
     def _spec(self, instance: Instance) -> HostSpec:
@@ -202,6 +214,29 @@ class Instances:
         if free is None:
             raise OSError("every address of the emulated cloud is taken")
         return free
+
+    async def restart(self, instance: Instance) -> None:
+        """Start it again, while it bills on: its processes end; disk, address and host key stay.
+
+        ApiError 409: it is not active. That it shows as active meanwhile is what the specification's example says.
+        """
+        if instance.status != "active" or instance.hangs == STUBBORN:
+            raise ApiError(409, "global/conflict", "The request conflicts with the current state of the resource.")
+        await self._context.halt(instance.id)
+        await self._context.hosts.end(instance.id, keep_disk=True)
+        self._context.log(API, "restart-machine", instance)
+        self._context.run(instance.id, self._again(instance))
+
+    async def _again(self, instance: Instance) -> None:
+        await self._context.clock.sleep(RESTARTING)
+        async with self._context.locked(instance.id):
+            await self._context.hosts.boot(self._spec(instance))
+            if instance.hangs == DEAD:
+                await self._context.hosts.hang(instance.id)
+            else:
+                instance.hangs = ""
+        if not instance.shows_private_ip:
+            await self._show_private(instance)
 
     async def terminate(self, instance: Instance) -> None:
         """Begin to end an instance: it shows as terminating, then vanishes. Idempotent."""

@@ -61,6 +61,7 @@ class LambdaCloud:
             ("GET", "/api/v1/instances/{id}"): self._get,
             ("POST", LAUNCH): self._launch,
             ("POST", "/api/v1/instance-operations/terminate"): self._terminate,
+            ("POST", "/api/v1/instance-operations/restart"): self._restart,
             ("GET", "/api/v1/ssh-keys"): self._list_keys,
             ("POST", "/api/v1/ssh-keys"): self._add_key,
             ("DELETE", "/api/v1/ssh-keys/{id}"): self._remove_key,
@@ -157,6 +158,12 @@ class LambdaCloud:
         reply = {"instance_ids": [instance.id]}
         self._context.after_create(200, {"data": reply})
         return reply
+
+    async def _restart(self, call: Call) -> Any:
+        instances = [self._instances.get(identity) for identity in call.body["instance_ids"]]
+        for instance in instances:
+            await self._instances.restart(instance)
+        return {"restarted_instances": [instance_json(i, self._context.records) for i in instances]}
 
     async def _terminate(self, call: Call) -> Any:
         # One unknown id spoils the whole call: nothing is terminated.

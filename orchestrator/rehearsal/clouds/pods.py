@@ -13,7 +13,15 @@ from typing import Any
 
 from orchestrator.rehearsal.clouds import account
 from orchestrator.rehearsal.clouds.catalogue import disk_price_hour
-from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError, private_late
+from orchestrator.rehearsal.clouds.context import (
+    DEAD,
+    MENDED,
+    STILL_LISTED,
+    STUBBORN,
+    Context,
+    DoneButFailedError,
+    private_late,
+)
 from orchestrator.rehearsal.clouds.placement import (
     NO_CAPACITY,
     PodRequest,
@@ -131,6 +139,8 @@ class Pods:
                     self._context.log("cloud", "boot-failed", pod, reason=str(error))
                     return
                 address = (host.host, host.port)
+                if pod.hangs == DEAD:
+                    await self._context.hosts.hang(pod.id)
                 if pod.image.startswith(OFFICIAL) and host.host_key:
                     self._print(pod, "SSH host keys:", f"256 {host.host_key} root@{pod.id} (ED25519)")
         pod.started = self._context.clock.now()
@@ -173,6 +183,8 @@ class Pods:
             raise ProblemError(409, f"cannot {action} a pod with status {pod.status}")
         if pod.locked and action in {"stop", "restart"}:
             raise ProblemError(409, "pod is locked")
+        if action == "restart" and pod.hangs == STUBBORN:
+            raise ProblemError(409, "cannot restart a pod whose host does not answer")
         await {"start": self.start, "stop": self.stop, "restart": self.restart, "terminate": self.terminate}[action](
             pod, api
         )
@@ -207,8 +219,10 @@ class Pods:
         self._exit(pod, api, "stop-machine")
 
     async def restart(self, pod: Pod, api: str) -> None:
-        """Restart the container in place; its SSH port changes."""
+        """Restart the container in place: its disk is wiped, its SSH port and its host key change."""
         await self._down(pod)
+        if pod.hangs == MENDED:
+            pod.hangs = ""
         pod.settle_disk(self._context.clock.now())
         self._move(pod, "STARTING")
         self._context.log(api, "restart-machine", pod)

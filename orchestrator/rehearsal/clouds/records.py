@@ -34,6 +34,7 @@ class Billed:
     created: datetime
     spans: list[Span] = field(default_factory=list)
     gone: datetime | None = None
+    hangs: str = ""  # by which fault it answers nobody any more; "": it answers
 
     def charge(self, price_hour: Decimal, now: datetime, *, disk: bool = False) -> None:
         """From now on it, or its disk, costs this much."""

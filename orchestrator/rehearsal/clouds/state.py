@@ -19,7 +19,7 @@ from orchestrator.rehearsal.clouds.records import Instance, Pod, Records, new_re
 from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
-from orchestrator.rehearsal.faults import CLOUD, Fault, Switchboard
+from orchestrator.rehearsal.faults import AT_A_STEP, CLOUD, Fault, Switchboard
 from orchestrator.words.observed import Observed
 
 
@@ -100,7 +100,7 @@ class CloudState:
 
     async def step_started(self, step: str, machine: str) -> None:
         """A step began on the machine of this name or id: faults at that step happen a cloud-second later."""
-        for name in ("preempt", "ssh-cut"):
+        for name in AT_A_STEP:
             found = self._find(machine)
             if found is not None and self.context.faults.take(name, step):
                 self.context.run(f"{found.id} {name} {step}", self._strike(name, found))
@@ -114,10 +114,11 @@ class CloudState:
             return
         if name == "ssh-cut":
             await self.context.hosts.cut(machine.id)
-        elif isinstance(machine, Pod):
-            await self.pods.preempt(machine)
+        elif name == "preempt":
+            await (self.pods.preempt(machine) if isinstance(machine, Pod) else self.instances.preempt(machine))
         else:
-            await self.instances.preempt(machine)
+            machine.hangs = name
+            await self.context.hosts.hang(machine.id)
 
     def _machines(self) -> list[Pod | Instance]:
         records = self.context.records

@@ -50,6 +50,7 @@ class FakeHosts:
     booted: list[str] = field(default_factory=list)
     ended: list[tuple[str, bool]] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
+    hung: list[str] = field(default_factory=list)
     volumes: list[str] = field(default_factory=list)
     broken: bool = False
 
@@ -71,6 +72,9 @@ class FakeHosts:
 
     async def cut(self, host_id: str) -> None:
         self.cuts.append(host_id)
+
+    async def hang(self, host_id: str) -> None:
+        self.hung.append(host_id)
 
     async def create_volume(self, name: str) -> None:
         assert name not in self.volumes

@@ -38,6 +38,8 @@ class Known:
     def distrust(self, _name: str, reason: str) -> None:
         self.distrusted = reason
 
+    fell_silent = distrust
+
 
 def cut(times: int) -> Callable[[], str]:
     """A body that is cut so often, and then done."""
