@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests import counted
+
 AGENT = Path(__file__).resolve().parents[2] / "remote"
-PYTHON = os.environ.get("GPUPLAN_AGENT_PYTHON", sys.executable)  # set it to an older one to test the agent there
+PYTHON = os.environ.get("GPUPLAN_AGENT_PYTHON")  # set it to an older one to test the agent there
 
 
 class Machine:
@@ -28,9 +30,11 @@ class Machine:
         self.bin = folder / "bin"  # first in PATH
         for path in (self.home, self.workspace, self.bin):
             path.mkdir(parents=True)
+        python = counted.python(folder / "counted")
+        self.python = PYTHON or str(python)
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": ":".join([str(self.bin), str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "WORKSPACE": str(self.workspace),
         }
         (self.home / ".gpuplan").mkdir(mode=0o700)
@@ -40,7 +44,7 @@ class Machine:
     @property
     def agent(self) -> list[str]:
         """The argument list that runs the agent once."""
-        return [PYTHON, str(AGENT / "agent.py")]
+        return [self.python, str(AGENT / "agent.py")]
 
     def begin(self, op: str, **facts: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.agent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env)
