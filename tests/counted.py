@@ -67,3 +67,8 @@ def python(folder: Path) -> Path:
     program.write_text(PYTHON.format(**{name: shlex.quote(word) for name, word in words.items()}))
     program.chmod(0o755)
     return program
+
+
+def first_in(path: str, folder: Path) -> str:
+    """A machine's PATH, that Python's folder in front of it; without a measurement as it is."""
+    return f"{python(folder).parent}:{path}" if SETTINGS in os.environ else path

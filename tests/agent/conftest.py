@@ -28,13 +28,13 @@ class Machine:
         self.home = folder / "home"
         self.workspace = folder / "workspace"
         self.bin = folder / "bin"  # first in PATH
-        for path in (self.home, self.workspace, self.bin):
-            path.mkdir(parents=True)
-        python = counted.python(folder / "counted")
-        self.python = PYTHON or str(python)
+        for place in (self.home, self.workspace, self.bin):
+            place.mkdir(parents=True)
+        self.python = PYTHON or str(counted.python(folder / "counted"))
+        path = counted.first_in(f"{Path(sys.executable).parent}:{os.environ['PATH']}", folder / "counted")
         self.env = {
             "HOME": str(self.home),
-            "PATH": ":".join([str(self.bin), str(python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PATH": f"{self.bin}:{path}",
             "WORKSPACE": str(self.workspace),
         }
         (self.home / ".gpuplan").mkdir(mode=0o700)

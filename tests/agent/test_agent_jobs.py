@@ -284,9 +284,15 @@ def test_progress_that_is_none_does_no_harm(machine: Machine, writes: str):
 def test_samples_count_the_bytes_that_a_job_moves(machine: Machine):
     """What its processes have read and written so far: it stands still with them, and never goes back."""
     machine.tool("nvidia-smi", "exit 1")  # a program that is there: a traced fork moves bytes where it finds none
-    machine.start("job", "printf '%*s' 3000000 x > file; sleep 1.2; exec sleep 5.5")
-    lines = machine.lines("watch", job="job", offset=0)
-    counts = [line["sample"]["moved_bytes"] for line in lines if "sample" in line]
+    machine.start("job", "printf '%*s' 3000000 x > file; sleep 1.2; exec sleep 60")
+    counts = list[int]()
+    with machine.begin("watch", job="job", offset=0) as watching:
+        assert watching.stdout
+        for line in map(json.loads, watching.stdout):
+            counts += [line["sample"]["moved_bytes"]] if "sample" in line else []
+            if len(counts) > 1 and counts[-2] >= 3_000_000:
+                break
+        watching.kill()
     assert counts == sorted(counts)
     assert 3_000_000 <= counts[-2] <= counts[-1] < counts[-2] + 100_000
 

@@ -104,7 +104,7 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, options: 
     shown = {"HOME": str(home), "WORKSPACE": str(workspace), **(env or {})}
     if counted.SETTINGS in os.environ:
         usual = shown.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-        shown["PATH"] = f"{counted.python(folder / 'counted').parent}:{usual}"
+        shown["PATH"] = counted.first_in(usual, folder / "counted")
     (folder / "config").write_text("\n".join([*_config(folder, port, shown), *options, ""]))
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stdout=log, stderr=log)
