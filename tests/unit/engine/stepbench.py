@@ -26,7 +26,6 @@ from orchestrator.words.model import Phase, Plan, Step
 from orchestrator.words.ports import CommandResult
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.clock import SystemClock
-from tests import counted
 
 RUN, PHASE, MACHINE = "1128-abcd", "only", "gpuplan-o-1128-abcd-only-1-t1"
 
@@ -35,7 +34,7 @@ class Here:
     """`ports.Transport` without a network: commands run on this computer, in a home of their own."""
 
     def __init__(self, home: Path) -> None:
-        path = counted.first_in(f"{Path(sys.executable).parent}:{os.environ['PATH']}", home / ".counted")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._env = {"HOME": str(home), "PATH": path, "WORKSPACE": str(home / "workspace")}
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
