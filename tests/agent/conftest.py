@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests import counted
+
 AGENT = Path(__file__).resolve().parents[2] / "remote"
-PYTHON = os.environ.get("GPUPLAN_AGENT_PYTHON", sys.executable)  # set it to an older one to test the agent there
+PYTHON = os.environ.get("GPUPLAN_AGENT_PYTHON")  # set it to an older one to test the agent there
 
 
 class Machine:
@@ -26,11 +28,13 @@ class Machine:
         self.home = folder / "home"
         self.workspace = folder / "workspace"
         self.bin = folder / "bin"  # first in PATH
-        for path in (self.home, self.workspace, self.bin):
-            path.mkdir(parents=True)
+        for place in (self.home, self.workspace, self.bin):
+            place.mkdir(parents=True)
+        self.python = PYTHON or str(counted.python(folder / "counted"))
+        path = counted.first_in(f"{Path(sys.executable).parent}:{os.environ['PATH']}", folder / "counted")
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.bin}:{path}",
             "WORKSPACE": str(self.workspace),
         }
         (self.home / ".gpuplan").mkdir(mode=0o700)
@@ -40,7 +44,7 @@ class Machine:
     @property
     def agent(self) -> list[str]:
         """The argument list that runs the agent once."""
-        return [PYTHON, str(AGENT / "agent.py")]
+        return [self.python, str(AGENT / "agent.py")]
 
     def begin(self, op: str, **facts: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.agent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.env)

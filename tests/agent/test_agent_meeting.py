@@ -10,13 +10,16 @@ import pytest
 
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.refusals import AgentFailed
+from tests import counted
 from tests.unit.engine.stepbench import Here
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Agent:
     """An agent of this computer."""
-    found = Agent(Here(tmp_path), workspace=str(tmp_path))
+    here = Here(tmp_path)
+    here._env["PATH"] = counted.first_in(here._env["PATH"], tmp_path / "counted")
+    found = Agent(here, workspace=str(tmp_path))
     found.install()
     return found
 

@@ -18,6 +18,7 @@ import pytest
 
 from orchestrator.transport import keys
 from orchestrator.words.ports import Address
+from tests import counted
 
 START_S = 10.0
 
@@ -101,6 +102,9 @@ def private_sshd(tmp_path: Path, env: Mapping[str, str] | None = None, options: 
     port = _free_port()
     address = Address("127.0.0.1", port, getpass.getuser())
     shown = {"HOME": str(home), "WORKSPACE": str(workspace), **(env or {})}
+    if counted.SETTINGS in os.environ:
+        usual = shown.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        shown["PATH"] = counted.first_in(usual, folder / "counted")
     (folder / "config").write_text("\n".join([*_config(folder, port, shown), *options, ""]))
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stdout=log, stderr=log)
