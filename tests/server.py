@@ -57,7 +57,6 @@ class Server:
         with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as one:
             one.execute(statement.encode())
 
-
     def end(self) -> None:
         """End it as a crash does: nobody is told, and no transaction is waited for."""
         assert self.process.stdin

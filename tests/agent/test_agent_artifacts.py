@@ -207,7 +207,7 @@ def test_ordered_parts_go_one_after_the_other_and_stop_at_a_failure(machine: Mac
 
 @pytest.mark.parametrize(("hangs_up", "connections"), [(False, 1), (True, 4)])
 def test_a_connection_is_kept_as_long_as_the_store_keeps_it(
-    machine: Machine, store: Store, hangs_up: bool, connections: int
+    machine: Machine, store: Store, *, hangs_up: bool, connections: int
 ):
     """Parts go one after the other on one connection; a store that hangs up after each answer gets each on a new one.
 

@@ -77,7 +77,7 @@ def test_keys_are_not_renewed_in_the_middle(monkeypatch: pytest.MonkeyPatch, far
 def test_the_end_of_the_input_is_said_before_a_channel_can_end(
     monkeypatch: pytest.MonkeyPatch, transport: SshTransport
 ):
-    """The answer to the end of a command cannot come between: a word on a channel that is no more ends the connection."""
+    """The answer to a command's end cannot come between: a word on a channel that is no more ends the connection."""
     held: list[bool] = []
     connection = cast("Any", paramiko.Transport)
     send = connection._send_user_message

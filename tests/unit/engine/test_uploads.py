@@ -150,7 +150,9 @@ class Telling(Store):
 
     def moved(self) -> int:
         """As the ledger has it."""
-        return self.context.ledger.transfers.get(run=self.context.run, phase="one", kind="upload", place=self.url).bytes_done
+        return self.context.ledger.transfers.get(
+            run=self.context.run, phase="one", kind="upload", place=self.url
+        ).bytes_done
 
 
 def test_each_part_is_told_when_it_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
