@@ -94,6 +94,7 @@ bench: install  ## what docs/benchmarks.md says, measured again on this computer
 	$(BIN)/python bench/runtime.py
 	$(BIN)/python bench/start.py
 	$(BIN)/python bench/controller.py
+	$(BIN)/python bench/transfers.py
 	$(BIN)/python bench/ranks.py
 	$(BIN)/python bench/installed.py --page docs/benchmarks.md
 

@@ -8,12 +8,13 @@ usage: python bench/controller.py [--steps N] [--waiting N] [--lines N] [--secon
 
 import argparse
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +33,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="that a quiet phase is looked at")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gpuplan-bench-") as folder:
-        figures = [
-            *in_sequence(Path(folder) / "sequence", args.steps),
-            *quiet(Path(folder) / "quiet", args.waiting, args.seconds),
-            *printing(Path(folder) / "printing", args.lines),
-        ]
-    for figure in figures:
-        print(figure)
+        room, figures = Path(folder), list[Figure]()
+        for measured in (
+            in_sequence(room / "sequence", args.steps),
+            quiet(room / "quiet", args.waiting, args.seconds),
+            printing(room / "printing", args.lines),
+        ):
+            for figure in measured:
+                print(figure, flush=True)
+                figures.append(figure)
     sys.exit(any(figure.is_above for figure in figures))
 
 
@@ -61,19 +64,19 @@ class Figure:
         return f"{self.what:<58} {self.value:>9.3f} {self.unit:<8} (at most {self.limit:g})"
 
 
-def in_sequence(folder: Path, steps: int) -> list[Figure]:
+def in_sequence(folder: Path, steps: int) -> Iterator[Figure]:
     """The controller's own CPU seconds a step, beyond those of a run of one step."""
     one = _own_seconds(folder / "one", _chain(1))
     many = _own_seconds(folder / "many", _chain(steps))
-    return [Figure(f"{steps} steps in sequence: own time a step", (many - one) / max(steps - 1, 1), 0.1, "s")]
+    yield Figure(f"{steps} steps in sequence: own time a step", (many - one) / max(steps - 1, 1), 0.1, "s")
 
 
-def quiet(folder: Path, waiting: int, seconds: float) -> list[Figure]:
+def quiet(folder: Path, waiting: int, seconds: float) -> Iterator[Figure]:
     """What a phase costs in which one step sleeps and the others wait for it."""
     sleeper = f"  - {{name: sleeper, run: sleep {seconds + SETTLE_S + 10:.0f}}}\n"
     others = "".join(f"  - {{name: waits-{n}, run: 'true', needs: [sleeper]}}\n" for n in range(waiting))
     with _run(folder, sleeper + others) as process:
-        _until_printed(folder, "only/sleeper  running")
+        _until_runs(folder / "home", "only/sleeper")
         time.sleep(SETTLE_S)
         cpu, woken, began = _cpu_s(process.pid), _switches(process.pid), time.monotonic()
         time.sleep(seconds)
@@ -81,20 +84,18 @@ def quiet(folder: Path, waiting: int, seconds: float) -> list[Figure]:
         busy, wakes = _cpu_s(process.pid) - cpu, _switches(process.pid) - woken
         process.terminate()
         process.wait(ENOUGH_S)
-    return [
-        Figure(f"a quiet phase, {waiting} steps waiting: of a core", 100 * busy / span, 2.0, "%"),
-        Figure(f"a quiet phase, {waiting} steps waiting: wake-ups", wakes / span, 60.0, "a second"),
-    ]
+    yield Figure(f"a quiet phase, {waiting} steps waiting: of a core", 100 * busy / span, 2.0, "%")
+    yield Figure(f"a quiet phase, {waiting} steps waiting: wake-ups", wakes / span, 60.0, "a second")
 
 
-def printing(folder: Path, lines: int) -> list[Figure]:
+def printing(folder: Path, lines: int) -> Iterator[Figure]:
     """The most memory that a run takes one step of which prints so many lines."""
     with _run(folder, f"  - {{name: talks, run: seq -f 'line %.0f of many' {lines}}}\n") as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"the printing run ended with {process.returncode}: see above")
-    return [Figure(f"{lines:,} lines of log: memory", used.ru_maxrss / 1024, 150.0, "MiB")]
+    yield Figure(f"{lines:,} lines of log: memory", used.ru_maxrss / 1024, 150.0, "MiB")
 
 
 def _chain(steps: int) -> str:
@@ -137,12 +138,22 @@ def _run(folder: Path, steps: str) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait(ENOUGH_S)
 
 
-def _until_printed(folder: Path, text: str) -> None:
+def _until_runs(home: Path, step: str) -> None:
+    """Wait for a step to begin, as the ledger has it: what is printed of that is a matter of taste."""
     give_up = time.monotonic() + ENOUGH_S
-    while text not in (folder / "said").read_text(errors="replace"):
+    while not _runs(home / "gpuplan.db", step):
         if time.monotonic() > give_up:
-            sys.exit(f"{text!r} was not printed within {ENOUGH_S:.0f} s")
+            sys.exit(f"{step} did not begin within {ENOUGH_S:.0f} s")
         time.sleep(0.5)
+
+
+def _runs(ledger: Path, step: str) -> bool:
+    if not ledger.exists():
+        return False
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database, suppress(sqlite3.OperationalError):
+        asked = "select 1 from gpuplan_steps where id = ? and state = 'RUNNING'"
+        return database.execute(asked, (step,)).fetchone() is not None
+    return False  # its tables are being made
 
 
 def _cpu_s(pid: int) -> float:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Server:
     """`url(name)`: the address of one of its databases."""
 
     port: int
+    begin: Callable[[], subprocess.Popen[bytes]]  # its process, on the same data each time
+    process: subprocess.Popen[bytes]
     made: int = 0
 
     def url(self, name: str) -> str:
@@ -54,6 +56,18 @@ class Server:
         """Run a statement as the server's owner."""
         with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as one:
             one.execute(statement.encode())
+
+    def end(self) -> None:
+        """End it as a crash does: nobody is told, and no transaction is waited for."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(30)
+
+    def restart(self) -> None:
+        """End it, and have it back with all that was committed."""
+        self.end()
+        self.process = self.begin()
+        await_server(self)
 
 
 def programs() -> Path | None:
@@ -95,20 +109,20 @@ def begun() -> Iterator[Server]:
         ]
         words = [str(bin_ / "postgres"), "-D", str(folder / "data"), "-p", str(port)]
         words += [word for setting in settings for word in ("-c", setting)]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                ["sh", "-c", GUARD, "sh", *words], **whose, cwd=folder, stdin=subprocess.PIPE, stdout=log, stderr=log
-            )
+
+        def begin() -> subprocess.Popen[bytes]:
+            guarded, pipe = ["sh", "-c", GUARD, "sh", *words], subprocess.PIPE
+            with (folder / "log").open("ab") as log:
+                return subprocess.Popen(guarded, **whose, cwd=folder, stdin=pipe, stdout=log, stderr=log)
+
+        server = Server(port, begin, begin())
         try:
-            server = Server(port)
-            _await(server, folder / "log")
+            await_server(server)
             server.do(f"CREATE DATABASE {TEMPLATE}")
             open_ledger(folder, server.url(TEMPLATE)).close()
             yield server
         finally:
-            assert process.stdin
-            process.stdin.close()
-            process.wait(30)
+            server.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -125,13 +139,13 @@ def _owner(folder: Path) -> dict[str, Any]:
     pytest.skip("PostgreSQL does not run as root, and there is nobody else")
 
 
-def _await(server: Server, log: Path) -> None:
+def await_server(server: Server) -> None:
+    """Wait until it answers."""
     give_up = time.monotonic() + BEGINS_S
     while True:
         try:
             server.do("SELECT 1")
             return
         except psycopg.OperationalError:
-            if time.monotonic() > give_up:
-                raise AssertionError(log.read_text()) from None
+            assert time.monotonic() < give_up, "PostgreSQL does not begin"
             time.sleep(0.05)

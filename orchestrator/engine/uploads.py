@@ -22,7 +22,7 @@ from orchestrator.words.ports import ArtifactStore, Part, Upload
 
 SMALL_BYTES = 8 << 20  # a file up to this size is one part
 LOT = 100  # small files that are sent, and recorded, together
-BATCH = 8  # signed parts at a time: they expire, so they are made just before they are used
+BATCH = 32  # signed parts at a time: they expire, so that few are made before they are used
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RENEWALS = 3  # of signatures that had expired, without a stored part between
@@ -253,12 +253,12 @@ class Sending:
         missing, renewals = parts if fresh and parts else self._store.missing(upload, parts), 0
         while missing:
             batch = self._store.sign(upload, missing[:BATCH])
-            sent = self._agent.put(self._path, batch, ordered=self._store.ordered, tar=self._tar)
+            moving = _Moving(missing, self._file, self._transfer)
+            ordered = self._store.ordered
+            sent = self._agent.put(self._path, batch, ordered=ordered, tar=self._tar, on_part=moving.said)
             whole = len(parts) == len(sent) == 1 and sent[0].stored  # says the machine: completing it asks the store
             left = [] if whole else self._store.missing(upload, parts)
-            lacks = sum(part.length for part in left)
-            moved = sum(part.length for part in missing) - lacks
-            self._transfer.arrived(self._file.name, self._file.bytes - lacks, max(moved, 0))
+            moving.lacks(sum(part.length for part in left))
             if len(left) < len(missing):
                 patience.renew()
                 renewals = 0
@@ -284,6 +284,25 @@ class Sending:
         upload = self._store.begin(self._file.name, *wanted)
         self._token.write(upload)
         return upload, True
+
+
+class _Moving:
+    """How far a file is while a batch of its parts is sent: as the machine says of each, then as the store does."""
+
+    def __init__(self, missing: list[Part], file: ManifestFile, transfer: Transfer) -> None:
+        self._lengths = {part.number: part.length for part in missing}
+        self._lacks = sum(self._lengths.values())
+        self._file, self._transfer = file, transfer
+
+    def said(self, part: SentPart) -> None:
+        """The machine has sent one, or has not."""
+        if part.stored:
+            self.lacks(self._lacks - self._lengths[part.number])
+
+    def lacks(self, count: int) -> None:
+        """So many bytes are still to come."""
+        moved, self._lacks = self._lacks - count, count
+        self._transfer.arrived(self._file.name, self._file.bytes - count, max(moved, 0))
 
 
 def _had_expired(part: SentPart) -> bool:

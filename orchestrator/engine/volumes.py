@@ -117,12 +117,13 @@ class Volumes:
     def _compare_price(self, row: VolumeRow, volume_id: str) -> None:
         """What the provider says that the volume costs is what is charged for it; said where it is more."""
         try:
-            price = next((v.price_hour for v in self._provider.volumes() if v.id == volume_id), row.price_hour)
+            made = next((v for v in self._provider.volumes() if v.id == volume_id), None)
         except ProviderUnavailable:
             return
-        if price > row.price_hour:
-            self._ledger.volumes.change({"name": row.name}, price_hour=price)
-            said = f"costs ${price * 24:.2f} a day, not ${row.price_hour * 24:.2f}: a dearer tier than asked for"
+        if made and made.price_hour > row.price_hour:
+            self._ledger.volumes.change({"name": row.name}, price_hour=made.price_hour)
+            costs = f"costs ${made.price_hour * 24:.2f} a day, not ${row.price_hour * 24:.2f}"
+            said = f"{costs}: it is of the dearer tier {made.tier}".rstrip()  # whether one was asked for or not
             self._context.event(f"{row.name}: {said}")
 
     def _appeared(self, name: str) -> bool:

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from orchestrator.transport.limits import LONGEST_LINE
 from orchestrator.transport.refusals import AgentFailed
@@ -131,6 +131,22 @@ class Lines:
         """Hand over a last line without newline."""
         if self._rest:
             self._on_line(bytes(self._rest))
+
+
+def end_input(channel: paramiko.Channel) -> None:
+    """Say that nothing more will be sent to a command, which may end this very moment.
+
+    paramiko itself lets go of the channel between making this message and sending it: the connection's thread may then
+    answer the server's end of the channel first, and OpenSSH ends the whole connection over a word on a channel that is
+    no more. While keys are renewed that thread may not be waited for: then it is done as paramiko does.
+    """
+    mine: Any = channel  # its types know no more than is public
+    if not mine.transport.clear_to_send.is_set():
+        channel.shutdown_write()
+        return
+    with mine.lock:
+        if message := mine._send_eof():  # noqa: SLF001 - there is no other way to send it in one step
+            mine.transport._send_user_message(message)  # noqa: SLF001
 
 
 def lost(address: object, error: Exception) -> ConnectionLost:

@@ -106,7 +106,7 @@ class Moving(Asking):
         tar: bool = False,
         on_part: Callable[[SentPart], None] = lambda _: None,
     ) -> list[SentPart]:
-        """Have the machine PUT the parts, four at a time or in order. What the store refused is in the result's error.
+        """Have the machine PUT the parts, eight at a time or in order. What the store refused is in the result's error.
 
         In order, the first refusal is the last entry. A part that was not sent is missing. `tar`: as of `checksums`.
         """

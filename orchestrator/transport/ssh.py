@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.transport import commands
-from orchestrator.transport.conversation import ChannelConversation, Conversation, Lines, lost
+from orchestrator.transport.conversation import ChannelConversation, Conversation, Lines, end_input, lost
 from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY, require
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
 from orchestrator.transport.refusals import AgentFailed
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 FETCH_SILENCE_S = 60.0
-FETCH_WINDOW = 64 << 20  # bytes under way: 200 ms of distance at 300 MB/s
+# Bytes under way: 200 ms of distance at 300 MB/s. As many are taken at a time: what a channel keeps is moved whole when
+# its beginning is taken away, so that who reads in small pieces, once behind, falls ever further behind.
+FETCH_WINDOW = 64 << 20
 STOP_LOOK_S = 0.1  # how often a stream asks whether it is to stop
 EXIT_S = 10.0  # between the end of the output and the exit code
 DYING_S = 0.5  # how long a lost connection takes from closing its channels to being inactive
@@ -102,7 +104,8 @@ class SshTransport:
         """The bytes of a remote file from `offset` on. FileNotFoundError: there is none."""
         with self._channel(commands.fetch(path, offset).text, FETCH_WINDOW) as channel:
             _Writer(channel, [])
-            for data in self._output(channel, FETCH_SILENCE_S, most_bytes=float("inf")):
+            said = self._output(channel, FETCH_SILENCE_S, most_bytes=float("inf"), piece=FETCH_WINDOW)
+            for data in said:
                 if data is not None:
                     yield data
             code = self._exit(channel)
@@ -228,10 +231,11 @@ class SshTransport:
         *,
         deadline: float = float("inf"),
         most_bytes: float = LONGEST_REPLY,
+        piece: int = CHUNK,
         on_stderr: Callable[[bytes], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes | None]:
-        """What the command prints, until it has closed its outputs. None: `stop` said so, nothing follows."""
+        """What the command prints, up to `piece` bytes each, until it has closed its outputs. None: `stop` said so."""
         poller = select.poll()
         poller.register(channel.fileno(), select.POLLIN)
         heard = time.monotonic()
@@ -240,7 +244,7 @@ class SshTransport:
             ended = channel.eof_received or channel.closed  # asked before reading: nothing comes after it
             said = channel.recv_stderr(CHUNK) if channel.recv_stderr_ready() else b""
             on_stderr(said)
-            data = channel.recv(CHUNK) if channel.recv_ready() else b""
+            data = channel.recv(piece) if channel.recv_ready() else b""
             if data:
                 yield data
             now = time.monotonic()
@@ -313,7 +317,7 @@ class _Writer:
                 return
             try:
                 if data is None:
-                    self._channel.shutdown_write()
+                    end_input(self._channel)
                     return
                 self._channel.sendall(data)
             except (OSError, EOFError):  # the command ended, or the connection: the reader finds out which

@@ -5,26 +5,28 @@ No credential is here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import queue
+import select
 import ssl
 import threading
 import time
-from typing import Any
+from typing import Any, Iterator
 from urllib.parse import urlsplit
 
 from gpuplan_agent.content import content
 from gpuplan_agent.wire import AgentError, alive, emit
 
-SENDERS = 4
+SENDERS = 8
 SOCKET_S = 60.0  # for one read or write; a store that is silent for longer is taken for gone
 BEAT_S = 4.0
 LONGEST_REASON = 300  # characters of a store's refusal that are handed on
 
 
 def op_put(request: dict[str, Any]) -> dict[str, Any]:
-    """PUT the parts, four at a time or in order, and report each: {"part", "status", "etag", "bytes", "range"}.
+    """PUT the parts, SENDERS at a time or in order, and report each: {"part", "status", "etag", "bytes", "range"}.
 
     A part that the store did not accept has `error`; when they go in order, those after it are not sent. The reply says
     how many were stored and how many failed: a failed part is a fact, not an error of the request. AgentError: what
@@ -65,10 +67,14 @@ class Sending:
 
     def work(self) -> None:
         """Send parts until none waits, or there is nothing fit to be sent."""
+        with contextlib.closing(Kept(self.socket_s)) as kept:
+            self._work(kept)
+
+    def _work(self, kept: Kept) -> None:
         while not self.unfit:
             try:
                 part = self._waiting.get_nowait()
-                line = self._send(part)
+                line = self._send(kept, part)
             except queue.Empty:
                 return
             except AgentError as error:
@@ -81,11 +87,11 @@ class Sending:
             if "error" in line and self.stop_at_failure:
                 return
 
-    def _send(self, part: dict[str, Any]) -> dict[str, Any]:
+    def _send(self, kept: Kept, part: dict[str, Any]) -> dict[str, Any]:
         line: dict[str, Any] = {"part": part["number"], "status": 0, "etag": "", "bytes": 0, "range": ""}
         began = time.monotonic()
         try:
-            reply, said = self._put(part)
+            reply, said = self._put(kept, part)
         except (OSError, http.client.HTTPException, ValueError) as error:
             return {**line, "error": f"{type(error).__name__}: {error}"}
         line.update(status=reply.status, etag=reply.getheader("ETag", ""), range=reply.getheader("Range", ""))
@@ -95,18 +101,50 @@ class Sending:
             return {**line, "error": f"HTTP {reply.status} {reply.reason}: {reason}"}
         return {**line, "bytes": part["length"]}
 
-    def _put(self, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
-        url = urlsplit(part["url"])
-        connection = connect(url.scheme, url.hostname or "", url.port, self.socket_s)
+    def _put(self, kept: Kept, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
+        headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
+        headers["Content-Length"] = str(part["length"])
+        return kept.put(part["url"], headers, self._source.read(part["offset"], part["length"]))
+
+
+class Kept:
+    """A connection to a store, kept from one part to the next for as long as the store keeps it."""
+
+    def __init__(self, socket_s: float) -> None:
+        self._socket_s = socket_s
+        self._place: tuple[str, str, int | None] | None = None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def put(self, url: str, headers: dict[str, str], body: Iterator[bytes]) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer, and the beginning of what it says. OSError, HTTPException, ValueError: there is none."""
+        parts = urlsplit(url)
+        connection = self._to((parts.scheme, parts.hostname or "", parts.port))
         try:
-            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-            headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
-            headers["Content-Length"] = str(part["length"])
-            connection.request("PUT", target, body=self._source.read(part["offset"], part["length"]), headers=headers)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("PUT", target, body=body, headers=headers)
             reply = connection.getresponse()
-            return reply, reply.read(1 << 16)
-        finally:
-            connection.close()
+            said = reply.read(1 << 16)
+        except BaseException:
+            self.close()
+            raise
+        if not reply.isclosed():  # there is more of the answer, which nobody reads
+            self.close()
+        return reply, said
+
+    def _to(self, place: tuple[str, str, int | None]) -> http.client.HTTPConnection:
+        """The connection that there is, unless it leads elsewhere or the store has closed it; else a new one."""
+        sock = self._connection.sock if self._connection else None
+        if self._connection and place == self._place and sock and not select.select([sock], [], [], 0)[0]:
+            return self._connection
+        self.close()
+        self._place, self._connection = place, connect(*place, self._socket_s)
+        return self._connection
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._connection:
+            self._connection.close()
+        self._connection = None
 
 
 @functools.lru_cache(maxsize=1)

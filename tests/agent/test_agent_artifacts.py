@@ -75,7 +75,8 @@ class Store(http.server.ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.scripted: dict[str, list[int]] = {}
         self.order: list[str] = []
-        self.busy = self.most_busy = 0
+        self.busy = self.most_busy = self.connections = 0
+        self.hangs_up = False  # after each answer, without a word
         self.lock = threading.Lock()
 
     @property
@@ -89,6 +90,10 @@ class Store(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     server: Store
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
 
     def do_PUT(self) -> None:
         with self.server.lock:
@@ -116,6 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
+        self.close_connection = self.server.hangs_up
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
@@ -152,17 +158,18 @@ def target(number: int) -> str:
 
 
 def test_parts_are_put_as_signed(machine: Machine, store: Store):
-    """Each part arrives whole under its very URL with its headers, as plain bytes, four at a time."""
-    data = os.urandom(3_500_001)
+    """Each part arrives whole under its very URL with its headers, as plain bytes, eight at a time."""
+    data = os.urandom(5_500_001)
     (machine.workspace / "f").write_bytes(data)
     lines = machine.lines("put", path="f", parts=parts(store, data, 500_000, [200]))
-    assert lines[-1] == {"ok": True, "stored": 8, "failed": 0}
-    assert b"".join(store.stored[target(number)] for number in range(1, 9)) == data
+    assert lines[-1] == {"ok": True, "stored": 12, "failed": 0}
+    assert b"".join(store.stored[target(number)] for number in range(1, 13)) == data
     assert {headers["Content-Type"] for headers in store.headers} == {"application/octet-stream"}
     assert all("x-amz-checksum-crc32" in headers and "Transfer-Encoding" not in headers for headers in store.headers)
-    assert 1 < store.most_busy <= 4
+    assert 1 < store.most_busy <= 8
+    assert store.connections <= 8
     sent = {line["part"]: line for line in lines if "part" in line}
-    assert sent[8]["bytes"] == 1
+    assert sent[12]["bytes"] == 1
     assert sent[1]["etag"] == f'"{hashlib.md5(data[:500_000]).hexdigest()}"'
 
 
@@ -196,6 +203,23 @@ def test_ordered_parts_go_one_after_the_other_and_stop_at_a_failure(machine: Mac
     assert store.order == [target(1), target(2), target(3)]
     assert store.most_busy == 1
     assert next(line for line in lines if line.get("part") == 1)["range"] == "bytes=0-99999"
+
+
+@pytest.mark.parametrize(("hangs_up", "connections"), [(False, 1), (True, 4)])
+def test_a_connection_is_kept_as_long_as_the_store_keeps_it(
+    machine: Machine, store: Store, *, hangs_up: bool, connections: int
+):
+    """Parts go one after the other on one connection; a store that hangs up after each answer gets each on a new one.
+
+    A refusal ends no connection.
+    """
+    data = os.urandom(400_000)
+    (machine.workspace / "f").write_bytes(data)
+    store.hangs_up, rows = hangs_up, parts(store, data, 100_000, [200, 503])
+    store.scripted = {target(2): [503]}
+    lines = machine.lines("put", path="f", parts=rows, ordered=True)
+    assert lines[-1] == {"ok": True, "stored": 4, "failed": 0}
+    assert store.connections == connections
 
 
 def test_a_file_that_shrank_is_a_failure(machine: Machine, store: Store):

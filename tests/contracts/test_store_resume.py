@@ -36,12 +36,14 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._agent, name)
 
-    def put(self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool) -> list[SentPart]:
+    def put(
+        self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool, on_part: Callable[[SentPart], None]
+    ) -> list[SentPart]:
         done: list[SentPart] = []
         for at in range(0, len(parts), 2):
             some = parts[at : at + 2]
             self.before([signed.part.number for signed in some])
-            done += self._agent.put(path, some, ordered=ordered, tar=tar)
+            done += self._agent.put(path, some, ordered=ordered, tar=tar, on_part=on_part)
         self.sent += sum(part.bytes for part in done)
         return done
 

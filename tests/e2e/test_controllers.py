@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.e2e.tool import KILL, PLANS, Tool, until
+from tests.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("postgres")]
 SLOW = ("run", "all", "--plan", str(PLANS / "slow"), "--dry-run", "--yes", "--queue")
@@ -69,6 +70,29 @@ def test_a_worker_goes_on_where_another_was_killed(
     assert len(first.creates()) == 1
     assert ask("select attempt, state from gpuplan_steps where id = 'only/quick'") == [(1, "DONE")]
     assert "only/long | second half 60" in third.run("logs", run).stdout
+
+
+def test_a_server_that_restarts_ends_nothing_and_doubles_nothing(
+    computers: tuple[Tool, Tool, Tool], ask: Callable[[str], list[tuple[Any, ...]]], server: Server
+):
+    """In the middle of a step the database crashes and is back, and the lock with it: one of two workers goes on.
+
+    Which one is theirs to find out: the first still runs, and the second sees a run that nobody holds.
+    """
+    first, second, third = computers
+    assert first.run(*SLOW).returncode == 0
+    one, two = first.start("worker"), second.start("worker")
+    until(lambda: ask("select 1 from gpuplan_steps where id = 'only/long' and state = 'RUNNING'"), seconds=200)
+    server.restart()
+    until(lambda: ask("select 1 from gpuplan_runs where state = 'DONE'"), seconds=200)
+    for worker in (one, two):
+        worker.send_signal(KILL)
+    said = [worker.communicate(timeout=60)[0] for worker in (one, two)]
+    assert third.status()["outcome"] == "succeeded", said
+    assert (len(first.creates()), first.cloud.alive()["machines"]) == (1, [])
+    assert sorted(ask("select id, attempt, state from gpuplan_steps")) == [
+        ("only/long", 1, "DONE"), ("only/quick", 1, "DONE"),
+    ]  # fmt: skip
 
 
 def test_without_the_key_a_run_is_watched_and_taken_down(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import typer
 
 from orchestrator.cli.doctoring import doctor
 from orchestrator.cli.live.answers import answers
+from orchestrator.cli.live.command import LiveOptions, ask_live
 from orchestrator.cli.live.probe import priced, printed
 from orchestrator.cli.live.wire import Wire, scrubbed
 from orchestrator.config import ConfigErrors
 from orchestrator.rehearsal import client
-from orchestrator.words.errors import NoMachine, OverBudget, UsageError
+from orchestrator.words.errors import ExitCode, NoMachine, OverBudget, UsageError
 from orchestrator.words.observed import Observed
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world import rehearsed
@@ -66,6 +72,49 @@ def test_sold_out_is_said(tmp_path: Path):
     desk = Desk(tmp_path, PLAN)
     with pytest.raises(NoMachine, match="no machine with one GPU"):
         priced(SoldOut(), desk.bench.spec.plan, Decimal(1))  # type: ignore[arg-type]  # no more is asked of it
+
+
+@pytest.fixture
+def one_sold_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two providers: one has nothing, of the other no key is set."""
+
+    @contextmanager
+    def asked(*_args: Any, **_flags: Any) -> Iterator[tuple[Any, None]]:
+        why = {"lambda": "LAMBDA_API_KEY is not set"}
+        yield SimpleNamespace(providers=lambda _names: ([SoldOut()], why), clock=SimpleNamespace(time_scale=1.0)), None
+
+    monkeypatch.setattr("orchestrator.cli.offering.asked_world", asked)
+
+
+def live(desk: Desk, *, json: bool) -> None:
+    """`gpuplan doctor --live`."""
+    options = LiveOptions(cap=Decimal(1), provider=None, out=None, dry_run=False, yes=True, json=json)
+    ask_live(desk.home, desk.bench.ledger(), desk.bench.spec.plan, options)
+
+
+@pytest.mark.usefixtures("one_sold_out")
+def test_who_is_sold_out_and_who_has_no_key_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Each provider with its reason, and exit code 4: nothing was rented anywhere."""
+    desk = Desk(tmp_path, PLAN)
+    with pytest.raises(typer.Exit) as end:
+        live(desk, json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert end.value.exit_code == ExitCode.NO_MACHINE
+    assert "runpod: runpod: no machine with one GPU is for sale just now" in said
+    assert "lambda is not asked: LAMBDA_API_KEY is not set" in said
+    assert desk.bench.clouds.machines_left() == []
+
+
+@pytest.mark.usefixtures("one_sold_out")
+def test_programs_are_told_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One document: who has no machine with its exit code and why, who was not asked and why."""
+    with pytest.raises(typer.Exit) as end:
+        live(Desk(tmp_path, PLAN), json=True)
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["providers"]
+    assert (end.value.exit_code, found["ok"], one["provider"], one["exit"]) == (4, False, "runpod", 4)
+    assert "no machine with one GPU" in one["why"]
+    assert found["missing"] == {"lambda": "LAMBDA_API_KEY is not set"}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "a lot"])

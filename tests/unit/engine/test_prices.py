@@ -42,9 +42,10 @@ def test_the_ordinary_tier_of_a_volume_is_asked_for(tmp_path: Path):
 
 
 def test_a_dearer_tier_is_read_back_said_and_charged(tmp_path: Path):
-    """A volume that is of the dearer tier all the same costs what it costs."""
+    """A volume that is of the dearer tier all the same costs what it costs; `doctor --live` has asked for none."""
     bench, _ = ran(tmp_path, "failure", "volume-dear")
-    assert "dearer tier" in said(bench)
+    assert "it is of the dearer tier HIGH_PERFORMANCE" in said(bench)
+    assert "asked for" not in said(bench)
     (row,) = bench.ledger().volumes.all()
     assert row.price_hour == Decimal(10) * Decimal("0.14") / cost.HOURS_A_MONTH
 

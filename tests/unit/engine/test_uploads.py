@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -82,7 +83,9 @@ class Store:
             40, "hash", "", tuple(PartSum(n, 10 * n - 10, 10, "", found and found.format(n)) for n in (1, 2, 3, 4))
         )
 
-    def put(self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool) -> list[SentPart]:
+    def put(
+        self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool, on_part: Callable[[SentPart], None]
+    ) -> list[SentPart]:
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
             raise answer
@@ -123,6 +126,42 @@ def test_patience_begins_anew_with_each_stored_part(tmp_path: Path):
     assert send(context, Store([*hiccup, None, *hiccup, None, *hiccup, None])) == "sent"
     assert waited(context) > 2 * PATIENCE_S
     assert context.ledger.artifacts.get(name="big.bin").state == "VERIFIED"
+
+
+class Telling(Store):
+    """Says of each part that it is there as the machine does; `heard`: the bytes that whoever looks on sees then."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__([])
+        self.context, self.heard = context, list[int]()
+
+    def sign(self, upload: Upload, parts: list[Any]) -> list[SignedPart]:
+        return [SignedPart(part, "http://x", {}, (200,)) for part in parts]
+
+    def put(
+        self, path: str, parts: list[SignedPart], *, ordered: bool, tar: bool, on_part: Callable[[SentPart], None]
+    ) -> list[SentPart]:
+        sent = [SentPart(signed.part.number, 200, "", 10, "", "") for signed in parts]
+        for part in sent:
+            self.held.add(part.number)
+            on_part(part)
+            self.heard.append(self.moved())
+        return sent
+
+    def moved(self) -> int:
+        """As the ledger has it."""
+        return self.context.ledger.transfers.get(
+            run=self.context.run, phase="one", kind="upload", place=self.url
+        ).bytes_done
+
+
+def test_each_part_is_told_when_it_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """How far a file is does not wait for the end of what was signed together, and nothing is counted twice."""
+    monkeypatch.setattr("orchestrator.engine.transfers.WRITE_S", 0.0)
+    context = context_of(tmp_path)
+    store = Telling(context)
+    assert send(context, store) == "sent"
+    assert (store.heard, store.moved()) == ([10, 20, 30, 40], 40)
 
 
 class Asked(Store):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.ledger import DatabaseFailed, Ledger, open_ledger
+from orchestrator.ledger.postgres import GONE_S, connected
 from orchestrator.ledger.rows import ArtifactRow, ClaimRow, DeliverableRow, MachineRow, RunRow, StepRow
 from orchestrator.words.errors import DatabaseBusy
 from orchestrator.words.lifecycle import MachineState, RunState, StepState
@@ -128,3 +131,24 @@ def test_a_server_that_never_answered_is_said_at_once(tmp_path: Path, server: Se
     """A wrong address is no busy database."""
     with pytest.raises(DatabaseFailed, match="does not exist"):
         open_ledger(tmp_path, server.url("nowhere"))
+
+
+def test_each_side_notices_in_time_that_the_other_is_gone(shared_database: str):
+    """Kernel and server give a silent connection up within GONE_S, as docs/controllers.md reckons: idle, or sending."""
+    with connected(shared_database).connect() as one:
+        asked = "SELECT name, setting FROM pg_settings WHERE name ~ '^tcp_'"
+        theirs = {str(name): int(value) for name, value in one.exec_driver_sql(asked)}
+        plain = one.connection.driver_connection
+        assert plain is not None
+        with socket.socket(fileno=os.dup(plain.fileno())) as ours:
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            mine = [ours.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    for idle, interval, count, sending_ms in (mine, [theirs[name] for name in names]):
+        assert 0 < idle + interval * count <= GONE_S
+        assert 0 < sending_ms <= GONE_S * 1000
+    taken_within_s = 20  # tests/e2e/test_controllers.py
+    said = (Path(__file__).parents[3] / "docs" / "controllers.md").read_text()
+    taken = f"so its run is taken over within {GONE_S + taken_within_s}"
+    assert f"taken for gone after {GONE_S} seconds, {taken}" in said
