@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ PACKAGE = PROJECT / "orchestrator"
 REHEARSED = re.compile(r"dry_run|rehears|ssh_host")
 SUBSCRIPT = re.compile(r"\b(row|machine|phase|step|run|volume|charge|event)\w*\[[\"']")
 LONGEST_MODULE = 350  # lines
+MUTABLE = {"Context", "Reaped", "Task", "_Coming"}
 JSON = {"documents.py", "pages.py", "model_hub.py"}  # documents, typed key by key; and the hub's answers
 
 
@@ -97,3 +99,21 @@ def test_the_tables_name_every_module(heading: str, folder: str):
     rows = "".join(line for line in text.splitlines() if line.startswith("|"))
     named = re.findall(r"`(\w+\.py)`", rows)
     assert sorted(named) == sorted(f.name for f in (PACKAGE / folder).glob("*.py") if f.name != "__init__.py")
+
+
+def unfrozen(file: Path) -> list[str]:
+    """The dataclasses of a file whose instances can be changed."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            words = ast.unparse(decorator)
+            if words.startswith("dataclass") and "frozen=True" not in words:
+                found.append(node.name)
+    return found
+
+
+def test_what_was_decided_does_not_change():
+    """A value of what decides is frozen: three there are that something is gathered in, and the engine's context."""
+    files = [PACKAGE / "cost.py", *(f for part in ("words", "plan", "engine") for f in (PACKAGE / part).glob("*.py"))]
+    found = sorted(name for file in files for name in unfrozen(file))
+    assert found == sorted(MUTABLE)

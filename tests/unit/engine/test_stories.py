@@ -45,6 +45,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_story_ends_as_it_should_however_its_process_dies(
     name: str, in_memory: Path, record_property: Callable[[str, object], None]
