@@ -33,7 +33,10 @@ PARTS = (
 )
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
-MOST_TESTS = 25  # that are tried on one mutant: those that cover the fewest lines first, they are the most to the point
+TO_THE_POINT, WHOLE = (
+    13,
+    12,
+)  # that are tried on one mutant: of the fewest lines first, then those that see most of a run
 PATIENCE = 4  # times as long as the tests took while they were traced
 LEAST_S = 30.0
 
@@ -95,7 +98,8 @@ class Covering:
         return self._best(exact or {test for line in mutant.lines for test in lines.get(line, ())})
 
     def _best(self, tests: set[str]) -> tuple[str, ...]:
-        return tuple(sorted(tests, key=lambda t: (self._weight[t], t))[:MOST_TESTS])
+        found = sorted(tests, key=lambda t: (self._weight[t], t))
+        return (*found[:TO_THE_POINT], *found[TO_THE_POINT:][-WHOLE:])
 
     def limit_s(self, tests: tuple[str, ...]) -> float:
         """How long they may take."""

@@ -231,3 +231,31 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(uploads, "send", fails)
     with pytest.raises(StepFailed, match="changed"):
         uploads.send_all(store, agent, "/workspace", files, transfer)
+
+
+@pytest.mark.parametrize(
+    ("stored", "here", "how"),
+    [
+        (StoredObject("k", 40, None, "hash", "m"), ("hash", "m"), "already there"),
+        (StoredObject("k", 40, None, "hash", "m"), ("hash", "other"), "sent"),
+        (StoredObject("k", 40, None, "hash", "m"), ("other", "m"), "sent"),
+        (StoredObject("k", 40, None, "hash", None), ("hash", "m"), "sent"),
+        (StoredObject("k", 41, None, "hash", "m"), ("hash", "m"), "sent"),
+    ],
+)
+def test_where_md5_is_the_proof_metadata_are_none(
+    tmp_path: Path, stored: StoredObject, here: tuple[str, str], how: str
+):
+    """The object's MD5 is compared with the file's, read anew; without both being the manifest's it is sent."""
+    store = Store([])
+    store.reports_md5, store.held, asked = True, {1, 2, 3, 4}, []
+    plain = store.checksums
+
+    def checksums(path: str, part_bytes: int, *, md5: bool, tar: bool, parts_md5: bool = False) -> Checksums:
+        asked.append(md5)
+        found = plain(path, part_bytes, md5=md5, parts_md5=parts_md5, tar=tar)
+        return replace(found, sha256=here[0], md5=here[1] if md5 else None) if len(asked) == 1 and stored.md5 else found
+
+    store.checksums = checksums
+    store.head = lambda name: stored
+    assert send(context_of(tmp_path), store) == how
