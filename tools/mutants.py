@@ -33,7 +33,7 @@ PARTS = (
 )
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
-TO_THE_POINT, WHOLE = (
+NAMED, LIGHT, WHOLE = 20, 20, 15  # tests tried on one mutant: of its module's name, of the fewest lines, of the most
     13,
     12,
 )  # that are tried on one mutant: of the fewest lines first, then those that see most of a run
@@ -93,13 +93,16 @@ class Covering:
                 for line in lines_naming(ROOT / inside, names)
                 for test in ours.get(line, ())
             }
-            return (*self._best(found), SHAPE)
+            return (*self._best(found, mutant.words), SHAPE)
         exact = lines.get(mutant.line, set())
-        return self._best(exact or {test for line in mutant.lines for test in lines.get(line, ())})
+        return self._best(exact or {t for line in mutant.lines for t in lines.get(line, ())}, mutant.words)
 
-    def _best(self, tests: set[str]) -> tuple[str, ...]:
-        found = sorted(tests, key=lambda t: (self._weight[t], t))
-        return (*found[:TO_THE_POINT], *found[TO_THE_POINT:][-WHOLE:])
+    def _best(self, tests: set[str], words: frozenset[str]) -> tuple[str, ...]:
+        """The most to the point first: those in a file that is called as the module or the function is, ..."""
+        light = sorted(tests, key=lambda t: (self._weight[t], t))
+        named = [t for t in light if Path(t.partition("::")[0]).stem.removeprefix("test_") in words][:NAMED]
+        others = [t for t in light if t not in named]
+        return (*named, *others[:LIGHT], *others[LIGHT:][-WHOLE:])
 
     def limit_s(self, tests: tuple[str, ...]) -> float:
         """How long they may take."""

@@ -84,6 +84,13 @@ class Mutant:
             below = node
         return frozenset(names)
 
+    @property
+    def words(self) -> frozenset[str]:
+        """What the module and the functions around it are called."""
+        tree, parents = tree_of(self.file)
+        around = _up(list(ast.walk(tree))[self.node], parents)
+        return frozenset({self.file.stem, *(n.name.strip("_") for n in around if isinstance(n, ast.FunctionDef))})
+
     def __str__(self) -> str:
         return f"{self.inside}:{self.line}: {self.change}   | {self.text}"
 

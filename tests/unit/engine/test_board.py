@@ -99,20 +99,19 @@ def test_of_two_machines_one_begins_to_create_files(tmp_path: Path, monkeypatch:
     assert order == [f"only/{step} {what}" for step in ("first", "second") for what in ("begins", "ends")]
 
 
-def test_a_crew_that_comes_wakes_who_waits_for_it(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("word", "lost", "state"),
+    [(UP, False, StepState.PENDING), ("sold out", False, StepState.SKIPPED), ("cut off", True, StepState.LOST)],
+)
+def test_a_crew_that_comes_wakes_who_waits_for_it(tmp_path: Path, word: str, state: StepState, *, lost: bool):
     """And one that will not come: why, and whether the next attempt has another."""
-    for word, lost, state in (
-        (UP, False, StepState.PENDING),
-        ("sold out", False, StepState.SKIPPED),
-        ("cut", True, StepState.LOST),
-    ):
-        bench = Bench(tmp_path / word, FIRST, SECOND)
-        board = Board(bench.context, PHASE)
-        board.crews.clear()
-        ends: list[Any] = []
-        crews = bench.context.crews(PHASE)
-        waiting = bench.context.clock.spawn("waits", lambda: ends.append(board.await_crews("only/first", crews)))  # noqa: B023
-        board.wait(lambda _: board.wanted or None)
-        board.tell_crew(crews[0].name, word, lost=lost)
-        assert waiting.join(60)
-        assert (ends[0].go, ends[0].state, ends[0].why) == (word == UP, state, "" if word == UP else word)
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board = Board(bench.context, PHASE)
+    board.crews.clear()
+    ends: list[Any] = []
+    crews = bench.context.crews(PHASE)
+    waiting = bench.context.clock.spawn("waits", lambda: ends.append(board.await_crews("only/first", crews)))
+    board.wait(lambda _: board.wanted or None)
+    board.tell_crew(crews[0].name, word, lost=lost)
+    assert waiting.join(60)
+    assert (ends[0].go, ends[0].state, ends[0].why) == (word == UP, state, "" if word == UP else word)

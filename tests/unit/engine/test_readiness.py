@@ -74,6 +74,7 @@ def waited(tmp_path: Path, *, hello: Exception | None = None, probe: Exception |
         (KeyRefused("not our key"), None, 600, f"5 min: it lacked an answer over SSH at {AT}; last seen: not our key"),
         (AgentFailed("broken", "disk full"), None, 180, "3 min: it lacked a Python and a disk that work; last seen:"),
         (None, GpuFailed("no_gpu", "probe: no device"), 180, "3 min: it lacked a driver that knows its GPUs; last"),
+        (None, ConnectionLost("cut off"), 180, "3 min: it lacked a driver that knows its GPUs; last seen: cut off"),
         (None, GpuFailed("gpu_fault", "error 802"), 180, "3 min: it lacked a CUDA call on each of its GPUs; last"),
     ],
 )

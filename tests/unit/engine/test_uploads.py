@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import replace
@@ -64,6 +65,9 @@ class Store:
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
         return Upload(name, size, sha256, 10, "token")
+
+    def abort(self, upload: Upload) -> None:
+        self.held.clear()
 
     def missing(self, upload: Upload, parts: list[Any]) -> list[Any]:
         return [part for part in parts if part.number not in self.held]
@@ -259,3 +263,24 @@ def test_where_md5_is_the_proof_metadata_are_none(
     store.checksums = checksums
     store.head = lambda name: stored
     assert send(context_of(tmp_path), store) == how
+
+
+@pytest.mark.parametrize(("file", "begun"), [(FILE, 0), (replace(FILE, bytes=41), 1), (replace(FILE, sha256="new"), 1)])
+def test_a_later_try_goes_on_with_the_upload_of_this_very_content(tmp_path: Path, file: ManifestFile, begun: int):
+    """What an earlier try began is not begun anew; for another content it is."""
+    context, (store, _) = context_of(tmp_path), both(Store([BROKEN] * 1000))
+    with pytest.raises(ProviderUnavailable):
+        send(context, cast("Store", store))
+    again, count = Store([]), 0
+    begin = again.begin
+
+    def counted(name: str, size: int, sha256: str) -> Upload:
+        nonlocal count
+        count += 1
+        return begin(name, size, sha256)
+
+    again.begin = counted  # type: ignore[method-assign]
+    uploads, (there, agent) = Uploads(context), both(again)
+    with contextlib.suppress(StepFailed):  # this agent knows the sums of the one content alone
+        uploads.send(there, agent, "/workspace", file, uploads.transfer("one", there, [file], is_all=True))
+    assert count == begun

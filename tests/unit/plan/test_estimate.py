@@ -116,3 +116,8 @@ def test_the_artifacts_are_shared_by_those_that_make_them():
     assert shares(20, *steps) == {"p/a": Decimal(15), "p/b": Decimal(5)}
     assert shares(400, *steps) == {"p/a": Decimal(30), "p/b": Decimal(10)}
     assert shares(20, step("a", creates=("a",)), step("b", creates=("b",))) == {"p/a": Decimal(20)}
+
+
+def test_nothing_takes_no_time():
+    """A phase of no steps."""
+    assert span() == 0
