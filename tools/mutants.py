@@ -34,9 +34,6 @@ PARTS = (
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
 NAMED, LIGHT, WHOLE = 20, 20, 15  # tests tried on one mutant: of its module's name, of the fewest lines, of the most
-    13,
-    12,
-)  # that are tried on one mutant: of the fewest lines first, then those that see most of a run
 PATIENCE = 4  # times as long as the tests took while they were traced
 LEAST_S = 30.0
 
