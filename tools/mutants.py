@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import coverage
 import yaml
-from mutant_runs import End, Try, ended, know_libraries, reports, trees
+from mutant_runs import TREES, End, Try, ended, know_libraries, reports, trees
 from mutating import ROOT, Mutant, lines_naming, mutants_of, sample
 
 TARGETS = ("words/lifecycle.py", "cost.py", "plan", "engine")  # of orchestrator/
@@ -54,7 +53,7 @@ class Covering:
         data = coverage.CoverageData(no_disk=True)
         seconds: dict[str, float] = {}
         for number, part in enumerate(PARTS):
-            file = Path(tempfile.gettempdir()) / f"gpuplan-mutants-{os.getuid()}-{number}.coverage"
+            file = TREES.with_name(f"mutants-{number}.coverage")
             times = file.with_suffix(".json")
             newest = max(f.stat().st_mtime for p in ("orchestrator", *part) for f in _files(ROOT / p))
             if not times.exists() or times.stat().st_mtime < newest:
@@ -68,13 +67,12 @@ class Covering:
     @cached_property
     def _of(self) -> dict[str, dict[int, set[str]]]:
         """For each file of the project the tests of each line; a line that is imported alone has none."""
-        return {
-            "orchestrator/" + name.rpartition("/orchestrator/")[2]: {
-                line: {c.rpartition("|")[0] for c in contexts if c}
-                for line, contexts in self.data.contexts_by_lineno(name).items()
-            }
-            for name in self.data.measured_files()
-        }
+        found: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for name in self.data.measured_files():
+            inside = "orchestrator/" + name.rpartition("/orchestrator/")[2]
+            for line, contexts in self.data.contexts_by_lineno(name).items():
+                found[inside][line] |= {c.rpartition("|")[0] for c in contexts if c}
+        return found
 
     @cached_property
     def _weight(self) -> Counter[str]:

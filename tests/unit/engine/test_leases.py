@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from orchestrator.engine import provisioning
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.provisioning import Provisioning
 from orchestrator.ledger.rows import RunRow
+from orchestrator.plan.crews import Crew, Name
 from orchestrator.transport.refusals import AgentFailed, LeaseHeld
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import VolumeNeed
@@ -101,3 +104,24 @@ def test_a_phase_without_a_volume_has_no_lease(tmp_path: Path):
     bench.context.agents = cast("Any", agent)
     PhaseWork(bench.context, There(bench.context), cast("Any", None))._release(PHASE)
     assert agent.calls == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_crew_takes_the_lease_once_its_machines_are_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool
+):
+    """Each machine that comes with it is prepared before; a crew that comes later finds it taken."""
+    agent, told = Agent(), list[str]()
+    bench = bench_with(tmp_path, agent)
+    monkeypatch.setattr(provisioning.setup, "run", lambda *_: told.append("set up"))
+    machines = SimpleNamespace(reaching=lambda _name, body: body(), prepare=told.append)
+    (crew,) = bench.context.crews(PHASE)
+    if not first:
+        other = Crew(crew.name, crew.need, crew.nodes, crew.steps)
+        staging = Crew(Name.STAGING, crew.need, crew.nodes, ())
+        monkeypatch.setattr(type(bench.context), "crews", lambda _self, _phase: (staging, other))
+        monkeypatch.setattr(type(bench.context), "of_crew", lambda self, phase, _crew: self.machines(phase))
+    made = Provisioning(bench.context, cast("Any", machines), cast("Any", None))
+    assert made.prepare(PHASE, crew) == ""
+    assert told == [MACHINE, "set up"]
+    assert agent.calls == ([("acquire", RUN)] if first else [])
