@@ -32,7 +32,7 @@ PARTS = (
 )
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
-NAMED, LIGHT, WHOLE = 20, 20, 15  # tests tried on one mutant: of its module's name, of the fewest lines, of the most
+NAMED, LIGHT, WIDE = 20, 15, 20  # tests that are tried on one mutant: see Covering.of
 PATIENCE = 4  # times as long as the tests took while they were traced
 LEAST_S = 30.0
 
@@ -79,29 +79,45 @@ class Covering:
         return Counter(test for lines in self._of.values() for tests in lines.values() for test in tests)
 
     def of(self, mutant: Mutant) -> tuple[str, ...]:
-        """The tests that run the line, the most to the point first; what is only imported: that run what it names."""
-        lines = self._of.get(mutant.inside, {})
-        if names := mutant.bound:
-            found = {
-                test
-                for inside, ours in self._of.items()
-                for line in lines_naming(ROOT / inside, names)
-                for test in ours.get(line, ())
-            }
-            return (*self._best(found, mutant.words), SHAPE)
-        exact = lines.get(mutant.line, set())
-        return self._best(exact or {t for line in mutant.lines for t in lines.get(line, ())}, mutant.words)
+        """The tests that run the line; of what is only imported, those that run a line with a name that it binds.
 
-    def _best(self, tests: set[str], words: frozenset[str]) -> tuple[str, ...]:
-        """The most to the point first: those in a file that is called as the module or the function is, ..."""
-        light = sorted(tests, key=lambda t: (self._weight[t], t))
-        named = [t for t in light if Path(t.partition("::")[0]).stem.removeprefix("test_") in words][:NAMED]
+        The most to the point first: those in a file that is called as the module or a function around, those that run
+        the fewest lines, those that together run the most of the file.
+        """
+        ours = self._of[mutant.inside]
+        names = mutant.bound
+        if names:
+            lines = [
+                tests[line]
+                for inside, tests in self._of.items()
+                for line in lines_naming(ROOT / inside, names)
+                if line in tests
+            ]
+        elif mutant.line in ours:
+            lines = [ours[mutant.line]]
+        else:
+            lines = [ours[line] for line in mutant.lines if line in ours]
+        light = sorted(set[str]().union(*lines), key=lambda t: (self._weight[t], t))
+        named = [t for t in light if Path(t.partition("::")[0]).stem.removeprefix("test_") in mutant.words][:NAMED]
         others = [t for t in light if t not in named]
-        return (*named, *others[:LIGHT], *others[LIGHT:][-WHOLE:])
+        return (*named, *others[:LIGHT], *_wide(others[LIGHT:], ours), *((SHAPE,) if names else ()))
 
     def limit_s(self, tests: tuple[str, ...]) -> float:
         """How long they may take."""
         return LEAST_S + PATIENCE * sum(self.seconds.get(test, 0.0) for test in tests)
+
+
+def _wide(tests: list[str], lines: dict[int, set[str]]) -> list[str]:
+    """Those that run most of these lines, each what the ones before it do not."""
+    left, found = dict(lines), list[str]()
+    while len(found) < WIDE:
+        counts = Counter(test for runs in left.values() for test in runs)
+        best = max((t for t in tests if t not in found), key=lambda t: counts[t], default=None)
+        if best is None or not counts[best]:
+            break
+        found.append(best)
+        left = {line: runs for line, runs in left.items() if best not in runs}
+    return found
 
 
 def _traced(part: tuple[str, ...], places: list[Path], file: Path) -> Counter[str]:

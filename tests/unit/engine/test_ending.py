@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.engine.effects import Gone, NotGone, RunEnd
 from orchestrator.engine.ending import Ending
-from orchestrator.ledger.rows import RunRow
-from orchestrator.words.lifecycle import MachineState, Outcome, RunState
+from orchestrator.ledger.rows import RunRow, StepRow
+from orchestrator.words.lifecycle import MachineState, Outcome, RunState, StepState, VolumeState
 from orchestrator.words.ports import Capability
 from orchestrator.words.spec import RunSpec, WorldSpec
 from tests.unit.engine.stepping import START, Cloud, SteppingClock, context, machine
@@ -71,3 +71,31 @@ def test_a_bill_is_said_with_what_it_is_for(tmp_path: Path, count: int, words: s
     assert [e.text for e in made.ledger.events.all()] == [f"p has billed ${2 * count}.0000 for {words}"]
     assert {row.billed_usd for row in made.ledger.machines.all()} == {Decimal(2)}
     assert made.ledger.runs.get(id=made.run).settled
+
+
+@pytest.mark.parametrize(
+    ("outcome", "made_by", "begun", "state", "ended"),
+    [
+        (Outcome.SUCCEEDED, "1101-aaaa", True, VolumeState.CREATED, True),
+        (Outcome.FAILED, "1101-aaaa", False, VolumeState.CREATED, True),  # this run's own, and empty
+        (Outcome.FAILED, "1101-aaaa", True, VolumeState.CREATED, False),
+        (Outcome.FAILED, "1031-zzzz", False, VolumeState.CREATED, False),  # what an earlier run did is on it
+        (Outcome.FAILED, "1101-aaaa", True, VolumeState.DESTROYING, True),  # begun before
+    ],
+)
+def test_a_volume_is_kept_while_work_is_on_it(
+    tmp_path: Path, outcome: Outcome, made_by: str, state: VolumeState, *, begun: bool, ended: bool
+):
+    """It goes when the work is done, or where there can be none; else what it costs a day is said beside the rest."""
+    end, made = ending(tmp_path, machine_end=Gone(), volume_end=NotGone("503"))
+    name = f"gpuplan-abcdefgh-vol-p-data-{made_by}-t1764000000"
+    row = SimpleNamespace(name=name, state=state, price_hour=Decimal("0.01"))
+    made.spec = made.spec.model_copy(update={"world": WorldSpec(provider="p", dry_run=True)})  # success deletes it
+    end._volumes = cast("Any", SimpleNamespace(row=lambda need: row, destroy=lambda name: NotGone("503")))
+    step = StepRow(
+        run=made.run, phase="made", id="made/s", position=0, state=StepState.DONE, started_at=1.0 if begun else None
+    )
+    made.ledger.steps.put(step)
+    assert end.end_volumes(outcome) == [f"{name} (503)"] * ended
+    said = [(event.text, event.minor) for event in made.ledger.events.all()]
+    assert said == ([] if ended else [(f"{name}: kept, $0.24 a day", True)])
