@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine.effects import Gone, NotGone
+from orchestrator.engine.effects import Gone, NotGone, NotReached, Reached
 from orchestrator.engine.machines import Machines
 from orchestrator.words.lifecycle import MachineState
 from tests.unit.engine.stepping import START, Cloud, SteppingClock, charge, context, machine
@@ -85,3 +85,14 @@ def test_one_that_cannot_even_be_asked_about_keeps_no_other_alive(tmp_path: Path
     around.agents.drop = lambda name: 1 / 0
     assert made.destroy(NAME, "failed") == NotGone("division by zero")
     assert [event.text for event in around.ledger.events.all()] == [f"{NAME}: could not be ended: division by zero"]
+
+
+def test_why_a_machine_did_not_come_up_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of each that did not: such a type at such a place is left out for a while."""
+    made, around = machines(tmp_path, SteppingClock(), Cloud())
+    other = machine(f"{NAME}0", request="1.1.0", node=1)
+    around.ledger.machines.put(other)
+    ends = [NotReached("it never answered"), Reached()]
+    monkeypatch.setattr(made, "_wait", lambda _names: ends)
+    assert made.wait([NAME, other.name]) == ends
+    assert [row.failed for row in around.ledger.machines.all()] == ["it never answered", ""]
