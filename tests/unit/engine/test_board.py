@@ -115,3 +115,16 @@ def test_a_crew_that_comes_wakes_who_waits_for_it(tmp_path: Path, word: str, sta
     board.tell_crew(crews[0].name, word, lost=lost)
     assert waiting.join(60)
     assert (ends[0].go, ends[0].state, ends[0].why) == (word == UP, state, "" if word == UP else word)
+
+
+def test_a_step_has_begun_when_it_runs_for_the_first_time(tmp_path: Path):
+    """Not before, and not again when it runs once more."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board = Board(bench.context, PHASE)
+    board.tell("only/first", StepState.PENDING)
+    assert board.began == {}
+    board.tell("only/first", StepState.RUNNING)
+    (began,) = board.began.values()
+    board.tell("only/first", StepState.DONE)
+    board.tell("only/first", StepState.RUNNING)
+    assert board.began == {"only/first": began}

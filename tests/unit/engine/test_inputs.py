@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from orchestrator.testing.machine import Script
 from orchestrator.transport.replies import Fetched
 from orchestrator.words.lifecycle import Outcome
 from orchestrator.words.model import Input
-from orchestrator.words.source import SourceFile
+from orchestrator.words.source import SourceFile, Wanted
 from tests.unit.cli.desk import Desk
 from tests.unit.engine.stepbench import PHASE, Bench
 
@@ -161,3 +162,16 @@ def test_what_moves_is_what_each_file_has_more_than_before(tmp_path: Path):
     (row,) = context.ledger.transfers.all(kind="input")
     assert made.said == "fetched 1 files, 1,000,000,000 bytes; 1 files were there"
     assert row.files == 2
+
+
+@pytest.mark.parametrize(("url", "crc32"), [("s3://b/k/", "c"), ("gs://b/k/", "")])
+def test_what_a_store_says_of_a_file_is_asked_of_the_machine(tmp_path: Path, url: str, crc32: str):
+    """Each checksum that it has; Google's CRC is another one than the machine computes."""
+    made, _, context = fetching(tmp_path)
+    (arrival, _) = made._arrivals
+    about = SimpleNamespace(bytes=10**9, crc32="c", md5="m", sha256="s")
+    context.source = lambda _one: SimpleNamespace(about=lambda _file: about, signed_get=lambda _file: "https://x")
+    other = replace(arrival, one=arrival.one.model_copy(update={"source": url}))
+    assert made._wanted(other) == Wanted("data/a.bin", 10**9, "a.bin", "https://x", crc32, "m", "s")  # type: ignore[arg-type]
+    about.crc32 = about.md5 = about.sha256 = None
+    assert made._wanted(other) == Wanted("data/a.bin", 10**9, "a.bin", "https://x", "", "", "")  # type: ignore[arg-type]

@@ -125,3 +125,12 @@ def test_the_first_crew_takes_the_lease_once_its_machines_are_prepared(
     assert made.prepare(PHASE, crew) == ""
     assert told == [MACHINE, "set up"]
     assert agent.calls == ([("acquire", RUN)] if first else [])
+
+
+def test_without_a_machine_there_is_nobody_to_give_it_back(tmp_path: Path):
+    """It was lost: its lease runs out by itself."""
+    agent = Agent(RUN)
+    bench = bench_with(tmp_path, agent)
+    bench.ledger.charges.change({"machine": MACHINE}, until=2.0)
+    PhaseWork(bench.context, There(bench.context), cast("Any", None))._release(PHASE)
+    assert (agent.calls, bench.said()) == ([], [])
