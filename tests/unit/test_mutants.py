@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import mutating
 import pytest
 import yaml
-
-from tools import mutating
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = '''\

@@ -105,10 +105,9 @@ def lacking(word: str, *parts: str) -> set[str]:
     found = set()
     files = [f for part in parts for f in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).glob("*.py"))]
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
-        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
-            words = ast.unparse(decorator)
-            if words.startswith("dataclass") and word not in words:
-                found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            words = [ast.unparse(decorator) for decorator in node.decorator_list]
+            found |= {node.name for one in words if one.startswith("dataclass") and word not in one}
     return found
 
 
