@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 
@@ -46,7 +47,7 @@ def volume(owner: str, deadline: int) -> str:
 
 
 def reaped(*clouds: Disks, passed: float = 1.0, ended: tuple[str, ...] = (), agreed: bool = True) -> reaper.Reaped:
-    return reaper.reap(clouds, SteppingClock(passed), OURS, frozenset(ended), lambda _: agreed)
+    return reaper.reap(cast("Any", clouds), SteppingClock(passed), OURS, frozenset(ended), lambda _: agreed)
 
 
 @pytest.mark.parametrize(("owner", "late", "over"), [(OURS, 1, True), (OURS, 0, False), ("zzzzzzzz", 1, False)])

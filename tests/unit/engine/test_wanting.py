@@ -14,10 +14,11 @@ from orchestrator.words.model import Phase, Plan, VolumeNeed
 from orchestrator.words.spec import RunSpec, WorldSpec
 from tests.unit.engine.stepping import SteppingClock, context, machine
 
+DATA = VolumeNeed(name="data", size_gb=10)
 PLAN = Plan(
     name="p",
     phases=(
-        Phase(name="made", steps=(), volume=VolumeNeed(name="data", size_gb=10)),
+        Phase(name="made", steps=(), volume=DATA),
         Phase(name="only", steps=()),
     ),
 )
@@ -50,7 +51,7 @@ def wants(
     if volume:
         ledger.volumes.put(
             VolumeRow(
-                name="v", run=spec.run, label=spec.label(PLAN.phases[0].volume), provider="p", state=volume,
+                name="v", run=spec.run, label=spec.label(DATA), provider="p", state=volume,
                 accepted_at=1.0 if made else None,
             )
         )  # fmt: skip
