@@ -16,7 +16,7 @@ from orchestrator.engine.effects import Created, End, Gone, NotGone, NotReached,
 from orchestrator.engine.names import MachineName
 from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
-from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, wait
+from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, charge, wait
 from orchestrator.engine.transfers import CODE, Transfer
 from orchestrator.ledger.rows import ChargeRow, MachineRow
 from orchestrator.transport.agent import Agent
@@ -251,8 +251,14 @@ class Machines:
         return Gone()
 
     def _is_shown(self, row: MachineRow) -> bool:
-        """Whether the provider knows the machine now: then a delete that it accepts ends it."""
+        """Whether the provider knows the machine now: then a delete that it accepts ends it.
+
+        Nobody has reached the machine, and perhaps nobody has looked at what it really costs.
+        """
         try:
-            return self._provider.machine(row.provider_id) is not None
+            view = self._provider.machine(row.provider_id)
         except (ProviderUnavailable, AccountRefused):
             return False
+        if view:
+            charge(self._context, row, view)
+        return view is not None

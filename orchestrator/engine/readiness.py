@@ -82,7 +82,7 @@ def wait(context: Context, row: MachineRow) -> Readiness:
             if view and view.status in ENDED_STATUSES:
                 return NotReached(f"{row.name} will not come up: {seen}")
             progress.come_to(ADDRESS)
-            if view and (dearer := _price(context, row, view)):
+            if view and (dearer := _too_dear(context, row, view)):
                 return NotReached(dearer)
             if view and view.address:
                 progress.come_to(TCP)
@@ -122,18 +122,25 @@ def _late(context: Context, row: MachineRow, layer: Layer, where: str, seen: str
     return NotReached(why, nowhere=not layer.reached)
 
 
-def _price(context: Context, row: MachineRow, view: MachineView) -> str:
-    """Charge what the provider says that the machine costs; why that is more than its phase may pay, "": it is not."""
-    price, known = view.price_hour, context.ledger.machines.get(name=row.name).price_hour
-    if not price or price <= known:
+def _too_dear(context: Context, row: MachineRow, view: MachineView) -> str:
+    """Why the machine costs more than its phase may pay, by what the provider says of it; "": it does not."""
+    if not charge(context, row, view):
         return ""
-    context.ledger.machines.change({"name": row.name}, price_hour=price)
-    context.event(f"{row.name}: costs ${price} an hour, not ${known} as was offered: that is what is charged")
-    phase = context.phase(row.phase).phase
+    price, phase = view.price_hour, context.phase(row.phase).phase
     most = phase.max_usd_hour
-    if most is None or price * phase.machine.nodes <= most:
+    if price is None or most is None or price * phase.machine.nodes <= most:
         return ""
     return f"{row.name} costs ${price} an hour, which is more than {phase.name} may pay (${most})"
+
+
+def charge(context: Context, row: MachineRow, view: MachineView) -> bool:
+    """Charge what the provider says that the machine costs, since its beginning; False: no more than was known."""
+    price, known = view.price_hour, context.ledger.machines.get(name=row.name).price_hour
+    if not price or price <= known:
+        return False
+    context.ledger.machines.change({"name": row.name}, price_hour=price)
+    context.event(f"{row.name}: costs ${price} an hour, not ${known} as was offered: that is what is charged")
+    return True
 
 
 def address(context: Context, row: MachineRow, view: MachineView) -> None:

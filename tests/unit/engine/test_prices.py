@@ -11,6 +11,7 @@ from orchestrator.engine import accounting
 from orchestrator.engine.effects import RunEnd
 from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
+from orchestrator.testing.explore import Explorer
 from orchestrator.words.lifecycle import Outcome
 from tests.unit.engine.stories import Story
 
@@ -57,6 +58,22 @@ def test_a_machine_that_costs_more_than_was_offered_is_charged_so(tmp_path: Path
     invoice = sum(map(Decimal, bench.clouds.invoice()["machines"].values()))
     charges = accounting.counted(bench.ledger(), RUN)
     assert invoice <= cost.accrued(charges, bench.clock.now()) <= invoice * Decimal("1.05")
+
+
+def test_a_dearer_machine_is_charged_so_whenever_its_process_dies(tmp_path: Path):
+    """Killed before or after any effect and taken down half an hour later: what was accrued covers the invoice."""
+
+    def down(bench: Bench) -> list[str]:
+        bench.clock.sleep(1800)
+        return bench.controller().down() + unsafe(bench)
+
+    (tmp_path / "home").mkdir()
+    story = Story.load("one-phase", tmp_path / "plan")
+    bench = replace(story, world=replace(story.world, faults=("price-higher",))).bench(tmp_path / "home")
+    explorer = Explorer(bench, {"down": down}, tmp_path / "deaths")
+    explorer.run()
+    assert [death for death in explorer.deaths if death.wrong] == []
+    assert len(explorer.deaths) > 20
 
 
 def test_a_machine_that_costs_more_than_the_phase_may_pay_is_ended(tmp_path: Path):
