@@ -140,7 +140,7 @@ def fetching(tmp_path: Path, *lines: Fetched) -> tuple[Fetching, list[str], Any]
     files = [SourceFile(name, f"k/{name}", 10**9, name) for name in ("a.bin", "b.bin")]
     about = SimpleNamespace(bytes=10**9, crc32=None, md5=None, sha256=None)
     source = SimpleNamespace(listing=lambda: files, about=lambda _file: about, signed_get=lambda _file: "https://x")
-    bench.context.source = lambda _one: source  # type: ignore[method-assign]
+    bench.context.source = lambda _one: source
     one = Input.model_validate({"from": "s3://b/k/", "to": "data"})
     step = SimpleNamespace(id="only/inputs", inputs=(one,))
     agent = SimpleNamespace(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.engine import provisioning
+from orchestrator.engine import setup
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.provisioning import Provisioning
 from orchestrator.ledger.rows import RunRow
@@ -113,7 +113,7 @@ def test_the_first_crew_takes_the_lease_once_its_machines_are_prepared(
     """Each machine that comes with it is prepared before; a crew that comes later finds it taken."""
     agent, told = Agent(), list[str]()
     bench = bench_with(tmp_path, agent)
-    monkeypatch.setattr(provisioning.setup, "run", lambda *_: told.append("set up"))
+    monkeypatch.setattr(setup, "run", lambda *_: told.append("set up"))
     machines = SimpleNamespace(reaching=lambda _name, body: body(), prepare=told.append)
     (crew,) = bench.context.crews(PHASE)
     if not first:

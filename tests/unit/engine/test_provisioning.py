@@ -30,7 +30,7 @@ def replaced(bench: Bench, lost: str, credit: str | None) -> list[str]:
     """What is ended where the phase's machine is `lost`, and the account has that credit."""
     ended: list[str] = []
     machines = SimpleNamespace(lost=lambda _name: lost, destroy=lambda name, _why: ended.append(name))
-    bench.context.provider.credit = lambda: Decimal(credit) if credit else None
+    bench.context.provider.credit = lambda: Decimal(credit) if credit else None  # type: ignore[method-assign]
     bench.ledger.phases.put(PhaseRow(run=RUN, name=PHASE, state=PhaseState.RUNNING))
     Provisioning(bench.context, cast("Any", machines), cast("Any", None)).replace(PHASE, "it is silent")
     return ended

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.effects import NotReached, Reached
-from orchestrator.engine.readiness import _note_skew, _price, wait
+from orchestrator.engine.readiness import _note_skew, _too_dear, wait
 from orchestrator.transport.refusals import AgentFailed, GpuFailed
 from orchestrator.words.errors import ConnectionLost, KeyRefused, NobodyListens
 from orchestrator.words.ports import Address, MachineStatus, MachineView
@@ -127,7 +127,7 @@ def test_a_machine_is_charged_at_what_its_provider_says(
     row = machine("m")
     made.ledger.machines.put(row)
     view = MachineView("1", "m", MachineStatus.READY, AT, None, Decimal(price) if price else None, "A", "READY")
-    said = _price(made, row, view)
+    said = _too_dear(made, row, view)
     assert made.ledger.machines.get(name="m").price_hour == Decimal(charged)
     assert said == (f"m costs ${price} an hour, which is more than only may pay (${most})" if refused else "")
     assert bool(made.ledger.events.all()) == (charged != "36")

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.engine.board import Boards
 from orchestrator.engine.effects import Attempt
-from orchestrator.engine.steps import FREE_RESTARTS, KILLED, OUT_OF_MEMORY, WITHOUT_XET, Steps
+from orchestrator.engine.stalls import WITHOUT_XET
+from orchestrator.engine.steps import FREE_RESTARTS, KILLED, OUT_OF_MEMORY, Steps
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import Step
 from tests.unit.engine.stepbench import Bench, Straight, There

@@ -123,7 +123,7 @@ def test_the_time_of_new_output_is_written_once_a_second(tmp_path: Path):
     """From which byte on what came then is; not for each piece."""
     clock = SteppingClock()
     log = log_of(tmp_path)
-    log._context.clock = clock  # type: ignore[assignment]  # one that is moved by hand
+    log._context.clock = clock
     for seconds in (0.0, 0.4, 0.7, 2.0):
         clock.sleep(seconds)
         log.add("four", 0)

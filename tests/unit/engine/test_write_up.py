@@ -15,7 +15,7 @@ NOTHING = Sources({}, {}, {})
 
 def page(tmp_path: Path, figures: list[tuple[str, str, float]], *, gpu: bool, sources: Sources = NOTHING) -> str:
     context = Bench(tmp_path).context
-    context.provider.shows_gpu = gpu  # type: ignore[misc]  # the bench's own
+    context.provider.shows_gpu = gpu
     for step, name, value in figures:
         context.ledger.figures.put(FigureRow(run=RUN, step=step, node=0, name=name, value=value, measured_on="here"))
     made = write_up.render(context, Step(name="report", builtin="report", text="# Mine\n\n"), sources)
