@@ -143,11 +143,12 @@ def tried(
     """How each mutant ends, by tests that pass without it; `say` hears of it at once."""
     false: set[str] = set()  # what fails in these trees as they are
     ends = [End(passed=True)] * len(sampled)
-    waiting = [number for number, mutant in enumerate(sampled) if covering.of(mutant)]
+    tests = [covering.of(mutant) for mutant in sampled]
+    waiting = [number for number, found in enumerate(tests) if found]
     for number in sorted(set(range(len(sampled))) - set(waiting)):
         say(sampled[number], ends[number])
     while waiting:
-        given = [tuple(t for t in covering.of(sampled[number]) if t not in false) for number in waiting]
+        given = [tuple(t for t in tests[number] if t not in false) for number in waiting]
 
         def note(index: int, end: End, waiting: list[int] = waiting) -> None:
             ends[waiting[index]] = end
@@ -158,9 +159,9 @@ def tried(
         ]
         ended(tries, places, note)
         killers = {n: ends[n].failed or t for n, t in zip(waiting, given, strict=True) if not ends[n].passed}
-        new = _failing(sorted({test for tests in killers.values() for test in tests} - false), places, covering)
+        new = _failing(sorted({test for ones in killers.values() for test in ones} - false), places, covering)
         false |= new
-        waiting = [number for number, tests in killers.items() if new & set(tests) and not ends[number].late]
+        waiting = [number for number, ones in killers.items() if new & set(ones) and not ends[number].late]
     return ends
 
 
