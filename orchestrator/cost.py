@@ -9,10 +9,11 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 HOURS_A_MONTH = Decimal(720)  # 30 days: the shorter month, so that what we accrue is never below the invoice
+LONGEST_MONTH = Decimal(744)  # hours: no bill by the month can be made with more
 PLACES = Decimal("0.000001")  # what a report keeps: a step of a rehearsal costs far less than a cent
 STARTING, IDLE, ENDING = "(starting)", "(idle)", "(ending)"
 FAILED = "(did not come up)"  # what tries cost that gave no machine
@@ -109,6 +110,11 @@ class CostReport:
             "planned_usd": _usd(self.planned_usd),
             "settled": self.settled,
         }
+
+
+def gb_hour(usd_gb_month: Decimal) -> Decimal:
+    """USD an hour of one GB that costs so much a month, to a millionth of a cent: rounded up, as the month is short."""
+    return (usd_gb_month / HOURS_A_MONTH).quantize(Decimal("1e-8"), ROUND_CEILING)
 
 
 def accrued(charges: Iterable[Charge], now: datetime) -> Decimal:

@@ -1,10 +1,13 @@
 """Measures the runtime's kernels on a card: GLM-4.5-Air's shapes, random weights of as many layers as fit."""
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from gpu_launches import AIR
 
 PROMPT, BEHIND, POSITIONS = 512, 4096, 8192
 _LOADED = 1 << 29  # bytes of the matrix whose way to the card is timed
+_COLUMNS, _ROW = 4096, 4096 * 18 // 32  # of its rows: values, bytes
 PEAKS = {"H100": 3.35e12, "H200": 4.8e12, "A100-SXM": 2.039e12, "A100": 1.935e12}  # by the makers; bytes a second
 
 
@@ -88,6 +92,9 @@ class Bench:
             f"| a prompt of {PROMPT} tokens, without the head | {prompt:.3f} s, {PROMPT / prompt:,.0f} tokens/s |",
             f"| torch's products of its shapes, halves | {products:.3f} s: the prompt at {products / prompt:.2f} |",
             f"| weights from memory to the card, re-laid | {self._load() / 1e9:.2f} GB/s |",
+            "| the same from a mapped file that is not in memory; a plain read of it | {:.2f}; {:.2f} GB/s |".format(
+                *self._load_file()
+            ),
             *(
                 f"| {name}, a layer | {self._timed(self._kernel(name), 8) / a.layers * 1e6:.1f} us |"
                 for name in _KERNELS
@@ -165,10 +172,30 @@ class Bench:
         return words.numel() * 4 / self._timed(words.sum, 4) / 1e9
 
     def _load(self) -> float:
-        rows, columns = max(1, min(_LOADED, self.card.free >> 4) // (4096 * 18 // 32)), 4096
-        raw = np.ones(rows * columns // 32 * 18, np.uint8)
-        way, matrix = Way(self._place), Matrix(raw, Q40, rows, columns, 0, columns // 32 * 18)
-        return raw.nbytes / self._timed(lambda: way.blocks([matrix]), 2)
+        raw = np.ones(self._loaded_rows() * _ROW, np.uint8)
+        return raw.nbytes / self._timed(lambda: self._lay(raw), 2)
+
+    def _load_file(self) -> tuple[float, float]:
+        """A file's way to the card, and a plain read of it: 10^9 bytes a second."""
+        with tempfile.NamedTemporaryFile(dir=".") as file:
+            file.write(bytes(self._loaded_rows() * _ROW))
+            file.flush()
+            os.fsync(file.fileno())
+            size, found = file.tell(), []
+            for read in (lambda: self._lay(np.memmap(file.name, np.uint8, "r")), lambda: Path(file.name).read_bytes()):
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                began = time.perf_counter()
+                read()
+                self._finish()
+                found.append(size / (time.perf_counter() - began) / 1e9)
+        return found[0], found[1]
+
+    def _loaded_rows(self) -> int:
+        return max(1, min(_LOADED, self.card.free >> 4) // _ROW)
+
+    def _lay(self, raw: np.ndarray) -> None:
+        Way(self._place).blocks([Matrix(raw, Q40, len(raw) // _ROW, _COLUMNS, 0, _ROW)])
 
     def _timed(self, work: Callable[[], object], times: int) -> float:
         """Seconds of one time, after one that warms up."""

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ KINDS = {
     torch.uint8: "u8", torch.int64: "i64",
 }  # fmt: skip
 _COLUMNS = (
-    "kernel", "programs x warps", "MB", "instructions a weight", "dp4a", "mma", "conversions", "registers", "spilled",
-    "shared", "streaming us", "issuing us", "us",
+    "kernel", "programs x warps", "MB", "issued MB", "instructions a weight", "dp4a", "mma", "conversions",
+    "registers", "spilled", "shared", "streaming us", "issuing us", "us",
 )  # fmt: skip
 STREAMING, ISSUING = 0.75, 0.6  # shares of the peaks that a kernel is taken to reach while it runs
 LAUNCH = 2.8e-6  # seconds of a launch within a graph, and of filling and draining the card
@@ -59,12 +60,16 @@ CARDS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """One launch: its programs, weights and bytes; what was compiled; the times that follow, in microseconds."""
+    """One launch: its programs, weights and bytes; what was compiled; the times that follow, in microseconds.
+
+    `issued_mb` is what the machine code's own loads of weights ask for; None where there are none.
+    """
 
     name: str
     programs: int
     warps: int
     megabytes: float
+    issued_mb: float | None
     per_weight: float | None
     dp4a: int
     mma: int
@@ -106,9 +111,13 @@ def compiled(launch: Launch, capability: int) -> Any:
 
 @dataclass(frozen=True)
 class Code:
-    """Machine code: names of its instructions in order, and its loops as (first, last)."""
+    """Machine code: names of its instructions in order, and its loops as (first, last).
+
+    `streamed`: how many bytes of weights each loads for a lane: nothing else is loaded to be evicted first.
+    """
 
     names: list[str]
+    streamed: list[int]
     loops: list[tuple[int, int]]
     registers: int
     stack: int
@@ -122,6 +131,7 @@ def disassembled(cubin: bytes) -> Code:
         text = _run("nvdisasm", "-c", file.name)
         usage = _run("cuobjdump", "-res-usage", file.name)
     names: list[str] = []
+    streamed: list[int] = []
     labels: dict[str, int] = {}
     loops = []
     for line in text.splitlines():
@@ -133,23 +143,24 @@ def disassembled(cubin: bytes) -> Code:
             if back and target:
                 loops.append((labels[target[0]], len(names)))
             names.append(found[1])
+            width = re.match(r"\.E\.EF(?:\.[US]?(\d+))?", found[2]) if found[1] == "LDG" else None
+            streamed.append(int(width[1] or 32) // 8 if width else 0)
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()  # type: ignore[union-attr]
-    return Code(names, loops, int(registers), int(stack))
+    return Code(names, streamed, loops, int(registers), int(stack))
 
 
 def _run(program: str, *words: str) -> str:
     return subprocess.run([BINARIES / program, *words], capture_output=True, text=True, check=True).stdout
 
 
-def executed(code: Code, launch: Launch) -> float:
-    """How many instructions a warp of the launch executes: a loop that was unrolled holds several of its turns."""
-    turns = launch.turns
-    total = float(len(code.names))
+def executed(code: Code, launch: Launch, each: Sequence[float]) -> float:
+    """Sum `each` instruction's over what a warp of the launch executes; an unrolled loop holds several of its turns."""
+    turns, total = launch.turns, float(sum(each))
     if len(code.loops) != len(turns):  # unrolled from end to end, as far as it has loops at all
         return total
     for (first, last), (count, products) in zip(code.loops, turns, strict=True):
         held = code.names[first : last + 1].count("IDP") / products if products else 1.0
-        total += (last - first + 1) * (count / max(held, 1.0) - 1)
+        total += sum(each[first : last + 1]) * (count / max(held, 1.0) - 1)
     return total
 
 
@@ -158,12 +169,14 @@ def cost(launch: Launch, card: CardFacts) -> Cost:
     kernel = compiled(launch, card.capability)
     code = disassembled(kernel.asm["cubin"])
     warps, programs = launch.options.get("num_warps", 4), launch.programs
-    instructions = executed(code, launch) * warps * programs
+    instructions = executed(code, launch, [1.0] * len(code.names)) * warps * programs
+    issued = executed(code, launch, code.streamed) * 32 * warps * programs
     return Cost(
         name=launch.title,
         programs=programs,
         warps=warps,
         megabytes=launch.bytes / 1e6,
+        issued_mb=issued / 1e6 if launch.weights else None,
         per_weight=instructions * 32 / launch.weights if launch.weights else None,
         dp4a=code.names.count("IDP"),
         mma=code.names.count("HMMA") + code.names.count("HGMMA"),
@@ -192,12 +205,12 @@ def table(card: CardFacts, found: list[Cost]) -> str:
     lines = [
         f"### {card.name} (sm_{card.capability})\n",
         "| " + " | ".join(_COLUMNS) + " |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---" * len(_COLUMNS) + "|",
     ]
     for c in found:
-        weight = "" if c.per_weight is None else f"{c.per_weight:.2f}"
+        weight, issued = ("" if value is None else f"{value:.2f}" for value in (c.per_weight, c.issued_mb))
         lines.append(
-            f"| {c.name} | {c.programs} x {c.warps} | {c.megabytes:.2f} | {weight} | {c.dp4a} | {c.mma} | "
+            f"| {c.name} | {c.programs} x {c.warps} | {c.megabytes:.2f} | {issued} | {weight} | {c.dp4a} | {c.mma} | "
             f"{c.conversions} | {c.registers} | {c.spilled} | {c.shared} | {c.streaming_us:.1f} | "
             f"{c.issuing_us:.1f} | {c.time_us:.1f} |"
         )

@@ -164,9 +164,10 @@ class _Asked:
             return choose_places(requests, spot=spot, network=network)
 
     def _cpus(self) -> list[Offer]:
-        """The machines without GPU, cheapest first."""
+        """The machines without GPU, cheapest first, with the largest disk that a phase asks for."""
         sold = self.provider.offers(gpus=0, spot=False)
-        return candidates(MachineNeed(), sold, place=None, spot=False, rests=self.rests, strictly=self.strictly)
+        need = MachineNeed(disk_gb=max(p.phase.machine.disk_gb for p in self.phases))
+        return candidates(need, sold, place=None, spot=False, rests=self.rests, strictly=self.strictly)
 
     def _kinds(self, phase: Phase) -> tuple[bool, ...]:
         return kinds(phase, spot=self.spot, spot_or_demand=self.spot_or_demand)

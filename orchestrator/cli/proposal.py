@@ -15,7 +15,18 @@ from orchestrator.engine import accounting
 from orchestrator.engine.resting import resting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import VolumeRow
-from orchestrator.plan import PhaseRun, Preview, described, kinds, may_stage, misplaced, networked, ranked, resolve
+from orchestrator.plan import (
+    PhaseRun,
+    Preview,
+    described,
+    kinds,
+    may_stage,
+    misplaced,
+    networked,
+    ranked,
+    resolve,
+    with_disk,
+)
 from orchestrator.plan.preview import Market, preview
 from orchestrator.report import history
 from orchestrator.transport.code import Code
@@ -305,7 +316,7 @@ def estimate(
     }
     market = Market(
         offers=offers,
-        cpu=prices.cpu_offer(),
+        cpu=with_disk(prices.cpu_offer(), max(p.phase.machine.disk_gb for p in phases)),
         staged=frozenset(run.phase.name for run in phases if may_stage(run)),
         volume_price_hour=prices.volume_hour(max(sizes)) if sizes else Decimal(0),
         earlier=history.earlier(ledger, plan),

@@ -119,7 +119,7 @@ def _end_by_name(ledger: Ledger, world: World, doomed: list[tuple[Provider, Foun
     for provider, one in doomed:
         proof = reaper.end(provider, world.clock, one)
         if isinstance(proof, NotGone):
-            price = f"${one.price_hour} an hour; " if one.price_hour is not None else ""
+            price = f"${one.price_hour:.2f} an hour; " if one.price_hour is not None else ""
             left.append(f"{one.name} ({price}{proof.why})")
             continue
         ended.append(one.name)

@@ -48,7 +48,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "count": "GPUs of one node.",
         "nodes": "Machines; more than one needs a provider with a private network.",
         "image": "Container image (RunPod), image family or id (Lambda); left out: the provider's in the settings.",
-        "disk_gb": "GB of the machine's own disk, which dies with the machine.",
+        "disk_gb": "GB of the machine's own disk, which dies with the machine and is in its price.",
         "ports": "`22/tcp` must be there; others are opened, and nothing is started behind them.",
         "reuse": "The phase before this one, with the same volume, whose machine is taken over when it fits; left "
         "out: none.",

@@ -11,7 +11,7 @@ from pydantic import Field
 from orchestrator.config.document import read_file
 from orchestrator.config.problems import Problems, nearest
 from orchestrator.config.validate import validate
-from orchestrator.cost import HOURS_A_MONTH
+from orchestrator.cost import HOURS_A_MONTH, gb_hour
 from orchestrator.words import files
 from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
 from orchestrator.words.ports import Offer
@@ -28,6 +28,8 @@ class PriceList(Value):
     gpus: dict[str, Price]  # gpuplan's names -> one GPU
     spot_share: Decimal = Field(gt=0, le=1)  # of the price, for an interruptible machine
     cpu: Price  # a machine without GPU
+    cpu_disk_gb: int = Field(ge=1, le=1_000_000)  # the most that its own disk can have
+    disk_gb_month: Decimal = Field(ge=0, le=1_000_000)  # of a machine's own disk, beside its price
     volume_gb_month: Price
 
     def offers(self, need: MachineNeed, *, spot: bool) -> list[Offer]:
@@ -45,13 +47,15 @@ class PriceList(Value):
                 price * need.count * share,
                 "",
                 spot=spot,
+                disk_gb_hour=gb_hour(self.disk_gb_month),
             )
             for gpu, price in self.gpus.items()
         ]
 
     def cpu_offer(self) -> Offer:
         """A machine without GPU."""
-        return Offer(self.provider, "CPU", "", 0, 0, self.cpu, "")
+        disk = gb_hour(self.disk_gb_month)
+        return Offer(self.provider, "CPU", "", 0, 0, self.cpu, "", disk_gb_hour=disk, most_disk_gb=self.cpu_disk_gb)
 
     def volume_hour(self, size_gb: int) -> Decimal:
         """USD an hour for a volume."""

@@ -141,5 +141,5 @@ def offer_of(row: MachineRow) -> Offer:
     """What was taken when the machine was asked for."""
     return Offer(
         provider=row.provider, type_id=row.type_id, gpu=row.gpu, gpus=row.gpus, memory_gb=memory_of(row.gpu),
-        price_hour=row.price_hour, place=row.place, spot=row.spot,
+        price_hour=row.price_hour, place=row.place, spot=row.spot, disk_hour=row.disk_hour,
     )  # fmt: skip

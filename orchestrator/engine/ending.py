@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from orchestrator import cost
 from orchestrator.engine import leftovers
 from orchestrator.engine.books import close_books
 from orchestrator.engine.context import Context
@@ -35,7 +36,7 @@ class Ending:
         names = [row.name for row in reversed(rows) if not row.state.is_final]  # last in, first out
         prices = {row.name: row.price_hour for row in rows}
         ends = self._machines.destroy_all(names, reason)
-        left = [f"{name} (${prices[name]} an hour; {end.why})" for name, end in ends if isinstance(end, NotGone)]
+        left = [f"{name} (${prices[name]:.2f} an hour; {end.why})" for name, end in ends if isinstance(end, NotGone)]
         return left + leftovers.sweep(self._context, reason)
 
     def end_volumes(self, outcome: Outcome) -> list[str]:
@@ -105,6 +106,15 @@ class Ending:
 
 
 def _is_whole(row: MachineRow, usd: Decimal) -> bool:
-    """Whether a bill covers the machine's time: some know of the last minutes only later."""
-    seconds = max((row.gone_at or 0.0) - (row.sent_at or 0.0) - BILLING_UNIT_S, 0.0)
-    return row.gone_at is not None and usd >= row.price_hour * Decimal(str(seconds)) / 3600
+    """Whether a bill covers the machine's time: some know of the last minutes only later.
+
+    Its disk is billed from some moment before we reach it on, and by a month that the vendor knows.
+    """
+    if row.gone_at is None:
+        return False
+    machine, disk = (
+        Decimal(str(max(row.gone_at - (since or row.gone_at) - BILLING_UNIT_S, 0.0))) / 3600
+        for since in (row.sent_at, row.reachable_at)
+    )
+    least = cost.HOURS_A_MONTH / cost.LONGEST_MONTH
+    return usd >= (row.price_hour - row.disk_hour) * machine + row.disk_hour * least * disk

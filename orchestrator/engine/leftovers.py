@@ -57,7 +57,7 @@ def sweep(context: Context, reason: str) -> list[str]:
         context.event(f"{view.name}: found by name ({reason}): ending it")
         proof = gone.machine(context.provider, context.clock, view.id)
         if isinstance(proof, NotGone):
-            costs = f"${view.price_hour} an hour; " if view.price_hour is not None else ""
+            costs = f"${view.price_hour:.2f} an hour; " if view.price_hour is not None else ""
             left.append(f"{view.name} ({costs}{proof.why})")
         elif row:
             write_down(context, Ended(view.name, view.id, proof.at.timestamp()))

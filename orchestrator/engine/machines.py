@@ -63,7 +63,8 @@ class Machines:
         machine = MachineRow(
             name=name, run=run, phase=phase, request=request, node=node, provider=offer.provider,
             type_id=offer.type_id, gpu=offer.gpu, gpus=offer.gpus, place=offer.place, spot=offer.spot,
-            price_hour=offer.price_hour, state=MachineState.REQUESTED, requested_at=now, deadline=deadline,
+            price_hour=offer.price_hour, disk_hour=offer.disk_hour, state=MachineState.REQUESTED, requested_at=now,
+            deadline=deadline,
         )  # fmt: skip
         with self._ledger.transaction() as both:
             self._ledger.machines.put_in(both, machine)

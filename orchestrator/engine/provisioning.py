@@ -99,7 +99,8 @@ class Provisioning:
         """Choose a machine's name and write it down before anything is asked. OverBudget: it could only be ended."""
         clock, spec = self._context.clock, self._context.spec
         if lasting_s(self._ledger, spec, name, offer.price_hour) < clock.scaled(ENDING_S):
-            raise OverBudget(f"{name}: what is left of the budget does not last for a machine at ${offer.price_hour}/h")
+            rate = f"${offer.price_hour:.4f}/h"
+            raise OverBudget(f"{name}: what is left of the budget does not last for a machine at {rate}")
         return self._machines.request(name, request, node, offer, self._lifetime(name))
 
     def create(self, name: str, crew: Crew, machine: str) -> Creation:

@@ -130,7 +130,7 @@ def _too_dear(context: Context, row: MachineRow, view: MachineView) -> str:
     most = phase.max_usd_hour
     if price is None or most is None or price * phase.machine.nodes <= most:
         return ""
-    return f"{row.name} costs ${price} an hour, which is more than {phase.name} may pay (${most})"
+    return f"{row.name} costs ${price:.4f} an hour, which is more than {phase.name} may pay (${most})"
 
 
 def charge(context: Context, row: MachineRow, view: MachineView) -> bool:
@@ -139,7 +139,7 @@ def charge(context: Context, row: MachineRow, view: MachineView) -> bool:
     if not price or price <= known:
         return False
     context.ledger.machines.change({"name": row.name}, price_hour=price)
-    context.event(f"{row.name}: costs ${price} an hour, not ${known} as was offered: that is what is charged")
+    context.event(f"{row.name}: costs ${price:.4f} an hour, not ${known:.4f} as was offered: that is what is charged")
     return True
 
 

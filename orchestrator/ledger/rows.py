@@ -101,7 +101,8 @@ class MachineRow:
     gpus: int
     place: str
     spot: bool = False
-    price_hour: Decimal
+    price_hour: Decimal  # with its own disk
+    disk_hour: Decimal = Decimal(0)  # of price_hour
     state: MachineState
     reason: str = ""  # why it ended
     failed: str = ""  # why it never served: refused, or it did not come up; "": it did, or was ended before

@@ -143,6 +143,7 @@ machines = _table(
     _text("place"),
     _int("spot"),
     _text("price_hour", "0"),
+    _text("disk_hour", "0"),  # of price_hour: for the machine's own disk
     _text("state"),
     _text("reason"),  # why it ended
     _text("failed"),  # why it never served

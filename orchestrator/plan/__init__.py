@@ -13,6 +13,7 @@ from orchestrator.plan.machines import (
     misplaced,
     networked,
     serves,
+    with_disk,
 )
 from orchestrator.plan.outlook import PhasePreview, Preview, StepPreview
 from orchestrator.plan.preview import Market, preview
@@ -54,4 +55,5 @@ __all__ = [
     "serves",
     "sorted_out",
     "staging_need",
+    "with_disk",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from orchestrator.plan.resolve import PhaseRun, StepRun
@@ -23,6 +24,12 @@ def fits(need: MachineNeed, offer: Offer) -> bool:
     if not need.gpu:
         return True
     return offer.gpus >= need.count and max(offer.memory_gb, memory_of(offer.gpu)) >= least_memory(need)
+
+
+def with_disk(offer: Offer, size_gb: int) -> Offer:
+    """Return the machine with an own disk of so many GB, or as many as it can have, in its price."""
+    disk_hour = (min(size_gb, offer.most_disk_gb or size_gb) * offer.disk_gb_hour).normalize()
+    return replace(offer, price_hour=offer.price_hour - offer.disk_hour + disk_hour, disk_hour=disk_hour)
 
 
 def bare(need: MachineNeed) -> MachineNeed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from orchestrator.plan.machines import fits, least_memory, memory_of
+from orchestrator.plan.machines import fits, least_memory, memory_of, with_disk
 from orchestrator.words.model import MachineNeed, Phase
 from orchestrator.words.ports import Offer
 
@@ -53,11 +53,12 @@ def sorted_out(
 
     Wanted types come in the order of preference, other types that fit after them; within a type the cheapest is first.
     Machines with more GPUs than needed come later, and what the catalogue calls sold out last: it may be wrong.
+    The disk that the phase asks for is in the price of each.
     """
     kept: list[Offer] = []
     out: list[LeftOut] = []
     for kind, offers in sold:
-        mine = [offer for offer in offers if offer.spot == kind]
+        mine = [with_disk(offer, phase.machine.disk_gb) for offer in offers if offer.spot == kind]
         found = [(offer, _against(phase, offer, place)) for offer in mine]
         kept += sorted((offer for offer, left in found if left is None), key=_order(phase.machine))
         out += [left for _, left in found if left]
@@ -118,6 +119,6 @@ def _against(phase: Phase, offer: Offer, place: str | None) -> LeftOut | None:
         return LeftOut(offer, Reason.ELSEWHERE, f"in {offer.place}, not in {place}")
     if need.nodes > 1 and not offer.private_network:  # they must reach each other
         return LeftOut(offer, Reason.NO_NETWORK, f"{offer.place} has no private network, {need.nodes} nodes need one")
-    if most is not None and offer.price_hour * need.nodes > most:
-        return LeftOut(offer, Reason.TOO_DEAR, f"${offer.price_hour * need.nodes} an hour, at most ${most} are wanted")
+    if most is not None and (usd := offer.price_hour * need.nodes) > most:
+        return LeftOut(offer, Reason.TOO_DEAR, f"${usd:.4f} an hour, at most ${most} are wanted")
     return None

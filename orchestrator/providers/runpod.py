@@ -269,14 +269,14 @@ def view(pod: dict[str, Any]) -> MachineView:
     address = None
     if status is MachineStatus.READY:
         address = Address(direct["host"], int(direct["port"]), direct.get("username") or "root")
-    cost = pod.get("cost")
+    cost, disk = pod.get("cost"), int(pod.get("disk") or 0)
     return MachineView(
         id=pod["id"],
         name=pod["name"],
         status=status,
         address=address,
         private_ip=(pod.get("globalNetworking") or {}).get("ip"),
-        price_hour=None if cost is None else Decimal(cost),
+        price_hour=None if cost is None else Decimal(cost) + disk * runpod_catalog.DISK_GB_HOUR,
         place=pod.get("dataCenterId") or "",
         detail=word,
         started=_moment(pod.get("startedAt")),

@@ -6,10 +6,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from orchestrator.cost import gb_hour
 from orchestrator.providers import gpu_names
 from orchestrator.words.ports import Offer
 
 DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
+DISK_GB_HOUR = gb_hour(Decimal("0.10"))  # of any pod's own disk, while it runs: accounts-billing/billing.mdx
 MIN_VCPUS = 8  # a phase has 50 GB unless it asks for less
 VCPUS_A_GPU, GB_A_GPU = 4, 16  # asked for at least; and no less memory than the card has
 NOT_IN_STOCK = "NONE"
@@ -33,6 +35,7 @@ def gpu_offers(types: list[Row], centres: list[Row], gpus: int) -> list[Offer]:
             memory_gb=row["memory"],
             price_hour=Decimal(row["price"]["secure"]) * gpus,
             place="",
+            disk_gb_hour=DISK_GB_HOUR,
         )
         found += _at_places(base, row, centres, "gpuAvailability")
     return _sorted(found)
@@ -53,6 +56,8 @@ def cpu_offers(flavours: list[Row], centres: list[Row]) -> list[Offer]:
                     memory_gb=0,
                     price_hour=Decimal(row["price"]["securePerVcpu"]) * vcpus,
                     place="",
+                    disk_gb_hour=DISK_GB_HOUR,
+                    most_disk_gb=most_disk_gb(vcpus),
                 )
                 found += _at_places(base, row, centres, "cpuAvailability")
     return _sorted(found)

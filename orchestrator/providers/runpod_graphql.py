@@ -73,9 +73,9 @@ class RunPodGraphQL:
         return found
 
     def create_spot(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
-        """Rent one interruptible pod at the offer's price; as ports.Provider.create."""
+        """Rent one interruptible pod at the offer's price, its disk apart; as ports.Provider.create."""
         fields = _pod_fields(spec, ports, mount_path)
-        fields["bidPerGpu"] = _number(spec.offer.price_hour / spec.offer.gpus)
+        fields["bidPerGpu"] = _number((spec.offer.price_hour - spec.offer.disk_hour) / spec.offer.gpus)
         return self._create("podRentInterruptable", fields)
 
     def create_on_demand(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:

@@ -54,6 +54,7 @@ def _crew(one: ProviderOffers, crew: CrewOffers) -> list[RenderableType]:
         last = crew.tried[SHOWN:]
         dearest = max(offer.price_hour for offer in last) * crew.nodes
         lines.append(f"then {len(last)} more, up to {money(dearest)}/h: --json lists them")
+    lines += rendering.own_disks(crew.tried)
     lines += [f"left out: {line}" for line in _grouped(crew.left_out)]
     head = table if crew.tried else Text(f"{crew.phase}, {crew.crew}: {crew.needs}: nothing here would be tried")
     return [head, *(Text(line, style="dim") for line in lines)]
@@ -121,6 +122,7 @@ def document(found: Sequence[ProviderOffers], missing: Mapping[str, str], volume
 def _plain(offer: Offer, nodes: int) -> dict[str, object]:
     return {
         "type": offer.type_id, "gpu": offer.gpu, "gpus": offer.gpus, "memory_gb": offer.memory_gb, "place": offer.place,
-        "usd_hour": str(offer.price_hour), "usd_hour_all": str(offer.price_hour * nodes), "spot": offer.spot,
-        "available": offer.available, "capacity": capacity(offer), "private_network": offer.private_network,
+        "usd_hour": str(offer.price_hour), "usd_hour_all": str(offer.price_hour * nodes),
+        "usd_hour_disk": str(offer.disk_hour), "spot": offer.spot, "available": offer.available,
+        "capacity": capacity(offer), "private_network": offer.private_network,
     }  # fmt: skip

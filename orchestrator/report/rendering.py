@@ -25,6 +25,7 @@ from orchestrator.words.outside import escape
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan import PhasePreview, Preview
+    from orchestrator.words.ports import Offer
 
 
 MACHINE, FIGURES = 1, 4  # of the columns of phases: the machines', and the first that is left out where none says it
@@ -150,9 +151,17 @@ def preview(found: Preview) -> RenderableType:
     if dearest := max((p.dearest_hour for p in found.phases if _dearer(p) and p.dearest_hour), default=None):
         at_worst = f": {money(found.worst_usd)} in all" if found.worst_usd is not None else ""
         parts.append(Text(f"when these are sold out, others up to {money(dearest)}/h{at_worst}", style="dim"))
-    parts += [Text(line, style="dim") for line in _ways(found)]
-    parts += [Text(line, style="dim") for phase in found.phases for line in _pulled_in(phase)]
+    rented = [p.offer for p in found.phases if p.offer] + [c.offer for p in found.phases for c in p.crews if c.offer]
+    lines = [*own_disks(rented), *_ways(found), *(line for phase in found.phases for line in _pulled_in(phase))]
+    parts += [Text(line, style="dim") for line in lines]
     return Group(*parts)
+
+
+def own_disks(offers: Iterable[Offer]) -> list[str]:
+    """What of these machines' prices is for their own disks: a line for each size; []: nothing."""
+    billed = [offer for offer in offers if offer.disk_gb_hour and offer.disk_hour]
+    sizes = {(round(offer.disk_hour / offer.disk_gb_hour), offer.disk_hour) for offer in billed}
+    return [f"in a machine's price: {money(usd)}/h for its own disk of {gb} GB" for gb, usd in sorted(sizes)]
 
 
 def _phases(found: Preview, *, machines: bool) -> Table:

@@ -16,7 +16,9 @@ from orchestrator import cost
 from orchestrator.engine import accounting
 from orchestrator.engine.names import MachineName, VolumeName
 from orchestrator.ledger import Ledger
+from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import PhaseRun, crews_of, resolve
+from orchestrator.rehearsal.clouds.records import Span
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.clock import BEGINNING
 from orchestrator.words.lifecycle import RunState
@@ -115,8 +117,8 @@ def _accrued(bench: Bench, ledgers: Sequence[Ledger]) -> dict[str, Decimal]:
 def overpaid(bench: Bench, patience_s: float = 0.0) -> list[str]:
     """Machines that accrued more than their bill and one billing unit.
 
-    Not counted are the seconds until the bill begins (Lambda's does when the machine has booted), and `patience_s`: as
-    long as a provider went on listing what it had ended.
+    Not counted are the seconds until the bill begins (Lambda's does when the machine has booted, that of RunPod's disks
+    when it runs), what a month is longer there, and `patience_s`: as long as a provider listed what it had ended.
     """
     ledger, found, invoice = bench.ledger(), [], bench.clouds.invoice()
     accrued = _accrued(bench, [ledger])
@@ -126,8 +128,18 @@ def overpaid(bench: Bench, patience_s: float = 0.0) -> list[str]:
             continue
         unit = invoice["unit_seconds"][row.provider] + patience_s + spans[0].start.timestamp() - row.sent_at
         most = Decimal(invoice["machines"][name]) + row.price_hour * Decimal(unit) / 3600 + UNIT_USD
+        most += _unbilled_disk(row, spans, bench.clock.now())
         if accrued.get(name, Decimal(0)) > most:
             found.append(f"{name} accrued ${accrued[name]:.6f}, more than ${most:.6f}")
+    return found
+
+
+def _unbilled_disk(row: MachineRow, spans: Sequence[Span], now: datetime) -> Decimal:
+    """USD of the machine's own disk for all the time that the machine itself is billed, less what it is billed."""
+    found = Decimal(0)
+    for span in spans:
+        hours = Decimal(((span.end or now) - span.start) / timedelta(hours=1))
+        found += -span.price_hour * hours if span.disk else row.disk_hour * hours
     return found
 
 

@@ -34,12 +34,15 @@ class Offer:
     gpu: str  # gpuplan's name, e.g. A100-80GB; "" for a CPU machine
     gpus: int
     memory_gb: int  # of one GPU
-    price_hour: Decimal  # USD for the whole machine
+    price_hour: Decimal  # USD for the whole machine; its own disk is in it once plan.with_disk says how large
     place: str  # data centre or region
     spot: bool = False
     available: bool = True  # the catalogue's word, which may be wrong
     private_network: bool = True  # machines of this place can reach each other
     stock: str = ""  # the provider's own word on how many there are; "": it says none
+    disk_gb_hour: Decimal = Decimal(0)  # USD for each GB of its own disk, billed beside the machine; 0: part of that
+    most_disk_gb: int = 0  # that its own disk can have; 0: what is asked for
+    disk_hour: Decimal = Decimal(0)  # USD of price_hour that are for its own disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class MachineView:
     status: MachineStatus
     address: Address | None  # None until READY; re-read before every reconnect
     private_ip: str | None
-    price_hour: Decimal | None  # None: the provider does not say
+    price_hour: Decimal | None  # with its own disk; None: the provider does not say
     place: str
     detail: str  # the provider's own status word
     started: datetime | None = None  # when it last started, by the provider's clock; None: it does not say

@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from orchestrator.plan import with_disk
 from orchestrator.words.errors import AccountRefused, Ambiguous, GpuplanError, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.ports import Capability, MachineSpec, MachineStatus, MachineView
 from orchestrator.words.secret import Secret
@@ -64,13 +65,14 @@ def test_offers_are_cheapest_first(on: Cloud, gpus: int):
 
 
 def test_a_machines_life(on: Cloud):
-    """Created, booting, ready at an address and at the offer's price; destroyed, and gone from GET and list."""
+    """Created, booting, ready at an address and at the offer's price with the disk; destroyed, and gone everywhere."""
     spec = on.spec()
     machine_id = on.provider.create(spec)
     seen = on.until(lambda: on.provider.machine(machine_id), "it is known")
     assert seen.status in {MachineStatus.BOOTING, MachineStatus.READY}
     view = ready(on, machine_id)
-    assert (spec.name, spec.offer.place, spec.offer.price_hour) == (view.name, view.place, view.price_hour)
+    price_hour = with_disk(spec.offer, spec.disk_gb).price_hour
+    assert (spec.name, spec.offer.place, price_hour) == (view.name, view.place, view.price_hour)
     assert view.address is not None
     assert [machine_id] == [m.id for m in on.named(spec.name)]
     on.provider.destroy(machine_id)
@@ -314,8 +316,9 @@ def spot_spec(on: Cloud) -> MachineSpec:
 
 
 def test_an_interruptible_machine_costs_its_bid(on: Cloud):
-    """It is cheaper than on demand, billed at its offer's price, and ends like any other."""
+    """It is cheaper than on demand, bid and billed at its offer's price, its disk apart, and ends like any other."""
     spec = spot_spec(on)
+    spec = replace(spec, offer=with_disk(spec.offer, spec.disk_gb))
     assert spec.offer.spot
     assert spec.offer.price_hour < on.offer().price_hour
     machine_id = on.provider.create(spec)

@@ -49,7 +49,7 @@ def test_a_database_that_stays_busy_ends_nothing(tool: Tool):
         assert "gpuplan resume" in said.splitlines()[-1]
         assert len(tool.cloud.alive()["machines"]) == 1
         document = tool.status()
-        assert (document["state"], document["driven"], document["usd_hour"]) == ("RUNNING", False, "0.74097")
+        assert (document["state"], document["driven"], document["usd_hour"]) == ("RUNNING", False, "0.74792")
     resumed = tool.run("resume", "--yes", timeout=240)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert len(tool.creates()) == 1

@@ -20,7 +20,7 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool, tmp_path: Path):
     until(lambda: tool.rows(LONG_RUNS), seconds=240)
     ((run,),) = tool.rows("select id from gpuplan_runs")
     assert tool.status()["driven"] is True
-    driven = f"driven by process {process.pid} of this computer; $0.74/h now"
+    driven = f"driven by process {process.pid} of this computer; $0.75/h now"
     assert [tool.run(command).stdout.splitlines()[0] for command in ("status", "cost")] == [driven, driven]
     following = tool.start("logs", "-f")
     assert following.stdout
@@ -28,7 +28,7 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool, tmp_path: Path):
     process.send_signal(KILL)
     process.communicate(timeout=240)
     said, _ = following.communicate(timeout=240)
-    wanted = f"nobody drives it: gpuplan resume {run} goes on, gpuplan down {run} ends it; $0.74/h now; the machine "
+    wanted = f"nobody drives it: gpuplan resume {run} goes on, gpuplan down {run} ends it; $0.75/h now; the machine "
     assert said.splitlines()[-1].startswith(wanted), said
     for command in (("status",), ("logs",), ("cost",), ("logs", "-f")):
         first = tool.run(*command).stdout.splitlines()[0]
@@ -43,7 +43,7 @@ def test_a_dead_controller_does_not_look_healthy(tool: Tool, tmp_path: Path):
     ((name,),) = tool.rows("select name from gpuplan_machines")
     reaped = elsewhere.run("reap")
     assert reaped.returncode == 0, reaped.stderr
-    assert f"left alone: runpod machine {name}, $0.74 an hour, to be gone by 20" in reaped.stdout
+    assert f"left alone: runpod machine {name}, $0.75 an hour, to be gone by 20" in reaped.stdout
     assert tool.cloud.alive()["machines"] == [machine]
     done = tool.run("down", timeout=120)
     assert done.returncode == 0, done.stderr

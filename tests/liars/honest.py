@@ -77,6 +77,8 @@ STEPS: dict[str, Script] = {
     "day6-7/infer-glm": answers("It uses qubits."),
     "day6-7/benchmark-glm": answers("{}"),
     "day6-7/benchmark-intellect3": answers("{}"),
+    "day6-7/bench-glm": answers("{}"),
+    "day6-7/bench-intellect3": answers("{}"),
     "day6-7/worker-node": serves(1),
     "day6-7/worker-9998": serves(1),
     "day6-7/worker-9999": serves(2),

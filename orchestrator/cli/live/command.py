@@ -125,7 +125,7 @@ def _confirm(probes: Sequence[Probe], options: LiveOptions) -> None:
     """Show what it may cost, and ask. UsageError: nobody is there to; Exit: no."""
     for probe in probes:
         volume = ", a small volume" if probe.has_volume else ""
-        what = f"{probe.offer.gpu} in {probe.offer.place} at ${probe.offer.price_hour} an hour{volume}"
+        what = f"{probe.offer.gpu} in {probe.offer.place} at ${probe.offer.price_hour:.4f} an hour{volume}"
         say(f"{probe.provider}: {what}; a few cents, at most ${probe.usd:.2f} at its deadline", err=options.json)
     if options.yes:
         return

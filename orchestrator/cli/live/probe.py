@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.provisioning import SPARE_S
+from orchestrator.plan import with_disk
 from orchestrator.words.errors import NoMachine, OverBudget
 from orchestrator.words.model import GPU_MEMORY_GB, Defaults, MachineNeed, Phase, Plan, Step, VolumeNeed
 from orchestrator.words.ports import Capability, Offer, Provider
@@ -70,7 +71,7 @@ def priced(provider: Provider, plan: Plan, cap: Decimal) -> Probe:
     With a GPU, because the image with torch and the private network are asked about too.
     """
     cuda = plan.settings.cuda.get(provider.name, "")
-    sold = provider.offers(gpus=1, spot=False, min_cuda=cuda)
+    sold = [with_disk(offer, DISK_GB) for offer in provider.offers(gpus=1, spot=False, min_cuda=cuda)]
     network = Capability.PRIVATE_NETWORK in provider.capabilities
     fit = [o for o in sold if o.available and o.gpu in GPU_MEMORY_GB and (o.private_network or not network)]
     if not fit:
@@ -82,8 +83,8 @@ def priced(provider: Provider, plan: Plan, cap: Decimal) -> Probe:
     least = offer.price_hour * hours + volume
     if least > cap:
         raise OverBudget(
-            f"{provider.name}: its cheapest machine, {offer.gpu} at ${offer.price_hour} an hour, may cost ${least:.2f} "
-            f"until its deadline, more than ${cap}",
+            f"{provider.name}: its cheapest machine, {offer.gpu} at ${offer.price_hour:.4f} an hour, "
+            f"may cost ${least:.2f} until its deadline, more than ${cap}",
             remedy="raise --max-usd, or ask another --provider",
         )
     affordable = ((cap - volume) / hours).quantize(Decimal("0.0001"), ROUND_DOWN)

@@ -31,15 +31,16 @@ def cost(thing: Billed, now: datetime) -> Decimal:
     return sum((s.price_hour * whole_seconds(s, now) / _HOUR for s in thing.spans), Decimal(0))
 
 
-def cost_between(thing: Billed, start: datetime, end: datetime, now: datetime) -> Decimal:
+def cost_between(spans: Iterable[Span], start: datetime, end: datetime, now: datetime) -> Decimal:
     """The share of `cost` that falls into a bucket: buckets of a whole history add up to the whole cost."""
-    return _cost_until(thing, min(end, now)) - _cost_until(thing, min(start, now))
+    mine = list(spans)
+    return _cost_until(mine, min(end, now)) - _cost_until(mine, min(start, now))
 
 
-def _cost_until(thing: Billed, moment: datetime) -> Decimal:
+def _cost_until(spans: Iterable[Span], moment: datetime) -> Decimal:
     cut = [
         Span(price_hour=s.price_hour, start=s.start, end=min(s.end or moment, moment))
-        for s in thing.spans
+        for s in spans
         if s.start < moment
     ]
     return sum((s.price_hour * whole_seconds(s, moment) / _HOUR for s in cut), Decimal(0))

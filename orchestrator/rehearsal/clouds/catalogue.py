@@ -247,6 +247,14 @@ def volume_price_hour(size_gb: int, kind: str = "STANDARD") -> Decimal:
     return (first * Decimal("0.07") + beyond * Decimal("0.05")) / HOURS_A_MONTH
 
 
+DISK_USD_PER_GB_MONTH = Decimal("0.10")  # RunPod, for a pod's own disk, while the pod is RUNNING
+
+
+def disk_price_hour(size_gb: int) -> Decimal:
+    """USD an hour for the container's own disk of a RunPod pod, of whichever kind."""
+    return size_gb * DISK_USD_PER_GB_MONTH / HOURS_A_MONTH
+
+
 FILE_SYSTEM_USD_PER_GB_MONTH = Decimal("0.20")  # Lambda, for the bytes that are used
 
 

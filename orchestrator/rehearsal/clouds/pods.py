@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from orchestrator.rehearsal.clouds import account
+from orchestrator.rehearsal.clouds.catalogue import disk_price_hour
 from orchestrator.rehearsal.clouds.context import STILL_LISTED, Context, DoneButFailedError, private_late
 from orchestrator.rehearsal.clouds.placement import (
     NO_CAPACITY,
@@ -133,6 +134,7 @@ class Pods:
                 if pod.image.startswith(OFFICIAL) and host.host_key:
                     self._print(pod, "SSH host keys:", f"256 {host.host_key} root@{pod.id} (ED25519)")
         pod.started = self._context.clock.now()
+        pod.charge(disk_price_hour(pod.disk), pod.started, disk=True)
         self._move(pod, "RUNNING")
         await self._context.clock.sleep(WITHOUT_ADDRESS * self._slowness)
         pod.address = address
@@ -207,6 +209,7 @@ class Pods:
     async def restart(self, pod: Pod, api: str) -> None:
         """Restart the container in place; its SSH port changes."""
         await self._down(pod)
+        pod.settle_disk(self._context.clock.now())
         self._move(pod, "STARTING")
         self._context.log(api, "restart-machine", pod)
         self._context.run(pod.id, self._again(pod))

@@ -22,6 +22,7 @@ class Span:
     price_hour: Decimal
     start: datetime
     end: datetime | None = None
+    disk: bool = False  # of a pod's own disk, which is billed beside the pod
 
 
 @dataclass(kw_only=True)
@@ -34,15 +35,24 @@ class Billed:
     spans: list[Span] = field(default_factory=list)
     gone: datetime | None = None
 
-    def charge(self, price_hour: Decimal, now: datetime) -> None:
-        """From now on it costs this much."""
-        self.settle(now)
-        self.spans.append(Span(price_hour=price_hour, start=now))
+    def charge(self, price_hour: Decimal, now: datetime, *, disk: bool = False) -> None:
+        """From now on it, or its disk, costs this much."""
+        self._end(now, disk=disk)
+        self.spans.append(Span(price_hour=price_hour, start=now, disk=disk))
 
     def settle(self, now: datetime) -> None:
         """From now on it costs nothing."""
-        if self.spans and self.spans[-1].end is None:
-            self.spans[-1].end = now
+        self._end(now, disk=False)
+        self.settle_disk(now)
+
+    def settle_disk(self, now: datetime) -> None:
+        """From now on its disk costs nothing."""
+        self._end(now, disk=True)
+
+    def _end(self, now: datetime, *, disk: bool) -> None:
+        for span in self.spans:
+            if span.end is None and span.disk == disk:
+                span.end = max(now, span.start)
 
 
 @dataclass(kw_only=True)

@@ -26,18 +26,17 @@ def volume_billing(volumes: Iterable[Volume], query: Mapping[str, str], now: dat
     return _listing(volumes, query, now, "networkVolumeId", "uniqueNetworkVolumeCount", _volume_amounts)
 
 
-def _pod_amounts(pod: Billed | None, usd: Decimal) -> dict[str, float]:
+def _pod_amounts(pod: Billed | None, usd: Decimal, disk: Decimal) -> dict[str, float]:
     is_cpu = isinstance(pod, Pod) and pod.cpu_id is not None
-    # Container disks are not billed here: the rehearsal prices machines by type, as the catalogue does.
     return {
         "totalAmount": float(usd),
-        "gpuAmount": 0.0 if is_cpu else float(usd),
-        "cpuAmount": float(usd) if is_cpu else 0.0,
-        "diskAmount": 0.0,
+        "gpuAmount": 0.0 if is_cpu else float(usd - disk),
+        "cpuAmount": float(usd - disk) if is_cpu else 0.0,
+        "diskAmount": float(disk),
     }
 
 
-def _volume_amounts(volume: Billed | None, usd: Decimal) -> dict[str, float]:
+def _volume_amounts(volume: Billed | None, usd: Decimal, _disk: Decimal) -> dict[str, float]:
     high = isinstance(volume, Volume) and volume.type == "HIGH_PERFORMANCE"
     return {
         "totalAmount": float(usd),
@@ -56,11 +55,12 @@ def _listing(
         if wanted and thing.id != wanted:
             continue
         for begin, finish in _buckets(*_touched(thing, start, end, size, now), size):
-            usd = cost_between(thing, begin, finish, now)
+            usd = cost_between(thing.spans, begin, finish, now)
+            disk = cost_between((span for span in thing.spans if span.disk), begin, finish, now)
             if usd > 0:
                 bucket = {"startTime": stamp(begin), "endTime": stamp(finish)}
-                records.append({**bucket, key: thing.id, **amounts(thing, usd)})
-    names = amounts(None, Decimal(0))
+                records.append({**bucket, key: thing.id, **amounts(thing, usd, disk)})
+    names = amounts(None, Decimal(0), Decimal(0))
     totals = {name: sum(record[name] for record in records) for name in names}
     echo = {"startTime": stamp(start), "endTime": stamp(end), "bucketSize": size, key: wanted}
     metadata = {"query": echo, "recordCount": len(records), counter: len({r[key] for r in records}), "totals": totals}

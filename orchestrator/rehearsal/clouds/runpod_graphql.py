@@ -144,13 +144,13 @@ class RunPodGraphql:
     def _myself(self, info: Any) -> dict[str, Any]:
         _require_account(info.context)
         records = self._context.records
-        running = [pod for pod in records.pods.values() if pod.spans and pod.spans[-1].end is None]
+        open_spans = [span for pod in records.pods.values() for span in pod.spans if span.end is None]
         return {
             "id": "user_rehearsal",
             "email": "me@example.com",
             "pubKey": "\n".join(records.account_keys),
             "clientBalance": float(account.left(self._context)),
-            "currentSpendPerHr": float(sum((pod.price_hour for pod in running), Decimal(0))),
+            "currentSpendPerHr": float(sum((span.price_hour for span in open_spans), Decimal(0))),
             "spendLimit": 80,
             "pods": [self._view(pod) for pod in self._pods.listing()],
             "networkVolumes": [volume_view(volume) for volume in self._context.volumes("runpod")],

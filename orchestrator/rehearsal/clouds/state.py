@@ -15,7 +15,7 @@ from orchestrator.rehearsal.clouds.context import AFTER_A_STEP_BEGAN, Context, H
 from orchestrator.rehearsal.clouds.instances import Instances
 from orchestrator.rehearsal.clouds.lambdalabs import LambdaCloud
 from orchestrator.rehearsal.clouds.pods import Pods
-from orchestrator.rehearsal.clouds.records import Billed, Instance, Pod, Records, new_records
+from orchestrator.rehearsal.clouds.records import Instance, Pod, Records, new_records
 from orchestrator.rehearsal.clouds.runpod import RunPodRest
 from orchestrator.rehearsal.clouds.runpod_graphql import RunPodGraphql
 from orchestrator.rehearsal.clouds.wire import Reply, Request, text_reply
@@ -142,7 +142,7 @@ class CloudState:
                 machine.status, machine.address = "EXITED", None
             else:
                 machine.status, machine.gone, machine.left, machine.ip = "terminated", down, down, None
-            _settle_at(machine, down)
+            machine.settle(down)
             self.context.log("cloud", "daemon-lost", machine, since=stamp(down))
 
     async def close(self) -> None:
@@ -158,8 +158,3 @@ class CloudState:
                 machine.left = now
             self.context.log("cloud", "closed", machine)
         self.context.save()
-
-
-def _settle_at(thing: Billed, moment: datetime) -> None:
-    if thing.spans and thing.spans[-1].end is None:
-        thing.spans[-1].end = max(moment, thing.spans[-1].start)

@@ -77,10 +77,10 @@ def test_a_model_that_does_not_fit_is_refused_with_its_parts():
 
 
 def test_the_cache_s_default_keeps_to_the_plan_s_share_of_memory():
-    """GLM-4.5-Air on an H100: about 40,000 positions, with which 80 % of the card are not passed."""
+    """GLM-4.5-Air on an H100: about 34,000 positions, with which 80 % of the card are not passed."""
     card = replace(CARD, total=int(85.5 * GB))
     found = positions_for(card, int(62.3 * GB - 2.5 * GB), 188_416)
-    assert 38_000 < found < 42_000
+    assert 33_000 < found < 36_000
     assert int(59.8 * GB) + found * 188_416 + cards.ROOM <= 0.8 * card.total
     assert positions_for(card, 90 * GB, 188_416) == 1
 

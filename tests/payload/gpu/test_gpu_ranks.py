@@ -3,15 +3,27 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
+import yaml
+from dllama_glm.cli.ranks import Formation
+from dllama_glm.devices.cuda import CudaDevice
+from dllama_glm.devices.host_sums import HostSums
+from dllama_glm.devices.reference import ReferenceDevice
 from dllama_glm.parallel.cards import Seat, seated
-from dllama_glm.runtime.device import Device
-from dllama_glm.runtime.evidence import gpus_used
+from dllama_glm.parallel.group import SingleGroup
+from dllama_glm.parallel.shard import shard
+from dllama_glm.runtime import weights
+from dllama_glm.runtime.device import Device, Group
+from dllama_glm.runtime.evidence import gpus_used, where
 
-from tests.payload.gpu.gpu_models import MOE, RandomTensors, device, model_of, reference
+from tests.payload.gpu.gpu_models import CARD, MOE, TILES, RandomTensors, device, model_of, reference
+
+WIDE = replace(MOE, layers=1, heads=3, kv_heads=3)
 
 
 def test_the_plan_s_three_ranks_take_two_cards_in_turns():
@@ -104,12 +116,58 @@ def test_uneven_slices_add_up_to_one_rank():
     assert turns.sizes == [2 * 4 * MOE.dim] * 2 + [4 * MOE.dim] * 2  # a sum behind each half layer
 
 
+def test_ranks_on_one_card_sum_through_one_page_locked_room(monkeypatch: pytest.MonkeyPatch):
+    """Its memory is taken once, for the largest, locked where there is a card; the sum comes back in place."""
+    asked: list[dict[str, object]] = []
+    places: list[int] = []
+    empty = torch.empty
+
+    def noting(size: int, **how: Any) -> torch.Tensor:
+        asked.append(how)
+        return empty(size, dtype=how.get("dtype"))
+
+    class Twice(SingleGroup):
+        def sum(self, x: np.ndarray) -> np.ndarray:
+            places.append(x.ctypes.data)
+            x *= 2
+            return x
+
+    monkeypatch.setattr(torch, "empty", noting)
+    sums = HostSums(Twice(), torch.device("cuda", 0))
+    asked.clear()
+    for size in (6, 4):
+        part = torch.arange(float(size)).reshape(2, -1)
+        assert sums.sum(part) is part
+        assert part.flatten().tolist() == [2.0 * number for number in range(size)]
+    assert asked == [{"dtype": torch.float32, "pin_memory": True}]
+    assert len(set(places)) == 1
+
+
+def test_the_shipped_plan_s_ranks_say_how_they_sum():
+    """Its three ranks on its two cards: no graph, gloo, and the card's sharers in `--json`; two cards are used."""
+    plan = yaml.safe_load((Path(__file__).resolve().parents[3] / "phases" / "day6-7.yaml").read_text(encoding="utf-8"))
+    (command,) = (step["run"] for step in plan["steps"] if step["name"] == "infer-single-node")
+    workers = command.partition("--workers ")[2].split()[0].split(",")
+    seating = seated([("node", plan["machine"]["count"])] * (len(workers) + 1))
+    assert [seat and seat.card for seat in seating.seats] == [0, 1, 0]
+    told = []
+    for rank, seat in enumerate(seating.seats):
+        assert seat is not None
+        group = cast("Group", SimpleNamespace(rank=rank, ranks=3, on_card=seating.on_cards))
+        card = replace(CARD, index=seat.card, sharers=seat.sharers)
+        kept = weights.load(RandomTensors(WIDE), WIDE, shard(WIDE, rank, 3))
+        told.append(CudaDevice(kept, WIDE, shard(WIDE, rank, 3), group, 4, card=card, tiles=TILES).described)
+    assert [(one["sums"], one["graph"], one["card"], one["sharers"]) for one in told] == [
+        ("gloo", False, 0, 2), ("gloo", False, 1, 1), ("gloo", False, 0, 2),
+    ]  # fmt: skip
+    assert "shared by 2 ranks, int8, no graph" in where(told[0]).measured_on
+    formation = Formation(3, 1, round(sum(map(gpus_used, told))), 4, told[0])
+    document = formation.as_dict()
+    assert (document["ranks"], document["gpus_used"], document["runtime"]["sums"]) == (3, 2, "gloo")
+
+
 def test_a_slow_network_costs_a_delay_for_each_half_layer():
     """What docs/gpu-budget.md computes: 92 sums of 16 KB a token; with a delay at each, so much longer."""
-    from dllama_glm.devices.reference import ReferenceDevice
-    from dllama_glm.parallel.group import SingleGroup
-    from dllama_glm.parallel.shard import shard
-    from dllama_glm.runtime import weights
 
     class Slow(SingleGroup):
         """A group behind a network: each sum takes its delay, and the bytes' time, on a clock of its own."""

@@ -93,6 +93,7 @@ def test_going_on_otherwise_places_anew(token: int, position: int):
     steps.token(5, 0)
     assert steps.token(token, position) == (11 if position else 5)
     assert f"place {token} at {position}" in book.notes[6:]
+    assert book.notes.count("capture") == 1
 
 
 def test_what_was_under_way_is_forgotten_with_the_cache():
@@ -123,6 +124,19 @@ def test_a_repeated_graph_does_its_work_at_replay_only():
     graph.replay()
     graph.replay()
     assert done == [1, 1]
+
+
+def test_a_prompt_on_the_card_ends_what_was_under_way():
+    """The step begun ahead is of the older cache: after a prompt, or a token by operations, none is under way."""
+    small = replace(TINY, layers=1, first_dense_layers=0)
+    made = device(small)
+    card = model_of(small, made)
+    assert made._steps is not None
+    for ids in ([4, 5], [6]):
+        card.greedy([1], 0)
+        assert made._steps._under_way is not None
+        made.embed(ids)
+        assert made._steps._under_way is None
 
 
 def test_steps_on_kernels_make_the_tokens_of_the_reference():

@@ -37,13 +37,27 @@ def test_the_shape_of_bench(
     published = {line["name"]: line["value"] for line in map(json.loads, metrics.read_text().splitlines())}
     assert published["tokens_per_second"] == found["decode"]["tokens_per_second"]
     assert published["prefill_tokens_per_second"] == found["prefill"]["tokens_per_second"]
+    assert published["context"] == context
 
 
-def test_a_context_beyond_the_model_is_refused(converted: Path):
-    """A context that leaves no room to decode is exit code 2, with what there is."""
-    done = try_script("dllama", "bench", str(converted / "base.m"), "--quick", "--context", "1000000")
-    assert done.returncode == 2
-    assert "lower --context" in done.stderr
+def test_a_context_beyond_the_model_is_measured_as_far_as_it_goes(converted: Path):
+    """Fewer positions than were asked for: behind as many tokens as there are, which is said and stands in `--json`."""
+    done = try_script("dllama", "bench", str(converted / "base.m"), "--quick", "--context", "4096", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["decode"]["context"] == 2048 - 8
+    assert "2048 positions are all that there are: decoding behind 2040 tokens, not 4096" in done.stderr
+
+
+def test_too_few_positions_for_any_measurement_are_refused():
+    """What cannot hold the prompt that is timed is an error, and a context that fits is taken as it is."""
+    from dllama_glm.cli.bench import FULL, QUICK, context_within
+    from dllama_glm.runtime.errors import UsageError
+
+    with pytest.raises(UsageError, match="takes 512 positions, and there are 500"):
+        context_within(500, FULL, None)
+    assert context_within(512, FULL, None) == 384
+    assert context_within(5000, FULL, 4096) == 4096
+    assert context_within(500, QUICK, None) == 32
 
 
 def test_a_summary_is_median_and_spread():

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.rehearsal.clouds.clouds_support import KEY, START, Cloud
 
@@ -74,7 +75,7 @@ def test_terminate_after_ends_the_pod_at_its_moment(cloud: Cloud):
     cloud.advance(2)
     assert cloud.runpod.get(f"/pods/{pod_id}").status_code == 404
     cloud.advance(3600)
-    assert cloud.state.invoice()["machines"] == {"gpuplan-spot": "0.596666"}
+    assert cloud.state.invoice()["machines"] == {"gpuplan-spot": "0.596886"}  # 10 GB for 578 s
 
 
 def test_stop_after_stops_the_pod(cloud: Cloud):
@@ -110,8 +111,8 @@ def test_balance_and_spending_follow_the_pods(cloud: Cloud):
     cloud.graphql(DEPLOY, input=wanted())
     cloud.advance(3600)
     me = cloud.graphql(query).json()["data"]["me"]
-    assert me["currentSpendPerHr"] == 3.58
-    assert me["clientBalance"] == 996.42
+    assert me["currentSpendPerHr"] == pytest.approx(3.58 + 1 / 730)  # with ten GB of its own
+    assert me["clientBalance"] == pytest.approx(996.42 - 1 / 730 * 3578 / 3600)
     assert len(me["pods"]) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import pytest
@@ -167,6 +168,32 @@ def test_cpu_pods_have_memory_and_no_gpu(cloud: Cloud, pod_body: dict[str, Any])
     cloud.advance(31)
     assert cloud.hosts.specs[pod["id"]].gpus == 0
     assert cloud.runpod.post("/pods", json={**body, "cpu": {"id": "cpu3c", "vcpuCount": 6}}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "kind", [{"gpu": {"id": "NVIDIA L40S", "count": 1}}, {"cpu": {"id": "cpu3c", "vcpuCount": 8}}], ids=["GPU", "CPU"]
+)
+def test_a_pods_own_disk_is_billed_while_it_runs(cloud: Cloud, pod_body: dict[str, Any], kind: dict[str, Any]):
+    """36 GB at $0.10 in 730 hours: $0.004931 an hour, to the second from RUNNING; free while it restarts or stands."""
+    body = {key: value for key, value in pod_body.items() if key != "gpu"} | kind | {"disk": 36}
+    pod_id = create(cloud, body)["id"]
+
+    def disk() -> Decimal:
+        (record,) = cloud.runpod.get("/billing/pods", params={"podId": pod_id, "bucketSize": "year"}).json()["records"]
+        parts = record["gpuAmount"] + record["cpuAmount"] + record["diskAmount"]
+        assert record["totalAmount"] == pytest.approx(parts, abs=1e-9)
+        return Decimal(record["diskAmount"]).quantize(Decimal("0.000001"), ROUND_DOWN)
+
+    cloud.advance(22)  # PROVISIONING, STARTING
+    assert disk() == 0
+    cloud.advance(1800.9)
+    cloud.runpod.post(f"/pods/{pod_id}/action", json={"action": "restart"})
+    cloud.advance(5)
+    cloud.advance(1800)
+    cloud.runpod.post(f"/pods/{pod_id}/action", json={"action": "stop"})
+    assert disk() == Decimal("0.004931")
+    cloud.advance(3600)
+    assert disk() == Decimal("0.004931")
 
 
 def test_a_failed_boot_is_error(cloud: Cloud, pod_body: dict[str, Any]):

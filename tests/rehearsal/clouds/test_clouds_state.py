@@ -18,7 +18,10 @@ from tests.rehearsal.clouds.clouds_support import START, Cloud, FakeHosts
 
 
 def test_the_invoice_is_price_times_whole_seconds(cloud: Cloud, pod_body: dict[str, Any]) -> None:
-    """A pod bills from the accepted create to its end by the second, stopped time is free, a volume bills on."""
+    """A pod bills from the accepted create to its end by the second, stopped time is free, a volume bills on.
+
+    Its own disk bills from when it is RUNNING, which is 22 seconds later.
+    """
     wanted = {"name": "v", "size": 1000, "dataCenter": "EU-RO-1", "type": "STANDARD"}
     volume = cloud.runpod.post("/network-volumes", json=wanted).json()
     gpu = {"id": "NVIDIA A100 80GB PCIe", "count": 2}
@@ -31,7 +34,7 @@ def test_the_invoice_is_price_times_whole_seconds(cloud: Cloud, pod_body: dict[s
     cloud.runpod.delete(f"/pods/{pod_id}")
     cloud.advance(3600)
     bill = cloud.state.invoice()
-    assert bill["machines"] == {"gpuplan-a": "3.580000"}
+    assert bill["machines"] == {"gpuplan-a": "3.586765"}  # and 50 GB for 2 x 1778 s at $5 in 730 hours
     assert Decimal(bill["volumes"]["v"]) == (Decimal(70) / 730 * 8200 / 3600).quantize(Decimal("0.000001"))
     assert Decimal(bill["total"]) == Decimal(bill["machines"]["gpuplan-a"]) + Decimal(bill["volumes"]["v"])
     cloud.runpod.delete(f"/network-volumes/{volume['id']}")
@@ -56,7 +59,10 @@ def test_billing_history_adds_up_to_the_invoice(cloud: Cloud, pod_body: dict[str
     bill = cloud.state.invoice()["machines"]
     assert by_pod[first] == pytest.approx(float(bill["gpuplan-a"]), abs=1e-6)
     assert by_pod[second] == pytest.approx(float(bill["gpuplan-b"]), abs=1e-6)
-    assert sum(by_pod.values()) == pytest.approx(history["metadata"]["totals"]["gpuAmount"])
+    assert sum(by_pod.values()) == pytest.approx(history["metadata"]["totals"]["totalAmount"])
+    seconds = 5378 + 1778  # RUNNING
+    assert history["metadata"]["totals"]["diskAmount"] == pytest.approx(5 / 730 * seconds / 3600, abs=1e-6)
+    assert history["metadata"]["totals"]["gpuAmount"] == pytest.approx(0.74 * 7200 / 3600)
     one = cloud.runpod.get("/billing/pods", params={"podId": first}).json()
     assert {record["podId"] for record in one["records"]} == {first}
     volumes = cloud.runpod.get("/billing/network-volumes", params=params).json()
@@ -146,7 +152,7 @@ def test_a_killed_daemon_leaves_its_pods_exited_for_the_next(
     assert (shown["status"], shown["ssh"]["direct"]) == ("EXITED", None)
     assert second.state.alive()["machines"] == ["gpuplan-a"]
     assert second.hosts.ended == [(pod_id, False)]
-    assert second.state.invoice()["machines"] == {"gpuplan-a": "0.008222"}
+    assert second.state.invoice()["machines"] == {"gpuplan-a": "0.008256"}
     assert second.runpod.delete(f"/pods/{pod_id}").status_code == 204
 
 

@@ -63,11 +63,12 @@ def test_people_and_programs_see_the_same(tmp_path: Path):
     found = [survey(Desk(tmp_path, ONE, place=None))]
     out = io.StringIO()
     shown.show(found, {"lambda": "no API key"}, "", out=out)
-    assert re.search(r"^1 +A100 80GB \(.*\) +CA-MTL-1 +\$1.79 +\w+ ", out.getvalue(), re.MULTILINE)
+    assert re.search(r"^1 +A100 80GB \(.*\) +CA-MTL-1 +\$1.80 +\w+ ", out.getvalue(), re.MULTILINE)
     assert "cannot be asked: lambda: no API key" in out.getvalue()
     document = json.loads(json.dumps(shown.document(found, {}, "")))
     (crew,) = document["providers"][0]["crews"]
-    assert crew["tried"][0]["usd_hour"] == "1.79"
+    assert "in a machine's price: $0.00694/h for its own disk of 50 GB" in out.getvalue()
+    assert (crew["tried"][0]["usd_hour"], crew["tried"][0]["usd_hour_disk"]) == ("1.7969445", "0.0069445")
     assert {left["reason"] for left in crew["left_out"]} >= {"too small", "elsewhere"}
 
 

@@ -282,12 +282,13 @@ def test_price_list_is_read_like_everything_else(tmp_path: Path):
     """A price list says `0.10` exactly, and what is wrong in one is told with its place."""
     good = (
         "read_on: 2026-11-24\nprovider: runpod\ngpus: {L4: 0.10}\nspot_share: 0.5\ncpu: 0.16\nvolume_gb_month: 0.07\n"
+        "cpu_disk_gb: 80\ndisk_gb_month: 0.1\n"
     )
     path = tmp_path / "prices.yaml"
     path.write_text(good)
     prices = load_prices(path)
     assert (prices.read_on, prices.gpus) == ("2026-11-24", {"L4": Decimal("0.10")})
-    path.write_text(good.replace("L4: 0.10", "L5: 0.10, L40: free").replace("cpu", "cqu"))
+    path.write_text(good.replace("L4: 0.10", "L5: 0.10, L40: free").replace("cpu:", "cqu:"))
     with pytest.raises(ConfigErrors) as caught:
         load_prices(path)
     assert str(caught.value).replace(f"{tmp_path}/", "") == (

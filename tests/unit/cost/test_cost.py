@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cost import CostReport, MachineCharge, StepTime, VolumeCharge, accrued, report
+from orchestrator.cost import CostReport, MachineCharge, StepTime, VolumeCharge, accrued, gb_hour, report
 
 START = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 PLANNED = {"one": (Decimal(10), Decimal(10)), "two": (Decimal(16), Decimal("30.24"))}
@@ -34,6 +34,14 @@ def ran(
 def lines(found: CostReport, phase: str = "one") -> dict[str, tuple[Decimal, Decimal]]:
     (one,) = [p for p in found.phases if p.phase == phase]
     return {line.name: (line.seconds, line.usd) for line in one.steps}
+
+
+def test_fifty_gigabytes_for_three_hours():
+    """At ten cents a GB and month they cost $0.0208: 50 x 0.10 / 720 x 3, rounded up by less than a millionth."""
+    usd = 50 * gb_hour(Decimal("0.10"))
+    assert usd == Decimal("0.0069445")
+    three_hours = accrued([machine(0, 3 * 3600, price=str(usd))], at(3 * 3600))
+    assert Decimal(0) <= three_hours - Decimal(50) * Decimal("0.10") / 720 * 3 < Decimal("0.000001")
 
 
 def test_time_without_a_step_is_named():

@@ -56,7 +56,7 @@ def test_a_provider_that_refuses_a_delete_is_said_with_the_rate(tmp_path: Path):
     """Only that passes the cap: what may still cost money is named with what it costs an hour."""
     bench = bench_of(tmp_path, "delete-refused@999")
     end = bench.controller().run()
-    assert any("$0.74 an hour" in left for left in end.left)
+    assert any("$0.75 an hour" in left for left in end.left)
 
 
 def test_a_step_may_run_no_longer_than_the_budget_lasts(tmp_path: Path):

@@ -44,7 +44,7 @@ def ending(tmp_path: Path, *, machine_end: Any, volume_end: Any) -> tuple[Ending
 def test_what_is_still_left_is_said_with_its_price(tmp_path: Path):
     """Machines first, with what they cost an hour; the books stay open."""
     end, made = ending(tmp_path, machine_end=NotGone("it is still listed"), volume_end=NotGone("503"))
-    left = (f"{NAME} ($1.5 an hour; it is still listed)", f"{VOLUME} (503)")
+    left = (f"{NAME} ($1.50 an hour; it is still listed)", f"{VOLUME} (503)")
     assert end.again() == RunEnd(Outcome.SUCCEEDED, left)
     assert made.ledger.runs.get(id=made.run).state == RunState.TEARING_DOWN
 

@@ -50,10 +50,10 @@ def test_a_dearer_tier_is_read_back_said_and_charged(tmp_path: Path):
 
 
 def test_a_machine_that_costs_more_than_was_offered_is_charged_so(tmp_path: Path):
-    """A quarter more: said, and accrued from its first second."""
+    """A quarter more, its disk apart: said, and accrued from its first second."""
     bench, end = ran(tmp_path, "one-phase", "price-higher")
     assert end.outcome == Outcome.SUCCEEDED
-    assert "costs $0.925 an hour, not $0.74 as was offered" in said(bench)
+    assert "costs $0.9319 an hour, not $0.7469 as was offered" in said(bench)
     assert unsafe(bench) == []
     invoice = sum(map(Decimal, bench.clouds.invoice()["machines"].values()))
     charges = accounting.counted(bench.ledger(), RUN)

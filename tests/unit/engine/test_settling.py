@@ -46,6 +46,25 @@ def test_a_settled_report_is_the_providers_bill(tmp_path: Path, story: str):
     assert abs(sum(parts) - billed) < Decimal("1e-20")
 
 
+@pytest.mark.parametrize(("bill", "settled"), [("2.82", True), ("2.80", False)])
+def test_a_disks_bill_begins_when_its_machine_runs(tmp_path: Path, bill: str, *, settled: bool):
+    """$2 for the machine's hour less a minute, $1 for its disk since it was reached less one, a month of 744 hours.
+
+    That is $1.967 and 720/744 x $0.872: $2.811; a bill that is below it does not know all of the time.
+    """
+    bench = Steps(tmp_path)
+    ledger, context = bench.ledger, bench.context
+    ledger.runs.put(RunRow(id=ONE, state=RunState.RUNNING, created_at=1.0))
+    price = {"price_hour": Decimal(3), "disk_hour": Decimal(1)}
+    at = {"sent_at": 1000.0, "reachable_at": 1400.0, "gone_at": 4600.0}
+    ledger.machines.change({"name": MACHINE}, state=MachineState.DESTROYED, provider_id="id", **price, **at)
+    usd = {"id": Decimal(bill)}
+    provider = SimpleNamespace(name="it", capabilities={Capability.BILLING}, billed=lambda _ids: usd)
+    context.provider = cast("Any", provider)
+    Ending(context, cast("Any", None), cast("Any", None)).settle()
+    assert ledger.runs.get(id=ONE).settled is settled
+
+
 @pytest.mark.parametrize(
     ("bill", "settled", "said"),
     [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.plan import candidates, choose_places, fits, kinds, memory_of, ranked
+from orchestrator.cost import gb_hour
+from orchestrator.plan import candidates, choose_places, fits, kinds, memory_of, ranked, with_disk
 from orchestrator.plan.machines import serves
 from orchestrator.words.errors import ExitCode, NoMachine
 from orchestrator.words.model import MachineNeed, Phase, RunsOn, Step
@@ -29,6 +31,17 @@ def sold(need: MachineNeed, offers: list[Offer]) -> tuple[MachineNeed, list[Offe
 
 def both(offers: list[Offer]) -> list[tuple[bool, list[Offer]]]:
     return [(kind, offers) for kind in (True, False)]
+
+
+def test_a_disk_is_in_the_price_once():
+    """50 GB at $0.10 a month are $0.0069 an hour, asked for twice too; no more of it than the machine can have."""
+    card = replace(offer("RTX-4090", "0.74"), disk_gb_hour=gb_hour(Decimal("0.10")))
+    once = with_disk(card, 50)
+    assert (once.price_hour, once.disk_hour) == (Decimal("0.7469445"), Decimal("0.0069445"))
+    assert with_disk(with_disk(card, 500), 50) == once
+    small = replace(offer("", "0.24", gpus=0), disk_gb_hour=gb_hour(Decimal("0.10")), most_disk_gb=80)
+    assert with_disk(small, 500).price_hour == Decimal("0.2511112")
+    assert with_disk(offer("A10", "1.29"), 500) == offer("A10", "1.29")
 
 
 def test_count_and_memory_decide():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from orchestrator.plan import Market, Preview, preview, resolve
+from orchestrator.cost import gb_hour
+from orchestrator.plan import Market, Preview, preview, resolve, with_disk
 from orchestrator.words.model import Plan
+from orchestrator.words.ports import Offer
 from tests.unit.plan.plan_samples import offer
 
 PAGE = Path(__file__).parents[3] / "docs" / "plan-vs-reality.md"
@@ -15,14 +18,21 @@ MARK = "<!-- from here on written by tests/unit/plan/test_page.py -->\n"
 
 # RunPod's secure cloud as read in autumn 2026; the catalogue's prices of the day replace them in a real preview.
 A100 = "A100-80GB"
+
+
+def sold(gpu: str, price: str, *, gpus: int = 1, memory: int = 0) -> Offer:
+    """A machine with the disk that the plan's phases ask for."""
+    return with_disk(replace(offer(gpu, price, gpus=gpus, memory=memory), disk_gb_hour=gb_hour(Decimal("0.10"))), 50)
+
+
 PRICES = Market(
     offers={
-        "day1": offer("RTX-4090", "0.74", memory=24),
-        "day2-3": offer(A100, "1.79", memory=80),
-        "day4-5": offer(A100, "3.58", gpus=2, memory=80),
-        "day6-7": offer(A100, "3.58", gpus=2, memory=80),
+        "day1": sold("RTX-4090", "0.74", memory=24),
+        "day2-3": sold(A100, "1.79", memory=80),
+        "day4-5": sold(A100, "3.58", gpus=2, memory=80),
+        "day6-7": sold(A100, "3.58", gpus=2, memory=80),
     },
-    cpu=offer("", "0.24", gpus=0),
+    cpu=sold("", "0.24", gpus=0),
     staged=frozenset({"day1", "day2-3", "day4-5", "day6-7"}),
     volume_price_hour=Decimal("0.0959"),  # 1000 GB at $0.07 a GB and month of 730 hours
     stores=1,
@@ -64,7 +74,8 @@ def written(found: Preview) -> str:
         [
             "## Hours and dollars",
             "",
-            "An hour in autumn 2026: RTX 4090 $0.74, one A100 80GB $1.79, a CPU machine $0.24, the volume $0.0959.",
+            "An hour in autumn 2026: RTX 4090 $0.74, one A100 80GB $1.79, a CPU machine $0.24, the own disk of each",
+            "(50 GB) $0.0069, the volume $0.0959.",
             "",
             "| phase | the plan | machine | estimated |",
             "|---|---|---|---|",

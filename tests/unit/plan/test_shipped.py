@@ -117,6 +117,38 @@ def test_gpu_steps_of_the_last_phase_have_the_machine_to_themselves(shipped: Pla
         assert earlier.name in needed[later.name], f"{later.name} could run beside {earlier.name}"
 
 
+def test_every_phase_that_rents_a_card_shows_that_it_ran_there(shipped: Plan):
+    """A figure that was measured on the card; the answers ask for none, so that a rehearsal can show them."""
+    for phase in shipped.phases:
+        assert phase.machine.gpu
+        (shown,) = [one for one in phase.deliverables if "on the card that was rented" in one.name]
+        assert (shown.device, shown.metric) in {("gpu", "gpus_used"), ("gpu", "torch_gflops")}
+        assert shown.min is not None
+        assert shown.min >= 1
+        assert phase.step(shown.step or "").gpu
+        answers = [one for one in phase.deliverables if one.stdout or one.matches]
+        assert answers
+        assert {one.device for one in answers} == {None}
+
+
+@pytest.mark.parametrize(("step", "model"), [("bench-glm", "glm4_5_air"), ("bench-intellect3", "intellect3")])
+def test_each_model_is_measured_behind_a_long_context_within_the_gate(step: str, model: str, shipped: Plan):
+    """`dllama bench --context 4096` beside the plan's table, and its cache stays below 80 % of every card asked for."""
+    phase = shipped.phase("day6-7")
+    words = phase.step(step).run.split()
+    assert words[:3] == ["./dllama", "bench", f"./converter/{model}.m"]
+    context, positions = (int(words[words.index(name) + 1]) for name in ("--context", "--max-seq-len"))
+    assert context == 4096
+    assert context + 128 <= positions
+    weights, position, beside = 59.84e9, 188_416, 2 << 30  # docs/gpu-budget.md
+    for gpu in phase.machine.gpu:
+        gib = int(re.search(r"-(\d+)GB$", gpu)[1])  # type: ignore[index]
+        assert weights + positions * position + beside < 0.8 * gib * 1.06e9, gpu  # an H100 of 80 GB shows 85.5
+    assert f"bench_{model}.json" in phase.step("save-results").run
+    figures = {(expected.step, expected.metric) for expected in shipped.notes.expected}
+    assert (f"day6-7/{step}", "tokens_per_second") in figures
+
+
 def test_secrets_are_asked_for_where_they_are_used(shipped: Plan):
     """The hub's token belongs to the steps that download, and to no other."""
     assert [phase.name for phase in shipped.phases if phase.secrets] == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
+from orchestrator.cost import gb_hour
 from orchestrator.plan import key_of, sorted_out
 from orchestrator.plan.sorting import Reason
 from orchestrator.words.model import MachineNeed, Phase
@@ -29,8 +31,20 @@ def test_each_that_is_left_out_has_its_reason():
         (Reason.TOO_SMALL, "1 GPUs, 2 are needed"),
         (Reason.TOO_SMALL, "24 GB a GPU, 80 are needed"),
         (Reason.ELSEWHERE, "in B, not in A"),
-        (Reason.TOO_DEAR, "$7.98 an hour, at most $4 are wanted"),
+        (Reason.TOO_DEAR, "$7.9800 an hour, at most $4 are wanted"),
     ]
+
+
+def test_the_disk_that_is_asked_for_counts_for_what_is_too_dear():
+    """A machine at $3.58 with 80 GB of its own costs $3.5911 an hour: more than $3.59, less than $3.60."""
+    need = NEED.model_copy(update={"disk_gb": 80})
+    sold = [replace(offer(A100, "3.58", gpus=2, memory=80), disk_gb_hour=gb_hour(Decimal("0.10")))]
+    phase = Phase(name="p", steps=(), machine=need, max_usd_hour=Decimal("3.60"))
+    (tried,), _ = sorted_out(phase, [(False, sold)], place=None)
+    assert (tried.price_hour, tried.disk_hour) == (Decimal("3.5911112"), Decimal("0.0111112"))
+    tighter = phase.model_copy(update={"max_usd_hour": Decimal("3.59")})
+    none, (left,) = sorted_out(tighter, [(False, sold)], place=None)
+    assert (none, left.why) == ([], "$3.5911 an hour, at most $3.59 are wanted")
 
 
 def test_what_failed_a_while_ago_is_left_out_as_long_as_anything_else_would_do():

@@ -41,7 +41,8 @@ def test_the_catalogue_becomes_offers():
     """The example's GPU is one offer, priced for the whole machine, at the data centre that has it."""
     table = {"GET /catalog/gpus": {"gpus": [gpu()]}, "GET /catalog/datacenters": CENTRES}
     provider, vendor = runpod(table)
-    assert [offer(gpus=2, price_hour=Decimal("0.88"), stock="HIGH")] == provider.offers(gpus=2, spot=False)
+    expected = offer(gpus=2, price_hour=Decimal("0.88"), stock="HIGH", disk_gb_hour=Decimal("0.00013889"))
+    assert [expected] == provider.offers(gpus=2, spot=False)
     asked = dict(vendor.requests[-1].url.params)
     assert asked == {"include": "AVAILABILITY", "product": "POD", "count": "2", "cloud": "SECURE"}
 
@@ -82,6 +83,7 @@ def test_cpu_machines_are_sized_in_powers_of_two():
     found = provider.offers(gpus=0, spot=False)
     expected = [("cpu3c-2-4:8", Decimal("0.32")), ("cpu3c-2-4:16", Decimal("0.64")), ("cpu3c-2-4:32", Decimal("1.28"))]
     assert expected == [(o.type_id, o.price_hour) for o in found]
+    assert {(o.most_disk_gb, o.disk_gb_hour) for o in found[:1]} == {(80, Decimal("0.00013889"))}
     provider.create(spec(offer=found[0]))
     (body,) = vendor.sent("POST", "/pods")
     assert body["cpu"] == {"id": "cpu3c-2-4", "vcpuCount": 8}
@@ -176,12 +178,12 @@ def test_status_in_our_words(changes: dict[str, object], status: MachineStatus):
 
 
 def test_the_example_pod_as_a_machine():
-    """Price, place and private address come over."""
+    """Place and private address come over; its own disk of 50 GB is in the price, of which the vendor's is not."""
     network = {"enabled": True, "ip": "10.65.1.42", "internalDns": "7h9k2m4n6p.runpod.internal"}
     provider, _ = runpod({"GET /pods/7h9k2m4n6p": POD | {"globalNetworking": network}})
     found = provider.machine("7h9k2m4n6p")
     assert found is not None
-    assert ("10.65.1.42", Decimal("0.44"), "US-KS-2", "RUNNING") == (
+    assert ("10.65.1.42", Decimal("0.4469445"), "US-KS-2", "RUNNING") == (
         found.private_ip,
         found.price_hour,
         found.place,

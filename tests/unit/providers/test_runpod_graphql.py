@@ -126,7 +126,7 @@ def client(access: ProviderAccess) -> RunPodGraphQL:
     return RunPodGraphQL(access)
 
 
-SPOT = offer(spot=True, gpus=2, price_hour=Decimal("0.42"), stock="HIGH")
+SPOT = offer(spot=True, gpus=2, price_hour=Decimal("0.42"), stock="HIGH", disk_gb_hour=Decimal("0.00013889"))
 
 
 def test_spot_offers_are_the_places_at_the_lowest_bid():

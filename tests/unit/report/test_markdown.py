@@ -26,7 +26,7 @@ def test_what_does_not_hold_stands_open(account: Account):
     open_part, folded = text.split("<summary>Deliverables that hold (1)</summary>")
     assert "| FAILED | train | answers |" in open_part
     assert "| ok | prepare | data there |" in folded
-    assert "\n1h 12m, $0.80 of $20.00; the plan said $9.90; 1 holds, 2 do not hold.\n" in open_part
+    assert "\n1h 12m, $0.81 of $20.00; the plan said $9.90; 1 holds, 2 do not hold.\n" in open_part
 
 
 def test_every_row_has_the_cells_of_its_head(account: Account):

@@ -61,6 +61,19 @@ def test_a_machine_that_accrued_too_much_is_seen(bench: Bench):
     assert audit.overpaid(bench, 60.0) == []
 
 
+def test_a_disk_that_did_not_accrue_is_seen(bench: Bench):
+    """A day of a machine that is on the books without its disk is billed more than has accrued."""
+    provider, row = bench.controller().context.provider, bench.ledger().machines.all()[0]
+    image = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
+    provider.create(MachineSpec(row.name, offer_of(row), image, 50, ("22/tcp",), "k", bench.clock.now()))
+    bench.clock.pause(24 * HOUR_S)
+    ledger = bench.ledger()
+    ledger.charges.change({"machine": row.name}, until=None)
+    assert audit.unpaid(bench, [ledger]) == []
+    ledger.machines.change({"name": row.name}, price_hour=row.price_hour - row.disk_hour)
+    assert audit.unpaid(bench, [ledger])[0].startswith(f"{row.name} is billed")
+
+
 def test_seconds_beyond_the_budget_count_while_somebody_drives(bench: Bench):
     """Half of the machine's cost was too much: the rest of its time is late, but only within the driven stretch."""
     (spans,) = bench.clouds.bills().values()

@@ -18,6 +18,7 @@ from dllama_glm.formats.model_layout import EMBEDDING, layout
 from dllama_glm.runtime.bandwidth import plain_read
 from dllama_glm.runtime.errors import UsageError
 from dllama_glm.runtime.generate import PREFILL, Forward
+from dllama_glm.runtime.machine import note
 
 _SEED = 1  # the tokens are random ones, the same in every run
 
@@ -44,16 +45,15 @@ def run(options: argparse.Namespace) -> None:
     path = existing(options.model, "model")
     architecture, header = read_architecture(path), read_header(path)
     size = QUICK if options.quick else FULL
-    context = size.prefill if options.context is None else options.context
     with gathered(options, path, architecture) as ranks:
         model, formation = ranks.load()
+        context = context_within(formation.capacity, size, options.context)
         needed = max(size.prefill, context + size.decode)
-        if needed > formation.capacity:
-            raise UsageError(f"This takes {needed} positions, and there are {formation.capacity}: lower --context.")
         ids = np.random.default_rng(_SEED).integers(0, architecture.vocab_size, needed).tolist()
         figures = measure(model, ids, size, context)
         prefill, decode = (figures[name]["tokens_per_second"] for name in ("prefill", "decode"))
-        formation.publish({"tokens_per_second": decode, "prefill_tokens_per_second": prefill})
+        told = {"tokens_per_second": decode, "prefill_tokens_per_second": prefill, "context": context}
+        formation.publish(told)
         document = {"model": path.name, **figures, "load": round(os.getloadavg()[0], 2), **formation.as_dict()}
         # Only now: the memory that it takes is not the model's.
         read = plain_read(size.read_bytes, formation.computed_by)
@@ -61,6 +61,16 @@ def run(options: argparse.Namespace) -> None:
         token_bytes = bytes_per_token(header, context + size.decode // 2, 4 if wide else 2)
         document["bandwidth"] = share_of_bandwidth(token_bytes, decode, read)
     print(json.dumps(document, ensure_ascii=False) if options.json else _text(document), flush=True)
+
+
+def context_within(capacity: int, size: Size, asked: int | None) -> int:
+    """How many tokens to decode behind: as asked for, or where there are fewer positions as many as there are, said."""
+    wanted, most = size.prefill if asked is None else asked, capacity - size.decode
+    if capacity < max(size.prefill, size.decode):
+        raise UsageError(f"This takes {size.prefill} positions, and there are {capacity}: give --quick.")
+    if wanted > most:
+        note(f"{capacity} positions are all that there are: decoding behind {most} tokens, not {wanted}.")
+    return min(wanted, most)
 
 
 def measure(model: Forward, ids: list[int], size: Size, context: int) -> dict[str, Any]:

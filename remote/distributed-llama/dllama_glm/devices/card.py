@@ -1,6 +1,8 @@
 """A card that can compute: what it is, and whether everything that computing on it takes is there."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,7 @@ from dllama_glm.runtime.errors import DllamaError
 OLDEST_TORCH, OLDEST_TRITON = (2, 6), (3, 2)
 OLDEST_CARD = 80  # compute capability 8.0: bfloat16 in its matrix units
 SHARE = 0.8  # of a card's memory: what is not asked for otherwise stays below it
-ROOM = 1 << 30  # bytes beside weights and cache: CUDA's context, the kernels, a prompt's activations
+ROOM = 2 << 30  # bytes beside weights and cache: CUDA's context, kernels, what torch rounds up, a prompt's activations
 _WAY_OUT = "--device cpu computes on the processor"
 
 
@@ -72,6 +74,17 @@ def open_card(index: int, sharers: int = 1) -> Card:
     return Card(index, facts.name, f"cuda:{index}", capability, total, free, sharers, details)
 
 
+@contextmanager
+def told_plainly(what: str) -> Iterator[None]:
+    """Make one line of what fails in the block: what compilers, drivers and allocators raise has no common kind."""
+    try:
+        yield
+    except DllamaError:
+        raise
+    except Exception as error:
+        raise CardError(f"{what} failed: {_first_line(error)}") from error
+
+
 def positions_for(card: Card, weight_bytes: int, position_bytes: int) -> int:
     """How many positions the cache may have, so that SHARE of the card's memory is not passed; at least 1."""
     left = int(SHARE * card.total / card.sharers) - weight_bytes - ROOM
@@ -117,12 +130,10 @@ def _try_a_kernel(index: int) -> None:
 
     from dllama_glm.kernels.cuda.rows import settle
 
-    try:
+    with told_plainly("a first kernel"):
         x, partial = (torch.ones(32, device=f"cuda:{index}") for _ in range(2))
         settle[(1,)](x, partial, x, 1e-5, DIM=32, WIDTH=32, NORMED=False)
         sums = x.tolist()
-    except Exception as error:  # what compilers and drivers raise has no common kind
-        raise CardError(f"a first kernel failed: {_first_line(error)}") from error
     if sums != [2.0] * 32:
         raise CardError("a first kernel computed 1 + 1 wrongly")
 

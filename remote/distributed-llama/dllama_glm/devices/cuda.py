@@ -11,6 +11,7 @@ import torch
 from dllama_glm.devices.cache import Cache
 from dllama_glm.devices.card import Card
 from dllama_glm.devices.card_steps import CardBench, CardGraph
+from dllama_glm.devices.host_sums import HostSums
 from dllama_glm.devices.layout import check_storage, lay_out
 from dllama_glm.devices.one_token import OneToken
 from dllama_glm.devices.prompt import Hidden, Prompt, Routed
@@ -39,7 +40,8 @@ class CudaDevice:
     ) -> None:  # fmt: skip
         check_storage(weights)
         place = torch.device(card.place)
-        self._group, self._alone, self._card = group, group.ranks == 1, card
+        self._group, self._alone = group, group.ranks == 1
+        self._through_host = HostSums(group, place)
         self._shape = shape_of(architecture, shard, capacity, place, tiles or tiles_for(card.capability), exact=exact)
         self._laid = lay_out(weights, architecture, place)
         cache = Cache(self._shape, shard)
@@ -162,8 +164,7 @@ class CudaDevice:
             return partial
         if on_card(self._group):
             return self._group.sum_on_card(partial)  # type: ignore[attr-defined] # `on_card` has asked
-        partial.copy_(torch.from_numpy(self._group.sum(partial.cpu().numpy())))
-        return partial
+        return self._through_host.sum(partial)
 
 
 def on_card(group: Group) -> bool:

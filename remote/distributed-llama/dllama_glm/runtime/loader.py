@@ -67,14 +67,17 @@ def _on_card(
     kept: Weights, architecture: Architecture, part: "Shard", group: Group, capacity: int,
     *, card: "Card", exact: bool,
 ) -> "CudaDevice":  # fmt: skip
-    """Lay the weights out on the card, if they fit, and have it show that it computes them rightly."""
-    from dllama_glm.devices.card import check_room
-    from dllama_glm.devices.card_check import check_layer
+    """Lay the weights out on the card, if they fit, and have it show before and after that it computes rightly."""
+    from dllama_glm.devices.card import check_room, told_plainly
+    from dllama_glm.devices.card_check import check_layer, try_layer
     from dllama_glm.devices.cuda import CudaDevice
     from dllama_glm.devices.layout import cache_bytes, check_storage, device_bytes
 
     check_storage(kept)
     check_room(card, device_bytes(kept), capacity * cache_bytes(architecture, part, exact=exact))
-    device = CudaDevice(kept, architecture, part, group, capacity, card=card, exact=exact)
-    check_layer(device, kept, architecture, part, exact=exact)
+    with told_plainly("a layer of the model's size"):
+        try_layer(kept, architecture, part, group, card=card, exact=exact)
+    with told_plainly("loading the model"):
+        device = CudaDevice(kept, architecture, part, group, capacity, card=card, exact=exact)
+        check_layer(device, kept, architecture, part, exact=exact)
     return device

@@ -148,7 +148,7 @@ def test_the_first_page_says_what_costs_money(guest: httpx.Client, written: Writ
 def test_a_runs_page_has_its_steps_and_evidence(guest: httpx.Client):
     """The same picture as status: state, time, deliverables with what was seen, machines."""
     text = Elements(guest.get(f"/runs/{RUN}").text).text
-    for said in ("succeeded", "1h 12m", "$0.80 of $20.00", "fetch", "The capital of France is Paris.", "train#1"):
+    for said in ("succeeded", "1h 12m", "$0.81 of $20.00", "fetch", "The capital of France is Paris.", "train#1"):
         assert said in text
 
 
