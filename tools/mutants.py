@@ -1,171 +1,180 @@
 """Takes a seeded sample of mutants and runs, for each, only the tests that cover the changed line.
 
-`make mutants N=300 SEED=1`. A mutant that no test notices survives, and is printed; those that are explained in
-tools/mutants-explained.yaml (same file, same line's text, same change) count as the explanation says: equivalent ones
-are left out. Exit code 1: fewer than 85 % were killed.
+`make mutants N=300 SEED=1`. A mutant is killed by a test that fails with it and passes without it; that the tests took
+far longer than they do is a kill too, counted apart. Those that survive are printed, with what
+tools/mutants-explained.yaml says of them (same file, same line's text, same change). Exit code 1: fewer than 85 % were
+killed, or one that survived is not explained.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
+import json
 import os
-import random
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import coverage
 import yaml
+from mutant_runs import TREES, End, Try, ended, know_libraries, reports, trees
+from mutating import ROOT, Mutant, lines_naming, mutants_of, sample
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("words/lifecycle.py", "cost.py", "plan", "engine")  # of orchestrator/
-TESTS = ("tests/unit",)
-TREES = ROOT / "build" / "mutants"
+SHAPE = "tests/unit/test_structure.py"  # reads the sources, and so covers what is imported without running it
+PARTS = (
+    ("tests/unit/cost", "tests/unit/engine", "tests/unit/plan", "tests/unit/test_lifecycle.py", SHAPE),
+    ("tests/unit/cli", "tests/unit/report", "tests/unit/world"),
+)
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
-MOST_TESTS = 25  # that are tried on one mutant: those that cover the fewest lines first, they are the most to the point
-TIME_OUT_S = 120
-
-COMPARE = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
-ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+NAMED, LIGHT, WIDE = 20, 15, 20  # tests that are tried on one mutant: see Covering.of
+PATIENCE = 4  # times as long as the tests took while they were traced
+LEAST_S = 30.0
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One change of one line."""
+class Covering:
+    """Which test runs which line, and how long it takes."""
 
-    file: Path
-    line: int
-    change: str
-    node: int  # which one of the file's syntax tree, in the order of ast.walk
+    data: coverage.CoverageData
+    seconds: dict[str, float]
 
-    @property
-    def source(self) -> str:
-        """The whole file, changed."""
-        tree = ast.parse(self.file.read_text())
-        _change(list(ast.walk(tree))[self.node])
-        return ast.unparse(tree)
+    @classmethod
+    def run(cls, places: list[Path]) -> Covering:
+        """From a run of each part of the tests, kept until it or the sources change.
 
-    @property
-    def text(self) -> str:
-        """The line as it was."""
-        return self.file.read_text().splitlines()[self.line - 1].strip()
+        RuntimeError: a test fails without any change.
+        """
+        data = coverage.CoverageData(no_disk=True)
+        seconds: dict[str, float] = {}
+        for number, part in enumerate(PARTS):
+            file = TREES.with_name(f"mutants-{number}.coverage")
+            times = file.with_suffix(".json")
+            newest = max(f.stat().st_mtime for p in ("orchestrator", *part) for f in _files(ROOT / p))
+            if not times.exists() or times.stat().st_mtime < newest:
+                times.write_text(json.dumps(_traced(part, places, file)))
+            found = coverage.CoverageData(str(file))
+            found.read()
+            data.update(found)
+            seconds |= json.loads(times.read_text())
+        return cls(data, seconds)
 
-    def __str__(self) -> str:
-        return f"{self.file.relative_to(ROOT)}:{self.line}: {self.change}   | {self.text}"
+    @cached_property
+    def _of(self) -> dict[str, dict[int, set[str]]]:
+        """For each file of the project the tests of each line; a line that is imported alone has none."""
+        found: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for name in self.data.measured_files():
+            inside = "orchestrator/" + name.rpartition("/orchestrator/")[2]
+            for line, contexts in self.data.contexts_by_lineno(name).items():
+                found[inside][line] |= {c.rpartition("|")[0] for c in contexts if c}
+        return found
+
+    @cached_property
+    def _weight(self) -> Counter[str]:
+        return Counter(test for lines in self._of.values() for tests in lines.values() for test in tests)
+
+    def of(self, mutant: Mutant) -> tuple[str, ...]:
+        """The tests that run the line; of what is only imported, those that run a line with a name that it binds.
+
+        The most to the point first: those in a file that is called as the module or a function around, those that run
+        the fewest lines, those that together run the most of the file.
+        """
+        ours = self._of[mutant.inside]
+        names = mutant.bound
+        if names:
+            lines = [
+                tests[line]
+                for inside, tests in self._of.items()
+                for line in lines_naming(ROOT / inside, names)
+                if line in tests
+            ]
+        elif mutant.line in ours:
+            lines = [ours[mutant.line]]
+        else:
+            lines = [ours[line] for line in mutant.lines if line in ours]
+        light = sorted(set[str]().union(*lines), key=lambda t: (self._weight[t], t))
+        named = [t for t in light if Path(t.partition("::")[0]).stem.removeprefix("test_") in mutant.words][:NAMED]
+        others = [t for t in light if t not in named]
+        return (*named, *others[:LIGHT], *_wide(others[LIGHT:], ours), *((SHAPE,) if names else ()))
+
+    def limit_s(self, tests: tuple[str, ...]) -> float:
+        """How long they may take."""
+        return LEAST_S + PATIENCE * sum(self.seconds.get(test, 0.0) for test in tests)
 
 
-def mutants_of(file: Path) -> list[Mutant]:
-    """Every mutant of a file."""
-    found = []
-    for index, node in enumerate(ast.walk(ast.parse(file.read_text()))):
-        if change := _change(copy.copy(node)):
-            found.append(Mutant(file, node.lineno, change, index))  # type: ignore[attr-defined]  # those that change have one
+def _wide(tests: list[str], lines: dict[int, set[str]]) -> list[str]:
+    """Those that run most of these lines, each what the ones before it do not."""
+    left, found = dict(lines), list[str]()
+    while len(found) < WIDE:
+        counts = Counter(test for runs in left.values() for test in runs)
+        best = max((t for t in tests if t not in found), key=lambda t: counts[t], default=None)
+        if best is None or not counts[best]:
+            break
+        found.append(best)
+        left = {line: runs for line, runs in left.items() if best not in runs}
     return found
 
 
-def _change(node: ast.AST) -> str:
-    """Change the node in place and say how; "": nothing of it is changed."""
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARE:
-        new = COMPARE[type(node.ops[0])]()
-        change = f"{type(node.ops[0]).__name__} -> {type(new).__name__}"
-        node.ops = [new, *node.ops[1:]]
-        return change
-    if isinstance(node, ast.BoolOp):
-        old, node.op = node.op, ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        return f"{type(old).__name__} -> {type(node.op).__name__}"
-    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
-        sign, node.op = node.op, ARITHMETIC[type(node.op)]()
-        return f"{type(sign).__name__} -> {type(node.op).__name__}"
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        old_value, node.value = node.value, (not node.value) if isinstance(node.value, bool) else node.value + 1
-        return f"{old_value} -> {node.value}"
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        inner = copy.deepcopy(node.operand)
-        node.op, node.operand = ast.Not(), ast.UnaryOp(ast.Not(), inner)
-        return "not removed"
-    if isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, ast.Constant):
-        node.value = ast.Constant(None)
-        return "returns None"
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        node.value = ast.Constant(None)
-        return "call removed"
-    return ""
+def _traced(part: tuple[str, ...], places: list[Path], file: Path) -> Counter[str]:
+    """Run a part of the tests, with what each covers in the file: the seconds that each took."""
+    file.unlink(missing_ok=True)
+    wanted = ",".join(f"*/orchestrator/{t}" if t.endswith(".py") else f"*/orchestrator/{t}/*" for t in TARGETS)
+    settings = f"[run]\ndata_file = {file}\nparallel = true\ninclude = {wanted}\n"  # forked deaths write nothing
+    (places[0] / ".coveragerc").write_text(settings)
+    words = ("-m", "not slow", "-n", "2", "--cov", "--cov-context=test", "--cov-report=", "--cov-config=.coveragerc")
+    ends: list[End] = []
+    ended([Try((*part, *words), 3000.0)], places[:1], lambda _, end: ends.append(end))
+    if not ends[0].passed:
+        raise RuntimeError(f"the tests fail as they are: {places[0].with_suffix('.out').read_text()[-3000:]}")
+    took: Counter[str] = Counter()
+    for name, _, seconds in reports(places[0]):
+        took[name] += seconds  # type: ignore[assignment]  # a Counter of seconds
+    return took
 
 
-def covering() -> coverage.CoverageData:
-    """Which test runs which line: from a run of the unit tests, kept until the sources change.
+def tried(
+    sampled: list[Mutant], covering: Covering, places: list[Path], say: Callable[[Mutant, End], None]
+) -> list[End]:
+    """How each mutant ends, by tests that pass without it; `say` hears of it at once."""
+    false: set[str] = set()  # what fails in these trees as they are
+    ends = [End(passed=True)] * len(sampled)
+    tests = [covering.of(mutant) for mutant in sampled]
+    waiting = [number for number, found in enumerate(tests) if found]
+    for number in sorted(set(range(len(sampled))) - set(waiting)):
+        say(sampled[number], ends[number])
+    while waiting:
+        given = [tuple(t for t in tests[number] if t not in false) for number in waiting]
 
-    RuntimeError: a test fails without any change; it would kill every mutant that it covers.
-    """
-    data = Path(tempfile.gettempdir()) / f"gpuplan-mutants-{os.getuid()}.coverage"
-    newest = max(f.stat().st_mtime for part in ("orchestrator", "tests/unit") for f in (ROOT / part).rglob("*.py"))
-    if not data.exists() or data.stat().st_mtime < newest:
-        with _tree() as place:
-            (place / ".coveragerc").write_text("[run]\nparallel = true\n")  # forked deaths run no lines of their own
-            done = _pytest(
-                place, *TESTS, "-n", "2", "--cov=orchestrator", "--cov-context=test", "--cov-report=",
-                "--cov-config=.coveragerc", time_out_s=1800, COVERAGE_FILE=str(data),
-            )  # fmt: skip
-        if done.returncode:
-            data.unlink(missing_ok=True)
-            raise RuntimeError(f"the tests fail as they are: {done.stdout.decode()[-2000:]}")
-    found = coverage.CoverageData(str(data))
-    found.read()
+        def note(index: int, end: End, waiting: list[int] = waiting) -> None:
+            ends[waiting[index]] = end
+            say(sampled[waiting[index]], end)
+
+        tries = [
+            Try((*t, "-x", "-n", "0"), covering.limit_s(t), sampled[n]) for n, t in zip(waiting, given, strict=True)
+        ]
+        ended(tries, places, note)
+        killers = {n: ends[n].failed or t for n, t in zip(waiting, given, strict=True) if not ends[n].passed}
+        new = _failing(sorted({test for ones in killers.values() for test in ones} - false), places, covering)
+        false |= new
+        waiting = [number for number, ones in killers.items() if new & set(ones) and not ends[number].late]
+    return ends
+
+
+def _failing(tests: list[str], places: list[Path], covering: Covering) -> set[str]:
+    """Which of these fail in a tree as it is."""
+    found: set[str] = set()
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        by_file[test.partition("::")[0]].append(test)
+    parts = [tuple(part) for part in by_file.values()]
+    tries = [Try((*part, "-n", "0"), covering.limit_s(part)) for part in parts]
+    ended(tries, places, lambda n, end: found.update(() if end.passed else end.failed or parts[n]))
     return found
-
-
-def tests_of(data: coverage.CoverageData, mutant: Mutant, weight: dict[str, int]) -> list[str]:
-    """The tests that run the line, the most to the point first."""
-    inside = str(mutant.file.relative_to(ROOT))
-    measured = next((name for name in data.measured_files() if name.endswith(f"/{inside}")), inside)
-    contexts = data.contexts_by_lineno(measured).get(mutant.line, [])
-    names = {c.partition("|")[0] for c in contexts if c}
-    return sorted(names, key=lambda n: weight.get(n, 0))[:MOST_TESTS]
-
-
-def survives(mutant: Mutant, tests: list[str]) -> bool:
-    """Whether the tests pass though the line is another one."""
-    if not tests:
-        return True
-    with _tree() as place:
-        changed = place / mutant.file.relative_to(ROOT)
-        changed.unlink()  # the file is ROOT's own: another one is put in its place
-        changed.write_text(mutant.source)
-        try:
-            return _pytest(place, *tests, "-x", "-n", "0", time_out_s=TIME_OUT_S).returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-
-@contextmanager
-def _tree() -> Iterator[Path]:
-    """The project's files once more, each the same file by another name."""
-    TREES.mkdir(parents=True, exist_ok=True)
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    with tempfile.TemporaryDirectory(dir=TREES) as place:
-        for name in filter(None, listed.decode().split("\0")):
-            (Path(place) / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(ROOT / name, Path(place) / name)
-        yield Path(place)
-
-
-def _pytest(place: Path, *arguments: str, time_out_s: float, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=place, env=os.environ | {"PYTHONPATH": str(place), **environment},
-        capture_output=True, timeout=time_out_s, check=False,
-    )  # fmt: skip
 
 
 def main() -> int:
@@ -176,23 +185,40 @@ def main() -> int:
     chosen = options.parse_args()
     files = sorted({f for t in TARGETS for f in _files(ROOT / "orchestrator" / t)})
     everything = [m for f in files for m in mutants_of(f)]
-    explained = {(e["file"], e["text"], e["change"]) for e in yaml.safe_load(EXPLAINED.read_text()) or []}
-    sample = random.Random(chosen.seed).sample(everything, min(chosen.n, len(everything)))  # noqa: S311  no secret
-    sample = [m for m in sample if (str(m.file.relative_to(ROOT)), m.text, m.change) not in explained]
-    data = covering()
-    weight: dict[str, int] = {}
-    for file in data.measured_files():
-        for contexts in data.contexts_by_lineno(file).values():
-            for name in contexts:
-                weight[name.partition("|")[0]] = weight.get(name.partition("|")[0], 0) + 1
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ends = list(pool.map(lambda m: survives(m, tests_of(data, m, weight)), sample))
-    for mutant, survived in zip(sample, ends, strict=True):
-        if survived:
-            print(f"survived  {mutant}")
-    killed = 1 - sum(ends) / max(len(sample), 1)
-    print(f"{len(sample)} mutants of {len(everything)}, seed {chosen.seed}: {100 * killed:.1f} % killed")
-    return int(killed < FLOOR)
+    explained = {(e["file"], e["text"], e["change"]): e["why"] for e in yaml.safe_load(EXPLAINED.read_text()) or []}
+    sampled = sample(everything, chosen.n, chosen.seed)
+    unexplained: list[Mutant] = []
+
+    def say(mutant: Mutant, end: End) -> None:
+        why = explained.get((mutant.inside, mutant.text, mutant.change))
+        if end.passed and not why:
+            unexplained.append(mutant)
+        if end.passed or end.late:
+            print(
+                "survived " if end.passed else "too late ",
+                mutant,
+                f"\n          explained: {why}" if why else "",
+                flush=True,
+            )
+
+    know_libraries()
+    begun = time.monotonic()
+    with trees(os.cpu_count() or 1) as places:
+        covering = Covering.run(places)
+        print(f"which test covers which line: {_taken(begun)}", flush=True)
+        ends = tried(sampled, covering, places, say)
+    survived, late = sum(end.passed for end in ends), sum(end.late for end in ends)
+    killed = 1 - survived / max(len(sampled), 1)
+    print(
+        f"{len(sampled)} mutants of {len(everything)}, seed {chosen.seed}: {len(sampled) - survived} killed ({late} by "
+        f"the time they took), {survived} survived, {len(unexplained)} of them unexplained: {100 * killed:.1f} %; "
+        f"{_taken(begun)}"
+    )
+    return int(killed < FLOOR or bool(unexplained))
+
+
+def _taken(begun: float) -> str:
+    return f"{time.monotonic() - begun:.0f} s, {sum(os.times()[:4]):.0f} s of CPU time"
 
 
 def _files(path: Path) -> list[Path]:

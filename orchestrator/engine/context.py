@@ -138,6 +138,11 @@ class Context:
         """The phase's crews; the first is there as long as the phase is."""
         return crews_of(self.phase(name), self.need(name), staged=name in self.spec.staged)
 
+    def crew_of(self, phase: str, *, gpus: int) -> Crew:
+        """The crew of the phase that a machine with so many GPUs is of; of those with GPUs, the one that came last."""
+        staging = phase in self.spec.staged and not gpus
+        return self.crews(phase)[0 if staging else -1]
+
     @cached_property
     def keys(self) -> dict[str, str]:
         """Step id -> the key of its done-record."""

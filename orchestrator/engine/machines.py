@@ -93,8 +93,7 @@ class Machines:
         found = self.clock.gather([partial(ready, self._context, row) for row in rows])
         held = self._ledger.charges.all(run=self._context.run, machine=names[0], until=None)
         phase = held[0].phase if held else rows[0].phase
-        staging = phase in self._context.spec.staged and not rows[0].gpus
-        crew = self._context.crews(phase)[0 if staging else -1]
+        crew = self._context.crew_of(phase, gpus=rows[0].gpus)
         if crew.need.nodes == 1 or not all(isinstance(end, Reached) for end in found):
             return found
         met = meet(self._context, phase, crew, names)

@@ -150,23 +150,21 @@ def _late(context: Context, row: MachineRow, progress: Progress, where: str, see
 
 def _too_dear(context: Context, row: MachineRow, view: MachineView) -> str:
     """Why the machine costs more than its phase may pay, by what the provider says of it; "": it does not."""
-    if not charge(context, row, view):
+    charge(context, row, view)
+    price, most = context.ledger.machines.get(name=row.name).price_hour, context.phase(row.phase).phase.max_usd_hour
+    nodes = context.crew_of(row.phase, gpus=row.gpus).need.nodes
+    if most is None or price * nodes <= most:
         return ""
-    price, phase = view.price_hour, context.phase(row.phase).phase
-    most = phase.max_usd_hour
-    if price is None or most is None or price * phase.machine.nodes <= most:
-        return ""
-    return f"{row.name} costs ${price:.4f} an hour, which is more than {phase.name} may pay (${most})"
+    return f"{row.name} costs ${price:.4f} an hour, which is more than {row.phase} may pay (${most})"
 
 
-def charge(context: Context, row: MachineRow, view: MachineView) -> bool:
-    """Charge what the provider says that the machine costs, since its beginning; False: no more than was known."""
+def charge(context: Context, row: MachineRow, view: MachineView) -> None:
+    """Charge what the provider says that the machine costs, since its beginning, where that is more than was known."""
     price, known = view.price_hour, context.ledger.machines.get(name=row.name).price_hour
     if not price or price <= known:
-        return False
+        return
     context.ledger.machines.change({"name": row.name}, price_hour=price)
     context.event(f"{row.name}: costs ${price:.4f} an hour, not ${known:.4f} as was offered: that is what is charged")
-    return True
 
 
 def address(context: Context, row: MachineRow, view: MachineView) -> None:

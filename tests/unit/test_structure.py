@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -97,3 +98,24 @@ def test_the_tables_name_every_module(heading: str, folder: str):
     rows = "".join(line for line in text.splitlines() if line.startswith("|"))
     named = re.findall(r"`(\w+\.py)`", rows)
     assert sorted(named) == sorted(f.name for f in (PACKAGE / folder).glob("*.py") if f.name != "__init__.py")
+
+
+def lacking(word: str, *parts: str) -> set[str]:
+    """The dataclasses in these parts of the package whose decorator does not say that."""
+    found = set()
+    files = [f for part in parts for f in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).glob("*.py"))]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.ClassDef):
+            words = [ast.unparse(decorator) for decorator in node.decorator_list]
+            found |= {node.name for one in words if one.startswith("dataclass") and word not in one}
+    return found
+
+
+def test_what_was_decided_does_not_change():
+    """A value of what decides is frozen: three there are that something is gathered in, and the engine's context."""
+    assert lacking("frozen=True", "words", "cost.py", "plan", "engine") == {"Context", "Reaped", "Task", "_Coming"}
+
+
+def test_values_between_layers_have_no_room_for_more():
+    """A name that a value of the words or the engine does not have is an error where it is set."""
+    assert lacking("slots=True", "words", "engine") == {"Context", "Reaped", "_Coming"}

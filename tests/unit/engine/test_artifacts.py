@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orchestrator.engine import artifacts
+from orchestrator.engine.artifacts import STALLS
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.fetching import fetch_all
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.store import MemoryStore
-from orchestrator.words.errors import StepFailed
+from orchestrator.words.errors import ConnectionLost, MachineLost, StepFailed
 from tests.transport.agent_operations import agent_that_says
 from tests.unit.engine import stepbench
+from tests.unit.engine.stepping import SteppingClock, context
 
 
 def listing(*names: str, globs: tuple[str, ...] = ("**", "out/.env*")) -> list[str]:
@@ -136,3 +139,25 @@ def test_a_file_that_no_disk_has_room_for_is_refused(tmp_path: Path):
         artifacts.make_place(
             tmp_path / "a", tmp_path / "b", replace(file_of(b"x"), bytes=1 << 60), tmp_path, force=False
         )
+
+
+@pytest.mark.parametrize(("arrives", "tries"), [([0] * 99, STALLS), ([0, 1, 0, 1, *[0] * 99], STALLS + 4)])
+def test_a_machine_that_sends_nothing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrives: list[int], tries: int
+):
+    """After so many cuts without a byte in between; one that brings some begins the count anew."""
+    made = context(tmp_path, SteppingClock())
+    asked = 0
+
+    def cut(_context: Any, _machine: str, _path: str, partial: Path, _size: int) -> None:
+        nonlocal asked
+        with partial.open("ab") as out:
+            out.write(b"x" * arrives[asked])
+        asked += 1
+        raise ConnectionLost("cut")
+
+    monkeypatch.setattr(artifacts, "_fetch", cut)
+    made.control.pause = made.clock.sleep
+    with pytest.raises(MachineLost, match=r"a\.txt could not be fetched: cut"):
+        artifacts.pull(made, "m", "/w", ManifestFile("a.txt", 100, "0" * 64), tmp_path / "home")
+    assert asked == tries

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine.board import Board
+from orchestrator.engine.board import UP, Board
 from orchestrator.words.errors import Interrupted
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Step
@@ -97,3 +97,34 @@ def test_of_two_machines_one_begins_to_create_files(tmp_path: Path, monkeypatch:
     assert first.join(60)
     assert second.join(60)
     assert order == [f"only/{step} {what}" for step in ("first", "second") for what in ("begins", "ends")]
+
+
+@pytest.mark.parametrize(
+    ("word", "lost", "state"),
+    [(UP, False, StepState.PENDING), ("sold out", False, StepState.SKIPPED), ("cut off", True, StepState.LOST)],
+)
+def test_a_crew_that_comes_wakes_who_waits_for_it(tmp_path: Path, word: str, state: StepState, *, lost: bool):
+    """And one that will not come: why, and whether the next attempt has another."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board = Board(bench.context, PHASE)
+    board.crews.clear()
+    ends: list[Any] = []
+    crews = bench.context.crews(PHASE)
+    waiting = bench.context.clock.spawn("waits", lambda: ends.append(board.await_crews("only/first", crews)))
+    board.wait(lambda _: board.wanted or None)
+    board.tell_crew(crews[0].name, word, lost=lost)
+    assert waiting.join(60)
+    assert (ends[0].go, ends[0].state, ends[0].why) == (word == UP, state, "" if word == UP else word)
+
+
+def test_a_step_has_begun_when_it_runs_for_the_first_time(tmp_path: Path):
+    """Not before, and not again when it runs once more."""
+    bench = Bench(tmp_path, FIRST, SECOND)
+    board = Board(bench.context, PHASE)
+    board.tell("only/first", StepState.PENDING)
+    assert board.began == {}
+    board.tell("only/first", StepState.RUNNING)
+    (began,) = board.began.values()
+    board.tell("only/first", StepState.DONE)
+    board.tell("only/first", StepState.RUNNING)
+    assert board.began == {"only/first": began}

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.engine import records
 from orchestrator.engine.context import Agents
-from orchestrator.engine.deliverables import KINDS, Deliverables, at_home
+from orchestrator.engine.deliverables import KINDS, Deliverables, _wanted_nodes, at_home
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.step_log import StepLog
 from orchestrator.ledger.rows import ArtifactRow, ChargeRow, FigureRow
@@ -205,3 +205,32 @@ def test_a_lost_connection_is_no_answer(tmp_path: Path, error: type[Exception]):
 
 def _judge(bench: Bench) -> Deliverables:
     return Deliverables(bench.context, bench.context.phase(PHASE).phase, bench.agent, str(bench.workspace))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "staged", "nodes"),
+    [
+        (StepState.DONE, StepState.DONE, True, 3),
+        (StepState.UP_TO_DATE, StepState.DONE, True, 1),
+        (StepState.FAILED, StepState.UP_TO_DATE, True, 2),
+        (StepState.UP_TO_DATE, StepState.UP_TO_DATE, True, 0),
+        (StepState.UP_TO_DATE, StepState.UP_TO_DATE, False, 1),
+    ],
+)
+def test_a_machine_that_nobody_needed_need_not_have_been_there(
+    tmp_path: Path, first: StepState, second: StepState, nodes: int, *, staged: bool
+):
+    """Of machines that come for their steps alone: none for what was done before. Of others all that the phase says."""
+    bench = Bench(tmp_path, Step(name="first", run="true"), Step(name="second", run="true"))
+    for name, state in (("first", first), ("second", second)):
+        bench.ledger.steps.change({"run": RUN, "phase": PHASE, "id": f"{PHASE}/{name}"}, state=state)
+    crews = (
+        SimpleNamespace(nodes=(0,), steps=()),
+        SimpleNamespace(nodes=(0, 1), steps=(SimpleNamespace(id=f"{PHASE}/first"),)),
+        SimpleNamespace(nodes=(2,), steps=(SimpleNamespace(id=f"{PHASE}/second"),)),
+    )
+    context = SimpleNamespace(
+        run=RUN, ledger=bench.ledger, crews=lambda _name: crews, spec=SimpleNamespace(staged=(PHASE,) if staged else ())
+    )
+    judge = SimpleNamespace(context=context, phase=bench.context.phase(PHASE).phase)
+    assert _wanted_nodes(judge) == nodes  # type: ignore[arg-type]  # as much of one as it asks for

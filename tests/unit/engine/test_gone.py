@@ -73,3 +73,10 @@ def test_a_provider_that_asks_for_an_hour_waits_a_minute():
 
     assert gone.until(clock, refuse, within_s=100) == NotGone("429")
     assert max(clock.waits) == gone.LONGEST_PAUSE_S
+
+
+def test_a_deadline_that_has_come_is_not_waited_beyond():
+    """It is asked once, and the answer is not awaited any longer."""
+    clock = SteppingClock()
+    assert gone.until(clock, lambda: True, within_s=0) == NotGone(gone.LISTED)
+    assert clock.waits == []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from orchestrator.config import load_plan
+from orchestrator.engine import hub_check
 from orchestrator.plan.keys import _hub
 from orchestrator.testing.bench import Bench, BenchHub, World
 from orchestrator.testing.machine import Script, ScriptedMachine
@@ -129,3 +131,16 @@ def test_a_download_without_patterns_keeps_its_key():
     """What a finished download was recorded under knew of no patterns."""
     assert _hub(HubCheckout(repo="r", dir="d")) == {"repo": "r", "dir": "d", "revision": "main"}
     assert "include" in _hub(HubCheckout(repo="r", dir="d", include=("a",)))
+
+
+@pytest.mark.parametrize(
+    ("present", "gb"), [({}, 3.5), ({"a": 1}, 3.5), ({"a": 3_000_000_000}, 0.5), ({"b": 500_000_000}, 3.0)]
+)
+def test_what_is_there_whole_is_not_to_come(present: dict[str, int], gb: float):
+    """By the hub's sizes: a file of another size comes anew, whole; what is not wanted does not come."""
+    listing = [("a", 3_000_000_000, None), ("b", 500_000_000, None), ("c.bin", 9_000_000_000, None)]
+    context = SimpleNamespace(hub=SimpleNamespace(listing=lambda _repo, _commit: listing))
+    there = [SimpleNamespace(path=path, bytes=size) for path, size in present.items()]
+    agent = SimpleNamespace(files=lambda _root, _patterns: there)
+    checkout = HubCheckout(repo="o/m", dir="m", exclude=("*.bin",))
+    assert hub_check.to_come_gb(cast("Any", context), cast("Any", agent), "/w", checkout, "c1") == gb

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from orchestrator.engine.inputs import FOLDER
+from orchestrator.engine.inputs import FOLDER, Fetching, need_gb
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import StepRow
 from orchestrator.testing.machine import Script
+from orchestrator.transport.replies import Fetched
 from orchestrator.words.lifecycle import Outcome
+from orchestrator.words.model import Input
+from orchestrator.words.source import SourceFile, Wanted
 from tests.unit.cli.desk import Desk
+from tests.unit.engine.stepbench import PHASE, Bench
 
 URL = "s3://mine/train"
 PLAN = """
@@ -125,3 +132,46 @@ def test_what_is_on_the_volume_is_believed_by_the_store_s_tag_alone(desk: Desk):
     disk.files.pop(next(path for path in disk.files if path.endswith("train.inputs.json")))
     assert again(desk)["inputs"] == "DONE"
     assert disk.files["/workspace/data/a.csv"] == b"aaa"
+
+
+def fetching(tmp_path: Path, *lines: Fetched) -> tuple[Fetching, list[str], Any]:
+    """Two files of 10^9 bytes each on their way, of which the machine says that; which of them came."""
+    bench = Bench(tmp_path)
+    files = [SourceFile(name, f"k/{name}", 10**9, name) for name in ("a.bin", "b.bin")]
+    about = SimpleNamespace(bytes=10**9, crc32=None, md5=None, sha256=None)
+    source = SimpleNamespace(listing=lambda: files, about=lambda _file: about, signed_get=lambda _file: "https://x")
+    bench.context.source = lambda _one: source
+    one = Input.model_validate({"from": "s3://b/k/", "to": "data"})
+    step = SimpleNamespace(id="only/inputs", inputs=(one,))
+    agent = SimpleNamespace(
+        workspace="/w", files=lambda _root, _patterns: [], read=lambda _path: None, write=lambda _path, _text: None,
+        get=lambda _wanted, hear: [hear(line) for line in lines],
+    )  # fmt: skip
+    assert need_gb(bench.context, cast("Any", agent), cast("Any", step)) == 2.0
+    made = Fetching(bench.context, PHASE, cast("Any", step))
+    for transfer in made._transfers.values():
+        transfer.expect({"data/a.bin": 10**9, "data/b.bin": 10**9})
+    return made, [a.path for a in made._fetch(cast("Any", agent), made._arrivals)], bench.context
+
+
+def test_what_moves_is_what_each_file_has_more_than_before(tmp_path: Path):
+    """Of two files at the same time; one that begins anew has not moved back."""
+    said = [Fetched(0, 3), Fetched(1, 5), Fetched(0, 7), Fetched(1, 1), Fetched(1, 4), Fetched(0, 9, done=True)]
+    made, came, context = fetching(tmp_path, *said)
+    assert (made.moved, came) == (9 + 5 + 3, ["data/a.bin"])
+    (row,) = context.ledger.transfers.all(kind="input")
+    assert made.said == "fetched 1 files, 1,000,000,000 bytes; 1 files were there"
+    assert row.files == 2
+
+
+@pytest.mark.parametrize(("url", "crc32"), [("s3://b/k/", "c"), ("gs://b/k/", "")])
+def test_what_a_store_says_of_a_file_is_asked_of_the_machine(tmp_path: Path, url: str, crc32: str):
+    """Each checksum that it has; Google's CRC is another one than the machine computes."""
+    made, _, context = fetching(tmp_path)
+    (arrival, _) = made._arrivals
+    about = SimpleNamespace(bytes=10**9, crc32="c", md5="m", sha256="s")
+    context.source = lambda _one: SimpleNamespace(about=lambda _file: about, signed_get=lambda _file: "https://x")
+    other = replace(arrival, one=arrival.one.model_copy(update={"source": url}))
+    assert made._wanted(other) == Wanted("data/a.bin", 10**9, "a.bin", "https://x", crc32, "m", "s")  # type: ignore[arg-type]
+    about.crc32 = about.md5 = about.sha256 = None
+    assert made._wanted(other) == Wanted("data/a.bin", 10**9, "a.bin", "https://x", "", "", "")  # type: ignore[arg-type]

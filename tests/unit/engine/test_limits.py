@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.engine.accounting import accrued
 from orchestrator.engine.control import Reason
-from orchestrator.engine.limits import Limits, lasting_s
+from orchestrator.engine.limits import Cap, Limits, lasting_s
 from orchestrator.ledger.rows import PhaseRow, RunRow
 from orchestrator.words.lifecycle import PhaseState, RunState
 from tests.unit.engine.stepping import START, SteppingClock, charge, context, machine
@@ -117,3 +117,18 @@ def test_a_wall_clock_that_is_set_changes_no_cost_and_no_time_out(made: Any, hou
     found = made.limits.reason()
     assert found
     assert found.kind == "over_budget"
+
+
+@pytest.mark.parametrize(
+    ("spent", "rate", "more", "lasts_s"),
+    [
+        ("0", "36", "0", 1000), ("9", "36", "0", 100), ("9", "0", "36", 100), ("11", "36", "0", -100),
+        ("9.5", "0", "0", math.inf), ("10", "0", "0", math.inf), ("10.01", "0", "0", 0),
+    ],
+)  # fmt: skip
+def test_a_cap_lasts_for_what_is_left_of_it(spent: str, rate: str, more: str, lasts_s: float):
+    """At what lives and what comes beside it; where nothing lives for ever, or not at all once it is passed."""
+    cap = Cap("the run", Decimal(10), Decimal(spent), Decimal(rate))
+    assert cap.seconds(Decimal(more)) == lasts_s
+    if more == "0":
+        assert cap.seconds() == lasts_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.engine.names import Due, MachineName, VolumeName
+from orchestrator.engine.names import Due, MachineName, VolumeName, spoken
 
 
 @pytest.mark.parametrize("run", ["1128-abcd", "1128-abcd.2", "1128-abcd.12"])
@@ -50,3 +50,12 @@ def test_a_volumes_name_is_read_as_it_was_written(run: str):
 def test_what_is_not_named_by_us_says_nothing(text: str):
     """A name that only begins as ours do has neither owner nor deadline."""
     assert (MachineName.parse(text), VolumeName.parse(text), Due.parse(text)) == (None, None, None)
+
+
+def test_a_name_in_a_text_is_said_as_people_say_it():
+    """A machine by its phase and number, with the plan's own long name for it; a volume by its label."""
+    text = (
+        "gpuplan-abcdefgh-1128-abcd-a-very-long--7-t1764000000 has gpuplan-abcdefgh-vol-glm-1128-abcd.2-t1764000000"
+    ).replace(".", "-")
+    assert spoken(text, ["a very long phase"]) == "a very long phase#7 has volume glm"
+    assert spoken(text) == "a-very-long-#7 has volume glm"

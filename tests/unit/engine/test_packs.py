@@ -19,7 +19,7 @@ from orchestrator.engine.artifacts import Home, manifest_packs, manifest_text
 from orchestrator.engine.deliverables import Deliverables
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.fetching import fetch_all
-from orchestrator.engine.packs import Pack, header
+from orchestrator.engine.packs import LARGEST, MTIME, UNIT, Pack, header
 from orchestrator.engine.phase import PhaseWork
 from orchestrator.engine.sources import Sources
 from orchestrator.engine.unpacking import unpacked
@@ -295,3 +295,20 @@ def test_what_a_failed_step_made_is_not_saved_by_its_tar(tmp_path: Path):
     with pytest.raises(StepFailed, match=r"only/bad, which makes out/\*\*, is failed"):
         judge.made("*.tar")
     judge.made("other.tar")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("a", 0), ("ü", 3), ("n" * 100, 3), ("n" * 101, 3), ("n" * 980, 3), ("a", LARGEST + 1)]
+)
+def test_a_header_is_read_by_whoever_reads_tars(name: str, size: int):
+    """Names of any length and alphabet and sizes beyond the plain field, as Python's own reader has them."""
+    with tarfile.open(fileobj=io.BytesIO(header(name, size, executable=True)), errorlevel=2) as tar:
+        member = tar.next()
+    assert (member.name, member.size, member.mode, member.mtime) == (name, size, 0o755, MTIME)
+
+
+def test_what_fits_the_plain_header_has_no_other():
+    """One block up to a hundred bytes of name and the largest size that the field can say."""
+    assert len(header("n" * 100, LARGEST, executable=False)) == UNIT
+    assert len(header("n" * 100, LARGEST + 1, executable=False)) == 3 * UNIT
+    assert len(header("n" * 101, LARGEST, executable=False)) == 3 * UNIT

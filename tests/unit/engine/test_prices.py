@@ -16,13 +16,18 @@ from orchestrator.words.lifecycle import Outcome
 from tests.unit.engine.stories import Story
 
 
-def ran(tmp_path: Path, story: str, *faults: str, most: Decimal | None = None) -> tuple[Bench, RunEnd]:
-    """That story's end where these disasters come; `most`: what its phase may pay an hour."""
+def played(tmp_path: Path, story: str, *faults: str, most: Decimal | None = None) -> Bench:
+    """That story where these disasters come, to be told; `most`: what its phase may pay an hour."""
     (tmp_path / "home").mkdir()
     told = Story.load(story, tmp_path / "plan")
     phases = tuple(phase.model_copy(update={"max_usd_hour": most}) for phase in told.plan.phases)
     told = replace(told, plan=told.plan.model_copy(update={"phases": phases}))
-    bench = replace(told, world=replace(told.world, faults=faults)).bench(tmp_path / "home")
+    return replace(told, world=replace(told.world, faults=faults)).bench(tmp_path / "home")
+
+
+def ran(tmp_path: Path, story: str, *faults: str, most: Decimal | None = None) -> tuple[Bench, RunEnd]:
+    """The same, and its end."""
+    bench = played(tmp_path, story, *faults, most=most)
     return bench, bench.controller().run()
 
 
@@ -68,9 +73,7 @@ def test_a_dearer_machine_is_charged_so_whenever_its_process_dies(tmp_path: Path
         bench.clock.sleep(1800)
         return bench.controller().down() + unsafe(bench)
 
-    (tmp_path / "home").mkdir()
-    story = Story.load("one-phase", tmp_path / "plan")
-    bench = replace(story, world=replace(story.world, faults=("price-higher",))).bench(tmp_path / "home")
+    bench = played(tmp_path, "one-phase", "price-higher")
     explorer = Explorer(bench, {"down": down}, tmp_path / "deaths")
     explorer.run()
     assert [death for death in explorer.deaths if death.wrong] == []
@@ -84,6 +87,20 @@ def test_a_machine_that_costs_more_than_the_phase_may_pay_is_ended(tmp_path: Pat
     (phase,) = bench.ledger().phases.all()
     assert "more than only may pay ($0.80)" in phase.error
     assert bench.runs() == {}
+
+
+def test_a_machine_that_costs_too_much_serves_nobody_whenever_its_process_dies(tmp_path: Path):
+    """Killed after any change, also after its price was written down: nothing runs there after `resume`."""
+
+    def resume(bench: Bench) -> list[str]:
+        bench.controller().run()
+        return [f"{command} ran {times} times" for command, times in bench.runs().items()] + unsafe(bench)
+
+    bench = played(tmp_path, "one-phase", "price-higher", most=Decimal("0.80"))
+    explorer = Explorer(bench, {"resume": resume}, tmp_path / "deaths", changes=True)
+    explorer.run()
+    assert [death for death in explorer.deaths if death.wrong] == []
+    assert len(explorer.deaths) > 20
 
 
 def test_spot_that_no_type_is_sold_as_is_said_so_and_leaves_no_volume(tmp_path: Path):

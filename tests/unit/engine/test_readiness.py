@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.effects import NotReached, Reached
-from orchestrator.engine.readiness import wait
+from orchestrator.engine.readiness import _note_skew, _too_dear, wait
 from orchestrator.transport.refusals import AgentFailed, GpuFailed
 from orchestrator.words.errors import ConnectionLost, KeyRefused, NobodyListens
 from orchestrator.words.ports import Address, MachineStatus, MachineView
@@ -74,6 +74,7 @@ def waited(tmp_path: Path, *, hello: Exception | None = None, probe: Exception |
         (KeyRefused("not our key"), None, 600, f"5 min: it lacked an answer over SSH at {AT}; last seen: not our key"),
         (AgentFailed("broken", "disk full"), None, 180, "3 min: it lacked a Python and a disk that work; last seen:"),
         (None, GpuFailed("no_gpu", "probe: no device"), 180, "3 min: it lacked a driver that knows its GPUs; last"),
+        (None, ConnectionLost("cut off"), 180, "3 min: it lacked a driver that knows its GPUs; last seen: cut off"),
         (None, GpuFailed("gpu_fault", "error 802"), 180, "3 min: it lacked a CUDA call on each of its GPUs; last"),
     ],
 )
@@ -95,3 +96,38 @@ def test_a_machine_that_shows_all_layers_is_reached(tmp_path: Path):
     end, passed = waited(tmp_path)
     assert isinstance(end, Reached)
     assert passed == BOOTS_S
+
+
+@pytest.mark.parametrize(
+    ("its", "said"),
+    [(60, None), (61, "61 s ahead of"), (-60, None), (-61, "61 s behind"), (3600, "3,600 s ahead of")],
+)
+def test_a_clock_that_is_more_than_a_minute_off_is_said(tmp_path: Path, its: float, said: str | None):
+    """A minute is nobody's business; more makes logs and signatures wrong, ahead or behind."""
+    made = context(tmp_path, SteppingClock())
+    _note_skew(made, machine("m"), START.timestamp() + its, START.timestamp())
+    events = [event.text for event in made.ledger.events.all()]
+    assert [text.split(" this computer")[0] for text in events] == ([f"m: its clock is {said}"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("price", "most", "charged", "refused"),
+    [
+        ("36", "40", "36", False), (None, "40", "36", False), ("0", "40", "36", False), ("20", "40", "36", False),
+        ("38", "40", "38", False), ("40", "40", "40", False), ("41", "40", "41", True), ("41", None, "41", False),
+    ],
+)  # fmt: skip
+def test_a_machine_is_charged_at_what_its_provider_says(
+    tmp_path: Path, price: str | None, most: str | None, charged: str, *, refused: bool
+):
+    """More than was offered is what it costs; more than the phase may pay ends it; less is not believed."""
+    made = context(tmp_path, SteppingClock())
+    named = SimpleNamespace(name="only", max_usd_hour=Decimal(most) if most else None, machine=SimpleNamespace(nodes=1))
+    made.phase = lambda _name: SimpleNamespace(phase=named)
+    row = machine("m")
+    made.ledger.machines.put(row)
+    view = MachineView("1", "m", MachineStatus.READY, AT, None, Decimal(price) if price else None, "A", "READY")
+    said = _too_dear(made, row, view)
+    assert made.ledger.machines.get(name="m").price_hour == Decimal(charged)
+    assert said == (f"m costs ${price}.0000 an hour, which is more than only may pay (${most})" if refused else "")
+    assert bool(made.ledger.events.all()) == (charged != "36")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from orchestrator.config import ConfigErrors, load_plan
+from orchestrator.engine import room
 from orchestrator.testing.bench import Bench, World
 from orchestrator.testing.machine import Script, ScriptedMachine
+from orchestrator.words.errors import StepFailed
 from orchestrator.words.lifecycle import Outcome
 
 PLAN = """
@@ -71,3 +75,15 @@ def test_a_volume_that_is_too_small_is_a_mistake(tmp_path: Path):
     assert error.where.endswith("a.yaml:4:31")
     assert "volume data has 10 GB, and the steps on it write 13.0 GB" in error.message
     assert error.remedy == "write size_gb: 13 or more, in each phase"
+
+
+@pytest.mark.parametrize(
+    ("share", "need_gb", "fits"), [(1.0, 1.0, True), (1.0, 1.1, False), (0.5, 2.0, True), (0.5, 2.2, False)]
+)
+def test_the_disk_has_room_in_the_plans_own_measure(share: float, need_gb: float, *, fits: bool):
+    """A rehearsal's disk stands for a larger one: what is free counts by its share."""
+    free_mib = (1e9 + 1) / (1 << 20)
+    agent = SimpleNamespace(hello=lambda: SimpleNamespace(disk_free_mib=free_mib), workspace="/w")
+    context = SimpleNamespace(provider=SimpleNamespace(disk_share=share, capabilities=()))
+    with contextlib.nullcontext() if fits else pytest.raises(StepFailed, match="disk full: it, /w has"):
+        room.require(cast("Any", context), cast("Any", agent), None, need_gb, "it")

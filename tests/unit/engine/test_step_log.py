@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from orchestrator.engine import step_log
-from orchestrator.engine.step_log import StepLog
+from orchestrator.engine.step_log import TIMES, StepLog
 from orchestrator.transport.job_replies import Course
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Step
 from tests.unit.engine.stepbench import PHASE, Bench
+from tests.unit.engine.stepping import START, SteppingClock
 
 
 def log_of(folder: Path) -> StepLog:
@@ -116,3 +117,16 @@ def test_a_course_is_kept_of_a_gpu_alone(tmp_path: Path, shows_gpu: Any, kept: i
     assert [(row.node, row.machine, row.points) for row in rows] == [
         (1, "m-1", '{"memory":[[5.0,4.0],null],"busy":[]}')
     ] * kept
+
+
+def test_the_time_of_new_output_is_written_once_a_second(tmp_path: Path):
+    """From which byte on what came then is; not for each piece."""
+    clock = SteppingClock()
+    log = log_of(tmp_path)
+    log._context.clock = clock
+    for seconds in (0.0, 0.4, 0.7, 2.0):
+        clock.sleep(seconds)
+        log.add("four", 0)
+    begun = START.timestamp()
+    text = log.path.with_suffix(TIMES).read_text()
+    assert text == f"{begun:.0f} 0\n{begun + 1.1:.0f} 8\n{begun + 3.1:.0f} 12\n"

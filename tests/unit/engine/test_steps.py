@@ -13,6 +13,7 @@ from orchestrator.engine.board import Board
 from orchestrator.engine.effects import Attempt
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.step_work import StepWork
+from orchestrator.ledger.rows import RecordRow
 from orchestrator.transport.job import Job
 from orchestrator.words.lifecycle import StepState
 from orchestrator.words.model import Ready, Step
@@ -30,6 +31,16 @@ def test_a_step_is_done_once(tmp_path: Path):
     (bench.workspace / "out.txt").write_text("longer than it was\n")
     assert Bench(tmp_path, MAKE).run("make", attempt=2).state == StepState.DONE
     assert (bench.workspace / "runs").read_text() == "run\nrun\n"
+
+
+def test_what_runs_again_is_not_known_as_done_meanwhile(tmp_path: Path):
+    """The ledger forgets a record as its step begins: whatever becomes of this try, the earlier one counts no more."""
+    bench = Bench(tmp_path, Step(name="make", run="false", creates=("out.txt",)))
+    key = min(bench.context.accepted["only/make"])
+    bench.ledger.records.put(RecordRow(volume="data", step="only/make", key=key, at=1.0))
+    bench.ledger.records.put(RecordRow(volume="data", step="only/other", key=key, at=1.0))
+    assert bench.run("make").state == StepState.FAILED
+    assert [row.step for row in bench.ledger.records.all()] == ["only/other"]
 
 
 @pytest.mark.parametrize("retries", [0, 1])

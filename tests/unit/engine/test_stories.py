@@ -45,6 +45,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_story_ends_as_it_should_however_its_process_dies(
     name: str, in_memory: Path, record_property: Callable[[str, object], None]
@@ -74,13 +75,14 @@ def test_a_story_ends_as_it_should_however_its_process_dies(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_run(name: str, tmp_path: Path):
-    """Two runs with one seed do the same things at the same moments."""
+    """Two runs with one seed do the same things at the same moments, by the effects that were agreed on."""
     story = Story.load(name, tmp_path / "plan")
     seen = []
     for number in range(2):
         bench = story.bench(_folder(tmp_path, number), seed=1)
         end = bench.controller().run()
         assert story.wrong(bench, end) == []
+        assert sorted(bench.records.names()) == sorted(golden()["stories"][name])
         seen.append((bench.clock.monotonic(), bench.creates(), _without_keys(bench), Outcome(end.outcome)))
     assert seen[0] == seen[1]
 

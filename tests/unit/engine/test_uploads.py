@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -65,6 +66,9 @@ class Store:
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
         return Upload(name, size, sha256, 10, "token")
+
+    def abort(self, upload: Upload) -> None:
+        self.held.clear()
 
     def missing(self, upload: Upload, parts: list[Any]) -> list[Any]:
         return [part for part in parts if part.number not in self.held]
@@ -270,3 +274,52 @@ def test_several_files_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(uploads, "send", fails)
     with pytest.raises(StepFailed, match="changed"):
         uploads.send_all(store, agent, "/workspace", files, transfer)
+
+
+@pytest.mark.parametrize(
+    ("stored", "here", "how"),
+    [
+        (StoredObject("k", 40, None, "hash", "m"), ("hash", "m"), "already there"),
+        (StoredObject("k", 40, None, "hash", "m"), ("hash", "other"), "sent"),
+        (StoredObject("k", 40, None, "hash", "m"), ("other", "m"), "sent"),
+        (StoredObject("k", 40, None, "hash", None), ("hash", "m"), "sent"),
+        (StoredObject("k", 41, None, "hash", "m"), ("hash", "m"), "sent"),
+    ],
+)
+def test_where_md5_is_the_proof_metadata_are_none(
+    tmp_path: Path, stored: StoredObject, here: tuple[str, str], how: str
+):
+    """The object's MD5 is compared with the file's, read anew; without both being the manifest's it is sent."""
+    store = Store([])
+    store.reports_md5, store.held, asked = True, {1, 2, 3, 4}, []
+    plain = store.checksums
+
+    def checksums(path: str, part_bytes: int, *, md5: bool, tar: bool, parts_md5: bool = False) -> Checksums:
+        asked.append(md5)
+        found = plain(path, part_bytes, md5=md5, parts_md5=parts_md5, tar=tar)
+        return replace(found, sha256=here[0], md5=here[1] if md5 else None) if len(asked) == 1 and stored.md5 else found
+
+    store.checksums = checksums  # type: ignore[method-assign]
+    store.head = lambda name: stored  # type: ignore[method-assign, assignment]
+    assert send(context_of(tmp_path), store) == how
+
+
+@pytest.mark.parametrize(("file", "begun"), [(FILE, 0), (replace(FILE, bytes=41), 1), (replace(FILE, sha256="new"), 1)])
+def test_a_later_try_goes_on_with_the_upload_of_this_very_content(tmp_path: Path, file: ManifestFile, begun: int):
+    """What an earlier try began is not begun anew; for another content it is."""
+    context, (store, _) = context_of(tmp_path), both(Store([BROKEN] * 1000))
+    with pytest.raises(ProviderUnavailable):
+        send(context, cast("Store", store))
+    again, count = Store([]), 0
+    begin = again.begin
+
+    def counted(name: str, size: int, sha256: str) -> Upload:
+        nonlocal count
+        count += 1
+        return begin(name, size, sha256)
+
+    again.begin = counted  # type: ignore[method-assign]
+    uploads, (there, agent) = Uploads(context), both(again)
+    with contextlib.suppress(StepFailed):  # this agent knows the sums of the one content alone
+        uploads.send(there, agent, "/workspace", file, uploads.transfer("one", there, [file], is_all=True))
+    assert count == begun

@@ -34,5 +34,8 @@ def test_a_stop_that_lasts_ends_the_runs_machines_by_name(tmp_path: Path):
     clock.sleep(AGAIN_S + 1)
     assert cloud.there == OTHERS
     watchdog.end()
+    cloud.there["id-2"] = LATE
+    clock.sleep(10 * AGAIN_S)
+    assert cloud.there == OTHERS | {"id-2": LATE}, "it looks no more"
     said = [event.text for event in made.ledger.events.all(run=made.run)]
     assert [text.partition(": ended at p, by its name")[0] for text in said] == [OURS, LATE]

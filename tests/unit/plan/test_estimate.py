@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from orchestrator.plan import estimate, makespan, measured_rates, resolve
+from orchestrator.plan.estimate import makes_artifacts
 from orchestrator.words.model import Plan, Rates, Settings, Step
 from tests.unit.plan.plan_samples import phase, step
 
@@ -94,3 +95,29 @@ def test_rates_are_measured_over_the_time_that_was_used(shipped: Plan):
     }
     assert measured_rates(shipped, spans) == {"hub": pytest.approx((220.9 + 213.7) * 1000 / 900)}
     assert measured_rates(shipped, {}) == {}
+
+
+def test_a_rate_is_measured_over_half_a_second_too(shipped: Plan):
+    """Any time at all is one; bytes over none are no rate."""
+    (rate,) = measured_rates(shipped, {"day1/download-glm": (0.0, 0.5)}).values()
+    alone = measured_rates(shipped, {"day1/download-glm": (0.0, 1.0)})
+    assert rate == pytest.approx(2 * alone["hub"])
+
+
+def test_the_artifacts_are_shared_by_those_that_make_them():
+    """As each says that it writes, and no more than the phase says of all; without a word all are the first one's."""
+    steps = (step("a", writes_gb=30, creates=("a",)), step("b", writes_gb=10, creates=("b",)), step("c", writes_gb=5))
+
+    def shares(artifacts_gb: int, *made: Step) -> dict[str, Decimal]:
+        wanted = {"artifacts": ("a", "b"), "artifacts_gb": Decimal(artifacts_gb)}
+        sized = phase("p", *made).model_copy(update=wanted)
+        return makes_artifacts(sized, resolve(Plan(name="x", phases=(sized,)), ["p"])[0].steps)
+
+    assert shares(20, *steps) == {"p/a": Decimal(15), "p/b": Decimal(5)}
+    assert shares(400, *steps) == {"p/a": Decimal(30), "p/b": Decimal(10)}
+    assert shares(20, step("a", creates=("a",)), step("b", creates=("b",))) == {"p/a": Decimal(20)}
+
+
+def test_nothing_takes_no_time():
+    """A phase of no steps."""
+    assert span() == 0

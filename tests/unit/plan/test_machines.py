@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.cost import gb_hour
 from orchestrator.plan import candidates, choose_places, fits, kinds, memory_of, ranked, with_disk
+from orchestrator.plan.machines import serves
 from orchestrator.words.errors import ExitCode, NoMachine
-from orchestrator.words.model import MachineNeed, Phase, Step
+from orchestrator.words.model import MachineNeed, Phase, RunsOn, Step
 from orchestrator.words.ports import Offer
-from tests.unit.plan.plan_samples import offer
+from tests.unit.plan.plan_samples import offer, step
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)
 SMALL = MachineNeed(gpu=("RTX-4090", "A100-40GB"))
@@ -166,3 +168,34 @@ def test_machines_that_are_too_dear_are_not_wanted():
 def test_memory_of_known_names():
     """Names carry their memory or are sold with one size; unknown names are 0."""
     assert (memory_of("A100-80GB"), memory_of("RTX-4090"), memory_of("new"), memory_of("")) == (80, 24, 0, 0)
+
+
+ONE, TWO, LARGE = (
+    MachineNeed(gpu=("A100-40GB",)),
+    MachineNeed(gpu=("A100-40GB",), count=2),
+    MachineNeed(gpu=("A100-80GB",)),
+)
+CPU, TWO_NODES = MachineNeed(), MachineNeed(nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "on", "machine", "own", "expected"),
+    [
+        (True, RunsOn.ROOT, LARGE, ONE, True),
+        (True, RunsOn.ROOT, ONE, ONE, True),
+        (True, RunsOn.ROOT, ONE, LARGE, False),  # less memory
+        (True, RunsOn.ROOT, ONE, TWO, False),  # fewer cards
+        (True, RunsOn.ROOT, CPU, ONE, False),  # no card
+        (True, RunsOn.ROOT, CPU, CPU, True),
+        (False, RunsOn.ROOT, CPU, LARGE, True),  # it needs none
+        (False, RunsOn.ROOT, CPU, TWO_NODES, True),
+        (False, RunsOn.ALL, CPU, TWO_NODES, False),  # fewer machines than it runs on
+        (False, RunsOn.ALL, TWO_NODES, TWO_NODES, True),
+    ],
+)
+def test_a_step_runs_on_what_is_no_less_than_its_own_phase_has(
+    on: RunsOn, machine: MachineNeed, own: MachineNeed, *, gpu: bool, expected: bool
+):
+    """Cards, their memory and machines; for a step that needs no card none count."""
+    run = SimpleNamespace(step=step("s", gpu=gpu, on=on))
+    assert serves(machine, own, run) is expected  # type: ignore[arg-type]  # as much of one as it asks for

@@ -39,3 +39,15 @@ def test_a_text_has_a_bound():
     """GitHub takes so many characters and no more."""
     assert mistakes("x" * LONGEST, FACTS, frozenset()) == []
     assert "may have 60,000" in mistakes("x" * (LONGEST + 1), FACTS, frozenset())[0][2]
+
+
+def test_a_mistake_says_what_would_be_right():
+    """Where a figure was measured is one of two words; a step is one of the plan's; a name that is near is offered."""
+    steps = frozenset({"a/bench"})
+    assert [(what, how) for _, _, what, how in mistakes("${a/bench:c@tpu}", FACTS, steps)] == [
+        ("${a/bench:c@tpu}: a figure is measured @cpu or @gpu, not @tpu", "")
+    ]
+    assert [(what, how) for _, _, what, how in mistakes("${a/bnch:c}", FACTS, steps)] == [
+        ("${a/bnch:c}: the plan has no step a/bnch", "did you mean a/bench?")
+    ]
+    assert [what for _, _, what, _ in mistakes("${runn}", FACTS, steps)] == ["there is no placeholder ${runn}"]

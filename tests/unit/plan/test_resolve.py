@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.plan import PhaseRun, resolve
+from orchestrator.plan.resolve import forced
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Plan
 from tests.unit.plan.plan_samples import phase as a_phase
@@ -113,3 +114,17 @@ def test_any_run_holds_what_it_needs_once_and_nothing_else(plan: Plan, asked: se
     assert all(order.index(need) < order.index(one) for one in order for need in needs[one])
     for run in resolve(plan, names):
         assert all(s.pulled_in == (s.phase != run.phase.name) for s in run.steps)
+
+
+def test_what_is_forced_is_named_and_what_needs_it_with_it(three: Plan):
+    """By PHASE/STEP, or a STEP that only one phase has; `all` is all; the rest is told."""
+    runs = resolve(three, ["all"])
+    steps = [step.id for run in runs for step in run.steps]
+    assert forced(runs, ["all"]) == tuple(steps)
+    whole = forced(runs, [steps[0]])
+    assert whole[0] == steps[0]
+    assert set(whole) == {steps[0]} | {s.id for r in runs for s in r.steps if set(s.needs) & set(whole)}
+    alone = next(s for s in steps if sum(t.rpartition("/")[2] == s.rpartition("/")[2] for t in steps) == 1)
+    assert forced(runs, [alone.rpartition("/")[2]]) == forced(runs, [alone])
+    with pytest.raises(UsageError, match="the run has no step nothing-like-it"):
+        forced(runs, ["nothing-like-it"])
