@@ -152,8 +152,7 @@ def _too_dear(context: Context, row: MachineRow, view: MachineView) -> str:
     """Why the machine costs more than its phase may pay, by what the provider says of it; "": it does not."""
     charge(context, row, view)
     price, most = context.ledger.machines.get(name=row.name).price_hour, context.phase(row.phase).phase.max_usd_hour
-    nodes = context.crew_of(row.phase, gpus=row.gpus).need.nodes
-    if most is None or price * nodes <= most:
+    if most is None or price * context.crew_of(row.phase, gpus=row.gpus).need.nodes <= most:
         return ""
     return f"{row.name} costs ${price:.4f} an hour, which is more than {row.phase} may pay (${most})"
 

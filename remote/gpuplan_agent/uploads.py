@@ -13,7 +13,7 @@ import select
 import ssl
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 from urllib.parse import urlsplit
 
 from gpuplan_agent.content import content
@@ -23,6 +23,7 @@ SENDERS = 8
 SOCKET_S = 60.0  # for one read or write; a store that is silent for longer is taken for gone
 BEAT_S = 4.0
 LONGEST_REASON = 300  # characters of a store's refusal that are handed on
+Body = Callable[[], Iterator[bytes]]  # from its beginning, as often as it is sent
 
 
 def op_put(request: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Sending:
     def _put(self, kept: Kept, part: dict[str, Any]) -> tuple[http.client.HTTPResponse, bytes]:
         headers = {"Content-Type": "application/octet-stream", **part.get("headers", {})}
         headers["Content-Length"] = str(part["length"])
-        return kept.put(part["url"], headers, self._source.read(part["offset"], part["length"]))
+        return kept.put(part["url"], headers, lambda: self._source.read(part["offset"], part["length"]))
 
 
 class Kept:
@@ -115,13 +116,27 @@ class Kept:
         self._place: tuple[str, str, int | None] | None = None
         self._connection: http.client.HTTPConnection | None = None
 
-    def put(self, url: str, headers: dict[str, str], body: Iterator[bytes]) -> tuple[http.client.HTTPResponse, bytes]:
-        """The answer, and the beginning of what it says. OSError, HTTPException, ValueError: there is none."""
+    def put(self, url: str, headers: dict[str, str], body: Body) -> tuple[http.client.HTTPResponse, bytes]:
+        """The answer, and the beginning of what it says. OSError, HTTPException, ValueError: there is none.
+
+        A store may hang up in the moment in which the next part begins: then it is asked once more, anew.
+        """
         parts = urlsplit(url)
-        connection = self._to((parts.scheme, parts.hostname or "", parts.port))
+        place = (parts.scheme, parts.hostname or "", parts.port)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if connection := self._kept(place):
+            try:
+                return self._ask(connection, target, headers, body)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                pass
+        self._place, self._connection = place, connect(*place, self._socket_s)
+        return self._ask(self._connection, target, headers, body)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, target: str, headers: dict[str, str], body: Body
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         try:
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("PUT", target, body=body, headers=headers)
+            connection.request("PUT", target, body=body(), headers=headers)
             reply = connection.getresponse()
             said = reply.read(1 << 16)
         except BaseException:
@@ -131,14 +146,13 @@ class Kept:
             self.close()
         return reply, said
 
-    def _to(self, place: tuple[str, str, int | None]) -> http.client.HTTPConnection:
-        """The connection that there is, unless it leads elsewhere or the store has closed it; else a new one."""
+    def _kept(self, place: tuple[str, str, int | None]) -> http.client.HTTPConnection | None:
+        """The connection that there is, unless it leads elsewhere or the store has closed it."""
         sock = self._connection.sock if self._connection else None
         if self._connection and place == self._place and sock and not select.select([sock], [], [], 0)[0]:
             return self._connection
         self.close()
-        self._place, self._connection = place, connect(*place, self._socket_s)
-        return self._connection
+        return None
 
     def close(self) -> None:
         """Let it go."""

@@ -222,6 +222,18 @@ def test_a_connection_is_kept_as_long_as_the_store_keeps_it(
     assert store.connections == connections
 
 
+@pytest.mark.parametrize(("cuts", "stored"), [(1, 3), (2, 1)])
+def test_a_store_that_hangs_up_as_a_part_begins_is_asked_once_more(
+    machine: Machine, store: Store, cuts: int, stored: int
+):
+    """On a connection that had served before; what breaks on a new one is a failure of the part."""
+    data = os.urandom(300_000)
+    (machine.workspace / "f").write_bytes(data)
+    store.scripted = {target(2): [0] * cuts}
+    lines = machine.lines("put", path="f", parts=parts(store, data, 100_000, [200]), ordered=True)
+    assert lines[-1] == {"ok": True, "stored": stored, "failed": cuts - 1}
+
+
 def test_a_file_that_shrank_is_a_failure(machine: Machine, store: Store):
     """A part beyond the file's end is not stored, and the reason is given."""
     data = os.urandom(200_000)

@@ -105,7 +105,7 @@ def test_refused_or_sold_out_it_leaves_nothing(tool: Tool):
     """A cap below the price at the deadline is exit 5, before anything; a provider that sells none: 4, no volume."""
     dear = tool.run(*LIVE, "--max-usd", "0.5")
     assert dear.returncode == 5
-    assert "may cost $0.97 until its deadline, more than $0.5" in dear.stderr
+    assert "may cost $0.98 until its deadline, more than $0.5" in dear.stderr
     assert tool.cloud.log() == []
     tool.cloud.arm("create-refused-capacity@20")
     began = time.monotonic()

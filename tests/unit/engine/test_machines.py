@@ -93,6 +93,6 @@ def test_why_a_machine_did_not_come_up_is_kept(tmp_path: Path, monkeypatch: pyte
     other = machine(f"{NAME}0", request="1.1.0", node=1)
     around.ledger.machines.put(other)
     ends = [NotReached("it never answered"), Reached()]
-    monkeypatch.setattr(made, "_wait", lambda _names: ends)
+    monkeypatch.setattr(made, "_wait", lambda _names, _ready: ends)
     assert made.wait([NAME, other.name]) == ends
     assert [row.failed for row in around.ledger.machines.all()] == ["it never answered", ""]

@@ -59,6 +59,7 @@ def waited(tmp_path: Path, *, hello: Exception | None = None, probe: Exception |
     clock = SteppingClock()
     found = context(tmp_path, clock, Booting(clock))
     found.spec.plan = SimpleNamespace(settings=SimpleNamespace(readiness_seconds=900.0))
+    found.phase = lambda _name: SimpleNamespace(phase=SimpleNamespace(max_usd_hour=None))
     found.event = lambda text, **_: None
     found.agents = lambda _name: Agent(hello, probe)
     row = machine("m", provider_id="1", gpus=1, state="CREATED")
@@ -122,8 +123,9 @@ def test_a_machine_is_charged_at_what_its_provider_says(
 ):
     """More than was offered is what it costs; more than the phase may pay ends it; less is not believed."""
     made = context(tmp_path, SteppingClock())
-    named = SimpleNamespace(name="only", max_usd_hour=Decimal(most) if most else None, machine=SimpleNamespace(nodes=1))
+    named = SimpleNamespace(max_usd_hour=Decimal(most) if most else None)
     made.phase = lambda _name: SimpleNamespace(phase=named)
+    made.crew_of = lambda _name, *, gpus: SimpleNamespace(need=SimpleNamespace(nodes=1))
     row = machine("m")
     made.ledger.machines.put(row)
     view = MachineView("1", "m", MachineStatus.READY, AT, None, Decimal(price) if price else None, "A", "READY")
