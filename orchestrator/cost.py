@@ -18,7 +18,7 @@ PLACES = Decimal("0.000001")  # what a report keeps: a step of a rehearsal costs
 STARTING, IDLE, ENDING = "(starting)", "(idle)", "(ending)"
 FAILED = "(did not come up)"  # what tries cost that gave no machine
 _HOUR = Decimal(3600)
-_SHOWN_LAST = {FAILED: 1, STARTING: 2, IDLE: 3, ENDING: 4}
+_SHOWN_LAST = (FAILED, STARTING, IDLE, ENDING)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def _phase(
         usd[piece.name] = usd.get(piece.name, Decimal(0)) + piece.usd
         if piece.name in _SHOWN_LAST:
             seconds[piece.name] = seconds.get(piece.name, Decimal(0)) + piece.seconds
-    lines = sorted(seconds, key=lambda line: _SHOWN_LAST.get(line, 0))  # stable: steps stay in the order of their start
+    steps_first = [line for line in seconds if line not in _SHOWN_LAST]  # in the order of their start
+    lines = steps_first + [line for line in _SHOWN_LAST if line in seconds]
     total = _rounded(sum(usd.values(), Decimal(0)))
     shares = _rounded_to_sum({line: usd.get(line, Decimal(0)) for line in lines}, total)
     return PhaseCost(

@@ -30,6 +30,8 @@ PARTS = (
     ("tests/unit/cost", "tests/unit/engine", "tests/unit/plan", "tests/unit/test_lifecycle.py", SHAPE),
     ("tests/unit/cli", "tests/unit/report", "tests/unit/world"),
 )
+APART = {"orchestrator/engine/durable.py": "tests/contracts/test_recorder.py"}  # tests that run it in other processes
+APART_S = 400.0
 EXPLAINED = Path(__file__).with_name("mutants-explained.yaml")
 FLOOR = 0.85
 NAMED, LIGHT, WIDE = 20, 15, 20  # tests that are tried on one mutant: see Covering.of
@@ -100,11 +102,13 @@ class Covering:
         light = sorted(set[str]().union(*lines), key=lambda t: (self._weight[t], t))
         named = [t for t in light if Path(t.partition("::")[0]).stem.removeprefix("test_") in mutant.words][:NAMED]
         others = [t for t in light if t not in named]
-        return (*named, *others[:LIGHT], *_wide(others[LIGHT:], ours), *((SHAPE,) if names else ()))
+        last = (*((SHAPE,) if names else ()), *((APART[mutant.inside],) if mutant.inside in APART else ()))
+        return (*named, *others[:LIGHT], *_wide(others[LIGHT:], ours), *last)
 
     def limit_s(self, tests: tuple[str, ...]) -> float:
         """How long they may take."""
-        return LEAST_S + PATIENCE * sum(self.seconds.get(test, 0.0) for test in tests)
+        apart = APART_S * sum(test in APART.values() for test in tests)
+        return LEAST_S + apart + PATIENCE * sum(self.seconds.get(test, 0.0) for test in tests)
 
 
 def _wide(tests: list[str], lines: dict[int, set[str]]) -> list[str]:

@@ -89,7 +89,10 @@ class Mutant:
         """What the module and the functions around it are called."""
         tree, parents = tree_of(self.file)
         around = _up(list(ast.walk(tree))[self.node], parents)
-        return frozenset({self.file.stem, *(n.name.strip("_") for n in around if isinstance(n, ast.FunctionDef))})
+        words = {self.file.stem, *(n.name.strip("_") for n in around if isinstance(n, ast.FunctionDef))}
+        return frozenset(
+            words | {f"{word[:-1]}ies" for word in words if word.endswith("y")}
+        )  # a story's tests: stories
 
     def __str__(self) -> str:
         return f"{self.inside}:{self.line}: {self.change}   | {self.text}"

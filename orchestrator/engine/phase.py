@@ -55,7 +55,7 @@ class PhaseWork:
         kept = self._context.provider.keeps_data or self._volumes.row(self._phase(name).volume) is not None
         services = {s.id for s in self._context.phase(name).steps if s.step.ready}
         for row in self._ledger.steps.all(run=self._context.run, phase=name):
-            again = attempt > 1 and (row.id in services or not kept)
+            again = row.id in services or not kept  # in the first attempt nothing is done yet
             if row.state in (StepState.FAILED, StepState.INTERRUPTED) or (row.state.is_done and not again):
                 continue
             key = {"run": self._context.run, "phase": name, "id": row.id}

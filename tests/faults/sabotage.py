@@ -60,7 +60,12 @@ SABOTAGES = (
         "what is done is not done again", "engine/step_work.py", "spec.force:", "spec.force or True:", "again", 63
     ),
     Sabotage(
-        "the budget is kept", "engine/limits.py", "spec.run)) > budget:", "spec.run)) > 3 * budget:", "budget was", 5
+        "the budget is kept",
+        "engine/limits.py",
+        "if (whole := spec.plan.settings.budget_usd) is not None:",
+        "if False and (whole := spec.plan.settings.budget_usd) is not None:",
+        "budget was",
+        3,
     ),
     Sabotage("what is billed has accrued", "engine/readiness.py", "or price <= known:", "or True:", "is billed", 256),
     Sabotage(

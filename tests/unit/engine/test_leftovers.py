@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_an_api_that_stays_away_is_said_and_not_taken_for_an_empty_list(tmp_path
     assert leftovers.sweep(made, "succeeded") == ["p could not be asked what is left: 503"]
     with pytest.raises(GpuplanError):
         leftovers.listed(made)
+
+
+@pytest.mark.parametrize(("price", "costs"), [(None, ""), (Decimal("1.5"), "$1.50 an hour; ")])
+def test_what_cannot_be_ended_is_said_with_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price: Decimal | None, costs: str
+):
+    """By what the provider says of its price, where it says so."""
+    made = context(tmp_path, SteppingClock(), Cloud({"id-1": NAME}))
+    (view,) = made.provider.machines()
+    monkeypatch.setattr(made.provider, "machines", lambda: [replace(view, price_hour=price)])
+    assert leftovers.sweep(made, "failed") == [f"{NAME} ({costs}it is still listed)"]
 
 
 def test_machines_of_other_runs_are_left_alone(tmp_path: Path):

@@ -103,6 +103,14 @@ def test_a_machine_that_costs_too_much_serves_nobody_whenever_its_process_dies(t
     assert len(explorer.deaths) > 20
 
 
+def test_a_cpu_machine_is_of_the_crew_that_has_no_gpu(tmp_path: Path):
+    """What a phase's machine may cost, and whom it meets, is asked of its own crew."""
+    bench = played(tmp_path, "staged")
+    context = bench.controller().context
+    phase = min(context.spec.staged)
+    assert [context.crew_of(phase, gpus=gpus).name for gpus in (0, 1)] == ["staging", "main"]
+
+
 def test_spot_that_no_type_is_sold_as_is_said_so_and_leaves_no_volume(tmp_path: Path):
     """Bids are listed and every create is refused: the remedy says it, and nothing is kept."""
     bench, end = ran(tmp_path, "spot", "spot-gone@99")

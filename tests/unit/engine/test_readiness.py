@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engine.effects import NotReached, Reached
-from orchestrator.engine.readiness import _note_skew, _too_dear, wait
+from orchestrator.engine.readiness import ADDRESS, TCP, Progress, _note_skew, _too_dear, wait
 from orchestrator.transport.refusals import AgentFailed, GpuFailed
 from orchestrator.words.errors import ConnectionLost, KeyRefused, NobodyListens
 from orchestrator.words.ports import Address, MachineStatus, MachineView
@@ -90,6 +90,18 @@ def test_each_layer_has_a_deadline_and_words(
     unreached = isinstance(hello, ConnectionLost)
     assert end.nowhere == unreached
     assert ("log of its start ends" in end.why) == unreached
+
+
+def test_an_address_has_no_more_time_after_a_sign_of_life():
+    """Both within the same minutes; the next layer begins anew, unless all are to be there within one time."""
+    for in_all, late in ((False, [False, True, False]), (True, [False, True, True])):
+        clock, seen = SteppingClock(), list[bool]()
+        progress = Progress(clock, 900.0, in_all=in_all)
+        for layer, after_s in ((ADDRESS, 800), (ADDRESS, 200), (TCP, 0)):
+            clock.sleep(after_s)
+            progress.come_to(layer)
+            seen.append(progress.is_late)
+        assert seen == late
 
 
 def test_a_machine_that_shows_all_layers_is_reached(tmp_path: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engine.machines import Machines
 from orchestrator.engine.reboots import BACK_S
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.testing.audit import unsafe
@@ -183,6 +184,21 @@ def test_a_run_that_is_to_stop_waits_for_no_reboot(tmp_path: Path, monkeypatch: 
     assert (end.outcome, end.left) == (Outcome.INTERRUPTED, ())
     (machine,) = machines(bench)
     assert (machine.gone_at or 0) - (machine.rebooted_at or 0) < LATE_S
+
+
+def test_a_run_that_is_to_stop_reboots_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Asked to stop as its machine is given up as silent."""
+    bench = bench_of("one-phase", tmp_path, "hang@make")
+    controller = bench.controller()
+    real = Machines.fell_silent
+
+    def fell_silent(self: Machines, name: str, reason: str) -> None:
+        real(self, name, reason)
+        controller.context.control.stop("interrupted", "Ctrl-C")
+
+    monkeypatch.setattr(Machines, "fell_silent", fell_silent)
+    end = controller.run()
+    assert (end.outcome, end.left, reboots(bench)) == (Outcome.INTERRUPTED, (), 0)
 
 
 def test_a_node_that_hangs_is_one_of_its_phases_nodes_again(tmp_path: Path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.engine import records
+from orchestrator.engine import records, step_work
 from orchestrator.engine.board import Board
 from orchestrator.engine.effects import Attempt
 from orchestrator.engine.step_log import StepLog
@@ -41,6 +42,16 @@ def test_what_runs_again_is_not_known_as_done_meanwhile(tmp_path: Path):
     bench.ledger.records.put(RecordRow(volume="data", step="only/other", key=key, at=1.0))
     assert bench.run("make").state == StepState.FAILED
     assert [row.step for row in bench.ledger.records.all()] == ["only/other"]
+
+
+def test_what_was_fetched_is_said_in_the_log_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In that of the first node, which everybody looks into."""
+    fetching = SimpleNamespace(run=lambda _agent: None, moved=7, said="fetched 1 files, 7 bytes; 0 files were there")
+    monkeypatch.setattr(step_work.inputs, "Fetching", lambda *_: fetching)
+    bench = Bench(tmp_path, Step(name="inputs", run="", builtin="inputs"))
+    work = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/inputs", 1)
+    assert work._fetch(MACHINE, ".gpuplan/done/nothing.json").succeeded
+    assert StepLog(bench.context, PHASE, "only/inputs").path.read_text() == f"[gpuplan: {fetching.said}]\n"
 
 
 @pytest.mark.parametrize("retries", [0, 1])

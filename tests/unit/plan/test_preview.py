@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from orchestrator.cost import gb_hour
-from orchestrator.plan import Market, preview, resolve, with_disk
+from orchestrator.plan import Market, Preview, preview, resolve, with_disk
 from orchestrator.words.model import Plan
 from tests.unit.plan.plan_samples import offer
 
@@ -59,6 +59,11 @@ def test_the_estimate_is_near_what_no_schedule_goes_below(shipped: Plan):
     assert Decimal(total["pull_hours"]) == pytest.approx(
         Decimal("124.6") / Decimal("0.125") / 3600, abs=Decimal("0.001")
     )
+
+
+def test_without_a_store_there_is_no_way_home():
+    """What is not saved takes no hours to fetch."""
+    assert Decimal(Preview((), Decimal(0), None).document()["total"]["pull_hours"]) == 0
 
 
 def test_each_crew_is_paid_for_while_its_steps_need_it(shipped: Plan):
