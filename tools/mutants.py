@@ -95,6 +95,7 @@ class Covering:
                 for line in lines_naming(ROOT / inside, names)
                 if line in tests
             ]
+            lines += [ours[line] for line in mutant.body if line in ours]
         elif mutant.line in ours:
             lines = [ours[mutant.line]]
         else:

@@ -68,6 +68,16 @@ class Mutant:
         return range(statement.lineno, body[0].lineno if body else (statement.end_lineno or 0) + 1)
 
     @property
+    def body(self) -> range:
+        """Of a default, or an annotation: the lines of its function's body; of anything else none."""
+        tree, parents = tree_of(self.file)
+        node = list(ast.walk(tree))[self.node]
+        statement = next(p for p in _up(node, parents) if isinstance(p, ast.stmt))
+        if not isinstance(statement, ast.FunctionDef):
+            return range(0)
+        return range(statement.body[0].lineno, (statement.end_lineno or 0) + 1)
+
+    @property
     def bound(self) -> frozenset[str]:
         """The names that its line gives a meaning as the module is imported; none: it is in a function's body."""
         tree, parents = tree_of(self.file)

@@ -21,8 +21,8 @@ class Reboots:
 
     def ask(self, phase: str) -> list[str]:
         """Have those of the phase's machines rebooted that fell silent; the names of those to be waited for."""
-        silent = [row for row in self._context.machines(phase) if row.silent_at is not None]
-        return [row.name for row in silent if self._ask(row, row.silent_at or 0.0)]
+        rows = self._context.machines(phase)
+        return [row.name for row in rows if row.silent_at is not None and self._ask(row, row.silent_at)]
 
     def _ask(self, row: MachineRow, silent_at: float) -> bool:
         """Whether the machine is being rebooted. It is written down before the provider is asked, and asked once.

@@ -14,7 +14,7 @@ SOURCE = '''\
 LIMIT = 60.0
 
 
-def f(a, b):
+def f(a, b=1):
     """Add."""
     print(f"{a + 1} of {b}")
     if not a and (b or a < LIMIT):
@@ -34,8 +34,9 @@ def test_a_mutant_is_one_change_and_the_rest_of_the_file_stays(file: Path):
     """Each differs from the source in the one line that it names, which is another program then."""
     found = mutating.mutants_of(file)
     assert sorted((one.line, one.change) for one in found) == [
-        (1, "60.0 -> 61.0"), (6, "1 -> 2"), (6, "Add -> Sub"), (6, "call removed"), (7, "And -> Or"), (7, "Lt -> LtE"),
-        (7, "Or -> And"), (7, "not removed"), (8, "Mult -> Div"), (8, "returns None"), (9, "returns None"),
+        (1, "60.0 -> 61.0"), (4, "1 -> 2"), (6, "1 -> 2"), (6, "Add -> Sub"), (6, "call removed"), (7, "And -> Or"),
+        (7, "Lt -> LtE"), (7, "Or -> And"), (7, "not removed"), (8, "Mult -> Div"), (8, "returns None"),
+        (9, "returns None"),
     ]  # fmt: skip
     for one in found:
         lines = one.source.splitlines()
@@ -44,9 +45,10 @@ def test_a_mutant_is_one_change_and_the_rest_of_the_file_stays(file: Path):
 
 
 def test_what_is_imported_is_found_by_its_name(file: Path):
-    """A line outside of functions has the names that it binds, and these the lines that use them."""
+    """A line outside of functions has the names that it binds, and these the lines that use them; a default its body."""
     bound = {one.line: one.bound for one in mutating.mutants_of(file)}
-    assert bound[1] == {"LIMIT"}
+    assert (bound[1], bound[4]) == ({"LIMIT"}, {"f"})
+    assert {one.line: one.body for one in mutating.mutants_of(file)}[4] == range(5, 10)
     assert bound[7] == set()
     assert set(mutating.lines_naming(file, bound[1])) == {1, 7}
 

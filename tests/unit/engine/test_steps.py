@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.engine import records, step_work
+from orchestrator.engine import inputs, records
 from orchestrator.engine.board import Board
 from orchestrator.engine.effects import Attempt
 from orchestrator.engine.step_log import StepLog
@@ -47,7 +47,7 @@ def test_what_runs_again_is_not_known_as_done_meanwhile(tmp_path: Path):
 def test_what_was_fetched_is_said_in_the_log_of_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In that of the first node, which everybody looks into."""
     fetching = SimpleNamespace(run=lambda _agent: None, moved=7, said="fetched 1 files, 7 bytes; 0 files were there")
-    monkeypatch.setattr(step_work.inputs, "Fetching", lambda *_: fetching)
+    monkeypatch.setattr(inputs, "Fetching", lambda *_: fetching)
     bench = Bench(tmp_path, Step(name="inputs", run="", builtin="inputs"))
     work = StepWork(bench.context, There(bench.context), Board(bench.context, PHASE), PHASE, "only/inputs", 1)
     assert work._fetch(MACHINE, ".gpuplan/done/nothing.json").succeeded
