@@ -45,7 +45,7 @@ def test_a_mutant_is_one_change_and_the_rest_of_the_file_stays(file: Path):
 
 
 def test_what_is_imported_is_found_by_its_name(file: Path):
-    """A line outside of functions has the names that it binds, and these the lines that use them; a default its body."""
+    """A line outside of functions has the names that it binds, and these the lines with them; a default its body."""
     bound = {one.line: one.bound for one in mutating.mutants_of(file)}
     assert (bound[1], bound[4]) == ({"LIMIT"}, {"f"})
     assert {one.line: one.body for one in mutating.mutants_of(file)}[4] == range(5, 10)
