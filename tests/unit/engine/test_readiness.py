@@ -135,13 +135,13 @@ def test_a_machine_is_charged_at_what_its_provider_says(
 ):
     """More than was offered is what it costs; more than the phase may pay ends it; less is not believed."""
     made = context(tmp_path, SteppingClock())
-    named = SimpleNamespace(max_usd_hour=Decimal(most) if most else None)
+    named = SimpleNamespace(max_usd_hour=2 * Decimal(most) if most else None)  # of two nodes together
     made.phase = lambda _name: SimpleNamespace(phase=named)
-    made.crew_of = lambda _name, *, gpus: SimpleNamespace(need=SimpleNamespace(nodes=1))
+    made.crew_of = lambda _name, *, gpus: SimpleNamespace(need=SimpleNamespace(nodes=2))
     row = machine("m")
     made.ledger.machines.put(row)
     view = MachineView("1", "m", MachineStatus.READY, AT, None, Decimal(price) if price else None, "A", "READY")
     said = _too_dear(made, row, view)
     assert made.ledger.machines.get(name="m").price_hour == Decimal(charged)
-    assert said == (f"m costs ${price}.0000 an hour, which is more than only may pay (${most})" if refused else "")
+    assert said == (f"m costs ${price}.0000 an hour, which is more than only may pay (${2 * int(most or 0)})" if refused else "")
     assert bool(made.ledger.events.all()) == (charged != "36")
