@@ -143,5 +143,7 @@ def test_a_machine_is_charged_at_what_its_provider_says(
     view = MachineView("1", "m", MachineStatus.READY, AT, None, Decimal(price) if price else None, "A", "READY")
     said = _too_dear(made, row, view)
     assert made.ledger.machines.get(name="m").price_hour == Decimal(charged)
-    assert said == (f"m costs ${price}.0000 an hour, which is more than only may pay (${2 * int(most or 0)})" if refused else "")
+    assert said == (
+        f"m costs ${price}.0000 an hour, which is more than only may pay (${2 * int(most or 0)})" if refused else ""
+    )
     assert bool(made.ledger.events.all()) == (charged != "36")

@@ -19,7 +19,7 @@ from orchestrator.rehearsal.in_process import Call
 from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.explore import Explorer
-from orchestrator.words.lifecycle import Outcome
+from orchestrator.words.lifecycle import Outcome, StepState
 from tests.unit.engine.stories import FOLDER, NAMES, Story, golden
 
 GOLDEN = FOLDER.with_name("effects.json")
@@ -85,6 +85,18 @@ def test_the_same_seed_gives_the_same_run(name: str, tmp_path: Path):
         assert sorted(bench.records.names()) == sorted(golden()["stories"][name])
         seen.append((bench.clock.monotonic(), bench.creates(), _without_keys(bench), Outcome(end.outcome)))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(0, Outcome.SUCCEEDED), (7, Outcome.FAILED)])
+def test_a_service_that_ends_badly_fails_its_phase(tmp_path: Path, code: int, outcome: Outcome):
+    """Though it had answered, and the step that needs it is done."""
+    told = Story.load("two-nodes", tmp_path / "plan")
+    serve = replace(told.world.scripts["serve"], seconds=5.0, exit=code)
+    told = replace(told, world=replace(told.world, scripts={**told.world.scripts, "serve": serve}))
+    bench = told.bench(_folder(tmp_path, 0))
+    assert bench.controller().run().outcome == outcome
+    steps = {row.id: row.state for row in bench.ledger().steps.all()}
+    assert steps == {"both/worker": StepState.FAILED if code else StepState.DONE, "both/ask": StepState.DONE}
 
 
 def test_effects_change_with_the_version(tmp_path: Path, pytestconfig: pytest.Config):
