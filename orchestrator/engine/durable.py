@@ -9,7 +9,6 @@ run's debug.log. On disk there is plain JSON only, read back by the kind of each
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
@@ -171,7 +170,6 @@ class DurableRun:
         """
         self._run, self._url = run, database_url
         self._version, self._executor = f"{APPLICATION_VERSION} {run}", f"run-{run}-{secrets.token_hex(4)}"
-        logging.getLogger("dbos").setLevel(logging.CRITICAL)
         config: DBOSConfig = {
             "name": "gpuplan",
             "system_database_url": database_url,
