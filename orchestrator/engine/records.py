@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from orchestrator.engine.context import Context
-from orchestrator.ledger.rows import RecordRow
+from orchestrator.engine.effects import Attempt
+from orchestrator.ledger.rows import FigureRow, RecordRow
 from orchestrator.plan import StepRun
 from orchestrator.plan.globs import matches
 from orchestrator.transport.agent import Agent
@@ -194,3 +195,22 @@ def path(run: StepRun) -> str:
 
 def _path(step: str) -> str:
     return f"{FOLDER}/{step.replace('/', '.')}.json"
+
+
+def figures_of(context: Context, end: Attempt, machine: str) -> list[StepFigure]:
+    """What was measured on that machine: by the step's program, with its own word on where, and by the agent.
+
+    What the agent samples of a card that a CPU stands in for is no card's.
+    """
+    node = context.ledger.machines.get(name=machine).node
+    figures = [StepFigure(node, name, f.value, f.measured_on, f.device) for name, f in end.figures.items()]
+    cards = ", ".join(end.cards) if context.provider.shows_gpu else ""
+    seen = f"sampled on {cards}" if cards else "sampled, no GPU at work"
+    return figures + [StepFigure(node, name, value, seen, cards) for name, value in end.peaks.items()]
+
+
+def keep(context: Context, step: str, figures: Iterable[StepFigure]) -> None:
+    """Write the step's figures into the ledger, over those that it had."""
+    at = context.now()
+    for figure in figures:
+        context.ledger.figures.put(FigureRow(run=context.run, step=step, at=at, **asdict(figure)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from orchestrator.engine import jobs, launch
+from orchestrator.engine import jobs, launch, records
 from orchestrator.engine.effects import Go, StepEnd
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
@@ -75,7 +75,7 @@ class ServiceWork(StepWork):
             log = self._log(node)
             end = jobs.stop(self._context.agents, machine, self._service_job(node), log)
             if end:
-                self._keep(self._figures_of(end, machine))
+                records.keep(self._context, self.run.id, records.figures_of(self._context, end, machine))
             if end and not end.stopped and not end.succeeded:
                 detail = detail or self.why(end, log)
         if state == StepState.READY:

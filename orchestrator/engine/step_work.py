@@ -6,8 +6,8 @@ What services add to that is in services.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.step_log import StepLog
 from orchestrator.engine.volumes import Volumes
-from orchestrator.ledger.rows import FigureRow, StepRow
+from orchestrator.ledger.rows import StepRow
 from orchestrator.plan import crews_for
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
@@ -95,7 +95,7 @@ class StepWork:
             return False
         self._log(0).restore(record.log, record.stdout)
         old = [records.StepFigure(0, name, value) for name, value in record.metrics.items()]
-        self._keep(record.figures or old)
+        records.keep(self._context, self.run.id, record.figures or old)
         return True
 
     def check_room(self) -> str:
@@ -146,16 +146,18 @@ class StepWork:
         ends = hashed_beside(self._context, self._root, self.run.step, lambda: self._context.clock.gather(on_each))
         decisive = next((end for end in ends if not end.succeeded), ends[0])
         for end, machine in zip(ends, targets, strict=True):
-            self._keep(self._figures_of(end, machine))
+            records.keep(self._context, self.run.id, records.figures_of(self._context, end, machine))
         return replace(decisive, seconds=max(end.seconds for end in ends))
 
     def _fetch(self, machine: str, clears: str) -> Attempt:
         """Fetch the phase's inputs through every cut. What has come stays, whatever becomes of the rest."""
         began, agents = self._context.now(), self._context.agents
         self._context.announce(self.run.step.name, "started", machine)
-        reach, fetching = partial(through_cuts, self._machines), inputs.Fetching(self._context, self._phase, self.run)
-        reach(machine, lambda: agents(machine).remove(clears))
-        reach(machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved))
+        through_cuts(self._machines, machine, lambda: agents(machine).remove(clears))
+        fetching = inputs.Fetching(self._context, self._phase, self.run)
+        through_cuts(
+            self._machines, machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved)
+        )
         self._log(0).note(fetching.said)
         self._context.announce(self.run.step.name, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
@@ -323,22 +325,6 @@ class StepWork:
 
     def _log(self, node: int) -> StepLog:
         return StepLog(self._context, self._phase, self.run.id, node)
-
-    def _figures_of(self, end: Attempt, machine: str) -> list[records.StepFigure]:
-        """What was measured on that machine: by the step's program, with its own word on where, and by the agent.
-
-        What the agent samples of a card that a CPU stands in for is no card's.
-        """
-        node = self._context.ledger.machines.get(name=machine).node
-        figures = [records.StepFigure(node, n, f.value, f.measured_on, f.device) for n, f in end.figures.items()]
-        cards = ", ".join(end.cards) if self._context.provider.shows_gpu else ""
-        seen = f"sampled on {cards}" if cards else "sampled, no GPU at work"
-        return figures + [records.StepFigure(node, name, value, seen, cards) for name, value in end.peaks.items()]
-
-    def _keep(self, figures: Iterable[records.StepFigure]) -> None:
-        at, put = self._context.now(), self._context.ledger.figures.put
-        for figure in figures:
-            put(FigureRow(run=self._context.run, step=self.run.id, at=at, **asdict(figure)))
 
     def _volume(self) -> str:
         """The name of the phase's volume; "": it has none."""

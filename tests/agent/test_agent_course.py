@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.transport.job_replies import MOST_POINTS, Course
 from orchestrator.transport.shapes import json_in, shaped
-from tests.agent.conftest import AGENT
+from tests.agent.conftest import AGENT, Machine
 
 sys.path.insert(0, str(AGENT))
 from gpuplan_agent import course as courses
@@ -42,3 +42,21 @@ def test_a_short_job_has_every_sample():
     assert (course.every_s, len(course.memory)) == (5, 200)
     assert course.memory[99] == (10.0, 10.0)
     assert course.memory[100:140] == (None,) * 40
+
+
+def test_the_course_of_the_gpus_is_told_at_the_end(machine: Machine):
+    """The highest and the mean of all GPUs in each stretch of time, in percent; what the driver omits is left out."""
+    machine.tool(
+        "nvidia-smi", "echo '0, A100, 8000, 80000, 10'; echo '1, A100, 60000, 80000, 97'; echo '2, L4, 1, 9, [N/A]'"
+    )
+    _, end = machine.run("job", "true")
+    course = end["course"]
+    assert (course["every_s"], course["busy"]) == (5.0, [[97.0, 53.5]])
+    assert course["memory"] == [[75.0, round((10 + 75 + 100 / 9) / 3, 1)]]
+    assert abs(course["since"] - end["started"]) < 0.001
+
+
+def test_a_machine_without_gpus_has_no_course(machine: Machine):
+    """There is none to draw."""
+    machine.tool("nvidia-smi", "exit 9")
+    assert machine.run("job", "true")[1]["course"] is None

@@ -383,21 +383,3 @@ def test_a_full_disk_does_not_hide_how_a_job_ended(machine: Machine):
     log = "".join(line.get("log", "") for line in lines)
     assert log.startswith("begun\n")
     assert "No space left" in log
-
-
-def test_the_course_of_the_gpus_is_told_at_the_end(machine: Machine):
-    """The highest and the mean of all GPUs in each stretch of time, in percent; what the driver omits is left out."""
-    machine.tool(
-        "nvidia-smi", "echo '0, A100, 8000, 80000, 10'; echo '1, A100, 60000, 80000, 97'; echo '2, L4, 1, 9, [N/A]'"
-    )
-    _, end = machine.run("job", "true")
-    course = end["course"]
-    assert (course["every_s"], course["busy"]) == (5.0, [[97.0, 53.5]])
-    assert course["memory"] == [[75.0, round((10 + 75 + 100 / 9) / 3, 1)]]
-    assert abs(course["since"] - end["started"]) < 0.001
-
-
-def test_a_machine_without_gpus_has_no_course(machine: Machine):
-    """There is none to draw."""
-    machine.tool("nvidia-smi", "exit 9")
-    assert machine.run("job", "true")[1]["course"] is None

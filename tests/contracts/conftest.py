@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -147,6 +148,18 @@ def on(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     ) as clouds:  # they ask it for the moment, and to sleep
         yield in_process(name, clouds, clock, key)
         assert clouds.breaches() == []
+
+
+@pytest.fixture
+def leaves_nothing(on: Cloud) -> Iterator[None]:
+    """Whatever a test leaves in the cloud is ended, and must end."""
+    yield
+    for view in on.provider.machines():
+        on.provider.destroy(view.id)
+    on.until(lambda: not on.provider.machines(), "the machines are gone")
+    for volume in on.provider.volumes():
+        on.until(partial(on.ends_volume, volume.id), "the volume is gone")
+    assert on.rehearsal.alive()["machines"] == []
 
 
 @pytest.fixture(params=["directory", "s3", "r2", "gcs"])

@@ -15,7 +15,8 @@ from orchestrator.providers import ProviderAccess, open_provider
 from orchestrator.rehearsal.client import Rehearsal
 from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.ports import MachineSpec, MachineView, Offer, Provider
+from orchestrator.words.errors import ProviderUnavailable
+from orchestrator.words.ports import MachineSpec, MachineStatus, MachineView, Offer, Provider
 from orchestrator.words.secret import Secret
 
 T = TypeVar("T")
@@ -83,6 +84,23 @@ class Cloud:
                 return found
             self.wait(self.patience_s / 800)
         raise AssertionError(f"never: {what}")
+
+    def ready(self, machine_id: str) -> MachineView:
+        """Wait until a machine has an address."""
+
+        def look() -> MachineView | None:
+            view = self.provider.machine(machine_id)
+            return view if view and view.status is MachineStatus.READY else None
+
+        return self.until(look, f"{machine_id} is ready")
+
+    def ends_volume(self, volume_id: str) -> bool:
+        """Ask for a volume's end; whether that was accepted."""
+        try:
+            self.provider.destroy_volume(volume_id)
+        except ProviderUnavailable:
+            return False
+        return True
 
     def ssh(self, view: MachineView, keys: FirstContact | None = None) -> SshTransport:
         """A connection to a machine that is ready."""

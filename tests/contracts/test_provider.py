@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -12,50 +11,20 @@ from functools import partial
 import pytest
 
 from orchestrator.plan import with_disk
-from orchestrator.transport.keys import make_host_key
 from orchestrator.words.errors import (
     AccountRefused,
     Ambiguous,
-    ConnectionLost,
     GpuplanError,
     NoCapacity,
     ProviderUnavailable,
     Refused,
 )
-from orchestrator.words.ports import Address, Capability, MachineSpec, MachineStatus, MachineView
+from orchestrator.words.ports import Capability, MachineSpec, MachineStatus
 from orchestrator.words.secret import Secret
 from orchestrator.world.host_keys import fingerprint
 from tests.contracts.contract_clouds import Cloud, FirstContact
 
-
-@pytest.fixture(autouse=True)
-def _leave_nothing(on: Cloud) -> Iterator[None]:
-    """Whatever a test leaves is ended, and must end."""
-    yield
-    for view in on.provider.machines():
-        on.provider.destroy(view.id)
-    on.until(lambda: not on.provider.machines(), "the machines are gone")
-    for volume in on.provider.volumes():
-        on.until(partial(_destroyed, on, volume.id), "the volume is gone")
-    assert on.rehearsal.alive()["machines"] == []
-
-
-def _destroyed(on: Cloud, volume_id: str) -> bool:
-    try:
-        on.provider.destroy_volume(volume_id)
-    except ProviderUnavailable:
-        return False
-    return True
-
-
-def ready(on: Cloud, machine_id: str) -> MachineView:
-    """Wait until a machine has an address."""
-
-    def look() -> MachineView | None:
-        view = on.provider.machine(machine_id)
-        return view if view and view.status is MachineStatus.READY else None
-
-    return on.until(look, f"{machine_id} is ready")
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 def gone(on: Cloud, machine_id: str) -> bool:
@@ -79,7 +48,7 @@ def test_a_machines_life(on: Cloud):
     machine_id = on.provider.create(spec)
     seen = on.until(lambda: on.provider.machine(machine_id), "it is known")
     assert seen.status in {MachineStatus.BOOTING, MachineStatus.READY}
-    view = ready(on, machine_id)
+    view = on.ready(machine_id)
     price_hour = with_disk(spec.offer, spec.disk_gb).price_hour
     assert (spec.name, spec.offer.place, price_hour) == (view.name, view.place, view.price_hour)
     assert view.address is not None
@@ -94,7 +63,7 @@ def test_the_machine_takes_our_key(on: Cloud):
 
     Where the machine's log shows its host key through the account, it is the one that is met, and no other.
     """
-    view, keys = ready(on, on.provider.create(on.spec())), FirstContact()
+    view, keys = on.ready(on.provider.create(on.spec())), FirstContact()
     transport = on.ssh(view, keys)
     assert transport.run("echo here").stdout == b"here\n"
     transport.close()
@@ -112,13 +81,13 @@ def test_a_volume_follows_its_machines(on: Cloud):
     volume = on.until(lambda: next((v for v in on.provider.volumes() if v.id == volume_id), None), "it is listed")
     assert (name, offer.place) == (volume.name, volume.place)
     machine_id = on.provider.create(on.spec(offer=offer, volume_id=volume_id, volume_name=name))
-    ready(on, machine_id)
+    on.ready(machine_id)
     with pytest.raises(ProviderUnavailable):
         on.provider.destroy_volume(volume_id)
     on.provider.destroy(machine_id)
     on.until(lambda: gone(on, machine_id), "the machine is gone")
     assert volume_id in {v.id for v in on.provider.volumes()}
-    on.until(lambda: _destroyed(on, volume_id), "the volume may be destroyed")
+    on.until(lambda: on.ends_volume(volume_id), "the volume may be destroyed")
     on.until(lambda: volume_id not in {v.id for v in on.provider.volumes()}, "it is gone")
     on.provider.destroy_volume(volume_id)
 
@@ -213,7 +182,7 @@ def test_a_machine_that_lags_in_the_list_appears(on: Cloud):
 def test_gone_is_what_the_cloud_shows(on: Cloud, fault: str):
     """A destroy whose answer means little is repeated until GET and list agree."""
     machine_id = on.provider.create(on.spec())
-    ready(on, machine_id)
+    on.ready(machine_id)
     on.rehearsal.arm(fault)
 
     def ended() -> bool:
@@ -230,7 +199,7 @@ def test_a_pre_empted_machine_is_stopped_or_gone(on: Cloud):
     """A machine that the cloud took away is no longer READY, whether it is still shown or not."""
     spec = on.spec()
     machine_id = on.provider.create(spec)
-    ready(on, machine_id)
+    on.ready(machine_id)
     on.rehearsal.arm("preempt@contract-step")
     on.rehearsal.step_started("contract-step", spec.name)
 
@@ -292,7 +261,7 @@ def test_two_machines_have_a_private_network(on: Cloud):
     spec = on.spec(private_network=True)
     ids = [on.provider.create(replace(spec, name=f"{spec.name}{n}")) for n in "ab"]
     for machine_id in ids:
-        ready(on, machine_id)
+        on.ready(machine_id)
 
     def address(machine_id: str) -> str | None:
         found = on.provider.machine(machine_id)
@@ -306,7 +275,7 @@ def test_billing_is_at_most_what_we_would_accrue(on: Cloud):
     spec = on.spec()
     began = on.now()
     machine_id = on.provider.create(spec)
-    ready(on, machine_id)
+    on.ready(machine_id)
     on.wait(1.1)
     on.provider.destroy(machine_id)
     on.until(lambda: gone(on, machine_id), "it is gone")
@@ -331,21 +300,22 @@ def test_an_interruptible_machine_costs_its_bid(on: Cloud):
     assert spec.offer.spot
     assert spec.offer.price_hour < on.offer().price_hour
     machine_id = on.provider.create(spec)
-    view = ready(on, machine_id)
+    view = on.ready(machine_id)
     assert (spec.name, spec.offer.price_hour) == (view.name, view.price_hour)
     on.provider.destroy(machine_id)
     on.until(lambda: gone(on, machine_id), "it is gone")
 
 
 def test_the_vendors_own_deadline_is_a_second_fence(on: Cloud):
-    """Asked for it, RunPod ends a machine at its deadline although nobody destroys it."""
+    """Asked for it, RunPod ends a machine at its deadline, and not before, although nobody destroys it."""
     if on.provider.name != "runpod":
         pytest.skip("this cloud has no deadline of its own")
     fenced = on.reopen(vendor_deadline=True)
     spec = on.spec(deadline=on.now() + timedelta(seconds=400 * on.access.time_scale))
     machine_id = fenced.create(spec)
-    ready(on, machine_id)
+    on.until(lambda: on.provider.machine(machine_id), "it is there")
     on.until(lambda: gone(on, machine_id), "RunPod ended it")
+    assert on.now().timestamp() >= int(spec.deadline.timestamp())  # it is told in whole seconds
 
 
 @pytest.mark.parametrize(
@@ -364,106 +334,13 @@ def test_interruptible_creates_fail_like_others(on: Cloud, fault: str, error: ty
         assert on.named(spec.name) == []
 
 
-@pytest.fixture
-def rebooting(on: Cloud) -> str:
-    """A machine that is ready, on a cloud that can reboot one."""
-    assert Capability.REBOOT in on.provider.capabilities
-    key = make_host_key()[0] if Capability.HOST_KEY in on.provider.capabilities else None
-    return ready(on, on.provider.create(on.spec(host_key=key))).id
-
-
-def again(on: Cloud, before: MachineView) -> MachineView:
-    """Wait until a machine that is being rebooted is ready: elsewhere on RunPod, where it was on Lambda."""
-    on.wait(100 * on.access.time_scale)  # longer than a reboot takes
-    view = ready(on, before.id)
-    assert (view.address == before.address) == (on.provider.name == "lambda")
-    assert (view.name, view.price_hour, view.place) == (before.name, before.price_hour, before.place)
-    return view
-
-
-def test_a_reboot_starts_the_same_machine_again(on: Cloud, rebooting: str):
-    """It is the same one, at its price: RunPod says since when it runs and has another port, Lambda neither."""
-    before = ready(on, rebooting)
-    on.provider.reboot(rebooting)
-    view = again(on, before)
-    assert len(on.provider.machines()) == 1
-    if on.provider.name == "runpod":
-        assert before.started is not None
-        assert view.started is not None
-        assert view.started > before.started
-    else:
-        assert view.started is None
-
-
-def test_a_reboot_ends_what_runs(on: Cloud, rebooting: str):
-    """Its processes are gone; RunPod wipes its own disk and makes another host key, Lambda leaves both."""
-    before, keys = ready(on, rebooting), FirstContact()
-    transport = on.ssh(before, keys)
-    pid = transport.run("touch ~/mine; setsid sleep 300 > /dev/null 2>&1 & echo $!").stdout.strip().decode()
-    transport.close()
-    on.provider.reboot(rebooting)
-    view, others = again(on, before), FirstContact()
-    transport = on.ssh(view, others)
-    kept = on.provider.name == "lambda"
-    assert transport.run("test -e ~/mine").exit == (0 if kept else 1)
-    assert transport.run(f"kill -0 {pid}").exit != 0
-    transport.close()
-    first, second = (k.get(str(v.address).partition("@")[2]) for k, v in ((keys, before), (others, view)))
-    assert (first == second) == kept
-
-
-def hung(on: Cloud, machine_id: str, fault: str) -> Address | None:
-    """Have a machine hang by that fault; where it was before."""
-    before = ready(on, machine_id)
-    on.rehearsal.arm(f"{fault}@contract-step")
-    on.rehearsal.step_started("contract-step", before.name)
-
-    def hangs() -> bool:
-        return f"fault {fault}" in {e["action"] for e in on.rehearsal.log()}
-
-    on.until(hangs, "it hangs")
-    on.wait(2 * on.access.time_scale)
-    return before.address
-
-
-@pytest.mark.parametrize("fault", ["hang", "hang-for-good"])
-def test_a_machine_that_hangs_is_called_healthy(on: Cloud, rebooting: str, fault: str):
-    """It is READY at its address and answers nobody; a reboot that is accepted brings it back, or does not."""
-    address = hung(on, rebooting, fault)
-    before = ready(on, rebooting)
-    assert before.address == address
-    on.provider.reboot(rebooting)
-    view = again(on, before)
-    transport = on.ssh(view)
-    if fault == "hang":
-        assert transport.run("echo here").stdout == b"here\n"
-    else:
-        with pytest.raises(ConnectionLost):
-            transport.run("echo here")
-    transport.close()
-
-
-def test_a_reboot_that_is_refused_changes_nothing(on: Cloud, rebooting: str):
-    """A definite no, with the vendor's 409: of a machine that boots, and of one that hangs so."""
-    booting = on.provider.create(on.spec())
-    on.until(lambda: on.provider.machine(booting), "it is known")
-    with pytest.raises(Refused, match="409"):
-        on.provider.reboot(booting)
-    address = hung(on, rebooting, "hang-refused")
-    with pytest.raises(Refused, match="409"):
-        on.provider.reboot(rebooting)
-    assert ready(on, rebooting).address == address
-    with pytest.raises(Refused, match="404"):
-        on.provider.reboot("0920582c7ff041399e34823a0be62549")
-
-
 def test_the_end_bill_script_ends_the_machine(on: Cloud):
     """Run on the machine itself, it makes the machine go away; a cloud that cannot has no script."""
     script = on.provider.end_bill_script()
     if not script:
         pytest.skip("this cloud's machines cannot end their own bill")
     machine_id = on.provider.create(on.spec())
-    transport = on.ssh(ready(on, machine_id))
+    transport = on.ssh(on.ready(machine_id))
     try:
         transport.run(script, timeout_s=30)
     except GpuplanError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 
@@ -31,13 +31,12 @@ def cost(thing: Billed, now: datetime) -> Decimal:
     return sum((s.price_hour * whole_seconds(s, now) / _HOUR for s in thing.spans), Decimal(0))
 
 
-def cost_between(spans: Iterable[Span], start: datetime, end: datetime, now: datetime) -> Decimal:
+def cost_between(spans: Sequence[Span], start: datetime, end: datetime, now: datetime) -> Decimal:
     """The share of `cost` that falls into a bucket: buckets of a whole history add up to the whole cost."""
-    mine = list(spans)
-    return _cost_until(mine, min(end, now)) - _cost_until(mine, min(start, now))
+    return _cost_until(spans, min(end, now)) - _cost_until(spans, min(start, now))
 
 
-def _cost_until(spans: Iterable[Span], moment: datetime) -> Decimal:
+def _cost_until(spans: Sequence[Span], moment: datetime) -> Decimal:
     cut = [
         Span(price_hour=s.price_hour, start=s.start, end=min(s.end or moment, moment))
         for s in spans

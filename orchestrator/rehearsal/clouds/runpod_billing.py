@@ -56,7 +56,7 @@ def _listing(
             continue
         for begin, finish in _buckets(*_touched(thing, start, end, size, now), size):
             usd = cost_between(thing.spans, begin, finish, now)
-            disk = cost_between((span for span in thing.spans if span.disk), begin, finish, now)
+            disk = cost_between([span for span in thing.spans if span.disk], begin, finish, now)
             if usd > 0:
                 bucket = {"startTime": stamp(begin), "endTime": stamp(finish)}
                 records.append({**bucket, key: thing.id, **amounts(thing, usd, disk)})
