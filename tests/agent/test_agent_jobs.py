@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ def test_the_job_ends_when_its_shell_ends(machine: Machine):
 
 def test_a_stopped_job_keeps_its_last_lines(machine: Machine):
     """The last line that a stopped job wrote is the last of the streamed log and of the machine's file."""
-    machine.start("job", "nohup sleep 600 & i=0; while true; do i=$((i+1)); echo line $i; sleep 0.002; done")
+    says = (
+        "import itertools, os, time; [(os.write(1, b'line %d\\n' % n), time.sleep(0.002)) for n in itertools.count(1)]"
+    )
+    machine.start("job", f"nohup sleep 600 & exec {sys.executable} -c {shlex.quote(says)}")  # no shell has a last word
     eventually(lambda: len(machine.logged("job")) > 500)
     end = machine.ask("stop", job="job", grace_s=5)["end"]
     log, _ = machine.watch("job")
