@@ -43,8 +43,8 @@ from orchestrator.rehearsal.s3_gate import BUCKET, REGION, S3
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.ports import ArtifactStore
 from orchestrator.words.secret import Secret
+from orchestrator.words.store import ArtifactStore
 from tests.rehearsal.stores.gcs_served import GcsServed
 from tests.transport.sshd import Known, Sshd, private_sshd
 from tests.unit.engine.stepbench import MACHINE, PHASE, Bench, always

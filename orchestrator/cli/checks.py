@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator.report.figures import money
 from orchestrator.words.errors import AccountRefused, GpuplanError, UsageError
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 from orchestrator.words.store_url import read_place
 
 if TYPE_CHECKING:
     import httpx
 
     from orchestrator.words.model import Plan
-    from orchestrator.words.ports import Provider
+    from orchestrator.words.provider import Provider
     from orchestrator.world.world import World
 
 NOBODY = "0" * 32  # an id that no machine and no volume has: to end it shows the right to end, and ends nothing

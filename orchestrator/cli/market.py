@@ -10,7 +10,7 @@ from orchestrator.plan import PhaseRun, bare, crews_of, described, kinds, networ
 from orchestrator.plan.sorting import Key, LeftOut
 from orchestrator.words.errors import AccountRefused, NoMachine, ProviderUnavailable
 from orchestrator.words.model import Plan
-from orchestrator.words.ports import Offer, Provider
+from orchestrator.words.provider import Offer, Provider
 
 OLD_DRIVERS = (
     "none with CUDA"  # in place of a catalogue's word, where its hosts have older drivers than the image needs

@@ -11,7 +11,7 @@ from orchestrator.plan.machines import MachineRequest, described
 from orchestrator.plan.sorting import Key
 from orchestrator.words.errors import AccountRefused, NoCapacity, NoMachine, ProviderUnavailable
 from orchestrator.words.model import MachineNeed, Phase
-from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.words.provider import Capability, Offer, Provider
 
 
 @dataclass(frozen=True, slots=True)

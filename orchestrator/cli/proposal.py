@@ -33,7 +33,7 @@ from orchestrator.transport.code import Code
 from orchestrator.words.errors import NoMachine, ProviderUnavailable, UsageError
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Phase, Plan
-from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.words.provider import Capability, Offer, Provider
 from orchestrator.words.retry import retrying
 from orchestrator.words.spec import RunSpec, WorldSpec
 from orchestrator.world.home import Home

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.packs import Pack
     from orchestrator.engine.unpacking import Unpacking
     from orchestrator.ledger import Ledger
-    from orchestrator.words.ports import ArtifactStore
     from orchestrator.words.spec import RunSpec
+    from orchestrator.words.store import ArtifactStore
     from orchestrator.words.waiting import Clock
 
 MANIFEST = "manifest-{}.json"  # of a phase, in the run's folder

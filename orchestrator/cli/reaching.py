@@ -17,7 +17,7 @@ from orchestrator.words.lifecycle import MachineState
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
     from orchestrator.ledger.rows import MachineRow
-    from orchestrator.words.ports import Address
+    from orchestrator.words.provider import Address
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
 
@@ -38,7 +38,7 @@ class Way:
 def find_way(run: str | None, node: int) -> Way:
     """To the newest machine of a run (None: the newest one) that is up as that node. NoMachine: none is."""
     from orchestrator.transport.keys import key_file
-    from orchestrator.words.ports import Address
+    from orchestrator.words.provider import Address
     from orchestrator.world.host_keys import pinned_under
 
     home, ledger = open_home()

@@ -20,7 +20,7 @@ from orchestrator.words.errors import StillRunning, UsageError
 if TYPE_CHECKING:
     from orchestrator.engine.reaper import Found, Reaped
     from orchestrator.ledger import Ledger
-    from orchestrator.words.ports import Provider
+    from orchestrator.words.provider import Provider
     from orchestrator.words.waiting import Clock
     from orchestrator.world.home import Home
 

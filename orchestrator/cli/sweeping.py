@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.reaper import Found
     from orchestrator.ledger import Ledger
-    from orchestrator.words.ports import Provider
+    from orchestrator.words.provider import Provider
     from orchestrator.words.spec import RunSpec
     from orchestrator.world.home import Home
     from orchestrator.world.world import World

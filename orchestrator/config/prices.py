@@ -14,7 +14,7 @@ from orchestrator.config.validate import validate
 from orchestrator.cost import HOURS_A_MONTH, gb_hour
 from orchestrator.words import files
 from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from orchestrator.words.value import Value
 
 Price = Annotated[Decimal, Field(gt=0, le=1_000_000)]  # USD

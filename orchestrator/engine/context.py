@@ -18,10 +18,11 @@ from orchestrator.transport.job_replies import Progress
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.model import Input, MachineNeed
-from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.words.spec import RunSpec
+from orchestrator.words.store import ArtifactStore
 from orchestrator.words.waiting import Clock
 
 

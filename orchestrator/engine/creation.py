@@ -24,7 +24,7 @@ from orchestrator.words.errors import (
 )
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.model import MachineNeed
-from orchestrator.words.ports import Capability, MachineSpec, Offer
+from orchestrator.words.provider import Capability, MachineSpec, Offer
 from orchestrator.words.secret import Secret
 
 NOT_NOW_S = 300.0  # how long a provider may say "not now" to a create, in the cloud's time

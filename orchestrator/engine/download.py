@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.reach import patiently
 from orchestrator.words.errors import StepFailed, StoreUnavailable
-from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.store import ArtifactStore
 from orchestrator.words.waiting import Clock
 
 SPAN = 16 << 20  # bytes of one range

@@ -14,7 +14,7 @@ from orchestrator.engine.names import VolumeName
 from orchestrator.engine.volumes import Volumes
 from orchestrator.ledger.rows import MachineRow, VolumeRow
 from orchestrator.words.lifecycle import Outcome, RunState, VolumeState
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 from orchestrator.words.spec import plain
 
 BILLING_UNIT_S = 60.0  # the longest that a vendor bills at a time: so much less than ours a whole bill may be

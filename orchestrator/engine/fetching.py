@@ -15,7 +15,7 @@ from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.together import AT_ONCE
 from orchestrator.engine.unpacking import Unpacking
 from orchestrator.words.errors import StepFailed
-from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.store import ArtifactStore
 from orchestrator.words.waiting import Clock
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import GpuplanError, ProviderUnavailable
-from orchestrator.words.ports import Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.waiting import Clock
 
 DESTROY_S = 600.0  # how long a thing may take to be gone, in the cloud's time

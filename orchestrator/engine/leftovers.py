@@ -16,7 +16,7 @@ from orchestrator.engine.reach import patiently
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import MachineView
+from orchestrator.words.provider import MachineView
 
 NOTE_BYTES = 16384  # kept free for a note when the disk is full: a hundred machines
 

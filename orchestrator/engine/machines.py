@@ -24,7 +24,7 @@ from orchestrator.transport.job_replies import JobInfo
 from orchestrator.transport.refusals import TorchFailed
 from orchestrator.words.errors import AccountRefused, MachineLost, ProviderUnavailable, StepFailed
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from orchestrator.words.spec import plain
 
 T = TypeVar("T")

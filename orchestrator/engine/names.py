@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.words.ports import MACHINE_PREFIX
+from orchestrator.words.provider import MACHINE_PREFIX
 from orchestrator.words.spec import plain
 
 LONGEST_PHASE = 12  # letters of a phase's name: providers cut long names off

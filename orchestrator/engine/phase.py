@@ -32,7 +32,7 @@ from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import GpuplanError, Interrupted, MachineLost, OverBudget, StepFailed
 from orchestrator.words.lifecycle import Outcome, PhaseState, StepState, worst
 from orchestrator.words.model import Phase
-from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.store import ArtifactStore
 
 T = TypeVar("T")
 HOLD_LOOK_S = 30.0  # real seconds between two looks whether a kept machine's time is over

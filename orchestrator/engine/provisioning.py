@@ -20,7 +20,7 @@ from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine, OverBudget
 from orchestrator.words.lifecycle import PhaseState, RunState
 from orchestrator.words.model import Phase
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 MOST_NOWHERE = 2  # machines for one node that nobody could reach: each is paid for until it is given up
 SPOT_GONE = (

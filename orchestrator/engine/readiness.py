@@ -19,7 +19,7 @@ from orchestrator.words.errors import (
 )
 from orchestrator.words.lifecycle import MachineState
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import MachineStatus, MachineView
+from orchestrator.words.provider import MachineStatus, MachineView
 from orchestrator.words.waiting import Clock
 
 POLL_S = 5.0  # between two looks at a machine, in the cloud's time

@@ -11,7 +11,7 @@ from orchestrator.engine import gone
 from orchestrator.engine.effects import NotGone
 from orchestrator.engine.names import Due
 from orchestrator.words.errors import GpuplanError
-from orchestrator.words.ports import Capability, MachineView, Provider, VolumeView
+from orchestrator.words.provider import Capability, MachineView, Provider, VolumeView
 from orchestrator.words.waiting import Clock
 
 

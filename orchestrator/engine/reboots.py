@@ -8,7 +8,7 @@ from orchestrator.engine.machines import Machines
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.transport.job_replies import JobInfo
 from orchestrator.words.errors import Ambiguous, ConnectionLost, ProviderUnavailable, Refused, StepFailed
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 
 BACK_S = 600.0  # until a machine that is rebooted is as ready as a new one, in the cloud's time
 

@@ -6,7 +6,7 @@ from orchestrator.engine.context import Context
 from orchestrator.transport.agent import Agent
 from orchestrator.words.errors import StepFailed
 from orchestrator.words.model import VolumeNeed
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 
 MIB = 1 << 20
 FULL = ("no space left on device", "disk quota exceeded")

@@ -52,7 +52,7 @@ from orchestrator.words.errors import (
     StoreUnavailable,
 )
 from orchestrator.words.lifecycle import Outcome, RunState, StepState, worst
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 
 class Story:

@@ -18,7 +18,7 @@ from orchestrator.transport.agent import Agent
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.replies import Checksums, SentPart
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable
-from orchestrator.words.ports import ArtifactStore, Part, Upload
+from orchestrator.words.store import ArtifactStore, Part, Upload
 
 SMALL_BYTES = 8 << 20  # a file up to this size is one part
 LOT = 100  # small files that are sent, and recorded, together

@@ -13,7 +13,7 @@ from orchestrator.ledger.rows import VolumeRow
 from orchestrator.words.errors import Ambiguous, NoMachine, ProviderUnavailable, Refused
 from orchestrator.words.lifecycle import VolumeState
 from orchestrator.words.model import VolumeNeed
-from orchestrator.words.ports import Capability, VolumeView
+from orchestrator.words.provider import Capability, VolumeView
 
 POLL_S = 5.0
 APPEAR_S = 90.0  # how long a volume whose create got no answer is looked for, in the cloud's time

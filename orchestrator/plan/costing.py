@@ -11,7 +11,7 @@ from orchestrator.plan.estimate import UPLOAD, VOLUME, Stage, rates_in_use, stag
 from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.plan.schedule import Schedule, Scheduler, Task, simulate
 from orchestrator.words.model import MachineNeed, Settings
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 HUB = "hub"
 _KEPT = Decimal("0.0001")

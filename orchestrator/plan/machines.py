@@ -9,7 +9,7 @@ from decimal import Decimal
 from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.words.errors import NoMachine
 from orchestrator.words.model import GPU_MEMORY_GB, MachineNeed, Phase, Plan, RunsOn
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 MachineRequest = tuple[MachineNeed, Sequence[Offer]]  # what is needed, and what is `ranked` for it
 

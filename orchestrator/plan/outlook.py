@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.plan.costing import CrewCost
 from orchestrator.plan.notes import Expectation, Remark
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 CREDIT_MARGIN = Decimal("1.25")  # of the estimate: what is to be there before it begins
 Figures = tuple[Decimal, Decimal]  # hours, USD

@@ -15,7 +15,7 @@ from orchestrator.plan.outlook import Figures, PhasePreview, Preview, StepPrevie
 from orchestrator.plan.resolve import PhaseRun, StepRun
 from orchestrator.plan.schedule import Scheduler
 from orchestrator.words.model import MachineNeed, Plan
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 
 @dataclass(frozen=True)

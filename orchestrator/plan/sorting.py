@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from orchestrator.plan.machines import fits, least_memory, memory_of, with_disk
 from orchestrator.words.model import MachineNeed, Phase
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 Key = tuple[str, str, str, bool]  # provider, type, place, interruptible
 

@@ -8,7 +8,7 @@ import os
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.credentials import secret_from_env
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import Provider
+from orchestrator.words.provider import Provider
 
 __all__ = ["CONSOLES", "PROVIDERS", "ProviderAccess", "access_from_env", "open_provider", "require_known"]
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.words.errors import Refused, UsageError
-from orchestrator.words.ports import (
+from orchestrator.words.provider import (
     Address,
     Capability,
     Facts,
@@ -24,7 +24,7 @@ _HOST = re.compile(r"^(?P<user>[^@\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^@:\s]+)(?::
 
 
 class ExistingHost:
-    """`ports.Provider` with one machine at price 0. A machine's id is the name that it was asked for under."""
+    """`Provider` with one machine at price 0. A machine's id is the name that it was asked for under."""
 
     name = "ssh-host"
     capabilities: frozenset[Capability] = frozenset()
@@ -41,11 +41,11 @@ class ExistingHost:
         self._given_back: set[str] = set()
 
     def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
-        """See ports.Provider."""
+        """See Provider."""
         return []
 
     def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
-        """See ports.Provider. The user says that the host will do: it is offered under every GPU's name.
+        """See Provider. The user says that the host will do: it is offered under every GPU's name.
 
         What is really there is found out by the probe, as on every machine.
         """
@@ -55,14 +55,14 @@ class ExistingHost:
         return [Offer(self.name, "existing", gpu, gpus, 0, Decimal(0), place=self.address.host) for gpu in names]
 
     def create(self, spec: MachineSpec) -> str:
-        """See ports.Provider. Makes nothing."""
+        """See Provider. Makes nothing."""
         with self._lock:
             self._taken.add(spec.name)
             self._given_back.discard(spec.name)
         return spec.name
 
     def machine(self, machine_id: str) -> MachineView | None:
-        """See ports.Provider. Any name is this host, until it is given back."""
+        """See Provider. Any name is this host, until it is given back."""
         if machine_id in self._given_back:
             return None
         return MachineView(
@@ -77,58 +77,58 @@ class ExistingHost:
         )
 
     def machines(self) -> list[MachineView]:
-        """See ports.Provider. Only what this process took: the host keeps no list."""
+        """See Provider. Only what this process took: the host keeps no list."""
         with self._lock:
             names = sorted(self._taken)
         return [view for view in map(self.machine, names) if view]
 
     def destroy(self, machine_id: str) -> None:
-        """See ports.Provider. Ends nothing."""
+        """See Provider. Ends nothing."""
         with self._lock:
             self._taken.discard(machine_id)
             self._given_back.add(machine_id)
 
     def reboot(self, machine_id: str) -> None:
-        """See ports.Provider. It is the user's own."""
+        """See Provider. It is the user's own."""
         raise Refused(f"{machine_id} is not gpuplan's to start again")
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
-        """See ports.Provider. Makes nothing: the host's own folder is the volume."""
+        """See Provider. Makes nothing: the host's own folder is the volume."""
         del size_gb, place
         return name
 
     def volumes(self) -> list[VolumeView]:
-        """See ports.Provider."""
+        """See Provider."""
         return []
 
     def destroy_volume(self, volume_id: str) -> None:
-        """See ports.Provider. Ends nothing: the folder and its data are the user's."""
+        """See Provider. Ends nothing: the folder and its data are the user's."""
 
     def volume_price_hour(self, size_gb: int) -> Decimal:
-        """See ports.Provider."""
+        """See Provider."""
         del size_gb
         return Decimal(0)
 
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
-        """See ports.Provider."""
+        """See Provider."""
         del machine_ids
         return {}
 
     def credit(self) -> Decimal | None:
-        """See ports.Provider. Nothing is paid ahead."""
+        """See Provider. Nothing is paid ahead."""
         return None
 
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
-        """See ports.Provider. It has no API."""
+        """See Provider. It has no API."""
         del machine_id, fingerprint
         return None
 
     def facts(self) -> Facts:
-        """See ports.Provider. It has no API."""
+        """See Provider. It has no API."""
         return Facts()
 
     def end_bill_script(self) -> str:
-        """See ports.Provider."""
+        """See Provider."""
         return ""
 
 

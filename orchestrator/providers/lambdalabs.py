@@ -18,7 +18,7 @@ from orchestrator.providers import ProviderAccess, gpu_names
 from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.pacer import Pacer
 from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused, RequestRefused
-from orchestrator.words.ports import (
+from orchestrator.words.provider import (
     MACHINE_PREFIX,
     Address,
     Capability,
@@ -51,7 +51,7 @@ GONE = "terminated"
 
 
 class Lambda:
-    """`ports.Provider` on Lambda's on-demand cloud."""
+    """`Provider` on Lambda's on-demand cloud."""
 
     name = "lambda"
     capabilities = frozenset({Capability.VOLUMES, Capability.PRIVATE_NETWORK, Capability.HOST_KEY, Capability.REBOOT})
@@ -68,12 +68,12 @@ class Lambda:
         self._keys: dict[str, str] = {}  # public key -> the name that Lambda has it under
 
     def last_words(self, machine_id: str) -> list[str]:  # noqa: ARG002  it is the port's
-        """See ports.Provider. Lambda keeps none."""
+        """See Provider. Lambda keeps none."""
         return []
 
     @sensible
     def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:  # noqa: ARG002  it is the port's
-        """See ports.Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
+        """See Provider. Only regions with capacity are known: a type that is sold out everywhere is left out."""
         if spot:
             return []
         types = self._read("instance-types")
@@ -83,7 +83,7 @@ class Lambda:
         return sorted(found, key=lambda o: (o.price_hour, o.place))
 
     def create(self, spec: MachineSpec) -> str:
-        """See ports.Provider. ProviderUnavailable: nothing was launched either (rate limit, or cannot be reached)."""
+        """See Provider. ProviderUnavailable: nothing was launched either (rate limit, or cannot be reached)."""
         if len(spec.name) > NAME_LIMIT:
             raise RequestRefused(f"Lambda: the name {spec.name!r} is longer than {NAME_LIMIT} characters")
         body = launch_body(spec, self._key_name(spec.public_key), self._access.owner, self.mount_path)
@@ -95,7 +95,7 @@ class Lambda:
 
     @sensible
     def machine(self, machine_id: str) -> MachineView | None:
-        """See ports.Provider."""
+        """See Provider."""
         instance = self._read(f"instances/{machine_id}")
         if instance is None or instance.get("status") == GONE:
             return None
@@ -103,24 +103,24 @@ class Lambda:
 
     @sensible
     def machines(self) -> list[MachineView]:
-        """See ports.Provider."""
+        """See Provider."""
         ours = (i for i in self._read_list("instances") if str(i.get("name", "")).startswith(MACHINE_PREFIX))
         return [view(i, self._access.ssh_port) for i in ours if i.get("status") != GONE]
 
     def destroy(self, machine_id: str) -> None:
-        """See ports.Provider. One id a call: with several, one unknown id refuses them all."""
+        """See Provider. One id a call: with several, one unknown id refuses them all."""
         body = {"instance_ids": [machine_id]}
         self._pacer.call(lambda: self._api.destroy("POST", "instance-operations/terminate", body))
 
     def reboot(self, machine_id: str) -> None:
-        """See ports.Provider. Disk, address and host key stay."""
+        """See Provider. Disk, address and host key stay."""
         body = {"instance_ids": [machine_id]}
         answer = self._pacer.call(lambda: self._api.create("instance-operations/restart", body))
         if not (_data(answer) or {}).get("restarted_instances"):
             raise Refused(f"Lambda: {machine_id} is not among the instances that were restarted")
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
-        """See ports.Provider. File systems grow by themselves: the size is advisory."""
+        """See Provider. File systems grow by themselves: the size is advisory."""
         del size_gb
         if len(name) > VOLUME_NAME_LIMIT or not VOLUME_NAME.match(name):
             raise Refused(
@@ -134,7 +134,7 @@ class Lambda:
 
     @sensible
     def volumes(self) -> list[VolumeView]:
-        """See ports.Provider. Size and price are those of the bytes in use, which Lambda counts every few hours."""
+        """See Provider. Size and price are those of the bytes in use, which Lambda counts every few hours."""
         found = []
         for fs in self._read_list("file-systems"):
             if str(fs["name"]).startswith(MACHINE_PREFIX):
@@ -144,36 +144,36 @@ class Lambda:
         return found
 
     def destroy_volume(self, volume_id: str) -> None:
-        """See ports.Provider."""
+        """See Provider."""
         self._pacer.call(lambda: self._api.destroy("DELETE", f"filesystems/{volume_id}"))
 
     def volume_price_hour(self, size_gb: int) -> Decimal:
-        """See ports.Provider. An upper bound until the volume is full: Lambda charges for bytes in use."""
+        """See Provider. An upper bound until the volume is full: Lambda charges for bytes in use."""
         return size_gb * GB_MONTH / HOURS_A_MONTH
 
     @sensible
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
-        """See ports.Provider: Lambda has no billing report."""
+        """See Provider: Lambda has no billing report."""
         del machine_ids
         return {}
 
     def credit(self) -> Decimal | None:
-        """See ports.Provider. Nothing is paid ahead."""
+        """See Provider. Nothing is paid ahead."""
         return None
 
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
-        """See ports.Provider. Its API shows no logs; a machine here has the key that it was launched with."""
+        """See Provider. Its API shows no logs; a machine here has the key that it was launched with."""
         del machine_id, fingerprint
         return None
 
     @sensible
     def facts(self) -> Facts:
-        """See ports.Provider: the rules that hold in every region."""
+        """See Provider: the rules that hold in every region."""
         ruleset = self._read("firewall-rulesets/global")
         return Facts(firewall=None if ruleset is None else tuple(_rule(rule) for rule in ruleset["rules"]))
 
     def end_bill_script(self) -> str:
-        """See ports.Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
+        """See Provider: only the account's key ends an instance (a shutdown does not end the bill)."""
         return ""
 
     def _read(self, path: str) -> Any:

@@ -17,7 +17,7 @@ from orchestrator.providers import ProviderAccess, runpod_catalog
 from orchestrator.providers.http import Api, sensible
 from orchestrator.providers.runpod_end_bill import end_bill_script
 from orchestrator.words.errors import Ambiguous, ProviderUnavailable, Refused
-from orchestrator.words.ports import (
+from orchestrator.words.provider import (
     MACHINE_PREFIX,
     Address,
     Capability,
@@ -55,7 +55,7 @@ GONE = "TERMINATED"
 
 
 class RunPod:
-    """`ports.Provider` on RunPod's Secure Cloud."""
+    """`Provider` on RunPod's Secure Cloud."""
 
     name = "runpod"
     capabilities = frozenset(
@@ -81,7 +81,7 @@ class RunPod:
 
     @sensible
     def offers(self, *, gpus: int, spot: bool, min_cuda: str = "") -> list[Offer]:
-        """See ports.Provider. Only data centres that hold network volumes: a plan's place must be able to."""
+        """See Provider. Only data centres that hold network volumes: a plan's place must be able to."""
         if spot and gpus == 0:
             return []
         kind = "CPU" if gpus == 0 else "GPU"
@@ -96,7 +96,7 @@ class RunPod:
         return runpod_catalog.spot_offers(found, self._graphql().bids(gpus)) if spot else found
 
     def create(self, spec: MachineSpec) -> str:
-        """See ports.Provider. ProviderUnavailable: not accepted either (429, or the API cannot be reached)."""
+        """See Provider. ProviderUnavailable: not accepted either (429, or the API cannot be reached)."""
         if self._access.explores and spec.offer.gpus:  # CPU pods have no private network
             spec = replace(spec, private_network=True)
         if spec.offer.spot:
@@ -114,38 +114,38 @@ class RunPod:
 
     @sensible
     def machine(self, machine_id: str) -> MachineView | None:
-        """See ports.Provider."""
+        """See Provider."""
         pod = self._api.read(f"pods/{machine_id}")
         return None if pod is None or pod.get("status") == GONE else view(pod)
 
     def last_words(self, machine_id: str) -> list[str]:
-        """See ports.Provider. The stream stays open: what has not come within seconds is not waited for."""
+        """See Provider. The stream stays open: what has not come within seconds is not waited for."""
         events = self._api.listen(f"pods/{machine_id}/logs", {"tail": "20"})
         return [line for event in events if (line := _log_line(event))]
 
     @sensible
     def machines(self) -> list[MachineView]:
-        """See ports.Provider."""
+        """See Provider."""
         pods = _rows(self._api.read("pods"), "pods")
         ours = (p for p in pods if str(p.get("name", "")).startswith(MACHINE_PREFIX))
         return [view(p) for p in ours if p.get("status") != GONE]
 
     def destroy(self, machine_id: str) -> None:
-        """See ports.Provider."""
+        """See Provider."""
         self._api.destroy("DELETE", f"pods/{machine_id}")
 
     def reboot(self, machine_id: str) -> None:
-        """See ports.Provider. The container's disk is wiped; port and host key are others, network volumes stay."""
+        """See Provider. The container's disk is wiped; port and host key are others, network volumes stay."""
         self._api.create(f"pods/{machine_id}/action", {"action": "restart"})
 
     def create_volume(self, name: str, size_gb: int, place: str) -> str:
-        """See ports.Provider. RunPod sells 10 to 4096 GB a volume."""
+        """See Provider. RunPod sells 10 to 4096 GB a volume."""
         body = {"name": name, "size": size_gb, "dataCenter": place} | ({} if self._access.explores else {"type": TIER})
         return _id(self._api.create("network-volumes", body), "volume")
 
     @sensible
     def volumes(self) -> list[VolumeView]:
-        """See ports.Provider."""
+        """See Provider."""
         found: list[VolumeView] = []
         params: dict[str, str] = {}
         while True:
@@ -163,17 +163,17 @@ class RunPod:
             params = {"cursor": paging["nextCursor"]}
 
     def destroy_volume(self, volume_id: str) -> None:
-        """See ports.Provider."""
+        """See Provider."""
         self._api.destroy("DELETE", f"network-volumes/{volume_id}")
 
     def volume_price_hour(self, size_gb: int) -> Decimal:
-        """See ports.Provider: $0.07 a GB and month for the first TB, $0.05 beyond."""
+        """See Provider: $0.07 a GB and month for the first TB, $0.05 beyond."""
         first = Decimal(min(size_gb, FIRST_TB_GB))
         return (first * GB_MONTH + (size_gb - first) * GB_MONTH_BEYOND) / HOURS_A_MONTH
 
     @sensible
     def billed(self, machine_ids: Iterable[str]) -> dict[str, Decimal]:
-        """See ports.Provider. A machine that billing does not know yet is left out."""
+        """See Provider. A machine that billing does not know yet is left out."""
         wanted = set(machine_ids)
         if not wanted:
             return {}
@@ -185,11 +185,11 @@ class RunPod:
         return totals
 
     def credit(self) -> Decimal | None:
-        """See ports.Provider. Only the older API knows it; where that is gone, nobody says."""
+        """See Provider. Only the older API knows it; where that is gone, nobody says."""
         return self._graphql().balance()
 
     def shows_host_key(self, machine_id: str, fingerprint: str) -> bool | None:
-        """See ports.Provider. The official images print their keys as they start SSH, as `ssh-keygen -l` does."""
+        """See Provider. The official images print their keys as they start SSH, as `ssh-keygen -l` does."""
         asked = {"source": "container", "tail": str(LOG_LINES)}
         log = self._api.listen(
             f"pods/{machine_id}/logs", asked, enough=lambda line: fingerprint in PRINTED_KEY.findall(line)
@@ -199,12 +199,12 @@ class RunPod:
 
     @sensible
     def facts(self) -> Facts:
-        """See ports.Provider."""
+        """See Provider."""
         self._api.read("pods")
         return Facts(quotas=_quotas(self._api.policy), bids=self._graphql().bids(1))
 
     def end_bill_script(self) -> str:
-        """See ports.Provider."""
+        """See Provider."""
         return end_bill_script(self._access.graphql_url or GRAPHQL_URL, self._access.base_url or REST_URL)
 
     def _graphql(self) -> RunPodGraphQL:

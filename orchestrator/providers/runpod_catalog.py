@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.cost import gb_hour
 from orchestrator.providers import gpu_names
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 DISK_GB_PER_VCPU = 10  # of a CPU pod's own disk, on the older flavours; the newer ones allow more
 DISK_GB_HOUR = gb_hour(Decimal("0.10"))  # of any pod's own disk, while it runs: accounts-billing/billing.mdx

@@ -23,7 +23,7 @@ from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.provider import MachineSpec
 from orchestrator.words.secret import mask
 
 VENDOR_URL = "https://api.runpod.io"
@@ -73,13 +73,13 @@ class RunPodGraphQL:
         return found
 
     def create_spot(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
-        """Rent one interruptible pod at the offer's price, its disk apart; as ports.Provider.create."""
+        """Rent one interruptible pod at the offer's price, its disk apart; as Provider.create."""
         fields = _pod_fields(spec, ports, mount_path)
         fields["bidPerGpu"] = _number((spec.offer.price_hour - spec.offer.disk_hour) / spec.offer.gpus)
         return self._create("podRentInterruptable", fields)
 
     def create_on_demand(self, spec: MachineSpec, ports: list[str], mount_path: str) -> str:
-        """Rent one pod that RunPod itself ends at the spec's deadline; as ports.Provider.create."""
+        """Rent one pod that RunPod itself ends at the spec's deadline; as Provider.create."""
         return self._create("podFindAndDeployOnDemand", _pod_fields(spec, ports, mount_path))
 
     def balance(self) -> Decimal | None:

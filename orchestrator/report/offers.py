@@ -15,7 +15,7 @@ from orchestrator.words.outside import quoted
 if TYPE_CHECKING:
     from orchestrator.cli.market import CrewOffers, ProviderOffers
     from orchestrator.plan.sorting import LeftOut
-    from orchestrator.words.ports import Offer
+    from orchestrator.words.provider import Offer
 
 SHOWN = 8  # of what would be tried; the rest is a number
 NAMED = 4  # of what is left out for one reason

@@ -25,7 +25,7 @@ from orchestrator.words.outside import escape
 if TYPE_CHECKING:
     from orchestrator.cost import CostReport
     from orchestrator.plan import PhasePreview, Preview
-    from orchestrator.words.ports import Offer
+    from orchestrator.words.provider import Offer
 
 
 MACHINE, FIGURES = 1, 4  # of the columns of phases: the machines', and the first that is left out where none says it

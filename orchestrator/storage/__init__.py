@@ -8,9 +8,9 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import ArtifactStore
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
+from orchestrator.words.store import ArtifactStore
 from orchestrator.words.store_url import read_place
 
 __all__ = ["SOURCES", "STORES", "StoreAccess", "open_source", "open_store"]

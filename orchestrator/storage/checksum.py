@@ -7,7 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 
-from orchestrator.words.ports import Part
+from orchestrator.words.store import Part
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32 (IEEE), bits reflected: the one of zlib and of S3's x-amz-checksum-crc32
 

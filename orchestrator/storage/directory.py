@@ -18,14 +18,14 @@ from orchestrator.storage.checksum import crc32_of, whole_crc32
 from orchestrator.storage.layout import MIB, Place, UploadGone, part_size, require_whole
 from orchestrator.storage.receiver import CHECKSUM, Receiver
 from orchestrator.words.errors import StepFailed, UsageError
-from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
+from orchestrator.words.store import Part, SignedPart, StoredObject, Upload
 
 OWN = ".gpuplan-store"  # uploads under way, and what is known of each object
 BLOCK = MIB
 
 
 class DirectoryStore:
-    """`ports.ArtifactStore` on a folder. Parts come in by HTTP on loopback, as they would at a bucket."""
+    """`ArtifactStore` on a folder. Parts come in by HTTP on loopback, as they would at a bucket."""
 
     ordered = False
     shares_uploads = False
@@ -41,7 +41,7 @@ class DirectoryStore:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         try:
             self._uploads.mkdir(parents=True, exist_ok=True)
             probe = self._uploads / f"check-{uuid.uuid4().hex}"
@@ -53,23 +53,23 @@ class DirectoryStore:
             ) from error
 
     def head(self, name: str) -> StoredObject | None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         return self._head(self._names.key(name))
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         token = uuid.uuid4().hex
         (self._uploads / token).mkdir(parents=True)
         each = part_size(size, self._access.part_bytes, least=1, most_parts=10_000, grain=1, url=self.url)
         return Upload(self._names.key(name), size, sha256, each, token)
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
-        """See ports.ArtifactStore. UploadGone: begin again."""
+        """See ArtifactStore. UploadGone: begin again."""
         folder = self._staging(upload)
         return [p for p in parts if not self._holds(folder / str(p.number), p)]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
-        """See ports.ArtifactStore. The URLs live as long as this process."""
+        """See ArtifactStore. The URLs live as long as this process."""
         with self._lock:
             if self._receiver is None:
                 self._receiver = Receiver(self._uploads)
@@ -77,7 +77,7 @@ class DirectoryStore:
         return [SignedPart(p, receiver.url(upload.token, p.number), {CHECKSUM: p.crc32}, (200,)) for p in parts]
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
-        """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
+        """See ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
         ordered = require_whole(upload, parts)
         found = self._head(upload.key)
         if not self._has_staging(upload) and found and found.sha256 == upload.sha256:
@@ -100,15 +100,15 @@ class DirectoryStore:
         return StoredObject(upload.key, upload.bytes, whole_crc32(ordered), upload.sha256)
 
     def abort(self, upload: Upload) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         shutil.rmtree(self._uploads / upload.token, ignore_errors=True)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
+        """See ArtifactStore. FileNotFoundError: there is no such object."""
         yield from _blocks(self._root / self._names.key(name), offset, length)
 
     def put_text(self, name: str, text: str) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._uploads.mkdir(parents=True, exist_ok=True)
         file = self._uploads / f"text-{uuid.uuid4().hex}"
         data = text.encode()

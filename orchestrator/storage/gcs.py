@@ -26,8 +26,8 @@ from orchestrator.storage.layout import MIB, UploadGone, one_or_below, parse_pla
 from orchestrator.words import web
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.source import SignedGet, SourceFile
+from orchestrator.words.store import Part, SignedPart, StoredObject, Upload
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ DONE, GOING_ON, UNKNOWN, CANCELLED = (200, 201), 308, (404, 410), 499
 
 
 class GcsStore:
-    """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
+    """`ArtifactStore` on a bucket. Safe to use from several threads."""
 
     ordered = True
     shares_uploads = False  # who knows the session writes the object
@@ -59,7 +59,7 @@ class GcsStore:
         self._bucket = self._do(lambda: _client(access).bucket(self._place.bucket))
 
     def check(self) -> None:
-        """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
+        """See ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
 
         These credentials need not be allowed to delete: where they are not, the object stays.
         """
@@ -77,23 +77,23 @@ class GcsStore:
             self._bucket.blob(key).delete(timeout=TIMEOUT_S, retry=RETRY)
 
     def head(self, name: str) -> StoredObject | None:
-        """See ports.ArtifactStore. The checksum is CRC32C."""
+        """See ArtifactStore. The checksum is CRC32C."""
         return self._head(self._place.key(name))
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         key = self._place.key(name)
         return Upload(key, size, sha256, self._part_size(size), self._session(key, size, sha256))
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
-        """See ports.ArtifactStore. A part of which a piece is there is sent whole: the store skips what it has."""
+        """See ArtifactStore. A part of which a piece is there is sent whole: the store skips what it has."""
         stored = self._stored(upload)
         if stored is None:
             return []
         return [p for p in parts if p.offset + p.length > stored or p.length == 0]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
-        """See ports.ArtifactStore. The session URI is the capability."""
+        """See ArtifactStore. The session URI is the capability."""
         signed = []
         for part in parts:
             end = part.offset + part.length
@@ -103,7 +103,7 @@ class GcsStore:
         return signed
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
-        """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
+        """See ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
         require_whole(upload, parts)
         try:
             stored = self._stored(upload)
@@ -117,15 +117,15 @@ class GcsStore:
         return self._verified(upload)
 
     def abort(self, upload: Upload) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._cancel(upload.token)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
+        """See ArtifactStore. FileNotFoundError: there is no such object."""
         yield from self._read(self._place.key(name), offset, length)
 
     def put_text(self, name: str, text: str) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         blob = self._bucket.blob(self._place.key(name))
         kind = "text/plain; charset=utf-8"
         self._do(
@@ -133,7 +133,7 @@ class GcsStore:
         )
 
     def listing(self) -> list[SourceFile]:
-        """See ports.Source. A generation stands for one content. Who may not list may read one object."""
+        """See Source. A generation stands for one content. Who may not list may read one object."""
         prefix = self._place.prefix or None
         try:
             blobs = self._do(lambda: list(self._bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S, retry=RETRY)))
@@ -147,11 +147,11 @@ class GcsStore:
         return one_or_below(self._place, found)
 
     def about(self, file: SourceFile) -> StoredObject | None:
-        """See ports.Source."""
+        """See Source."""
         return self._head(file.key)
 
     def signed_get(self, file: SourceFile) -> SignedGet:
-        """See ports.Source."""
+        """See Source."""
         if self._access.endpoint:  # no account stands behind it that could sign
             place = f"{self._access.endpoint}/download/storage/v1/b/{self._place.bucket}/o/{quote(file.key, safe='')}"
             return SignedGet(f"{place}?alt=media&generation={file.etag}", {})

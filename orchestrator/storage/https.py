@@ -11,8 +11,8 @@ import httpx
 from orchestrator.words import web
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import StoredObject
 from orchestrator.words.source import SignedGet, SourceFile
+from orchestrator.words.store import StoredObject
 
 TIMEOUT_S = 30.0
 MOVED = (301, 302, 303, 307, 308)
@@ -32,7 +32,7 @@ class _Said:
 
 
 class HttpsSource:
-    """`ports.Source` of one file. `sha256`: what it must be; "": what its server says of it tells its content."""
+    """`Source` of one file. `sha256`: what it must be; "": what its server says of it tells its content."""
 
     def __init__(self, url: str, sha256: str = "") -> None:
         self.url, self._sha256 = url, sha256
@@ -40,7 +40,7 @@ class HttpsSource:
         self._last: _Said | None = None
 
     def listing(self) -> list[SourceFile]:
-        """See ports.Source. StepFailed: nobody says how large it is."""
+        """See Source. StepFailed: nobody says how large it is."""
         said = self._ask()
         if said is None:
             return []
@@ -50,14 +50,14 @@ class HttpsSource:
         return [SourceFile(name, self.url, said.bytes, self._sha256 or said.etag)]
 
     def about(self, file: SourceFile) -> StoredObject | None:
-        """See ports.Source."""
+        """See Source."""
         found = self.listing()
         if not found or found[0].etag != file.etag:
             return None
         return StoredObject(file.key, found[0].bytes, None, self._sha256 or None)
 
     def signed_get(self, file: SourceFile) -> SignedGet:
-        """See ports.Source. Nothing is signed: the address is anybody's."""
+        """See Source. Nothing is signed: the address is anybody's."""
         said = self._last or self._ask()
         etag = "" if self._sha256 or said is None else said.etag
         return SignedGet(file.key, PLAIN, follow=True, ranges=said is None or said.ranges, etag=etag)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from orchestrator.words.errors import StepFailed, UsageError
-from orchestrator.words.ports import Part, Upload
 from orchestrator.words.source import SourceFile
+from orchestrator.words.store import Part, Upload
 
 MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 64 * MIB

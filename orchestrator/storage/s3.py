@@ -23,8 +23,8 @@ from orchestrator.storage.s3_errors import ABSENT, FORBIDDEN, code_of, failure
 from orchestrator.storage.s3_proof import ByCrc32, ByMd5, Proof
 from orchestrator.storage.s3_try import allow, send_as_a_machine
 from orchestrator.words.errors import GpuplanError, StepFailed, StoreUnavailable, UsageError
-from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.source import SignedGet, SourceFile
+from orchestrator.words.store import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.store_url import read_place
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ BOTO = (boto_errors.ClientError, boto_errors.BotoCoreError)
 
 
 class S3Store:
-    """`ports.ArtifactStore` on a bucket. Safe to use from several threads."""
+    """`ArtifactStore` on a bucket. Safe to use from several threads."""
 
     ordered = False
     shares_uploads = True
@@ -74,7 +74,7 @@ class S3Store:
         return connect(access, virtual=self._virtual, **self._proof.client)
 
     def check(self) -> None:
-        """See ports.ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
+        """See ArtifactStore. Sends a small object as an artifact is sent: a right that is missing is named.
 
         These credentials need not be allowed to delete: where they are not, the object stays.
         """
@@ -106,11 +106,11 @@ class S3Store:
             raise
 
     def head(self, name: str) -> StoredObject | None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         return self._head(self._place.key(name))
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         key = self._place.key(name)
         each = part_size(
             size, self._access.part_bytes, least=LEAST_PART, most_parts=MOST_PARTS, grain=MIB, url=self.url
@@ -129,7 +129,7 @@ class S3Store:
         return Upload(key, size, sha256, part_bytes, opened["UploadId"])
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
-        """See ports.ArtifactStore. UploadGone: begin again."""
+        """See ArtifactStore. UploadGone: begin again."""
         if upload.token == s3_alone.TOKEN:
             there = s3_alone.is_stored(self._looked_at(upload.key), upload, SHA256)
             return [] if there else parts
@@ -137,7 +137,7 @@ class S3Store:
         return [p for p in parts if not self._same(held.get(p.number), p)]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
-        """See ports.ArtifactStore. The headers are part of the signature: the machine sends them as they are."""
+        """See ArtifactStore. The headers are part of the signature: the machine sends them as they are."""
         bucket, seconds = self._place.bucket, self._access.url_seconds
         if upload.token == s3_alone.TOKEN:
             return [s3_alone.signed(self._client, bucket, upload, p, self._proof, seconds, SHA256) for p in parts]
@@ -156,7 +156,7 @@ class S3Store:
         return signed
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
-        """See ports.ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
+        """See ArtifactStore. Completing twice is one completion. UploadGone: begin again."""
         ordered = require_whole(upload, parts)
         if upload.bytes == 0:  # a multipart upload has at least one part, and no part is empty everywhere
             self.abort(upload)
@@ -173,12 +173,12 @@ class S3Store:
         return self._verified(upload, ordered)
 
     def abort(self, upload: Upload) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         if upload.token != s3_alone.TOKEN:
             self._abort(upload.key, upload.token)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """See ports.ArtifactStore. FileNotFoundError: there is no such object."""
+        """See ArtifactStore. FileNotFoundError: there is no such object."""
         key, last = self._place.key(name), "" if length is None else offset + length - 1
         span = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
         try:
@@ -197,11 +197,11 @@ class S3Store:
             raise StoreUnavailable(f"{self.url}: reading {name} broke off: {error}") from error
 
     def put_text(self, name: str, text: str) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._put(self._place.key(name), text.encode(), {}, "text/plain; charset=utf-8")
 
     def listing(self) -> list[SourceFile]:
-        """See ports.Source. Who may not list may still read the one object."""
+        """See Source. Who may not list may still read the one object."""
         pages = self._client.get_paginator("list_objects_v2")
         asked = {"Bucket": self._place.bucket, "Prefix": self._place.prefix}
         try:
@@ -221,11 +221,11 @@ class S3Store:
         return one_or_below(self._place, found)
 
     def about(self, file: SourceFile) -> StoredObject | None:
-        """See ports.Source."""
+        """See Source."""
         return self._head(file.key)
 
     def signed_get(self, file: SourceFile) -> SignedGet:
-        """See ports.Source."""
+        """See Source."""
         asked = {"Bucket": self._place.bucket, "Key": file.key}
         url = self._client.generate_presigned_url("get_object", Params=asked, ExpiresIn=self._access.url_seconds)
         return SignedGet(url, {"If-Match": f'"{file.etag}"'})

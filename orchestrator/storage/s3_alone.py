@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.storage.s3_proof import Proof
-from orchestrator.words.ports import Part, SignedPart, Upload
+from orchestrator.words.store import Part, SignedPart, Upload
 
 TOKEN = ""  # of such an upload: the store knows of none
 KIND = "application/octet-stream"

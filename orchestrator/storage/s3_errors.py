@@ -6,7 +6,7 @@ from botocore import exceptions as boto_errors
 
 from orchestrator.storage.layout import UploadGone
 from orchestrator.words.errors import StepFailed, StoreBusy, StoreUnavailable, UsageError
-from orchestrator.words.ports import Upload
+from orchestrator.words.store import Upload
 
 _WORDS: dict[str, str] = {
     "NoSuchBucket": "there is no such bucket: create it, or correct the URL",

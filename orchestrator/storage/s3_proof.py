@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from orchestrator.storage.checksum import md5_of, whole_crc32
-from orchestrator.words.ports import Part, Upload
+from orchestrator.words.store import Part, Upload
 
 
 class Proof(Protocol):

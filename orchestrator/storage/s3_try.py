@@ -7,7 +7,7 @@ import httpx
 from orchestrator.words import web
 from orchestrator.words.errors import StoreBusy, StoreUnavailable, UsageError
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import SignedPart
+from orchestrator.words.store import SignedPart
 
 SEND_S, WORDS_SHOWN = 30.0, 300
 

@@ -22,7 +22,7 @@ from orchestrator.rehearsal.clouds.records import Span
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.clock import BEGINNING
 from orchestrator.words.lifecycle import RunState
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 from orchestrator.words.spec import RunSpec, plain
 
 UNIT_USD = Decimal("0.0005")  # a second of the dearest machine here, and rounding

@@ -41,8 +41,9 @@ from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.lifecycle import RunState
 from orchestrator.words.model import Plan
-from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.spec import RunSpec, WorldSpec
+from orchestrator.words.store import ArtifactStore
 
 OWNER = "benchown"
 RUN, EARLIER = "1102-test", "1102-then"

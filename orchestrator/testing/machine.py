@@ -1,4 +1,4 @@
-"""A scripted machine behind `ports.Transport`: it answers the agent's protocol from memory, in the clock's time."""
+"""A scripted machine behind `Transport`: it answers the agent's protocol from memory, in the clock's time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.rehearsal.standins import armed_cuda_fault
 from orchestrator.testing.files import WORKSPACE, Disk, FileAnswers, Json, Refusal
 from orchestrator.testing.traffic import Flow, Move, Traffic
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import CommandResult
+from orchestrator.words.transport import CommandResult
 from orchestrator.words.waiting import Clock, Signal
 
 FOREVER = math.inf
@@ -105,10 +105,10 @@ class ScriptedMachine(FileAnswers):
         self._no_kernel = bool(faults and gpus and faults.take("torch-no-kernel"))
         self._cuda_fault = armed_cuda_fault(faults, clock.scaled(1.0)) if faults and gpus else None
 
-    # -- ports.Transport ------------------------------------------------------------------------------------------
+    # -- Transport ------------------------------------------------------------------------------------------
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
-        """See ports.Transport."""
+        """See Transport."""
         self._reach()
         if not stdin:
             return CommandResult(0 if self._listens() else 1, b"", b"")
@@ -127,24 +127,24 @@ class ScriptedMachine(FileAnswers):
         most_bytes: float = FOREVER,
         stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        """See ports.Transport."""
+        """See Transport."""
         self._reach()
         return 0 if self._answer(json.loads(stdin), on_line, stop, min(silence_s, timeout_s)) else -1
 
     def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
-        """See ports.Transport."""
+        """See Transport."""
         self._reach()
         return CommandResult(0, b"", b"")
 
     def fetch(self, path: str, offset: int = 0) -> Iterator[bytes]:
-        """See ports.Transport."""
+        """See Transport."""
         self._reach()
         if path not in self.disk.files:
             raise FileNotFoundError(path)
         yield self.disk.files[path][offset:]
 
     def close(self) -> None:
-        """See ports.Transport."""
+        """See Transport."""
 
     # -- the world's hand -----------------------------------------------------------------------------------------
 

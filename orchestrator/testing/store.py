@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.rehearsal.faults import Switchboard
 from orchestrator.words.errors import StepFailed, StoreBusy
-from orchestrator.words.ports import Part, SignedPart, StoredObject, Upload
 from orchestrator.words.source import SignedGet, SourceFile
+from orchestrator.words.store import Part, SignedPart, StoredObject, Upload
 
 PART_BYTES = 1 << 20
 REFUSING = {"s3-503": 503, "s3-expired": 403, "gcs-503": 503, "gcs-cut": 0}  # fault -> status of a part, which is lost
 
 
 class MemoryStore:
-    """`ports.ArtifactStore`. It refuses a part whose checksum is not the one that was signed, as a bucket does."""
+    """`ArtifactStore`. It refuses a part whose checksum is not the one that was signed, as a bucket does."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class MemoryStore:
         self.on_read: Callable[[str], None] = lambda _name: None  # told of each read before it is answered
 
     def check(self) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
 
     def head(self, name: str) -> StoredObject | None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._be_there()
         if name not in self.objects:
             return None
@@ -54,7 +54,7 @@ class MemoryStore:
         return StoredObject(name, len(content), _crc32(content), self._sha256.get(name), md5)
 
     def begin(self, name: str, size: int, sha256: str) -> Upload:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._be_there()
         self._tokens += 1
         token = f"upload-{self._tokens}"
@@ -63,14 +63,14 @@ class MemoryStore:
         return Upload(name, size, sha256, PART_BYTES, token)
 
     def missing(self, upload: Upload, parts: list[Part]) -> list[Part]:
-        """See ports.ArtifactStore. FileNotFoundError: it knows no such upload."""
+        """See ArtifactStore. FileNotFoundError: it knows no such upload."""
         self._be_there()
         if upload.token not in self._parts:
             raise FileNotFoundError(upload.token)
         return [p for p in parts if p.number not in self._parts[upload.token]]
 
     def sign(self, upload: Upload, parts: list[Part]) -> list[SignedPart]:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         for part in parts:
             self._sums[f"{self.url}/{upload.token}/{part.number}"] = part.crc32
         return [SignedPart(p, f"{self.url}/{upload.token}/{p.number}", {}, (200,)) for p in parts]
@@ -90,7 +90,7 @@ class MemoryStore:
         return 0 if self._kind == "s3-" and self._faults.take("s3-cut") else 200
 
     def complete(self, upload: Upload, parts: list[Part]) -> StoredObject:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._be_there()
         held = self._parts.pop(upload.token, None)
         if held is not None:
@@ -105,18 +105,18 @@ class MemoryStore:
         return stored
 
     def abort(self, upload: Upload) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._parts.pop(upload.token, None)
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """See ports.ArtifactStore. FileNotFoundError: it has no such object."""
+        """See ArtifactStore. FileNotFoundError: it has no such object."""
         if name not in self.objects:
             raise FileNotFoundError(name)
         self.on_read(name)
         yield self.objects[name][offset : None if length is None else offset + length]
 
     def put_text(self, name: str, text: str) -> None:
-        """See ports.ArtifactStore."""
+        """See ArtifactStore."""
         self._be_there()
         self.objects[name] = text.encode()
         self._changed("store")
@@ -127,7 +127,7 @@ class MemoryStore:
 
 
 class MemorySource:
-    """`ports.Source`: what lies below an address, in memory. Each content has another tag."""
+    """`Source`: what lies below an address, in memory. Each content has another tag."""
 
     def __init__(self, url: str, objects: dict[str, bytes]) -> None:
         self.url, self.objects = url, objects
@@ -135,16 +135,16 @@ class MemorySource:
         self.refusals: list[int] = []  # HTTP statuses of the next GETs; then they are answered
 
     def listing(self) -> list[SourceFile]:
-        """See ports.Source."""
+        """See Source."""
         return [SourceFile(name, name, len(data), _md5(data)) for name, data in sorted(self.objects.items())]
 
     def about(self, file: SourceFile) -> StoredObject | None:
-        """See ports.Source."""
+        """See Source."""
         data = self.objects.get(file.key)
         return None if data is None else StoredObject(file.key, len(data), _crc32(data), None, _md5(data))
 
     def signed_get(self, file: SourceFile) -> SignedGet:
-        """See ports.Source."""
+        """See Source."""
         return SignedGet(f"{self.url}/{file.key}", {"If-Match": file.etag})
 
     def get(self, url: str, tag: str) -> bytes | int:

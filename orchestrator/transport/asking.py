@@ -15,7 +15,7 @@ from orchestrator.transport.limits import LONGEST_REPLY, Limits
 from orchestrator.transport.refusals import NOISE, accept, broken, object_in, read
 from orchestrator.words.errors import ConnectionLost, GpuplanError, StepFailed
 from orchestrator.words.outside import quoted
-from orchestrator.words.ports import CommandResult, Transport
+from orchestrator.words.transport import CommandResult, Transport
 
 T = TypeVar("T")
 L = TypeVar("L")

@@ -12,7 +12,7 @@ from orchestrator.transport.limits import LONGEST_LINE
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.standing import NeverAnswered, Standing
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import CommandResult, Transport
+from orchestrator.words.transport import CommandResult, Transport
 
 
 class Calls:
@@ -62,7 +62,7 @@ class Calls:
         most_bytes: float,
         stop: Callable[[], bool],
     ) -> int:
-        """One request that takes time; see ports.Transport.stream."""
+        """One request that takes time; see Transport.stream."""
         deadline = time.monotonic() + timeout_s
         if (standing := self._standing()) is not None:
             try:

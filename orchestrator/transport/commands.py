@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from orchestrator.words.secret import Secret
 
 NO_FILE = 44  # exit code of `fetch`: there is no such file

@@ -44,7 +44,7 @@ class Conversation(Protocol):
 
 @runtime_checkable
 class Converses(Protocol):
-    """What a ports.Transport may be able to do besides."""
+    """What a Transport may be able to do besides."""
 
     def converse(self, command: str) -> Conversation:
         """Start a command to talk with. ConnectionLost: the machine is not reached."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, KeyRefused, NobodyListens
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 
 if TYPE_CHECKING:
     import paramiko

@@ -22,8 +22,8 @@ from orchestrator.transport.replies import (
     SentPart,
     Working,
 )
-from orchestrator.words.ports import SignedPart
 from orchestrator.words.source import Wanted
+from orchestrator.words.store import SignedPart
 
 FILES, CHECKSUMS = Streamed("files", Files, Working), Streamed("checksums", Checksums, Working)
 PUT, GET, PACK = Streamed("put", Done, SentPart), Streamed("get", Done, Fetched), Streamed("pack", Packed, Packing)

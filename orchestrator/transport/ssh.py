@@ -18,7 +18,8 @@ from orchestrator.transport.limits import LONGEST_LINE, LONGEST_REPLY, require
 from orchestrator.transport.link import PING_EVERY_S, PING_LIMIT_S, ChannelRefused, HostKeyStore, Link
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Address, CommandResult
+from orchestrator.words.provider import Address
+from orchestrator.words.transport import CommandResult
 
 if TYPE_CHECKING:
     import paramiko
@@ -37,7 +38,7 @@ SIGNALLED = -1
 
 
 class SshTransport:
-    """One machine over SSH (implements ports.Transport and Converses). Thread-safe.
+    """One machine over SSH (implements Transport and Converses). Thread-safe.
 
     Nothing is connected before the first call.
     """
@@ -61,12 +62,12 @@ class SshTransport:
         self._closed = False
 
     def run(self, command: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> CommandResult:
-        """See ports.Transport."""
+        """See Transport."""
         with self._channel(command) as channel:
             return self._collect(channel, [stdin] if stdin else [], timeout_s)
 
     def send(self, command: str, chunks: Iterable[bytes], *, timeout_s: float = 3600.0) -> CommandResult:
-        """See ports.Transport. An error of the iterator's own is raised here."""
+        """See Transport. An error of the iterator's own is raised here."""
         with self._channel(command) as channel:
             return self._collect(channel, chunks, timeout_s)
 

@@ -76,7 +76,7 @@ class Standing:
         most_bytes: float,
         stop: Callable[[], bool],
     ) -> int:
-        """What ports.Transport.stream does with a command of its own. NeverAnswered: it is to be tried that way."""
+        """What Transport.stream does with a command of its own. NeverAnswered: it is to be tried that way."""
         began = time.monotonic()
         number, asked = self._begin(request)
         try:

@@ -30,8 +30,8 @@ class ProviderAccess:
     owner: str = ""  # 8 characters, in every name of ours
     pace_file: Path | None = None  # shared by all processes that use one key; None: paced within this process only
     ssh_port: int = 22  # Lambda does not report it
-    shows_gpu: bool = True  # see ports.Provider
-    disk_share: float = 1.0  # see ports.Provider
+    shows_gpu: bool = True  # see Provider
+    disk_share: float = 1.0  # see Provider
     vendor_deadline: bool = False  # RunPod only: it ends GPU machines at their deadline itself, by its older API
     explores: bool = False  # ask for what is not known yet: one machine's private address, a place's own kind of volume
     transport: httpx.BaseTransport | None = None

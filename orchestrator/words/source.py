@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.words.ports import StoredObject
+from orchestrator.words.store import StoredObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import Address, Provider
+from orchestrator.words.provider import Address, Provider
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.host_keys import HostKeys
 

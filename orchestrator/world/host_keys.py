@@ -23,7 +23,7 @@ def pinned_under(row: MachineRow, *, rented: bool) -> str:
 class HostKeys:
     """The keys of one machine (implements transport.link.HostKeyStore). `expected`: of --host-key, "": not given.
 
-    `shows`: what the machine's provider says of a fingerprint (ports.Provider.shows_host_key).
+    `shows`: what the machine's provider says of a fingerprint (Provider.shows_host_key).
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from orchestrator.storage import open_source, open_store
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.credentials import secret_from_env
-from orchestrator.words.ports import Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home

@@ -17,10 +17,11 @@ from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import GpuplanError, UsageError
 from orchestrator.words.model import Input
 from orchestrator.words.observed import load
-from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
 from orchestrator.words.spec import WorldSpec
+from orchestrator.words.store import ArtifactStore
 from orchestrator.world import samples
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home

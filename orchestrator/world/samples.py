@@ -11,7 +11,7 @@ from orchestrator.storage.checksum import crc32_of, md5_of
 from orchestrator.storage.s3_try import send_as_a_machine
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Input
-from orchestrator.words.ports import ArtifactStore, Part
+from orchestrator.words.store import ArtifactStore, Part
 
 BUCKET = "gpuplan-rehearsal"  # of the emulated stores
 NAME = "stand-in.txt"

@@ -11,9 +11,10 @@ from orchestrator.transport.job_replies import Progress
 from orchestrator.words.access import ProviderAccess
 from orchestrator.words.errors import UsageError
 from orchestrator.words.model import Input
-from orchestrator.words.ports import ArtifactStore, Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.source import Source
+from orchestrator.words.store import ArtifactStore
 from orchestrator.world.clock import SystemClock
 from orchestrator.world.home import Home
 

@@ -16,7 +16,7 @@ from orchestrator.rehearsal.client import Rehearsal
 from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ProviderUnavailable
-from orchestrator.words.ports import MachineSpec, MachineStatus, MachineView, Offer, Provider
+from orchestrator.words.provider import MachineSpec, MachineStatus, MachineView, Offer, Provider
 from orchestrator.words.secret import Secret
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from orchestrator.words.ports import ArtifactStore, Part, SignedPart, Upload
 from orchestrator.words.source import Source, SourceFile
+from orchestrator.words.store import ArtifactStore, Part, SignedPart, Upload
 
 MIB = 1024 * 1024
 

@@ -19,7 +19,7 @@ from orchestrator.words.errors import (
     ProviderUnavailable,
     Refused,
 )
-from orchestrator.words.ports import Capability, MachineSpec, MachineStatus
+from orchestrator.words.provider import Capability, MachineSpec, MachineStatus
 from orchestrator.words.secret import Secret
 from orchestrator.world.host_keys import fingerprint
 from tests.contracts.contract_clouds import Cloud, FirstContact

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.transport.keys import make_host_key
 from orchestrator.words.errors import ConnectionLost, Refused
-from orchestrator.words.ports import Address, Capability, MachineView
+from orchestrator.words.provider import Address, Capability, MachineView
 from tests.contracts.contract_clouds import Cloud, FirstContact
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")

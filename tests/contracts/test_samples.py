@@ -10,7 +10,7 @@ import pytest
 from orchestrator.rehearsal.s3_gate import BUCKET
 from orchestrator.storage import open_source, open_store
 from orchestrator.words.model import Input
-from orchestrator.words.ports import ArtifactStore
+from orchestrator.words.store import ArtifactStore
 from orchestrator.world import samples
 from tests.contracts.contract_stores import Served, fetched
 

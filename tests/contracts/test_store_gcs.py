@@ -15,7 +15,7 @@ from google.api_core import exceptions as api_errors
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.gcs import GcsStore
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.words.ports import SignedPart
+from orchestrator.words.store import SignedPart
 from tests.contracts.contract_stores import MIB, Served, begin, cut, payload, put, send
 
 

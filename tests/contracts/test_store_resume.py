@@ -17,7 +17,7 @@ from orchestrator.engine.uploads import Uploads
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import SentPart
 from orchestrator.words.errors import StepFailed, StoreUnavailable
-from orchestrator.words.ports import SignedPart, Upload
+from orchestrator.words.store import SignedPart, Upload
 from tests.contracts.contract_stores import Served, payload
 from tests.unit.engine.stepbench import Bench
 

@@ -11,8 +11,8 @@ import pytest
 from orchestrator.rehearsal.s3_gate import BUCKET, S3
 from orchestrator.storage import StoreAccess, open_store
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import ArtifactStore, Part
 from orchestrator.words.secret import Secret
+from orchestrator.words.store import ArtifactStore, Part
 from tests.contracts.contract_stores import MIB, begin, cut, payload, put, send
 
 Build = Callable[..., ArtifactStore]

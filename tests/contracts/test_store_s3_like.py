@@ -13,8 +13,8 @@ from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.s3 import S3Store
 from orchestrator.storage.s3_proof import ByMd5, multipart_etag
 from orchestrator.words.errors import StepFailed, UsageError
-from orchestrator.words.ports import Part
 from orchestrator.words.secret import Secret
+from orchestrator.words.store import Part
 from tests.contracts.conftest import Like
 from tests.contracts.contract_stores import MIB, begin, cut, payload, put, send, upload
 
@@ -154,7 +154,7 @@ def test_signed_urls_lead_where_the_settings_say(monkeypatch: pytest.MonkeyPatch
 
 
 def _signed(url: str, **access: Any) -> Any:
-    from orchestrator.words.ports import Upload
+    from orchestrator.words.store import Upload
 
     opened = Upload("p/a.m", 1, hashlib.sha256(b"x").hexdigest(), 5 * MIB, "token")
     return open_store(url, replace(KEYS, **access)).sign(opened, cut(b"x", 5 * MIB))

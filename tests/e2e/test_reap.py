@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger import open_ledger
-from orchestrator.words.ports import MachineSpec, Provider
+from orchestrator.words.provider import MachineSpec, Provider
 from orchestrator.words.spec import WorldSpec
 from orchestrator.world.home import Home
 from orchestrator.world.rehearsed import rehearsed

@@ -7,8 +7,9 @@ from typing import Any
 
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
-from orchestrator.words.ports import CommandResult, Part, SignedPart
 from orchestrator.words.source import SignedGet, Wanted
+from orchestrator.words.store import Part, SignedPart
+from orchestrator.words.transport import CommandResult
 
 PART = SignedPart(Part(1, 0, 1, ""), "http://127.0.0.1:9/", {}, (200,))
 OPERATIONS: dict[str, Callable[[Agent], object]] = {
@@ -87,7 +88,7 @@ HONEST: dict[str, list[dict[str, Any]]] = {
 
 
 class Saying:
-    """`ports.Transport` to an agent that says these lines, whatever it is asked."""
+    """`Transport` to an agent that says these lines, whatever it is asked."""
 
     def __init__(self, *lines: bytes) -> None:
         self._lines = lines

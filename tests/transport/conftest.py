@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known, Sshd, private_sshd
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.transport import keys
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from tests import counted
 
 START_S = 10.0

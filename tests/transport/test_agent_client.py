@@ -19,8 +19,8 @@ from orchestrator.transport.job_replies import JobEnd, Sample
 from orchestrator.transport.measured import Measured
 from orchestrator.transport.refusals import AgentFailed, DeadmanExpired, GpuFailed, LeaseHeld
 from orchestrator.words.errors import ConnectionLost, StepFailed
-from orchestrator.words.ports import Part, SignedPart
 from orchestrator.words.secret import Secret
+from orchestrator.words.store import Part, SignedPart
 from tests.transport.conftest import Reached
 
 

@@ -12,7 +12,7 @@ import paramiko
 import pytest
 
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known, Sshd
 

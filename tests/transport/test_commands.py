@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.transport import commands
 from orchestrator.transport.commands import Shell, command
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from orchestrator.words.secret import Secret
 
 WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)

@@ -23,7 +23,7 @@ from orchestrator.transport.keys import make_host_key
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import HostKeyChanged
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import Address, Capability, MachineSpec, Offer
+from orchestrator.words.provider import Address, Capability, MachineSpec, Offer
 from orchestrator.world.host_keys import HostKeys, fingerprint
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known, Sshd

@@ -13,7 +13,7 @@ from orchestrator.transport.limits import LONGEST_LINE, Limits, require
 from orchestrator.transport.refusals import AgentFailed
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Transport
+from orchestrator.words.transport import Transport
 from tests.transport.agent_operations import OPERATIONS
 from tests.transport.sshd import Sshd
 
@@ -51,7 +51,7 @@ PROGRAMS = {
 
 
 class SingleCalls:
-    """A transport that can do no more than ports.Transport asks for."""
+    """A transport that can do no more than Transport asks for."""
 
     def __init__(self, transport: SshTransport) -> None:
         self.run, self.stream, self.send = transport.run, transport.stream, transport.send

@@ -19,7 +19,8 @@ import pytest
 from orchestrator.transport import keys
 from orchestrator.transport.ssh import SshTransport
 from orchestrator.words.errors import ConnectionLost, HostKeyChanged, NobodyListens
-from orchestrator.words.ports import Address, CommandResult
+from orchestrator.words.provider import Address
+from orchestrator.words.transport import CommandResult
 from tests.transport.sshd import Known, Sshd, private_sshd
 
 
@@ -304,7 +305,7 @@ def test_nothing_is_printed(server: Sshd):
 import os, signal, subprocess
 from pathlib import Path
 from orchestrator.words.errors import ConnectionLost
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from orchestrator.transport.ssh import SshTransport
 from tests.transport.sshd import Known
 for port in (9, {server.address.port}):

@@ -22,7 +22,7 @@ from orchestrator.report import figures, listing, pages, rendering
 from orchestrator.report.listing import Listed
 from orchestrator.report.verdicts import Verdict
 from orchestrator.words.model import Plan, Settings
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 ROOT = Path(__file__).parents[2]
 T0 = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.engine.peers import ADDRESS_S
 from orchestrator.report.figures import money
 from orchestrator.words.observed import Observed
-from orchestrator.words.ports import Provider
+from orchestrator.words.provider import Provider
 
 UNSEEN = "not seen"
 LEAST_TORCH = (2, 6)

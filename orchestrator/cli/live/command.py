@@ -21,7 +21,7 @@ from orchestrator.cli.live.wire import Wire
 from orchestrator.report.console import say
 from orchestrator.words.errors import ExitCode, NoMachine, OverBudget, ProviderUnavailable, UsageError
 from orchestrator.words.observed import Observed
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger

@@ -12,7 +12,7 @@ from orchestrator.engine.provisioning import SPARE_S
 from orchestrator.plan import with_disk
 from orchestrator.words.errors import NoMachine, OverBudget
 from orchestrator.words.model import GPU_MEMORY_GB, Defaults, MachineNeed, Phase, Plan, Step, VolumeNeed
-from orchestrator.words.ports import Capability, Offer, Provider
+from orchestrator.words.provider import Capability, Offer, Provider
 
 PHASE, STEP = "probe", "look"
 TIMEOUT_S, READINESS_S = 900.0, 600.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import Address, Facts
+from orchestrator.words.provider import Address, Facts
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger

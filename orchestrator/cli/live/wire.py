@@ -12,7 +12,7 @@ import httpx
 
 from orchestrator.words import web
 from orchestrator.words.access import ProviderAccess
-from orchestrator.words.ports import MACHINE_PREFIX
+from orchestrator.words.provider import MACHINE_PREFIX
 
 # Texts that are the vendor's own words; every other text may be an id, a name, an address or a secret.
 KEPT = frozenset({

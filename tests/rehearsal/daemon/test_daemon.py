@@ -23,7 +23,7 @@ from orchestrator.providers import ProviderAccess, open_provider
 from orchestrator.rehearsal import client, processes
 from orchestrator.rehearsal.client import Rehearsal
 from orchestrator.words.errors import GpuplanError, UsageError
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.provider import MachineSpec
 from orchestrator.words.secret import Secret
 
 Begin = Callable[..., Rehearsal]

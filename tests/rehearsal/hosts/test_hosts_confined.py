@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.rehearsal import confine
 from orchestrator.transport.ssh import SshTransport
-from orchestrator.words.ports import Address
+from orchestrator.words.provider import Address
 from tests.rehearsal.hosts.ssh_machines import Cloud
 from tests.transport.sshd import Known
 

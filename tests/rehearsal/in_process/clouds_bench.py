@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from orchestrator.providers import open_provider
 from orchestrator.rehearsal.in_process import InProcessClouds, Machine
-from orchestrator.words.ports import MachineSpec, Provider
+from orchestrator.words.provider import MachineSpec, Provider
 from orchestrator.words.waiting import Clock
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.words.errors import Ambiguous
-from orchestrator.words.ports import MachineStatus
+from orchestrator.words.provider import MachineStatus
 from tests.rehearsal.in_process.clouds_bench import START, Bench
 
 PROVIDERS = pytest.mark.parametrize("name", ["runpod", "lambda"])

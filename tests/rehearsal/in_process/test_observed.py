@@ -17,7 +17,7 @@ from orchestrator.rehearsal.clouds.instances import BOOTING
 from orchestrator.rehearsal.clouds.pods import BOOT
 from orchestrator.words.errors import UsageError
 from orchestrator.words.observed import Observed, load
-from orchestrator.words.ports import Facts, Provider
+from orchestrator.words.provider import Facts, Provider
 from tests.rehearsal.in_process.clouds_bench import KEY, Bench
 
 RTX, A100 = "NVIDIA GeForce RTX 4090", "NVIDIA A100-SXM4-80GB"

@@ -17,7 +17,7 @@ from orchestrator.providers import open_provider
 from orchestrator.testing.bench import OWNER, Bench
 from orchestrator.testing.bench import World as BenchWorld
 from orchestrator.transport.code import Code
-from orchestrator.words.ports import Provider
+from orchestrator.words.provider import Provider
 from orchestrator.words.secret import Secret
 from orchestrator.words.spec import RunSpec
 from orchestrator.world.home import Home

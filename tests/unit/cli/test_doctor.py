@@ -13,7 +13,7 @@ from orchestrator.cli.doctoring import told
 from orchestrator.testing.bench import OWNER
 from orchestrator.transport.keys import ensure_key_pair, key_file
 from orchestrator.words.errors import AccountRefused
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.provider import MachineSpec
 from tests.unit.cli.desk import Desk
 from tests.unit.cli.test_market import Spots
 from tests.unit.receiver import Receiver

@@ -15,7 +15,7 @@ from orchestrator.testing.audit import unsafe
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import NoCapacity, UsageError
 from orchestrator.words.lifecycle import Outcome
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from orchestrator.words.spec import RunSpec
 from tests.unit.cli.desk import Desk
 from tests.unit.cli.test_market import Spots

@@ -13,7 +13,7 @@ from orchestrator.ledger import open_ledger
 from orchestrator.testing import bench
 from orchestrator.words.errors import NoMachine, UsageError
 from orchestrator.words.lifecycle import Outcome
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from orchestrator.world.home import Home
 from tests.unit.cli.desk import Desk
 

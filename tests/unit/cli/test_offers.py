@@ -17,7 +17,7 @@ from orchestrator.plan import resolve
 from orchestrator.report import offers as shown
 from orchestrator.words.errors import RequestRefused
 from orchestrator.words.lifecycle import Outcome
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.provider import MachineSpec
 from tests.unit.cli.desk import Desk
 from tests.unit.cli.test_market import Spots
 

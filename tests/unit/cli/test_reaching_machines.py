@@ -13,7 +13,7 @@ from orchestrator.testing.machine import ScriptedMachine
 from orchestrator.transport.keys import require_private
 from orchestrator.words.errors import ConnectionLost, KeyRefused, UsageError
 from orchestrator.words.lifecycle import Outcome
-from orchestrator.words.ports import Address, MachineStatus, MachineView
+from orchestrator.words.provider import Address, MachineStatus, MachineView
 from tests.unit.cli.desk import Desk
 
 PLAN = "one: {machine: {gpu: [RTX-4090]}, volume: {name: data, size_gb: 10}, steps: [{name: x, run: x}]}"

@@ -23,15 +23,15 @@ from orchestrator.ledger.rows import ChargeRow, MachineRow, StepRow
 from orchestrator.transport.agent import Agent
 from orchestrator.words.lifecycle import MachineState, StepState
 from orchestrator.words.model import Phase, Plan, Step
-from orchestrator.words.ports import CommandResult
 from orchestrator.words.spec import RunSpec, WorldSpec
+from orchestrator.words.transport import CommandResult
 from orchestrator.world.clock import SystemClock
 
 RUN, PHASE, MACHINE = "1128-abcd", "only", "gpuplan-o-1128-abcd-only-1-t1"
 
 
 class Here:
-    """`ports.Transport` without a network: commands run on this computer, in a home of their own."""
+    """`Transport` without a network: commands run on this computer, in a home of their own."""
 
     def __init__(self, home: Path) -> None:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

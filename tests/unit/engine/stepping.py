@@ -14,7 +14,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import ChargeRow, MachineRow
 from orchestrator.words.errors import ProviderUnavailable
 from orchestrator.words.lifecycle import MachineState
-from orchestrator.words.ports import MachineStatus, MachineView
+from orchestrator.words.provider import MachineStatus, MachineView
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ class SteppingClock:
 
 @dataclass
 class Cloud:
-    """As much of `ports.Provider` as ending needs: what is listed, and how often a request is answered with 503."""
+    """As much of `Provider` as ending needs: what is listed, and how often a request is answered with 503."""
 
     there: dict[str, str] = field(default_factory=dict)  # id -> name
     refusals: int = 0

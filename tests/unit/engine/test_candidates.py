@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.engine.provisioning import Candidates
 from orchestrator.words.errors import NoMachine
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 
 def offer(name: str, place: str) -> Offer:

@@ -13,7 +13,7 @@ from orchestrator.engine.effects import Gone, NotGone, RunEnd
 from orchestrator.engine.ending import Ending
 from orchestrator.ledger.rows import RunRow, StepRow
 from orchestrator.words.lifecycle import MachineState, Outcome, RunState, StepState, VolumeState
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 from orchestrator.words.spec import RunSpec, WorldSpec
 from tests.unit.engine.stepping import START, Cloud, SteppingClock, context, machine
 from tests.unit.engine.test_wanting import PLAN

@@ -18,7 +18,7 @@ from orchestrator.testing import audit
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import NoMachine, OverBudget
 from orchestrator.words.lifecycle import Outcome
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from tests.unit.cli.desk import Desk
 from tests.unit.engine.test_budget import confirmed
 

@@ -13,7 +13,7 @@ from orchestrator.engine.effects import NotReached, Reached
 from orchestrator.engine.readiness import ADDRESS, TCP, Progress, _note_skew, _too_dear, wait
 from orchestrator.transport.refusals import AgentFailed, GpuFailed
 from orchestrator.words.errors import ConnectionLost, KeyRefused, NobodyListens
-from orchestrator.words.ports import Address, MachineStatus, MachineView
+from orchestrator.words.provider import Address, MachineStatus, MachineView
 from tests.unit.engine.stepping import START, Cloud, SteppingClock, context, machine
 
 BOOTS_S = 600.0

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.engine import gone, reaper
 from orchestrator.engine.reaper import Found
 from orchestrator.words.errors import ProviderUnavailable
-from orchestrator.words.ports import Capability, VolumeView
+from orchestrator.words.provider import Capability, VolumeView
 from tests.unit.engine.stepping import START, Cloud, SteppingClock
 
 OURS, DUE = "abcdefgh", int(START.timestamp())

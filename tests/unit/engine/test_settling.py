@@ -15,7 +15,7 @@ from orchestrator.engine.ending import Ending
 from orchestrator.ledger.rows import ChargeRow, RunRow
 from orchestrator.testing.bench import RUN
 from orchestrator.words.lifecycle import MachineState, RunState
-from orchestrator.words.ports import Capability
+from orchestrator.words.provider import Capability
 from tests.unit.engine.stepbench import MACHINE, PHASE
 from tests.unit.engine.stepbench import RUN as ONE
 from tests.unit.engine.stepbench import Bench as Steps

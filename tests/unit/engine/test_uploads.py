@@ -20,7 +20,7 @@ from orchestrator.engine.uploads import PATIENCE_S, RENEWALS, SMALL_BYTES, Uploa
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.replies import Checksums, PartSum, SentPart
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, StoreBusy
-from orchestrator.words.ports import ArtifactStore, SignedPart, StoredObject, Upload
+from orchestrator.words.store import ArtifactStore, SignedPart, StoredObject, Upload
 from orchestrator.world.clock import SystemClock
 from tests.unit.engine.stepbench import Bench
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from orchestrator.words.model import MachineNeed, Phase, Step, VolumeNeed
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 
 VOLUME = VolumeNeed(name="v", size_gb=10)
 

@@ -13,7 +13,7 @@ from orchestrator.plan import candidates, choose_places, fits, kinds, memory_of,
 from orchestrator.plan.machines import serves
 from orchestrator.words.errors import ExitCode, NoMachine
 from orchestrator.words.model import MachineNeed, Phase, RunsOn, Step
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from tests.unit.plan.plan_samples import offer, step
 
 BIG = MachineNeed(gpu=("A100-80GB", "H100-80GB"), count=2)

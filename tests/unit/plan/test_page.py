@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator.cost import gb_hour
 from orchestrator.plan import Market, Preview, preview, resolve, with_disk
 from orchestrator.words.model import Plan
-from orchestrator.words.ports import Offer
+from orchestrator.words.provider import Offer
 from tests.unit.plan.plan_samples import offer
 
 PAGE = Path(__file__).parents[3] / "docs" / "plan-vs-reality.md"

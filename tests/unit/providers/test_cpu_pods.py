@@ -13,7 +13,7 @@ from orchestrator.providers import open_provider, runpod_catalog
 from orchestrator.rehearsal.in_process import InProcessClouds
 from orchestrator.testing.clock import ManualClock
 from orchestrator.words.errors import Refused
-from orchestrator.words.ports import MachineSpec, Offer, Provider
+from orchestrator.words.provider import MachineSpec, Offer, Provider
 
 
 @pytest.fixture

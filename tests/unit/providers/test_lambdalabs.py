@@ -12,7 +12,7 @@ import pytest
 from orchestrator.providers.http import RateLimited
 from orchestrator.providers.lambdalabs import Lambda
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable, Refused
-from orchestrator.words.ports import Address, MachineStatus
+from orchestrator.words.provider import Address, MachineStatus
 from tests.unit.providers.vendor_replay import ACCESS, LAMBDA, Vendor, contract, offer, problems, spec
 
 SCHEMAS = contract(LAMBDA)["components"]["schemas"]

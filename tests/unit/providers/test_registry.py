@@ -10,7 +10,7 @@ import pytest
 from orchestrator.providers import PROVIDERS, ProviderAccess, access_from_env, gpu_names, open_provider
 from orchestrator.providers.existing_host import parse_host
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import MACHINE_PREFIX, MachineStatus
+from orchestrator.words.provider import MACHINE_PREFIX, MachineStatus
 from orchestrator.words.secret import Secret
 
 

@@ -20,7 +20,7 @@ from orchestrator.providers.runpod import RunPod
 from orchestrator.providers.runpod_end_bill import end_bill_script
 from orchestrator.rehearsal.clouds.contracts import Contract
 from orchestrator.words.errors import AccountRefused, Ambiguous, NoCapacity, ProviderUnavailable
-from orchestrator.words.ports import Address, MachineStatus
+from orchestrator.words.provider import Address, MachineStatus
 from tests.unit.providers.vendor_replay import ACCESS, RUNPOD, Vendor, example, offer, problems, spec
 
 POD = example("/v2/pods", "get")["pods"][0]

@@ -16,7 +16,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from orchestrator.providers import ProviderAccess
-from orchestrator.words.ports import MachineSpec, Offer
+from orchestrator.words.provider import MachineSpec, Offer
 from orchestrator.words.secret import Secret
 
 KEY = "key-that-must-not-show"

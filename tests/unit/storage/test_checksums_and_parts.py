@@ -14,7 +14,7 @@ from orchestrator.storage import StoreAccess, open_store
 from orchestrator.storage.checksum import whole_crc32
 from orchestrator.storage.layout import part_size
 from orchestrator.words.errors import UsageError
-from orchestrator.words.ports import Part
+from orchestrator.words.store import Part
 
 MIB = 1024 * 1024
 S3: dict[str, Any] = {"least": 5 * MIB, "most_parts": 10_000, "grain": MIB, "url": "s3://b"}

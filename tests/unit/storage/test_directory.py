@@ -15,7 +15,7 @@ from orchestrator.storage import StoreAccess
 from orchestrator.storage.directory import DirectoryStore
 from orchestrator.storage.layout import UploadGone
 from orchestrator.words.errors import StepFailed, UsageError
-from orchestrator.words.ports import Part, SignedPart, StoredObject
+from orchestrator.words.store import Part, SignedPart, StoredObject
 
 DATA = b"weights" * 100
 PART = Part(1, 0, len(DATA), base64.b64encode(zlib.crc32(DATA).to_bytes(4, "big")).decode())

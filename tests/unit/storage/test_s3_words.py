@@ -13,8 +13,8 @@ from moto import mock_aws
 from orchestrator.storage import StoreAccess
 from orchestrator.storage.s3 import S3Store
 from orchestrator.words.errors import ProviderUnavailable, StepFailed, UsageError
-from orchestrator.words.ports import Part, Upload
 from orchestrator.words.secret import Secret
+from orchestrator.words.store import Part, Upload
 
 KEY = "secret-key-that-must-not-show"
 UPLOAD = Upload("p/a.m", 10, "0" * 64, 5, "upload-id")

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.engine.creation import offer_of
 from orchestrator.testing import audit
 from orchestrator.testing.bench import RUN, Bench
-from orchestrator.words.ports import MachineSpec
+from orchestrator.words.provider import MachineSpec
 from tests.faults.cells import told
 
 HOUR_S = 3600.0
