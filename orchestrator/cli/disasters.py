@@ -12,7 +12,7 @@ from orchestrator.words.errors import UsageError
 
 def require_real(faults: Sequence[str], runs: Sequence[PhaseRun]) -> None:
     """UsageError when one of these faults names no disaster, or no step of the run."""
-    steps = {run.step.name for phase in runs for run in phase.steps}
+    steps = {name for phase in runs for run in phase.steps for name in (run.step.name, run.id)}
     for fault in faults:
         try:
             name, where, _ = parse(fault)

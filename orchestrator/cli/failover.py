@@ -55,7 +55,7 @@ def following(ledger: Ledger, spec: RunSpec, result: Result, name: str) -> RunSp
 
     It is free to go to any place and provider that no volume and no flag fixes.
     """
-    from orchestrator.engine.wanting import wants_machines
+    from orchestrator.engine.wanting import failed, wants_machines
     from orchestrator.words.lifecycle import Outcome
 
     if result.left or result.outcome != Outcome.NO_MACHINE or spec.world.ssh_host:
@@ -67,6 +67,7 @@ def following(ledger: Ledger, spec: RunSpec, result: Result, name: str) -> RunSp
         update={
             "run": name,
             "previous": spec.run,
+            "failed_before": failed(ledger, spec),
             "world": world,
             "place": spec.moves_to or None,
             "created_at": ledger.now(),

@@ -114,7 +114,9 @@ class Context:
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
     keep: Callable[[Path], None] = lambda _file: None  # a file of the run's folder that others need who go on with it
-    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: None  # step, started or ended, machine
+    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: (
+        None
+    )  # PHASE/STEP, started or ended, machine
 
     @property
     def run(self) -> str:
@@ -162,15 +164,15 @@ class Context:
         """Note something worth reading later; `minor`: only by who looks closely."""
         self.ledger.event(self.run, text, minor=minor)
 
-    def machines(self, phase: str) -> list[MachineRow]:
-        """The phase's living machines that were reached, of all its crews, by node."""
+    def machines(self, phase: str, state: MachineState = MachineState.REACHABLE) -> list[MachineRow]:
+        """The machines that the phase pays for and that are in this state, of all its crews, by node."""
         held = {c.machine for c in self.ledger.charges.all(run=self.run, phase=phase, until=None)}
-        rows = self.ledger.machines.all(run=self.run, state=MachineState.REACHABLE)
+        rows = self.ledger.machines.all(run=self.run, state=state)
         return sorted((r for r in rows if r.name in held), key=lambda r: r.node)
 
-    def of_crew(self, phase: str, crew: Crew) -> list[MachineRow]:
+    def of_crew(self, phase: str, crew: Crew, state: MachineState = MachineState.REACHABLE) -> list[MachineRow]:
         """Those of them that are this crew's, by node."""
-        return [row for row in self.machines(phase) if row.node in crew.nodes and self._is_of(phase, row, crew)]
+        return [row for row in self.machines(phase, state) if row.node in crew.nodes and self._is_of(phase, row, crew)]
 
     def root(self, phase: str) -> MachineRow | None:
         """The machine that is there as long as the phase is; None: it is not, now."""

@@ -10,7 +10,7 @@ from orchestrator.engine.context import Context
 from orchestrator.engine.machines import Machines
 from orchestrator.plan.crews import Crew
 from orchestrator.plan.schedule import Scheduler
-from orchestrator.words.lifecycle import NOT_NEEDED, StepState
+from orchestrator.words.lifecycle import NOT_NEEDED, MachineState, StepState
 
 
 class CrewWork:
@@ -50,11 +50,15 @@ class CrewWork:
         return self._board.wait_for(self._ended)
 
     def end(self) -> None:
-        """End its machines. What cannot be ended now is ended with the phase, or shouted about by the run."""
+        """End its machines, those too over whose end a process died before.
+
+        What cannot be ended now is ended with the phase, or shouted about by the run.
+        """
         ended = self._board.look()
         if self._context.spec.hold_s and any(ended[step] == StepState.FAILED for step in self._steps):
             return  # somebody wants to look at it: it ends with the phase
-        names = [row.name for row in self._context.of_crew(self._phase, self.crew)]
+        states = (MachineState.REACHABLE, MachineState.DESTROYING)
+        names = [row.name for state in states for row in self._context.of_crew(self._phase, self.crew, state)]
         self._machines.destroy_all(names, f"{self._phase}: {NOT_NEEDED}")
 
     def _news(self, then: States, states: States) -> bool | str | None:

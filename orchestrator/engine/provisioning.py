@@ -18,7 +18,7 @@ from orchestrator.plan import Crew, fits, kinds, ranked
 from orchestrator.plan.crews import Name
 from orchestrator.transport.refusals import LeaseHeld
 from orchestrator.words.errors import MachineLost, NoMachine, OverBudget
-from orchestrator.words.lifecycle import PhaseState, RunState
+from orchestrator.words.lifecycle import MachineState, PhaseState, RunState
 from orchestrator.words.model import Phase
 from orchestrator.words.provider import Offer
 
@@ -164,6 +164,8 @@ class Provisioning:
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the phase is provisioned anew."""
         self._ledger.phases.move({"run": self._context.run, "name": name}, PhaseState.PROVISIONING)
+        ending = self._context.machines(name, MachineState.DESTROYING)  # a process died over it, or it was refused
+        self._machines.destroy_all([row.name for row in ending], why)
         rows = {row.name: self._machines.lost(row.name) for row in self._context.machines(name)}
         how = "another machine takes over" if any(rows.values()) or not rows else "it is prepared anew"
         self._context.event(f"{name}: {why}: {how}")
@@ -206,8 +208,9 @@ def left_by(context: Context, name: str) -> str:
 class Candidates:
     """Which offer each node of a phase tries next. Its nodes share a private network, so they are at one place."""
 
-    def __init__(self, phase: str, offers: list[Offer], nodes: list[int]) -> None:
-        self._phase, self._offers = phase, offers
+    def __init__(self, phase: str, offers: list[Offer], nodes: list[int], before: int = 0) -> None:
+        """`before`: the machines that did not come up in the runs that this one goes on from."""
+        self._phase, self._offers, self._before = phase, offers, before
         self._tried: dict[int, set[int]] = {node: set() for node in nodes}
         self._held: dict[int, Offer] = {}
         self._why = "nobody sells a machine that fits"
@@ -225,7 +228,9 @@ class Candidates:
             if number not in self._tried[node] and (not places or offer.place in places):
                 self._tried[node].add(number)
                 return number, offer
-        message = f"{self._phase}: no machine ({len(self._tried[node])} candidates tried); last answer: {self._why}"
+        tried = len(self._tried[node])
+        candidates = "1 candidate" if tried == 1 else f"{tried} candidates"
+        message = f"{self._phase}: no machine ({candidates} tried); last answer: {self._why}"
         gone = self._offers and all(offer.spot for offer in self._offers)
         raise NoMachine(message, remedy=SPOT_GONE if gone else "")
 
@@ -240,5 +245,5 @@ class Candidates:
         if isinstance(why, NotReached) and why.nowhere:
             seen = self._nowhere[node]
             seen.append(why.why)
-            if len(seen) == MOST_NOWHERE:
-                raise NoMachine(f"{self._phase}: {len(seen)} machines came up nowhere: " + "; ".join(seen))
+            if (number := self._before + len(seen)) >= MOST_NOWHERE:
+                raise NoMachine(f"{self._phase}: {number} machines came up nowhere: " + "; ".join(seen))

@@ -91,7 +91,7 @@ class ServiceWork(StepWork):
             agent.start(self._job(agent, machine, job, command))
 
         through_cuts(self._machines, machine, begin)
-        self._context.announce(self.run.step.name, "started", machine)
+        self._context.announce(self.run.id, "started", machine)
 
     def _settled(self, ready: Ready, machine: str, log: StepLog, give_up: float) -> bool:
         return self._context.clock.monotonic() > give_up or self._answers(ready, machine, log)

@@ -152,14 +152,14 @@ class StepWork:
     def _fetch(self, machine: str, clears: str) -> Attempt:
         """Fetch the phase's inputs through every cut. What has come stays, whatever becomes of the rest."""
         began, agents = self._context.now(), self._context.agents
-        self._context.announce(self.run.step.name, "started", machine)
+        self._context.announce(self.run.id, "started", machine)
         through_cuts(self._machines, machine, lambda: agents(machine).remove(clears))
         fetching = inputs.Fetching(self._context, self._phase, self.run)
         through_cuts(
             self._machines, machine, lambda: fetching.run(agents(machine)), progress=lambda: float(fetching.moved)
         )
         self._log(0).note(fetching.said)
-        self._context.announce(self.run.step.name, "ended", machine)
+        self._context.announce(self.run.id, "ended", machine)
         return Attempt(exit=0, seconds=self._context.now() - began)
 
     def _job_name(self, number: int) -> str:
@@ -174,13 +174,13 @@ class StepWork:
         start = jobs.Start(
             job,
             lambda agent: self._job(agent, machine, job, command, clears, more),
-            lambda: self._context.announce(self.run.step.name, "started", machine),
+            lambda: self._context.announce(self.run.id, "started", machine),
         )
         watch = stalls.followed if self.run.step.hub else jobs.to_its_end
         end = watch(self._context, self._machines, machine, start, log, timeout_s=self.run.step.timeout)
         if end.timed_out:
             self._context.control.check()  # it may have been the budget's time that ran out, with nobody looking on
-        self._context.announce(self.run.step.name, "ended", machine)
+        self._context.announce(self.run.id, "ended", machine)
         return end
 
     def _job(

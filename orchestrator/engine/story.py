@@ -216,7 +216,7 @@ class Story:
             return
         offers = recorder.record(f"offers-{attempt}", partial(bring.offers, name, crew), list[Offer])
         missing = recorder.record(f"missing_nodes-{attempt}", partial(bring.missing_nodes, name, crew), list[int])
-        candidates = Candidates(name, offers, missing)
+        candidates = Candidates(name, offers, missing, self._context.spec.failed_before)
         tries = 0
         while nodes := candidates.open:
             tries += 1

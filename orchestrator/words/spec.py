@@ -77,6 +77,7 @@ class RunSpec(Value):
     deadman_minutes: float | None = None  # without a heartbeat for so long machines stop steps too; None: the settings'
     pull_root: str  # folder that each phase's pull_to is relative to
     previous: str = ""  # the ended run that this one goes on with
+    failed_before: int = 0  # machines that did not come up in runs that this one looks for another machine after
     expected: dict[str, Expected] = Field(default_factory=dict)  # phase -> the preview's figures; none of a rehearsal's
     created_at: float
     tags: tuple[str, ...] = ()  # words to find it by

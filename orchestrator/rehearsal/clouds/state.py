@@ -99,10 +99,13 @@ class CloudState:
         return list(self.context.faults.listing())
 
     async def step_started(self, step: str, machine: str) -> None:
-        """A step began on the machine of this name or id: faults at that step happen a cloud-second later."""
+        """PHASE/STEP began on the machine of this name or id: faults at that step happen a cloud-second later."""
+        found = self._find(machine)
+        if found is None:
+            return
+        faults = self.context.faults
         for name in AT_A_STEP:
-            found = self._find(machine)
-            if found is not None and self.context.faults.take(name, step):
+            if faults.take(name, step) or faults.take(name, step.rpartition("/")[2]):
                 self.context.run(f"{found.id} {name} {step}", self._strike(name, found))
 
     async def step_ended(self, step: str, machine: str) -> None:

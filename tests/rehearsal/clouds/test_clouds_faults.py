@@ -67,6 +67,17 @@ def test_create_refused_capacity_makes_nothing(cloud: Cloud, pod_body: dict[str,
     assert made(cloud) == 1
 
 
+@pytest.mark.parametrize(("where", "strikes"), [("convert", 1), ("day4/convert", 1), ("day2/convert", 0)])
+def test_a_fault_is_at_a_step_by_its_name_or_with_its_phase(
+    cloud: Cloud, pod_body: dict[str, Any], where: str, strikes: int
+) -> None:
+    """Two phases may have a step of one name: with its phase only that one is meant."""
+    rest(cloud, pod_body)
+    cloud.state.arm("ssh-cut", where)
+    cloud.call(cloud.state.step_started("day4/convert", "gpuplan-a"))
+    assert [fault["fired"] for fault in cloud.state.faults()] == [strikes]
+
+
 def test_preempt_takes_the_pod_away_a_second_after_its_step_began(cloud: Cloud, pod_body: dict[str, Any]) -> None:
     """EXITED, host dead, disk wiped, nothing billed any more; another step and a second time leave pods alone."""
     pod_id = rest(cloud, pod_body).json()["id"]

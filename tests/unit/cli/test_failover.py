@@ -113,10 +113,34 @@ def test_a_volume_with_something_on_it_fixes_the_place(tmp_path: Path):
     assert (proposal.spec.place, proposal.spec.movable) == (desk.bench.spec.place, False)
 
 
-@pytest.mark.parametrize("fault", ["create-refused-payment", "boot-never@2"])
-def test_what_is_wrong_elsewhere_too_is_not_tried_again(tmp_path: Path, fault: str):
-    """An account that is refused, and machines that come up nowhere, end the run for good."""
+@pytest.mark.parametrize("fault", ["boot-no-gpu", "boot-old-driver"])
+def test_one_machine_that_does_not_come_up_does_not_end_the_search(tmp_path: Path, fault: str):
+    """The place that was chosen has one machine of that type, and it is broken: another place has the same type."""
     desk = Desk(tmp_path, ONE, place=None, faults=(fault,))
+    end = desk.run("all")
+    assert (end.outcome, len(desk.bench.creates())) == (Outcome.NO_MACHINE, 1)
+    wanted = next_run(desk, end, 2)
+    assert wanted
+    assert go_on(desk, wanted).outcome == Outcome.SUCCEEDED
+    first, second = desk.bench.ledger().machines.all()
+    assert (first.gpu, first.place != second.place) == (second.gpu, True)
+    assert unsafe(desk.bench) == []
+
+
+def test_two_machines_that_do_not_come_up_end_the_search(tmp_path: Path):
+    """The second one is of the run that went on elsewhere."""
+    desk = Desk(tmp_path, ONE, place=None, faults=("boot-never@2",))
+    wanted = next_run(desk, desk.run("all"), 2)
+    assert wanted
+    end = go_on(desk, wanted)
+    assert (end.outcome, len(desk.bench.creates())) == (Outcome.NO_MACHINE, 2)
+    assert next_run(desk, end, 3) is None
+    assert desk.bench.clouds.volumes_left() == []
+
+
+def test_what_is_wrong_elsewhere_too_is_not_tried_again(tmp_path: Path):
+    """An account that is refused ends the run for good."""
+    desk = Desk(tmp_path, ONE, place=None, faults=("create-refused-payment",))
     end = desk.run("all")
     assert end.outcome == Outcome.NO_MACHINE
     assert next_run(desk, end, 2) is None

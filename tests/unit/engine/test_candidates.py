@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from orchestrator.engine.effects import NotReached
 from orchestrator.engine.provisioning import Candidates
 from orchestrator.words.errors import NoMachine
 from orchestrator.words.provider import Offer
@@ -43,6 +44,14 @@ def test_another_place_is_tried_when_nothing_is_left_at_the_first():
     found.failed(1, "never booted")
     assert found.open == [0, 1]
     assert found.next(0) == (1, B1)
+
+
+def test_a_machine_that_came_up_nowhere_counts_for_the_runs_that_follow():
+    """The first one was another run's: the second one ends the search."""
+    found, nowhere = Candidates("only", [A1, A2], [0], before=1), NotReached("no address", nowhere=True)
+    found.next(0)
+    with pytest.raises(NoMachine, match="only: 2 machines came up nowhere: no address"):
+        found.failed(0, nowhere)
 
 
 def test_without_offers_nobody_sells_it():

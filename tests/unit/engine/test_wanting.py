@@ -59,13 +59,13 @@ def wants(
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"), [((), True), ((REFUSED,), True), ((NOWHERE,), False), ((REFUSED, NOWHERE), False),
+    ("asked", "expected"), [((), True), ((REFUSED,), True), ((NOWHERE,), True), ((NOWHERE, NOWHERE), False),
                             ((NOWHERE, REFUSED), True)],
 )  # fmt: skip
 def test_it_wants_machines_where_the_last_one_was_refused(
     tmp_path: Path, asked: tuple[dict[str, Any], ...], *, expected: bool
 ):
-    """Or nobody sold any; not where one came, was paid and did not come up."""
+    """Or nobody sold any, or one came, was paid and did not come up; not where a second one did not."""
     assert wants(tmp_path, Outcome.NO_MACHINE, asked=asked) is expected
 
 
