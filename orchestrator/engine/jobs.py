@@ -13,7 +13,6 @@ from orchestrator.engine.step_log import StepLog
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job import Job
 from orchestrator.transport.job_replies import JobEnd, Sample
-from orchestrator.words.errors import ConnectionLost
 
 LATE_S = 600.0  # beyond a job's time-out: the machine must have said by then that it ended
 LAST_LINES_S = 20.0  # for what a stopped job's log still holds
@@ -78,10 +77,7 @@ def follow(
     def halted() -> bool:
         return until() or context.control.stopping
 
-    def said(error: ConnectionLost) -> None:
-        context.event(f"{machine}: connection lost ({error.message}); {name} goes on there")
-
-    end = through_cuts(machines, machine, watch, on_cut=said, progress=lambda: log.offset + heard)
+    end = through_cuts(machines, machine, watch, progress=lambda: log.offset + heard)
     if end is None and context.control.stopping:
         stop(context.agents, machine, name, log)
         context.control.check()

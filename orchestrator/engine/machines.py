@@ -28,6 +28,7 @@ from orchestrator.words.provider import Offer
 from orchestrator.words.spec import plain
 
 T = TypeVar("T")
+CUTS_APART_S = 120.0  # between two that are said of one machine, in the cloud's time
 STOP_JOBS_S = 120.0  # real seconds for the jobs on a machine that stays
 
 
@@ -41,6 +42,8 @@ class Machines:
         self.creations = Creations(context)
         self._naming = threading.Lock()
         self._vouched: set[str] = set()
+        self._cut_at: dict[str, float] = {}  # machine -> its last cut, by the clock's monotonic time
+        self._cutting = threading.Lock()  # all that follow what runs on a machine are cut at the same time
 
     # -- coming to life --------------------------------------------------------------------------------------------
 
@@ -169,6 +172,14 @@ class Machines:
     def silence_s(self) -> float:
         """See engine.reach.Reached."""
         return self._context.spec.plan.settings.unreachable_minutes * 60
+
+    def was_cut(self, name: str, why: str) -> None:
+        """See engine.reach.Reached. Said once for as long as it goes on, however many are cut with it."""
+        now, apart = self.clock.monotonic(), self.clock.scaled(CUTS_APART_S)
+        with self._cutting:
+            last, self._cut_at[name] = self._cut_at.get(name), now
+        if last is None or now - last > apart:
+            self._context.event(f"{name}: connection lost ({why}); what runs there goes on")
 
     def is_vouched_for(self, name: str) -> bool:
         """See engine.reach.Reached."""

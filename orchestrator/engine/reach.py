@@ -32,6 +32,10 @@ class Reached(Protocol):
         """Why the machine is gone; "": it is there as far as the provider knows."""
         ...
 
+    def was_cut(self, name: str, why: str) -> None:
+        """Its connection is lost, and it is there as far as the provider knows: this is to be said."""
+        ...
+
     def is_vouched_for(self, name: str) -> bool:
         """Whether its provider said so when it was asked last; False: perhaps it is our own network that is away."""
         ...
@@ -54,12 +58,11 @@ def through_cuts(
     machine: str,
     body: Callable[[], T],
     *,
-    on_cut: Callable[[ConnectionLost], None] = lambda _: None,
     progress: Callable[[], float] = lambda: 0.0,
 ) -> T:
     """Do what needs the machine, again after each cut, until the provider says that it is gone (MachineLost).
 
-    `on_cut` is told of each. `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
+    `progress`: a figure that grows while `body` gets somewhere; the pauses begin anew then.
     One that stays silent for `silence_s` from then on counts as lost too, unless the provider is silent as well.
     Raises as Control.check does when the run is asked to stop. A machine that was restarted is lost as it was, and is
     prepared anew: what ran on it is gone.
@@ -79,10 +82,10 @@ def through_cuts(
                     machines.distrust(machine, error.message)
                 why = "its provider has restarted it" if again else error.message
                 raise MachineLost(f"{machine}: {why}") from error
-            on_cut(error)
             machines.control.check()  # a machine that is ended because the run stops is not lost
             if reason := machines.lost(machine):
                 raise MachineLost(f"{machine}: {reason}") from error
+            machines.was_cut(machine, error.message)
             if (now := progress()) > reached:
                 pause, reached, silent = FIRST_PAUSE_S, now, None
             if not machines.is_vouched_for(machine):

@@ -96,3 +96,15 @@ def test_why_a_machine_did_not_come_up_is_kept(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(made, "_wait", lambda _names, _ready: ends)
     assert made.wait([NAME, other.name]) == ends
     assert [row.failed for row in around.ledger.machines.all()] == ["it never answered", ""]
+
+
+def test_a_cut_is_said_once_however_many_are_cut_with_it(tmp_path: Path):
+    """As long as tries follow each other; another machine's, and a later one, are said too."""
+    clock = SteppingClock()
+    made, around = machines(tmp_path, clock, Cloud())
+    for wait_s in (0, 0, 30, 60, 60, 300):
+        clock.sleep(wait_s)
+        made.was_cut(NAME, "reset")
+    made.was_cut("another", "reset")
+    said = [event.text.partition(":")[0] for event in around.ledger.events.all()]
+    assert said == [NAME, NAME, "another"]

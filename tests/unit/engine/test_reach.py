@@ -22,9 +22,13 @@ class Known:
         self.control = Control(self.clock)
         self.why, self.distrusted = why, ""
         self.restarts: list[bool | None] = [False]
+        self.cuts: list[str] = []
 
     def lost(self, _name: str) -> str:
         return self.why
+
+    def was_cut(self, _name: str, why: str) -> None:
+        self.cuts.append(why)
 
     silence_s = 900.0
     vouched = False
@@ -59,6 +63,7 @@ def test_cuts_are_invisible_and_the_pauses_double():
     machines = Known()
     assert through_cuts(machines, "m", cut(9)) == "done"
     assert machines.stepping.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
+    assert machines.cuts == ["cut"] * 9
 
 
 def test_the_pauses_begin_anew_where_the_connection_had_served():

@@ -60,6 +60,8 @@ def test_a_silent_machine_is_rebooted_and_goes_on(story: str, step: str, tmp_pat
     said = f"{machine.name}: it has not answered for 15 min, though its provider says that it runs; rebooted, and"
     assert [text for text in events(bench) if text.startswith(said)] == [f"{said} waited for up to 10 min"]
     assert any("it is prepared anew" in text for text in events(bench))
+    lost = f"{machine.name}: connection lost (it does not answer); what runs there goes on"
+    assert [text for text in events(bench) if "connection lost" in text] == [lost]
     assert unsafe(bench) == []
 
 
