@@ -103,7 +103,7 @@ def _step(row: StepRow, retries: int) -> StepLine:
         state=row.state,
         started=_moment(row.started_at),
         ended=_moment(row.ended_at),
-        detail=_first_line(row.detail),
+        detail=names.spoken(_first_line(row.detail)),
         tries=row.tries,
         attempts=retries + 1,
     )

@@ -93,6 +93,21 @@ def test_a_machine_that_is_up_before_the_first_step_is_set_up(made: Written):
     assert said == {MachineState.CREATED: ["", ""], MachineState.REACHABLE: ["", "setting up"]}
 
 
+def test_the_picture_calls_machines_as_people_do(tmp_path: Path):
+    """What became of a step, a phase and a machine names machines by phase and number, as every other line does."""
+    made = Written(tmp_path)
+    ledger, spec = made.desk.bench.ledger(), made.desk.bench.spec
+    (machine,) = ledger.machines.all(run=spec.run, phase="train")
+    why = f"{machine.name}: it has not answered"
+    ledger.machines.put(replace(machine, reason=why))
+    ledger.phases.put(replace(ledger.phases.get(run=spec.run, name="train"), error=why))
+    ledger.steps.put(replace(ledger.steps.get(run=spec.run, phase="train", id="train/train"), detail=why))
+    seen = views.snapshot(ledger, spec, driven=True)
+    train = next(phase for phase in seen.phases if phase.name == "train")
+    said = {train.detail, next(m for m in seen.machines if m.long == machine.name).detail, train.steps[0].detail}
+    assert said == {"train#1: it has not answered"}
+
+
 def test_what_a_stand_in_sampled_is_no_cards(made: Written):
     """Of a rehearsal no peak of a GPU is in the account."""
     world = made.desk.bench.spec.world.model_copy(update={"dry_run": True})
