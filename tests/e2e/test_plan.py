@@ -40,8 +40,8 @@ def test_the_whole_plan_is_rehearsed(tool: Tool):
     assert sorted(n for n, d in answers.items() if d["ok"] is None) == sorted(NEED_A_GPU)
     assert all("a CPU stands in for the GPU here" in answers[n]["detail"] for n in NEED_A_GPU)
     assert f"{len(answers) - len(NEED_A_GPU)} hold, {len(NEED_A_GPU)} need a real GPU" in " ".join(done.stderr.split())
-    said = [line.rstrip() for line in done.stderr.splitlines()]
-    assert (len(said) <= 60, max(map(len, said)) <= 120) == (True, True), done.stderr
+    said = [line.rstrip().replace(str(tool.home), "~") for line in done.stderr.splitlines()]
+    assert (len(said) <= 80, max(map(len, said)) <= 120) == (True, True), done.stderr
     assert "gpuplan-" not in done.stderr.replace("gpuplan-rehearsal", ""), "people see day2-3#1"
     assert (document["exit"], document["reason"], document["kept"]) == (0, "", [])
     assert [t["files_done"] == t["files"] and t["ended"] for t in document["transfers"]].count(False) == 0
@@ -64,13 +64,14 @@ def test_one_phase_alone_pulls_in_what_it_needs_on_interruptible_machines(tool: 
     steps = {s["name"] for s in tool.status()["phases"][0]["steps"]}
     assert {"day1/clone", "day1/overlay", "day1/download-intellect3", "convert-intellect3"} <= steps
     assert "day1/download-glm" not in steps
-    ((price, spot),) = tool.rows("select price_hour, spot from gpuplan_machines")
-    assert (spot, Decimal(price)) == (1, Decimal("1.7969445"))  # two at half of $1.79, 50 GB
+    rows = tool.rows("select gpus, spot, price_hour from gpuplan_machines order by requested_at")
+    (cpu, *_), (gpus, spot, price) = rows
+    assert (cpu, gpus, spot, Decimal(price)) == (0, 2, 1, Decimal("1.7969445"))  # two at half of $1.79, 50 GB
     bill, invoice = tool.cost(), tool.cloud.invoice()
     (phase,) = bill["phases"]
     billed = sum(Decimal(usd) for usd in invoice["machines"].values())
     assert billed <= Decimal(phase["usd"]) + Decimal("0.000001")
-    assert Decimal(phase["usd"]) <= billed + Decimal(price) / 3600
+    assert Decimal(phase["usd"]) <= billed + len(rows) * Decimal(price) / 3600
 
 
 @pytest.mark.faults  # tests/contracts and tests/unit/engine/stories have it too, in seconds
