@@ -43,7 +43,7 @@ SABOTAGES = (
         "        if not left:\n",
         "        if True:\n",
         "left",
-        494,
+        571,
     ),
     Sabotage(
         "a create is sent once",
@@ -51,7 +51,7 @@ SABOTAGES = (
         "        if row.sent_at:",
         "        if False:",
         "created twice",
-        224,
+        117,
     ),
     Sabotage(
         "a volume is made once", "engine/volumes.py", "if row.sent_at and self", "if False and self", "volume", 77
