@@ -31,6 +31,9 @@ class Transfer:
     def expect(self, files: Mapping[str, int], there: Iterable[str] = (), *, is_all: bool = True) -> None:
         """So many bytes of these files are to arrive; `there`: those that had before. `is_all`: no other will."""
         with self._lock:
+            if self._is_whole:  # nothing was under way since then: a pause between two steps is no slow line
+                pause = self._context.now() - self._row.at
+                self._row = replace(self._row, since=self._row.since + pause)
             self._sizes |= files
             self._is_all = is_all
             for name in there:

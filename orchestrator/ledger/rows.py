@@ -247,7 +247,10 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRow:
-    """How far files are on their way. `bytes_done` and `files_done` arrived, `moved` bytes of them since `since`."""
+    """How far files are on their way. `bytes_done` and `files_done` arrived, `moved` bytes of them since `since`.
+
+    From `since` to `at` files were under way: what came once all before had arrived is as if it had followed at once.
+    """
 
     run: str
     phase: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orchestrator.engine.context import Context
 from orchestrator.engine.transfers import PULL, UPLOAD, WRITE_S, Transfer
 from orchestrator.ledger.rows import TransferRow
@@ -76,6 +78,23 @@ def test_what_is_sent_early_is_not_all_of_it(tmp_path: Path):
     assert (row(context).files, row(context).files_done, row(context).ended_at) == (2, 1, None)
     transfer.whole("b.bin")
     assert row(context).ended_at is not None
+
+
+def test_pauses_between_what_steps_send_are_no_time_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ten seconds for the first file, an hour with nothing to send, thirty for the next one: 10 bytes a second."""
+    context, now = context_of(tmp_path), [1000.0]
+    monkeypatch.setattr(context.ledger, "now", lambda: now[0])
+    transfer = Transfer(context, "one", UPLOAD, "s3://b")
+    transfer.expect({"a.bin": 100}, is_all=False)
+    now[0] += 10
+    transfer.arrived("a.bin", 100, moved=100)
+    transfer.whole("a.bin")
+    now[0] += 3600
+    transfer.expect(SIZES)
+    now[0] += 30
+    transfer.arrived("b.bin", 300, moved=300)
+    transfer.whole("b.bin")
+    assert (row(context).at - row(context).since, line(context).rate) == (40, 10.0)
 
 
 def test_many_small_files_are_told_of_while_they_become_whole(tmp_path: Path):
