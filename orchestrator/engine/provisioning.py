@@ -164,8 +164,8 @@ class Provisioning:
     def replace(self, name: str, why: str) -> None:
         """End what the phase holds that is lost, and note why: the phase is provisioned anew."""
         self._ledger.phases.move({"run": self._context.run, "name": name}, PhaseState.PROVISIONING)
-        ending = self._context.machines(name, MachineState.DESTROYING)  # a process died over it, or it was refused
-        self._machines.destroy_all([row.name for row in ending], why)
+        for row in self._context.machines(name, MachineState.DESTROYING):  # a process died over it, or it was refused
+            self._machines.destroy(row.name, why)
         rows = {row.name: self._machines.lost(row.name) for row in self._context.machines(name)}
         how = "another machine takes over" if any(rows.values()) or not rows else "it is prepared anew"
         self._context.event(f"{name}: {why}: {how}")
