@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.common import Json, RunName, find_run, open_home, print_json, say_who_drives
 from orchestrator.report.console import say
+from orchestrator.report.figures import money
 from orchestrator.words.errors import UsageError
 
 
@@ -20,15 +21,19 @@ def ls(
     """List all runs: state, what each costs now and has cost, and what it keeps."""
     from dataclasses import asdict
 
+    from orchestrator.engine import accounting
     from orchestrator.report import listing
 
     home, ledger = open_home()
-    rows = listing.runs(ledger, home.is_driven, tag)
+    rows, between = listing.runs(ledger, home.is_driven, tag), accounting.between_runs(ledger)
     if json:
-        print_json({"runs": [asdict(r) | {"usd_hour": str(r.usd_hour), "usd": str(r.usd)} for r in rows]})
+        listed = [asdict(r) | {"usd_hour": str(r.usd_hour), "usd": str(r.usd)} for r in rows]
+        print_json({"runs": listed, "volumes_between_runs_usd": str(round(between, 6))})
     elif rows:
         for line in listing.table(rows, shutil.get_terminal_size((119, 24)).columns):
             say(line)
+        if between and not tag:
+            say(f"volumes between runs: {money(between)}, which is in no run's cost")
     else:
         say("there is no run yet" if not tag else f"no run has the tag {tag}")
 

@@ -59,13 +59,13 @@ def _as_billed(charges: list[cost.MachineCharge], name: str, usd: Decimal) -> li
 
 
 def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
-    """The volumes that this run made or used, from then until they are gone, or the run is at its end."""
+    """The volumes that this run made or used, from then until they are gone or it has ended, whichever is first."""
     row = ledger.runs.get(id=run)
     found = []
     for volume in volumes_of(ledger, run):
         if volume.sent_at:
             since = volume.sent_at if volume.run == run else row.created_at
-            until = volume.gone_at or row.ended_at
+            until = min((end for end in (volume.gone_at, row.ended_at) if end), default=None)
             gone = moment(max(until, since)) if until else None
             found.append(
                 cost.VolumeCharge(
@@ -73,6 +73,19 @@ def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
                 )
             )
     return found
+
+
+def between_runs(ledger: Ledger) -> Decimal:
+    """USD of kept volumes while no run of theirs was under way: it is in no run's cost. A rehearsal's cost nothing."""
+    now, play = moment(ledger.now()), {row.id for row in ledger.runs.all() if row.is_play}
+    whole = [
+        cost.VolumeCharge(v.name, v.price_hour, moment(v.sent_at), moment(v.gone_at) if v.gone_at else None)
+        for v in ledger.volumes.all()
+        if v.sent_at and v.run not in play
+    ]
+    named = {charge.name for charge in whole}
+    in_runs = [c for row in ledger.runs.all() for c in volume_charges(ledger, row.id) if c.name in named]
+    return max(cost.accrued(whole, now) - cost.accrued(in_runs, now), Decimal(0))
 
 
 def volumes_of(ledger: Ledger, run: str) -> list[VolumeRow]:

@@ -18,6 +18,7 @@ from gpuplan_agent.wire import AgentError
 
 NEW, RUNNING, ENDED = "new", "running", "ended"
 SUPERVISOR_LOST = 255  # the exit code of a job whose supervisor died: how the job itself ended, nobody knows
+BURIALS = 5  # times that what is left of it is looked for and killed
 
 
 class JobFolder:
@@ -95,11 +96,16 @@ class JobFolder:
         import signal
         import time
 
-        from gpuplan_agent.processes import send_session, started_at
+        from gpuplan_agent.processes import carriers, send, send_session, started_at
 
         leader = self.number("pid")
         if leader and started_at(leader) == self.number("leader_started"):
             send_session(leader, signal.SIGKILL)
+        for _ in range(BURIALS):  # who left the session still has the job's own variable; it may fork meanwhile
+            left = carriers(b"GPUPLAN_METRICS=" + os.fsencode(self.file("metrics")))
+            if not left:
+                break
+            send(left, signal.SIGKILL)
         began = os.stat(self.file("request.json")).st_mtime
         lost = {
             "exit": SUPERVISOR_LOST,

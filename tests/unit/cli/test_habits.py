@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -237,6 +238,21 @@ def test_ls_prices_no_volume_of_a_rehearsal(home: Home, gpuplan: Any):
     lines = {line.split()[0]: line for line in gpuplan("ls")[1].splitlines()}
     assert "volume toy 10 GB $0.024" in lines["1128-real"]
     assert lines["1128-play"].endswith("  -")
+
+
+def test_ls_says_what_kept_volumes_cost_between_runs(home: Home, gpuplan: Any):
+    """An hour after its run a volume has cost that hour, which is in no run's cost; with a tag it is left out."""
+    ledger = home.open_ledger()
+    put(ledger, "1128-real", dry_run=False)
+    now = ledger.now()
+    ledger.runs.change({"id": "1128-real"}, created_at=now - 7200, ended_at=now - 3600)
+    row = VolumeRow(name="v", run="1128-real", label="toy", provider="runpod", state=VolumeState.CREATED)
+    ledger.volumes.put(replace(row, price_hour=Decimal(2), sent_at=now - 7200))
+    assert gpuplan("ls")[1].splitlines()[-1] == "volumes between runs: $2.00, which is in no run's cost"
+    assert Decimal(json.loads(gpuplan("ls", "--json")[1])["volumes_between_runs_usd"]) == pytest.approx(
+        Decimal(2), abs=Decimal("0.1")
+    )
+    assert "between" not in gpuplan("ls", "--tag", "x")[1]
 
 
 def seconds(words: list[str], env: dict[str, str]) -> float:
