@@ -21,11 +21,10 @@ def ls(
     """List all runs: state, what each costs now and has cost, and what it keeps."""
     from dataclasses import asdict
 
-    from orchestrator.engine import accounting
     from orchestrator.report import listing
 
     home, ledger = open_home()
-    rows, between = listing.runs(ledger, home.is_driven, tag), accounting.between_runs(ledger)
+    rows, between = listing.runs(ledger, home.is_driven, tag), listing.between_runs(ledger)
     if json:
         listed = [asdict(r) | {"usd_hour": str(r.usd_hour), "usd": str(r.usd)} for r in rows]
         print_json({"runs": listed, "volumes_between_runs_usd": str(round(between, 6))})

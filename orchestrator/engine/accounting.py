@@ -75,19 +75,6 @@ def volume_charges(ledger: Ledger, run: str) -> list[cost.VolumeCharge]:
     return found
 
 
-def between_runs(ledger: Ledger) -> Decimal:
-    """USD of kept volumes while no run of theirs was under way: it is in no run's cost. A rehearsal's cost nothing."""
-    now, play = moment(ledger.now()), {row.id for row in ledger.runs.all() if row.is_play}
-    whole = [
-        cost.VolumeCharge(v.name, v.price_hour, moment(v.sent_at), moment(v.gone_at) if v.gone_at else None)
-        for v in ledger.volumes.all()
-        if v.sent_at and v.run not in play
-    ]
-    named = {charge.name for charge in whole}
-    in_runs = [c for row in ledger.runs.all() for c in volume_charges(ledger, row.id) if c.name in named]
-    return max(cost.accrued(whole, now) - cost.accrued(in_runs, now), Decimal(0))
-
-
 def volumes_of(ledger: Ledger, run: str) -> list[VolumeRow]:
     """The volumes that this run made or used."""
     used = {use.volume for use in ledger.volume_uses.all(run=run)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -207,7 +209,7 @@ def start(
     try:
         rehearsal = _await(file, daemon)
     except BaseException:  # Ctrl-C while it comes up: nobody would end it
-        _kill(daemon.pid)
+        _end(daemon)
         raise
     if rehearsal.facts.pid == daemon.pid:
         try:
@@ -270,7 +272,7 @@ def _await(file: Path, daemon: _Daemon) -> Rehearsal:
         if code not in {None, ALREADY_RUNNING}:
             break
         time.sleep(0.01)
-    _kill(daemon.pid)
+    _end(daemon)
     tail = (file.parent / "daemon.log").read_text(errors="replace").splitlines()[-1:]
     raise GpuplanError(
         f"the rehearsal's daemon did not start: {' '.join(tail) or 'it said nothing'}",
@@ -288,10 +290,17 @@ def _alive(pid: int) -> bool:
     return process is not None and process.state != "Z"
 
 
-def _kill(pid: int) -> None:
-    import os
-    import signal
+def _end(daemon: _Daemon) -> None:
+    """End one that is coming up, and what it may have started; it is gone when this returns."""
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        daemon.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
 
+
+def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

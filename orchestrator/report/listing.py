@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from orchestrator import cost
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow
@@ -34,6 +35,21 @@ def runs(ledger: Ledger, is_driven: Callable[[str], bool], tag: str = "") -> lis
     """All runs, the newest first; `tag`: those that have it. `is_driven`: whether a living process drives a run."""
     rows = reversed(ledger.runs.all())
     return [_listed(ledger, row, is_driven) for row in rows if not tag or tag in row.tags.split(",")]
+
+
+def between_runs(ledger: Ledger) -> Decimal:
+    """USD of kept volumes while no run of theirs was under way: it is in no run's cost. A rehearsal's cost nothing."""
+    now, play = accounting.moment(ledger.now()), {row.id for row in ledger.runs.all() if row.is_play}
+    whole = [
+        cost.VolumeCharge(
+            v.name, v.price_hour, accounting.moment(v.sent_at), accounting.moment(v.gone_at) if v.gone_at else None
+        )
+        for v in ledger.volumes.all()
+        if v.sent_at and v.run not in play
+    ]
+    named = {charge.name for charge in whole}
+    in_runs = [c for row in ledger.runs.all() for c in accounting.volume_charges(ledger, row.id) if c.name in named]
+    return max(cost.accrued(whole, now) - cost.accrued(in_runs, now), Decimal(0))
 
 
 def table(rows: Sequence[Listed], width: int) -> list[str]:

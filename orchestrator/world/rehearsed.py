@@ -40,10 +40,14 @@ def rehearsed(
     `owner`: whose machines they are; "": this home's.
     """
     _stay_on_this_computer()
-    living = client.attach(Path(spec.rehearsal)) if spec.rehearsal else _ours(spec, run, home.fixtures)
-    _require(living.facts.conditions, Conditions(spec.network, spec.clock_skew_s))
-    facts, public_key = living.facts, ensure_key_pair(home.path)
-    _arm_once(home.run_folder(run), living, spec)
+    living = _attached(spec) if spec.rehearsal else _ours(spec, run, home.fixtures)
+    try:
+        facts, public_key = living.facts, ensure_key_pair(home.path)
+        _arm_once(home.run_folder(run), living, spec)
+    except BaseException:  # Ctrl-C too: there is no world yet that anybody could leave
+        if not spec.rehearsal:
+            _leave(spec, living, run)
+        raise
 
     def provider(name: str) -> Provider:
         if spec.ssh_host:
@@ -77,6 +81,13 @@ def _stay_on_this_computer() -> None:
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), "127.0.0.1", "localhost"]))
 
 
+def _attached(spec: WorldSpec) -> Rehearsal:
+    """The cloud that somebody else began and ends."""
+    found = client.attach(Path(spec.rehearsal))
+    _require(found.facts.conditions, _asked(spec))
+    return found
+
+
 def _ours(spec: WorldSpec, run: str, fixtures: Path) -> Rehearsal:
     """The cloud in the spec's folder. UsageError: it cannot be kept there, or what it is to behave like not be read."""
     if fixtures.is_dir():
@@ -84,15 +95,20 @@ def _ours(spec: WorldSpec, run: str, fixtures: Path) -> Rehearsal:
     try:
         found = client.start(
             Path(spec.cloud),
-            conditions=Conditions(spec.network, spec.clock_skew_s),
+            conditions=_asked(spec),
             fixtures=fixtures if fixtures.is_dir() else None,
         )
+        _require(found.facts.conditions, _asked(spec))
         _users(spec).mkdir(exist_ok=True)
         (_users(spec) / run).touch()
     except OSError as error:
         message = f"the rehearsed cloud cannot be kept in {spec.cloud}: {error.strerror or error}"
         raise UsageError(message, remedy="name another folder") from error
     return found
+
+
+def _asked(spec: WorldSpec) -> Conditions:
+    return Conditions(spec.network, spec.clock_skew_s)
 
 
 def _require(there: Conditions, asked: Conditions) -> None:

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.engine import accounting
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import RunRow, VolumeRow, VolumeUseRow
+from orchestrator.report import listing
 from orchestrator.words.lifecycle import RunState, VolumeState
 from tests.unit.engine.stepping import START, SteppingClock, context
 
@@ -39,9 +40,9 @@ def test_each_hour_of_a_volume_is_paid_once(tmp_path: Path, gone: float | None, 
     ledger = ledger_of(tmp_path, gone=gone)
     mine = [accounting.accrued(ledger, run) for run in ("1101-aaaa", "1101-bbbb")]
     assert mine == [2, min(gone or 5, 5) - 4]
-    assert accounting.between_runs(ledger) == between
+    assert listing.between_runs(ledger) == between
 
 
 def test_what_a_rehearsal_keeps_costs_nothing(tmp_path: Path):
     """Its volumes are files of this computer."""
-    assert accounting.between_runs(ledger_of(tmp_path, gone=None, rehearsed=True)) == 0
+    assert listing.between_runs(ledger_of(tmp_path, gone=None, rehearsed=True)) == 0
