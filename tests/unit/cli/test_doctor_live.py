@@ -206,7 +206,7 @@ def test_a_rehearsal_of_this_home_is_told_what_was_seen(tmp_path: Path, monkeypa
 
     def start(_folder: Path, *, conditions: object, fixtures: Path | None) -> object:
         asked.append(fixtures)
-        return object()
+        return SimpleNamespace(facts=SimpleNamespace(conditions=conditions))
 
     monkeypatch.setattr(client, "start", start)
     home = Home(tmp_path / "home")
