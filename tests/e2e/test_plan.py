@@ -47,7 +47,7 @@ def test_the_whole_plan_is_rehearsed(tool: Tool):
     assert [t["files_done"] == t["files"] and t["ended"] for t in document["transfers"]].count(False) == 0
     assert "Paris" in answers["Basic inference test passes"]["detail"]
     assert {m["state"] for m in document["machines"]} == {"DESTROYED"}
-    assert len(document["machines"]) == 5
+    assert len(document["machines"]) == 6
     assert {v["state"] for v in document["volumes"]} == {"DESTROYED"}
     assert tool.cloud.alive() == {"machines": [], "volumes": [], "processes": 0, "breaches": []}
     report = next(tool.home.glob("runs/*/pulled/**/GLM_IMPLEMENTATION.md")).read_text()
