@@ -56,8 +56,9 @@ class PaperMachines:
             self.on_end(host_id)
 
     async def cut(self, host_id: str) -> None:
-        """Say that its connections are cut."""
-        self.on_cut(host_id)
+        """Say that its connections are cut, if it is up."""
+        if host_id in self.running:
+            self.on_cut(host_id)
 
     async def hang(self, host_id: str) -> None:
         """Say that it answers nobody any more, if it is up."""

@@ -58,7 +58,7 @@ def twice(bench: Bench) -> list[str]:
 def crowded(bench: Bench) -> list[str]:
     """Creates at a moment when a run had all the machines already that its plan can use at the same time.
 
-    One whose end was asked for, or that ended by itself, is not counted, whatever it still costs.
+    One whose end was asked for, heard or not, or that ended by itself, is not counted, whatever it still costs.
     """
     found, living = list[str](), dict[str, str]()  # id -> run
     most = max(map(partial(_machines_of, bench.spec), resolve(bench.spec.plan, bench.spec.asked)))
@@ -68,7 +68,7 @@ def crowded(bench: Bench) -> list[str]:
             living[str(entry["id"])] = name.run
             if (count := list(living.values()).count(name.run)) > most:
                 found.append(f"{entry['name']}: one of {count} machines at {entry['at']}, {most} are needed")
-        elif action in ENDS:
+        elif action in (*ENDS, "refuse-destroy"):
             living.pop(str(entry.get("id")), None)
     return found
 
