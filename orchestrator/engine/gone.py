@@ -9,7 +9,7 @@ from functools import partial
 
 from orchestrator.engine.effects import NotGone
 from orchestrator.words.errors import GpuplanError, ProviderUnavailable
-from orchestrator.words.provider import Provider
+from orchestrator.words.provider import MachineView, Provider
 from orchestrator.words.waiting import Clock
 
 DESTROY_S = 600.0  # how long a thing may take to be gone, in the cloud's time
@@ -33,12 +33,25 @@ class Proven:
 Proof = Proven | NotGone
 
 
-def machine(provider: Provider, clock: Clock, machine_id: str, *, fresh_s: float = 0.0, seen: bool = True) -> Proof:
-    """Destroy a machine until GET and the list know nothing of it. `fresh_s`, `seen`: see `until`."""
+def machine(
+    provider: Provider,
+    clock: Clock,
+    machine_id: str,
+    *,
+    fresh_s: float = 0.0,
+    seen: bool = True,
+    look: Callable[[MachineView], None] = lambda _: None,
+) -> Proof:
+    """Destroy a machine until GET and the list know nothing of it. `fresh_s`, `seen`: see `until`.
+
+    `look` is shown what the provider still says of it.
+    """
 
     def present() -> bool:
-        listed = any(v.id == machine_id for v in provider.machines())
-        return listed or provider.machine(machine_id) is not None
+        view = next((v for v in provider.machines() if v.id == machine_id), None) or provider.machine(machine_id)
+        if view:
+            look(view)
+        return view is not None
 
     return until(clock, present, end=partial(provider.destroy, machine_id), fresh_s=fresh_s, seen=seen)
 

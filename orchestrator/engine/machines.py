@@ -267,7 +267,8 @@ class Machines:
         age = self._context.now() - (row.accepted_at or self._context.now())
         fresh_s = max(self.clock.scaled(self._provider.list_lag_s) - age, 0.0)
         seen = row.reachable_at is not None or self._is_shown(row)
-        proof = gone.machine(self._provider, self.clock, row.provider_id, fresh_s=fresh_s, seen=seen)
+        look = partial(charge, self._context, row)  # a fresh one may show its price only now
+        proof = gone.machine(self._provider, self.clock, row.provider_id, fresh_s=fresh_s, seen=seen, look=look)
         if isinstance(proof, NotGone):
             self._context.event(f"{row.name}: not proven gone: {proof.why}")
             return proof

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from orchestrator.engine.effects import Gone, NotGone, NotReached, Reached
 from orchestrator.engine.machines import Machines
 from orchestrator.words.lifecycle import MachineState
+from orchestrator.words.provider import MachineView
 from tests.unit.engine.stepping import START, Cloud, SteppingClock, charge, context, machine
 
 NAME = "gpuplan-abcdefgh-1101-aaaa-only-1-t1764000000"
@@ -68,6 +71,32 @@ def test_what_is_fresh_is_not_believed_gone(tmp_path: Path, age_s: float, proof_
     row = around.ledger.machines.get(name=NAME)
     assert (row.state, row.gone_at, row.reason) == (MachineState.DESTROYED, around.now(), "failed")
     assert [c.until for c in around.ledger.charges.all()] == [around.now()]
+
+
+class Late(Cloud):
+    """Shows a fresh machine, and that it costs 45, in its list first; a delete before that finds nothing."""
+
+    shown = False
+
+    def machines(self) -> list[MachineView]:
+        found = [replace(view, price_hour=Decimal(45)) for view in super().machines()]
+        self.shown = self.shown or bool(found)
+        return found
+
+    def destroy(self, machine_id: str) -> None:
+        if self.shown:
+            super().destroy(machine_id)
+
+
+def test_what_shows_its_price_at_its_end_only_is_charged_so(tmp_path: Path):
+    """Nobody could look at it before: it was ended as soon as it was made, while the list lagged."""
+    cloud = Late()
+    clock = SteppingClock(at={10.0: lambda: cloud.there.update({"id-1": NAME})})
+    cloud.list_lag_s = 60.0
+    values = {"state": MachineState.CREATED, "provider_id": "id-1", "accepted_at": START.timestamp()}
+    made, around = machines(tmp_path, clock, cloud, **values)
+    assert made.destroy(NAME, "failed") == Gone()
+    assert around.ledger.machines.get(name=NAME).price_hour == 45
 
 
 def test_what_stays_is_said_and_stays_in_the_books(tmp_path: Path):
