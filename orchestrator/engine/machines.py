@@ -29,6 +29,7 @@ from orchestrator.words.spec import plain
 
 T = TypeVar("T")
 CUTS_APART_S = 120.0  # between two that are said of one machine, in the cloud's time
+LOOKS = 2  # at a machine before it is ended: one request that fails says nothing of it
 STOP_JOBS_S = 120.0  # real seconds for the jobs on a machine that stays
 
 
@@ -281,10 +282,12 @@ class Machines:
 
         Nobody has reached the machine, and perhaps nobody has looked at what it really costs.
         """
-        try:
-            view = self._provider.machine(row.provider_id)
-        except (ProviderUnavailable, AccountRefused):
-            return False
-        if view:
-            charge(self._context, row, view)
-        return view is not None
+        for _ in range(LOOKS):
+            try:
+                view = self._provider.machine(row.provider_id)
+            except (ProviderUnavailable, AccountRefused):
+                continue
+            if view:
+                charge(self._context, row, view)
+            return view is not None
+        return False

@@ -83,6 +83,10 @@ class Late(Cloud):
         self.shown = self.shown or bool(found)
         return found
 
+    def machine(self, machine_id: str) -> MachineView | None:
+        view = super().machine(machine_id)
+        return replace(view, price_hour=Decimal(45)) if view else None
+
     def destroy(self, machine_id: str) -> None:
         if self.shown:
             super().destroy(machine_id)
@@ -95,6 +99,15 @@ def test_what_shows_its_price_at_its_end_only_is_charged_so(tmp_path: Path):
     cloud.list_lag_s = 60.0
     values = {"state": MachineState.CREATED, "provider_id": "id-1", "accepted_at": START.timestamp()}
     made, around = machines(tmp_path, clock, cloud, **values)
+    assert made.destroy(NAME, "failed") == Gone()
+    assert around.ledger.machines.get(name=NAME).price_hour == 45
+
+
+def test_one_request_that_fails_hides_no_price(tmp_path: Path):
+    """What nobody has reached is looked at before it is ended, and again where that fails."""
+    cloud = Late({"id-1": NAME}, refusals=1)
+    cloud.shown = True  # so that the first delete ends it
+    made, around = machines(tmp_path, SteppingClock(), cloud, state=MachineState.CREATED, provider_id="id-1")
     assert made.destroy(NAME, "failed") == Gone()
     assert around.ledger.machines.get(name=NAME).price_hour == 45
 
