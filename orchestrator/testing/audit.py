@@ -18,6 +18,7 @@ from orchestrator.engine.names import MachineName, VolumeName
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import MachineRow
 from orchestrator.plan import PhaseRun, crews_of, resolve
+from orchestrator.rehearsal.clouds.clock import stamp
 from orchestrator.rehearsal.clouds.records import Span
 from orchestrator.testing.bench import Bench
 from orchestrator.testing.clock import BEGINNING
@@ -60,16 +61,29 @@ def crowded(bench: Bench) -> list[str]:
 
     One whose end was asked for, heard or not, or that ended by itself, is not counted, whatever it still costs.
     """
-    found, living = list[str](), dict[str, str]()  # id -> run
+    found, living, asked = list[str](), dict[str, str](), _asked_to_end(bench)  # living: id -> run
     most = max(map(partial(_machines_of, bench.spec), resolve(bench.spec.plan, bench.spec.asked)))
     for entry in bench.clouds.log():
         action = entry["action"]
         if action == "create-machine" and (name := MachineName.parse(str(entry["name"]))):
             living[str(entry["id"])] = name.run
-            if (count := list(living.values()).count(name.run)) > most:
+            here = [run for one, run in living.items() if asked.get(one, "~") > str(entry["at"])]
+            if (count := here.count(name.run)) > most:
                 found.append(f"{entry['name']}: one of {count} machines at {entry['at']}, {most} are needed")
-        elif action in (*ENDS, "refuse-destroy"):
+        elif action in ENDS:
             living.pop(str(entry.get("id")), None)
+    return found
+
+
+def _asked_to_end(bench: Bench) -> dict[str, str]:
+    """Machine's id -> when its end was first asked for, as the log writes moments, whatever the answer was."""
+    found: dict[str, str] = {}
+    for call in bench.clouds.calls:
+        ids = [call.path.rpartition("/")[2]] if call.method == "DELETE" else []
+        if call.path.endswith("/terminate") and isinstance(call.body, dict):
+            ids = call.body.get("instance_ids", [])
+        for one in ids:
+            found.setdefault(one, stamp(call.at))
     return found
 
 

@@ -242,10 +242,8 @@ class Instances:
         """Begin to end an instance: it shows as terminating, then vanishes. Idempotent."""
         faults = self._context.faults
         if faults.take("delete-refused"):
-            self._context.log(API, "refuse-destroy", instance)
             raise ApiError(503, "provider/internal-unavailable", "The provider is unavailable.")
         if faults.take("delete-404"):
-            self._context.log(API, "refuse-destroy", instance)
             raise ApiError(404, "global/object-does-not-exist", "Specified instance does not exist.")
         self._context.log(API, "destroy-machine", instance)
         if instance.status == "terminating":

@@ -236,10 +236,8 @@ class Pods:
         """End a pod for good. Returns when every process of it is dead, unless a fault is armed."""
         faults = self._context.faults
         if faults.take("delete-refused"):
-            self._context.log(api, "refuse-destroy", pod)
             raise ProblemError(503, "upstream unavailable")
         if faults.take("delete-404"):
-            self._context.log(api, "refuse-destroy", pod)
             raise ProblemError(404, "pod not found")
         self._context.log(api, "destroy-machine", pod)
         if pod.id in self._leaving:
