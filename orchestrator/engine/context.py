@@ -114,9 +114,7 @@ class Context:
     log: Callable[[str, str], None] = lambda _step, _text: None  # a step's new output, for whoever looks on
     progress: Callable[[str, Progress], None] = lambda _step, _progress: None  # how far a step says it is, likewise
     keep: Callable[[Path], None] = lambda _file: None  # a file of the run's folder that others need who go on with it
-    announce: Callable[[str, str, str], None] = lambda _step, _state, _machine: (
-        None
-    )  # PHASE/STEP, started or ended, machine
+    announce: Callable[[str, str, str], None] = lambda _id, _state, _machine: None  # a step's, started or ended, where
 
     @property
     def run(self) -> str:

@@ -39,7 +39,8 @@ def runs(ledger: Ledger, is_driven: Callable[[str], bool], tag: str = "") -> lis
 
 def between_runs(ledger: Ledger) -> Decimal:
     """USD of kept volumes while no run of theirs was under way: it is in no run's cost. A rehearsal's cost nothing."""
-    now, play = accounting.moment(ledger.now()), {row.id for row in ledger.runs.all() if row.is_play}
+    now, rows = accounting.moment(ledger.now()), ledger.runs.all()
+    play = {row.id for row in rows if row.is_play}
     whole = [
         cost.VolumeCharge(
             v.name, v.price_hour, accounting.moment(v.sent_at), accounting.moment(v.gone_at) if v.gone_at else None
@@ -48,7 +49,7 @@ def between_runs(ledger: Ledger) -> Decimal:
         if v.sent_at and v.run not in play
     ]
     named = {charge.name for charge in whole}
-    in_runs = [c for row in ledger.runs.all() for c in accounting.volume_charges(ledger, row.id) if c.name in named]
+    in_runs = [c for row in rows for c in accounting.volume_charges(ledger, row.id) if c.name in named]
     return max(cost.accrued(whole, now) - cost.accrued(in_runs, now), Decimal(0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from datetime import timedelta
@@ -106,6 +107,12 @@ def test_a_machine_that_is_taken_away_says_so_a_second_after_its_step_began(name
         assert bench.clouds.next_change == bench.moment + timedelta(seconds=1)
         bench.wait(1)
     assert bench.events == [("up", identity), ("cut", identity), ("end", identity)]
+
+
+def test_a_machine_that_is_gone_is_not_cut(bench: Bench):
+    """Two disasters in one second: what was taken away has no connection left."""
+    asyncio.run(bench.clouds.machines.cut("gone"))
+    assert bench.events == []
 
 
 def test_the_same_seed_gives_the_same_clouds():

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.creation import offer_of
+from orchestrator.engine.names import MachineName
 from orchestrator.testing import audit
 from orchestrator.testing.bench import RUN, Bench
+from orchestrator.words.errors import ProviderUnavailable
 from orchestrator.words.provider import MachineSpec
 from tests.faults.cells import told
 
@@ -41,6 +43,24 @@ def test_what_is_left_made_twice_and_never_paid_is_seen(bench: Bench):
     assert any("is billed" in text for text in wrong)
     assert audit.leaks(bench, RUN) == [f"machine left: {row.name}"]
     assert audit.leaks(bench, "1102-none") == []
+
+
+@pytest.mark.parametrize(("asked", "crowded"), [(False, 1), (True, 0)])
+def test_a_machine_whose_end_was_asked_for_is_in_nobodys_way(bench: Bench, *, asked: bool, crowded: int):
+    """Also where the provider refused it: another one may take its place. Beside one that nobody ends it may not."""
+    provider, row = bench.controller().context.provider, bench.ledger().machines.all()[0]
+    name = MachineName.parse(row.name)
+    assert name
+    image = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
+    for number in (2, 3):
+        new = str(replace(name, number=number))
+        made = provider.create(MachineSpec(new, offer_of(row), image, 50, ("22/tcp",), "k", bench.clock.now()))
+        bench.clock.pause(60)
+        if asked:
+            bench.clouds.fault("delete-refused")
+            with pytest.raises(ProviderUnavailable):
+                provider.destroy(made)
+    assert len(audit.crowded(bench)) == crowded
 
 
 def test_a_bill_that_was_read_wrongly_is_seen(bench: Bench):
