@@ -281,7 +281,9 @@ def prepared(
     from orchestrator.world import sharing
     from orchestrator.world.opening import freeze_code
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run is driven, it means what Ctrl-C means
+    for number in (signal.SIGTERM, signal.SIGHUP):  # until the run is driven, they mean what Ctrl-C means
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish is respected
+            signal.signal(number, signal.default_int_handler)
     folder = home.run_folder(spec.run)
     folder.mkdir(parents=True, mode=0o700)
     world: World | None = None

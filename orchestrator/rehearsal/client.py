@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,12 +207,14 @@ def start(
     file = folder / FACTS
     if (found := _find(file)) is not None:
         return found
-    daemon = _spawn(folder, _arguments(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures))
-    try:
-        rehearsal = _await(file, daemon)
-    except BaseException:  # Ctrl-C while it comes up: nobody would end it
-        _end(daemon)
-        raise
+    with _interruptions_wait() as no_longer:
+        daemon = _spawn(folder, _arguments(folder, time_scale, idle_minutes, conditions or Conditions(), fixtures))
+        try:
+            no_longer()
+            rehearsal = _await(file, daemon)
+        except BaseException:  # Ctrl-C while it comes up: nobody would end it
+            _end(daemon)
+            raise
     if rehearsal.facts.pid == daemon.pid:
         try:
             for fault in faults:
@@ -261,6 +265,31 @@ def _spawn(folder: Path, arguments: Sequence[str]) -> _Daemon:
 
 
 _RUN = "from orchestrator.rehearsal.daemon import main; sys.exit(main(sys.argv[1:]))"
+
+
+@contextmanager
+def _interruptions_wait() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and its like are heard when what this yields is called: a process half begun has no name to end it by."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that they are raised in
+        yield lambda: None
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(signal.getsignal(number))  # the others raise nothing
+    }
+
+    def no_longer() -> None:
+        for number in list(before):
+            signal.signal(number, before.pop(number))
+        while came:
+            signal.raise_signal(came.pop())
+
+    try:
+        yield no_longer
+    finally:
+        no_longer()
 
 
 def _await(file: Path, daemon: _Daemon) -> Rehearsal:

@@ -62,7 +62,11 @@ def test_nohup_is_respected(tool: Tool):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [INT, pytest.param(TERM, marks=pytest.mark.faults)], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "number",
+    [INT, pytest.param(TERM, marks=pytest.mark.faults), pytest.param(signal.SIGHUP, marks=pytest.mark.faults)],
+    ids=["ctrl-c", "sigterm", "a closed terminal"],
+)
 def test_a_signal_before_the_run_began_leaves_nothing(tool: Tool, number: int):
     """While the rehearsal starts or the preview is made: exit code 6, no run folder, no daemon."""
     process = tool.start(*SLOW, GPUPLAN_REHEARSAL="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,19 @@ from orchestrator.world.home import Home
 from tests import forked
 
 
-@pytest.mark.parametrize("moment", [(client, "_find"), (rehearsed, "_arm_once")], ids=["it comes up", "it is there"])
+@pytest.mark.parametrize(
+    "moment", [None, (client, "_find"), (rehearsed, "_arm_once")], ids=["it is begun", "it comes up", "it is there"]
+)
 def test_an_interrupted_opening_leaves_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[object, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[object, str] | None
 ):
     """Whether it has come up or not: when the command ends it is gone, and no run is said to use it."""
     home, begun = Home(tmp_path / "home"), list[forked.Living]()
 
     def spawned(folder: Path, arguments: list[str]) -> forked.Living:
         begun.append(forked.spawn(folder, arguments))
+        if moment is None:
+            signal.raise_signal(signal.SIGINT)  # before anybody has a name for it
         return begun[0]
 
     def interrupt(*_: object) -> None:
@@ -29,7 +34,8 @@ def test_an_interrupted_opening_leaves_no_process(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(client, "_spawn", spawned)
-    monkeypatch.setattr(*moment, interrupt)
+    if moment:
+        monkeypatch.setattr(*moment, interrupt)
     spec = WorldSpec(provider="runpod", dry_run=True, cloud=str(tmp_path / "cloud"))
     with pytest.raises(KeyboardInterrupt):
         rehearsed.rehearsed(home, home.open_ledger(), spec, "1101-aaaa")
