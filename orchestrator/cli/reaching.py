@@ -37,6 +37,7 @@ class Way:
 
 def find_way(run: str | None, node: int) -> Way:
     """To the newest machine of a run (None: the newest one) that is up as that node. NoMachine: none is."""
+    from orchestrator.transport.commands import known_hosts
     from orchestrator.transport.keys import key_file
     from orchestrator.words.provider import Address
     from orchestrator.world.host_keys import pinned_under
@@ -50,7 +51,7 @@ def find_way(run: str | None, node: int) -> Way:
     address = Address(row.host, row.port, row.user)
     pinned = ledger.host_keys.get(address=pinned_under(row, rented=not spec.world.ssh_host)).key
     known = home.run_folder(spec.run) / "known_hosts"
-    known.write_text(f"[{address.host}]:{address.port} {pinned}\n{address.host} {pinned}\n")
+    known.write_text(known_hosts(address, pinned))
     key = Path(spec.world.ssh_key) if spec.world.ssh_key else key_file(home.path)
     return Way(home, ledger, spec, row, address, key, known)
 

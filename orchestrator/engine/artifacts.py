@@ -130,14 +130,14 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
         context.control.check()
         before = _bytes(partial)
         try:
-            _fetch(context, machine, path, partial, file.bytes)
+            found = _fetch(context, machine, path, partial, file.bytes)
         except ConnectionLost as error:
             stalls = 0 if _bytes(partial) > before else stalls + 1
             if stalls == STALLS:
                 raise MachineLost(f"{name} could not be fetched: {error.message}") from error
             context.control.pause(context.clock.scaled(2.0**stalls))
             continue
-        if _sha256(partial) == file.sha256:
+        if found == file.sha256:
             partial.replace(final)
             return
         partial.unlink()  # not what the manifest says: from the beginning
@@ -145,15 +145,19 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
     raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
 
 
-def _fetch(context: Context, machine: str, path: str, partial: Path, size: int) -> None:
-    """Append what is still to come of the machine's file to `partial`."""
-    with partial.open("ab") as out:
+def _fetch(context: Context, machine: str, path: str, partial: Path, size: int) -> str:
+    """Append what is still to come of the machine's file to `partial`; return the sha256 of all of it."""
+    with partial.open("a+b") as out:
         if out.tell() > size:
             out.truncate(0)
+        out.seek(0)
+        digest = hashlib.file_digest(out, "sha256")
         for chunk in context.agents(machine).transport.fetch(path, out.tell()):
             _append(out, chunk, size)
+            digest.update(chunk)
             context.control.check()
         os.fsync(out.fileno())
+    return digest.hexdigest()
 
 
 def _append(out: BinaryIO, chunk: bytes, size: int) -> None:

@@ -22,7 +22,7 @@ from orchestrator.words.store import ArtifactStore, Part, Upload
 
 SMALL_BYTES = 8 << 20  # a file up to this size is one part
 LOT = 100  # small files that are sent, and recorded, together
-BATCH = 32  # signed parts at a time: they expire, so that few are made before they are used
+BATCH = 128  # signed parts at a time, after which senders wait for each other; each may be used for an hour
 PATIENCE_S = 300.0  # without a stored part, in the cloud's time; a store that asks for patience gets the phase's time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RENEWALS = 3  # of signatures that had expired, without a stored part between

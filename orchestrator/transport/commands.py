@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.words.errors import ConnectionLost
 from orchestrator.words.provider import Address
 from orchestrator.words.secret import Secret
 
@@ -109,11 +110,20 @@ def _unpack(parent: str | Shell, target: str | Shell) -> str:
     return f'{prepare}; new="$(mktemp -d ./new.XXXXXX)"; {unpack}; {rename}'
 
 
-def fetch(path: str, offset: int) -> Command:
-    """The bytes of a regular file from `offset` on. Exit code NO_FILE: there is none."""
+def fetch(path: str, offset: int, most: int | None = None) -> Command:
+    """The bytes of a regular file from `offset` on, `most` of them. Exit code NO_FILE: there is none."""
     file = path if path.startswith("/") else f"./{path}"
     there = command("test", "-f", file)
-    return command(Shell(f"{there.text} || exit {NO_FILE}; exec"), "tail", "-c", f"+{offset + 1}", file)
+    cut: list[str | Shell] = [] if most is None else [Shell("|"), "head", "-c", str(most)]
+    return command(Shell(f"{there.text} || exit {NO_FILE};"), "tail", "-c", f"+{offset + 1}", file, *cut)
+
+
+def require_fetched(path: str, code: int) -> None:
+    """FileNotFoundError, ConnectionLost: what the exit code of `fetch` says."""
+    if code == NO_FILE:
+        raise FileNotFoundError(path)
+    if code:
+        raise ConnectionLost(f"reading {path} on the machine ended with {code}")
 
 
 def lay_code() -> Command:
@@ -149,23 +159,29 @@ def serve_jupyter() -> Command:
     return command(Shell(f'{there}; {kind}; exec jupyter "$kind" {options}'))
 
 
+def known_hosts(address: Address, host_key: str) -> str:
+    """The text of a known_hosts file in which the address has that one key, TYPE BASE64."""
+    return f"[{address.host}]:{address.port} {host_key}\n{address.host} {host_key}\n"
+
+
 def ssh_argv(
     address: Address,
     key_file: Path,
-    known_hosts: Path,
+    known: Path,
     *remote: str,
     tty: bool = False,
     forward: Sequence[str] = (),
     agent: bool = False,
+    settings: Sequence[str] = (),
 ) -> list[str]:
     """The argument list of the user's own ssh into a machine; `remote` is shell text to run there (none: a shell).
 
     `forward` are ssh's own -L words, PORT:HOST:PORT: ports here that lead to what the machine reaches. `agent`: the
     machine may use the user's keys. Nothing else is forwarded or sent, whatever the user's own settings of ssh say.
     """
-    known = f'UserKnownHostsFile="{known_hosts}"'  # ssh reads a list of files there, split at spaces
-    settings = [known, "GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"]
-    options = ["-F", "none", *(word for setting in settings for word in ("-o", setting))]
+    file = f'UserKnownHostsFile="{known}"'  # ssh reads a list of files there, split at spaces
+    said = [file, "GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", *settings]
+    options = ["-F", "none", *(word for setting in said for word in ("-o", setting))]
     words = ["ssh", *options, "-A" if agent else "-a", "-x"]
     words += ["-i", str(key_file), "-p", str(address.port), *(["-t"] if tty else [])]
     words += [word for local in forward for word in ("-L", local)]
