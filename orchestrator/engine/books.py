@@ -22,20 +22,23 @@ def open_books(ledger: Ledger, spec: RunSpec, run: RunRow) -> None:
     """
     phases, positions = resolve(spec.plan, spec.asked), {name: n for n, name in enumerate(spec.wanted)}
     labels = {spec.label(v) for name in spec.wanted if (v := spec.plan.phase(name).volume)}
-    with ledger.transaction() as all_of_it:  # it has the write lock: nobody claims between the look and the claim
+
+    def all_of_it(at_once: Connection) -> None:  # it has the write lock: nobody claims between the look and the claim
         for label in sorted(labels):
             _require_unclaimed(ledger, spec, label)
-            ledger.claims.put_in(all_of_it, ClaimRow(world=spec.cloud_or_host, label=label, run=spec.run))
-        ledger.runs.put_in(all_of_it, run)
+            ledger.claims.put_in(at_once, ClaimRow(world=spec.cloud_or_host, label=label, run=spec.run))
+        ledger.runs.put_in(at_once, run)
         for name, finisher in spec.done_before.items():
-            _copy_finished(ledger, all_of_it, spec, name, finisher, positions[name])
+            _copy_finished(ledger, at_once, spec, name, finisher, positions[name])
         for phase in phases:
             name = phase.phase.name
             row = PhaseRow(run=spec.run, name=name, position=positions[name], state=PhaseState.PLANNED)
-            ledger.phases.put_in(all_of_it, row)
+            ledger.phases.put_in(at_once, row)
             for number, step in enumerate(phase.steps):
                 todo = StepRow(run=spec.run, phase=name, id=step.id, position=number, state=StepState.PENDING)
-                ledger.steps.put_in(all_of_it, todo)
+                ledger.steps.put_in(at_once, todo)
+
+    ledger.write(all_of_it)
 
 
 def _copy_finished(ledger: Ledger, into: Connection, spec: RunSpec, name: str, finisher: str, position: int) -> None:

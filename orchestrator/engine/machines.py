@@ -18,6 +18,7 @@ from orchestrator.engine.peers import meet
 from orchestrator.engine.reach import through_cuts
 from orchestrator.engine.readiness import ENDED_STATUSES, POLL_S, address, charge, wait
 from orchestrator.engine.transfers import CODE, Transfer
+from orchestrator.ledger.database import Connection
 from orchestrator.ledger.rows import ChargeRow, MachineRow
 from orchestrator.transport.agent import Agent
 from orchestrator.transport.job_replies import JobInfo
@@ -71,9 +72,12 @@ class Machines:
             price_hour=offer.price_hour, disk_hour=offer.disk_hour, state=MachineState.REQUESTED, requested_at=now,
             deadline=deadline,
         )  # fmt: skip
-        with self._ledger.transaction() as both:
-            self._ledger.machines.put_in(both, machine)
-            self._ledger.charges.put_in(both, ChargeRow(machine=name, run=run, phase=phase, since=now))
+
+        def both(at_once: Connection) -> None:
+            self._ledger.machines.put_in(at_once, machine)
+            self._ledger.charges.put_in(at_once, ChargeRow(machine=name, run=run, phase=phase, since=now))
+
+        self._ledger.write(both)
         return name
 
     def wait(self, names: list[str]) -> list[Readiness]:

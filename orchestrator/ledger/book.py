@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from decimal import Decimal
 from enum import StrEnum
 from types import NoneType
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from orchestrator.ledger import sql
 from orchestrator.ledger.database import Connection
@@ -18,16 +17,24 @@ from orchestrator.words.errors import GpuplanError
 from orchestrator.words.lifecycle import AnyState, IllegalMove, may_move
 from orchestrator.words.secret import hide
 
+T = TypeVar("T")
 Row = TypeVar("Row")
 Moving = TypeVar("Moving", MachineRow, VolumeRow, PhaseRow, RunRow, StepRow)
 TOLD = frozenset({"error", "reason", "stop", "detail", "text"})  # columns of words, which may quote a secret
 
 
+class Write(Protocol):
+    """What a ledger writes by."""
+
+    def __call__(self, body: Callable[[Connection], T], /) -> T:
+        """See Ledger.write."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Access:
-    """How a book reaches its database: a transaction that holds the write lock, and reads that take none."""
+    """How a book reaches its database: writes that hold its lock, and reads that take none."""
 
-    transaction: Callable[[], AbstractContextManager[Connection]]
+    write: Write
     read: Callable[[str, Mapping[str, object]], Sequence[Sequence[Any]]]
     ordered: bool = True  # see sql.select
 
@@ -60,8 +67,7 @@ class Book(Generic[Row]):
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one with the same key."""
-        with self._access.transaction() as connection:
-            self.put_in(connection, row)
+        self._access.write(lambda connection: self.put_in(connection, row))
 
     def put_in(self, connection: Connection, row: Row) -> None:
         """`put` within a transaction that is under way."""
@@ -73,13 +79,12 @@ class Book(Generic[Row]):
 
     def change(self, key: Mapping[str, object], **values: object) -> int:
         """Change columns of the rows that match; return how many rows those were."""
-        with self._access.transaction() as connection:
-            return self._change_in(connection, key, values)
+        return self._access.write(lambda connection: self._change_in(connection, key, values))
 
     def remove(self, **where: object) -> int:
         """Delete the rows that match; return how many."""
-        with self._access.transaction() as connection:
-            return connection.execute(sql.delete(self.table, tuple(where)), _keyed(where)).rowcount
+        statement = sql.delete(self.table, tuple(where))
+        return self._access.write(lambda connection: connection.execute(statement, _keyed(where)).rowcount)
 
     def _change_in(self, connection: Connection, key: Mapping[str, object], values: Mapping[str, object]) -> int:
         statement = sql.update(self.table, tuple(key), tuple(values))
@@ -94,20 +99,26 @@ class StateBook(Book[Moving]):
 
     def move(self, key: Mapping[str, object], state: AnyState, **values: object) -> None:
         """Move one row to a state, with other columns. IllegalMove: that state may not follow, or there is no row."""
-        with self._access.transaction() as connection:
+
+        def moves(connection: Connection) -> None:
             old = self.state_in(connection, key)
             if old is None or not may_move(old, state):
                 raise IllegalMove(f"{self.table.name.removeprefix('gpuplan_')} {dict(key)} is {old}, not {state}")
             self.write_in(connection, key, state, values)
 
+        self._access.write(moves)
+
     def try_move(self, key: Mapping[str, object], state: AnyState, **values: object) -> bool:
         """The same where another process may have been first; False: the row stays as it is."""
-        with self._access.transaction() as connection:
+
+        def moves(connection: Connection) -> bool:
             old = self.state_in(connection, key)
             if old is None or not may_move(old, state):
                 return False
             self.write_in(connection, key, state, values)
             return True
+
+        return self._access.write(moves)
 
     def state_in(self, connection: Connection, key: Mapping[str, object]) -> Any:
         """The row's state, of its kind; None: there is no row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -16,6 +16,17 @@ class DatabaseFailed(Exception):
 
 class Busy(DatabaseFailed):
     """Another process holds it: the same may work a moment later."""
+
+
+class Cut(DatabaseFailed):
+    """The connection was lost in the middle of a transaction, or while it was committed.
+
+    `was_committed()` asks the database which: Busy while that cannot be told.
+    """
+
+    def __init__(self, said: str, was_committed: Callable[[], bool]) -> None:
+        super().__init__(said)
+        self.was_committed = was_committed
 
 
 class Found(Protocol):
@@ -50,7 +61,7 @@ class Database(Protocol):
         """What a statement finds, without the write lock."""
 
     def begin(self) -> AbstractContextManager[Connection]:
-        """One transaction that holds the write lock from its beginning; undone where the block raises."""
+        """One transaction that holds the write lock from its beginning; undone where the block raises. May be Cut."""
 
     def columns(self, table: str) -> Mapping[str, bool]:
         """A table's columns, and whether each must have a value; empty: there is no such table."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from orchestrator.ledger import sql
-from orchestrator.ledger.database import Busy, Connection, DatabaseFailed
+from orchestrator.ledger.database import Busy, Connection, Cut, DatabaseFailed
 from orchestrator.ledger.tables import SHARED, Table
 
 _WRITE_LOCK = 0x67707570  # "gpup": one writer at a time, as with a file
-_LOCK = "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key)"
+_LOCK = "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key), txid_current()"
 GONE_S = 25  # after which each side takes the other for gone when its computer or the network between them is
 _SESSION = {
     "tcp_keepalives_idle": 10,
@@ -53,11 +54,25 @@ class Server:
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """See database.Database."""
-        with contextlib.ExitStack() as block:
-            with self._asking():
-                connection = block.enter_context(_translated(self._engine.begin()))
-                connection.execute(sa.text(_LOCK), {"patience": self._wait_ms, "key": _WRITE_LOCK})
-            yield _Translated(connection)
+        number: int | None = None
+        try:
+            with contextlib.ExitStack() as block:
+                with self._asking():
+                    connection = block.enter_context(_translated(self._engine.begin()))
+                    values = {"patience": self._wait_ms, "key": _WRITE_LOCK}
+                    number = connection.execute(sa.text(_LOCK), values).one()[2]
+                yield _Translated(connection)
+        except DatabaseFailed as error:
+            if number is not None and getattr(error.__cause__, "connection_invalidated", False):
+                raise Cut(str(error), partial(self._was_committed, number)) from error.__cause__
+            raise
+
+    def _was_committed(self, number: int) -> bool:
+        """Whether the transaction of that number was. Busy: it is still under way."""
+        state = self.read("SELECT txid_status(:number)", {"number": number})[0][0]
+        if state == "in progress":  # the server has not seen yet that nobody is there
+            raise Busy(f"transaction {number} is under way")
+        return bool(state == "committed")
 
     def columns(self, table: str) -> Mapping[str, bool]:
         """See database.Database."""

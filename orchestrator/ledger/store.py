@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from orchestrator.ledger import rows as kinds
 from orchestrator.ledger import sql, tables
 from orchestrator.ledger.book import Access, Book, StateBook
-from orchestrator.ledger.database import Busy, Connection, Database, is_busy
+from orchestrator.ledger.database import Busy, Connection, Cut, Database, is_busy
 from orchestrator.ledger.sqlite import SqliteFile
 from orchestrator.words.errors import DatabaseBusy
 from orchestrator.words.lifecycle import MachineState, may_move
@@ -66,7 +66,7 @@ class Ledger:
         self.writes = 0  # transactions of this process so far: who shows the ledger need not read it to see a change
         self._database = self._open(url, min(TRY_S, patience_s))
         self._patiently(self._make_tables)
-        access = Access(self.transaction, self.read, self._database.ordered)
+        access = Access(self.write, self.read, self._database.ordered)
         self.runs = StateBook(access, tables.runs, kinds.RunRow)
         self.phases = StateBook(access, tables.phases, kinds.PhaseRow)
         self.steps = StateBook(access, tables.steps, kinds.StepRow)
@@ -131,6 +131,18 @@ class Ledger:
             yield self._patiently(lambda: block.enter_context(self._database.begin()))
         self.writes += 1
 
+    def write(self, body: Callable[[Connection], T]) -> T:
+        """What the body returns, done in one transaction; once, whatever becomes of the connection meanwhile."""
+        while True:
+            found: list[T] = []
+            try:
+                with self.transaction() as connection:
+                    found.append(body(connection))
+            except Cut as cut:
+                if not self._patiently(cut.was_committed):
+                    continue
+            return found[0]
+
     def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         """What a statement finds; `values` are those of its parameters."""
         return self._patiently(lambda: self._database.read(statement, values))
@@ -149,26 +161,31 @@ class Ledger:
     def charge(self, machine: str, run: str, phase: str, moment: float) -> None:
         """From that moment this phase pays for the machine, and whoever did before does no more. Idempotent."""
         values = {"machine": machine, "phase": phase, "moment": moment}
-        with self.transaction() as connection:
+
+        def pays(connection: Connection) -> None:
             connection.execute(f"{_UNPAID} AND phase <> :phase", values)
             if not connection.execute(_PAYS, values).fetchall():
                 row = kinds.ChargeRow(machine=machine, run=run, phase=phase, since=moment)
                 self.charges.put_in(connection, row)
 
+        self.write(pays)
+
     def gone(self, machine: str, reason: str, state: MachineState, at: float | None = None) -> None:
         """The machine has ended (DESTROYED or LOST), and nobody pays for it from then on. `at` None: now."""
         ended, key = at or self.now(), {"name": machine}
         values: dict[str, object] = {"gone_at": ended} | ({"reason": reason} if reason else {})
-        with self.transaction() as connection:
+
+        def ends(connection: Connection) -> None:
             old = self.machines.state_in(connection, key)
             if old is not None and (may_move(old, state) or may_move(old, MachineState.DESTROYING)):
                 self.machines.write_in(connection, key, state, values)
             connection.execute(_UNPAID, {"machine": machine, "moment": ended})
 
+        self.write(ends)
+
     def event(self, run: str, text: str, *, minor: bool = False) -> None:
         """Note something that a person may want to read later; `minor`: only who looks closely."""
-        with self.transaction() as connection:
-            self.events.put_in(connection, kinds.EventRow(id=0, run=run, at=self.now(), text=text, minor=minor))
+        self.events.put(kinds.EventRow(id=0, run=run, at=self.now(), text=text, minor=minor))
 
     def newest_events(self, run: str, count: int, *, minor: bool = True) -> list[kinds.EventRow]:
         """The run's last events, oldest first; `minor` False: without the minor ones."""
