@@ -99,24 +99,23 @@ class StateBook(Book[Moving]):
 
     def move(self, key: Mapping[str, object], state: AnyState, **values: object) -> None:
         """Move one row to a state, with other columns. IllegalMove: that state may not follow, or there is no row."""
-
-        def moves(connection: Connection) -> None:
-            old = self.state_in(connection, key)
-            if old is None or not may_move(old, state):
-                raise IllegalMove(f"{self.table.name.removeprefix('gpuplan_')} {dict(key)} is {old}, not {state}")
-            self.write_in(connection, key, state, values)
-
-        self._access.write(moves)
+        done, old = self._move(key, state, values)
+        if not done:
+            raise IllegalMove(f"{self.table.name.removeprefix('gpuplan_')} {dict(key)} is {old}, not {state}")
 
     def try_move(self, key: Mapping[str, object], state: AnyState, **values: object) -> bool:
         """The same where another process may have been first; False: the row stays as it is."""
+        return self._move(key, state, values)[0]
 
-        def moves(connection: Connection) -> bool:
+    def _move(self, key: Mapping[str, object], state: AnyState, values: Mapping[str, object]) -> tuple[bool, Any]:
+        """Whether it was moved, and its state before."""
+
+        def moves(connection: Connection) -> tuple[bool, Any]:
             old = self.state_in(connection, key)
-            if old is None or not may_move(old, state):
-                return False
-            self.write_in(connection, key, state, values)
-            return True
+            done = old is not None and may_move(old, state)
+            if done:
+                self.write_in(connection, key, state, values)
+            return done, old
 
         return self._access.write(moves)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -19,14 +19,7 @@ class Busy(DatabaseFailed):
 
 
 class Cut(DatabaseFailed):
-    """The connection was lost in the middle of a transaction, or while it was committed.
-
-    `was_committed()` asks the database which: Busy while that cannot be told.
-    """
-
-    def __init__(self, said: str, was_committed: Callable[[], bool]) -> None:
-        super().__init__(said)
-        self.was_committed = was_committed
+    """The connection was lost in the middle of a transaction, which was undone; or while it was committed: perhaps."""
 
 
 class Found(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from orchestrator.ledger.database import Busy, Connection, Cut, DatabaseFailed
 from orchestrator.ledger.tables import SHARED, Table
 
 _WRITE_LOCK = 0x67707570  # "gpup": one writer at a time, as with a file
-_LOCK = "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key), txid_current()"
+_LOCK = "SELECT set_config('lock_timeout', :patience, true), pg_advisory_xact_lock(:key)"
 GONE_S = 25  # after which each side takes the other for gone when its computer or the network between them is
 _SESSION = {
     "tcp_keepalives_idle": 10,
@@ -54,25 +53,18 @@ class Server:
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """See database.Database."""
-        number: int | None = None
+        begun = False
         try:
             with contextlib.ExitStack() as block:
                 with self._asking():
                     connection = block.enter_context(_translated(self._engine.begin()))
-                    values = {"patience": self._wait_ms, "key": _WRITE_LOCK}
-                    number = connection.execute(sa.text(_LOCK), values).one()[2]
+                    connection.execute(sa.text(_LOCK), {"patience": self._wait_ms, "key": _WRITE_LOCK})
+                begun = True
                 yield _Translated(connection)
         except DatabaseFailed as error:
-            if number is not None and getattr(error.__cause__, "connection_invalidated", False):
-                raise Cut(str(error), partial(self._was_committed, number)) from error.__cause__
+            if begun and getattr(error.__cause__, "connection_invalidated", False):
+                raise Cut(str(error)) from error.__cause__
             raise
-
-    def _was_committed(self, number: int) -> bool:
-        """Whether the transaction of that number was. Busy: it is still under way."""
-        state = self.read("SELECT txid_status(:number)", {"number": number})[0][0]
-        if state == "in progress":  # the server has not seen yet that nobody is there
-            raise Busy(f"transaction {number} is under way")
-        return bool(state == "committed")
 
     def columns(self, table: str) -> Mapping[str, bool]:
         """See database.Database."""

@@ -132,16 +132,16 @@ class Ledger:
         self.writes += 1
 
     def write(self, body: Callable[[Connection], T]) -> T:
-        """What the body returns, done in one transaction; once, whatever becomes of the connection meanwhile."""
+        """What the body returns, done in one transaction; again where the connection was lost within it.
+
+        It may be lost after the server has committed: a body that is done twice does no more than once.
+        """
         while True:
-            found: list[T] = []
             try:
                 with self.transaction() as connection:
-                    found.append(body(connection))
-            except Cut as cut:
-                if not self._patiently(cut.was_committed):
-                    continue
-            return found[0]
+                    return body(connection)
+            except Cut:
+                continue
 
     def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         """What a statement finds; `values` are those of its parameters."""

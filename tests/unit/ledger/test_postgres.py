@@ -11,19 +11,18 @@ from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from orchestrator.ledger import DatabaseFailed, Ledger, open_ledger
-from orchestrator.ledger.database import Busy, Connection
+from orchestrator.ledger.database import Connection
 from orchestrator.ledger.postgres import GONE_S, connected
 from orchestrator.ledger.rows import (
     ArtifactRow,
     ClaimRow,
     DeliverableRow,
-    EventRow,
     MachineRow,
     RunRow,
     StepRow,
@@ -128,40 +127,32 @@ def test_a_writer_who_waits_says_which_database(ledger: Ledger, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("moment", ["within it", "before its commit", "after its commit"])
-def test_a_write_is_done_once_whatever_becomes_of_its_connection(
-    ledger: Ledger, tmp_path: Path, shared_database: str, moment: str
+def test_a_write_is_done_whatever_becomes_of_its_connection(
+    ledger: Ledger, tmp_path: Path, shared_database: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """It is cut while it is under way, just before it is committed, or before we hear that it was: once it is done."""
+    """It is cut while it is under way, just before it is committed, or before we hear that it was: it is done."""
+    ledger.runs.put(RUN)
     came = list[str]()
+    writes = ledger.runs.write_in
 
-    def adds(connection: Connection) -> int:
+    def cut(connection: Connection, *what: Any) -> None:
         came.append(moment)
         ((pid,),) = connection.execute("SELECT pg_backend_pid()", {}).fetchall()
-        event = EventRow(id=0, run="r", at=1.0, text=f"try {len(came)}", minor=False)
+        kill = lambda: other.read("SELECT pg_terminate_backend(:pid, 5000)", {"pid": pid})  # noqa: E731  one line
         if len(came) == 1 and moment == "within it":
-            other.read("SELECT pg_terminate_backend(:pid, 5000)", {"pid": pid})
-        ledger.events.put_in(connection, event)
+            kill()
+        writes(connection, *what)
+        if len(came) == 1 and moment == "after its commit":
+            connection.execute("COMMIT", {})
+            connection.execute("SELECT 1", {})  # begins another, whose commit is what fails
         if len(came) == 1 and moment != "within it":
-            if moment == "after its commit":
-                connection.execute("COMMIT", {})
-                connection.execute("SELECT 1", {})  # begins another, whose commit is what fails
-            other.read("SELECT pg_terminate_backend(:pid, 5000)", {"pid": pid})
-        return len(came)
+            kill()
 
+    monkeypatch.setattr(ledger.runs, "write_in", cut)
     with closing(open_ledger(tmp_path, shared_database)) as other:
-        tries = ledger.write(adds)
-    assert tries == len(came) == (1 if moment == "after its commit" else 2)
-    assert [row.text for row in ledger.events.all(run="r")] == [f"try {tries}"]
-
-
-def test_a_write_whose_end_nobody_knows_yet_is_waited_for(ledger: Ledger, tmp_path: Path, shared_database: str):
-    """The server has not seen that the connection is gone: it is asked again for as long as its patience lasts."""
-    with closing(open_ledger(tmp_path, shared_database)) as other, other.transaction() as held:
-        ((number,),) = held.execute("SELECT txid_current()", {}).fetchall()
-        database = cast("Any", ledger)._database
-        with pytest.raises(Busy):
-            database._was_committed(number)
-    assert database._was_committed(number)
+        ledger.runs.move({"id": RUN.id}, RunState.RUNNING, pid=7)
+    assert len(came) == 2
+    assert ledger.runs.all() == [replace(RUN, state=RunState.RUNNING, pid=7)]
 
 
 def test_connections_that_the_server_has_ended_are_made_anew(ledger: Ledger, server: Server):
