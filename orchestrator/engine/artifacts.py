@@ -7,7 +7,7 @@ import json
 import os
 import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -116,8 +116,18 @@ def _refusal(name: str, patterns: tuple[str, ...]) -> str:
     return "looks like half a file" if name.endswith(PARTIAL) else ""
 
 
-def pull(context: Context, machine: str, workspace: str, file: ManifestFile, target: Path) -> None:
-    """Fetch one file home, going on with what is there, and verify it. The final name appears only when it is right."""
+def pull(
+    context: Context,
+    machine: str,
+    workspace: str,
+    file: ManifestFile,
+    target: Path,
+    came: Callable[[int, int], None] = lambda _bytes, _moved: None,
+) -> None:
+    """Fetch one file home, going on with what is there, and verify it. The final name appears only when it is right.
+
+    `came` hears of its bytes, and of those that just came.
+    """
     name = safe(file.name)
     final, partial = target / name, target / f"{name}{PARTIAL}"
     if is_whole(final, file):
@@ -130,7 +140,7 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
         context.control.check()
         before = _bytes(partial)
         try:
-            found = _fetch(context, machine, path, partial, file.bytes)
+            found = _fetch(context, machine, path, partial, file.bytes, came)
         except ConnectionLost as error:
             stalls = 0 if _bytes(partial) > before else stalls + 1
             if stalls == STALLS:
@@ -145,7 +155,9 @@ def pull(context: Context, machine: str, workspace: str, file: ManifestFile, tar
     raise StepFailed(f"{name} arrived {STALLS} times with another sha256 than the machine's")
 
 
-def _fetch(context: Context, machine: str, path: str, partial: Path, size: int) -> str:
+def _fetch(
+    context: Context, machine: str, path: str, partial: Path, size: int, came: Callable[[int, int], None]
+) -> str:
     """Append what is still to come of the machine's file to `partial`; return the sha256 of all of it."""
     with partial.open("a+b") as out:
         if out.tell() > size:
@@ -155,6 +167,7 @@ def _fetch(context: Context, machine: str, path: str, partial: Path, size: int) 
         for chunk in context.agents(machine).transport.fetch(path, out.tell()):
             _append(out, chunk, size)
             digest.update(chunk)
+            came(out.tell(), len(chunk))
             context.control.check()
         os.fsync(out.fileno())
     return digest.hexdigest()

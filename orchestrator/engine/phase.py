@@ -152,10 +152,14 @@ class PhaseWork:
         """Fetch the artifacts home from the machine, if the phase says so; return the folder."""
         if not self._phase(name).pull_to:
             return ""
-        workspace = self._at_root(name, lambda agent: agent.workspace)
+        workspace, home = self._at_root(name, lambda agent: agent.workspace), self._home(name)
+        transfer = Transfer(self._context, name, PULL, str(home))
+        transfer.expect({file.name: file.bytes for file in files})
         for file in files:
-            artifacts.pull(self._context, self._root(name), workspace, file, self._home(name))
-        return str(self._home(name))
+            arrived = partial(transfer.arrived, file.name)
+            artifacts.pull(self._context, self._root(name), workspace, file, home, arrived)
+            transfer.whole(file.name)
+        return str(home)
 
     def bring_home(self, name: str) -> Outcome:
         """Fetch home from the store what the phase has saved there: no machine is paid for meanwhile. Never raises."""

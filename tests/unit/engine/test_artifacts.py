@@ -149,7 +149,7 @@ def test_a_machine_that_sends_nothing_is_given_up(
     made = context(tmp_path, SteppingClock())
     asked = 0
 
-    def cut(_context: Any, _machine: str, _path: str, partial: Path, _size: int) -> None:
+    def cut(_context: Any, _machine: str, _path: str, partial: Path, *_: object) -> None:
         nonlocal asked
         with partial.open("ab") as out:
             out.write(b"x" * arrives[asked])

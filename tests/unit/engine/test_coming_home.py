@@ -17,6 +17,7 @@ from orchestrator.engine.download import Download, notes_of
 from orchestrator.engine.effects import ManifestFile
 from orchestrator.engine.fetching import fetch_all
 from orchestrator.engine.together import AT_ONCE, together
+from orchestrator.engine.transfers import PULL
 from orchestrator.testing.audit import unsafe
 from orchestrator.testing.bench import RUN, Bench
 from orchestrator.testing.clock import ManualClock
@@ -82,11 +83,13 @@ def test_somebody_may_stop_a_pull(bench: Bench):
 
 
 def test_without_a_store_the_machine_sends_them(bench: Bench):
-    """Nothing is anywhere else: the machine is paid for until its files are at home."""
+    """Nothing is anywhere else: the machine is paid for until its files are at home; how far they are can be seen."""
     bench.stores.clear()
     bench.spec = bench.spec.model_copy(update={"stores": ()})
     bench.controller().run()
     assert (bench.folder / "pulled/pulled/out/a.txt").read_text() == "hello"
+    (pull,) = bench.ledger().transfers.all(run=RUN, kind=PULL)
+    assert (pull.files_done, pull.bytes_done, pull.moved, pull.ended_at is None) == (1, 5, 5, False)
 
 
 # -- one file ------------------------------------------------------------------------------------------------------
