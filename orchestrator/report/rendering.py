@@ -89,7 +89,7 @@ def ending(
 
     below = [Text.assemble(f"{name}: ", said) for name, said in answers.items() if str(said) != NOTHING]
     whole = _Beside(table(beside=True), table(beside=False), below, LEAST_ANSWERS)
-    if report.settled or rehearsed:
+    if report.settled or rehearsed or not report.total_usd:  # a machine of one's own has no bill
         return whole
     return Group(whole, Text("not settled: the bill may still change", style="dim"))
 
@@ -120,7 +120,10 @@ def costs(
             table.add_section()
     table.add_row("volumes", "", money(report.volumes_usd), end_section=True)
     table.add_row("total", *_sums(report, catalogue_usd), style="bold")
-    notes = ["settled: the provider has billed the machines" if report.settled else "not settled: it may still change"]
+    notes = []
+    if report.settled or report.total_usd:
+        said = "settled: the provider has billed the machines" if report.settled else "not settled: it may still change"
+        notes.append(said)
     if rehearsed:
         notes.append("rehearsed: seconds and dollars are the rehearsal's, at catalogue prices; nothing was paid")
     return Group(table, *(Text(note, style="dim") for note in notes))

@@ -74,6 +74,15 @@ def test_cost_table_of_a_real_run_says_whether_it_is_settled() -> None:
     assert "rehears" not in text
 
 
+def test_where_nothing_was_paid_no_bill_can_change() -> None:
+    """A run on a machine of one's own says nothing of a bill, at its end and when it is asked."""
+    free = cost.report("r1", [], [], [], now=at(60), planned={"a": None}, settled=False)
+    for said in (rendering.costs(free, {}, rehearsed=False), rendering.ending(free, {}, [], (), rehearsed=False)):
+        assert "settled" not in _printed(said, width=80)
+    paid = rendering.ending(_report(settled=False), {}, [], (), rehearsed=False)
+    assert "not settled: the bill may still change" in _printed(paid, width=80)
+
+
 def test_a_phase_without_a_plan_has_no_planned_figures() -> None:
     """Where the user's files say nothing of hours and dollars, the columns say nothing either, the sum included."""
     silent = [replace(p, planned_hours=None, planned_usd=None) for p in _report().phases]
