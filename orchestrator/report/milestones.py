@@ -128,6 +128,8 @@ def _machines(mine: list[MachineLine]) -> str:
     """What became of a phase's machines: `; machine gone`."""
     if not mine:
         return ""
+    if all(m.price_hour == 0 for m in mine):  # nobody rented it
+        return "; your machine stays"
     left = [m.name for m in mine if m.costs]
     if left:
         return f"; {', '.join(left)} goes on" if len(left) == 1 else f"; {', '.join(left)} go on"

@@ -62,6 +62,19 @@ def test_plain_view_writes_what_a_person_wants_to_know(zone: None) -> None:
     ]
 
 
+def test_a_machine_of_ones_own_is_not_gone(zone: None) -> None:
+    """What nobody rented is not ended by us either, and is said to stay."""
+    out = io.StringIO()
+    with PlainView(out, Clock()) as view:
+        (day1, day2, day4) = RUNNING.phases
+        ended = replace(day2, state=PhaseState.DONE, outcome=Outcome.SUCCEEDED, ended=at(264))
+        own = tuple(replace(m, state=MachineState.DESTROYED, price_hour=Decimal(0)) for m in RUNNING.machines)
+        view.update(replace(RUNNING, phases=(day1, ended, day4), machines=own))
+    assert [line for line in out.getvalue().splitlines() if "day2-3  succeeded" in line] == [
+        "12:03:04 day2-3  succeeded, 4m 20s; your machine stays"
+    ]
+
+
 def test_steps_that_end_together_fill_lines_and_no_more(zone: None) -> None:
     """Forty steps of one phase share lines, none of them above 120 characters; each is there once."""
     out = io.StringIO()
