@@ -12,6 +12,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.rows import PhaseRow, StepRow
 from orchestrator.report import advice
 from orchestrator.report.console import indented, one_line
+from orchestrator.report.documents import bill
 from orchestrator.report.figures import money, spoken
 from orchestrator.report.leftover import kept
 from orchestrator.report.verdicts import Verdict
@@ -98,7 +99,7 @@ def _pulled(spec: RunSpec) -> list[str]:
 
 def _spent(ledger: Ledger, spec: RunSpec) -> str:
     """`spent $0.02; data is done and safe on volume toy ($0.02 a day)`."""
-    spent = f"spent {money(accounting.accrued(ledger, spec.run))}"
+    spent = f"spent {money(bill(ledger, spec.run, spec.plan).total_usd)}"  # as the table adds it up
     rows = [] if spec.world.throwaway else accounting.living_volumes(ledger, spec)
     there = [f"volume {row.label} ({money(row.price_hour * 24)} a day)" for row in rows]
     steps = [row for row in ledger.steps.all(run=spec.run) if row.state.is_done]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.resuming import _with_budget
 from orchestrator.config import ConfigErrors
-from orchestrator.report import advice, ending
+from orchestrator.report import advice, documents, ending, figures
 from orchestrator.testing.machine import Script
 from orchestrator.words.errors import UsageError
 from orchestrator.words.lifecycle import Outcome
@@ -59,6 +61,16 @@ def test_the_end_of_a_failed_run_says_each_thing_once(tmp_path: Path):
     assert [line.split("?")[0] for line in lines[4:] if "?" in line] == ["mended it", "as it was", "or no more"]
     assert lines[-1] == f"{made.bench.spec.run}: failed"
     assert "\n".join(lines).count("ModuleNotFoundError") == 1
+
+
+def test_what_was_spent_is_what_the_table_adds_up_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each phase's cost is rounded, and so their sum is: the line below the table has no other number."""
+    made = desk(tmp_path, use=Script(exit=1))
+    made.run("one")
+    ledger, spec = made.bench.ledger(), made.bench.spec
+    seen = replace(documents.bill(ledger, spec.run, spec.plan), volumes_usd=Decimal("12.345"))
+    monkeypatch.setattr(ending, "bill", lambda *_: seen)
+    assert f"spent {figures.money(seen.total_usd)};" in "\n".join(ending.block(ledger, spec, []))
 
 
 def test_a_deliverable_that_fails_on_a_finished_step_offers_to_repeat_it(tmp_path: Path):
