@@ -62,7 +62,7 @@ class Server:
                 begun = True
                 yield _Translated(connection)
         except DatabaseFailed as error:
-            if begun and getattr(error.__cause__, "connection_invalidated", False):
+            if begun and _is_cut(error.__cause__):
                 raise Cut(str(error)) from error.__cause__
             raise
 
@@ -118,7 +118,12 @@ def is_away(error: BaseException | None) -> bool:
     """Whether the server could not be asked, or is held up: the same may work a moment later."""
     if isinstance(error, sa.exc.TimeoutError):
         return True
-    return isinstance(error, sa.exc.OperationalError) or getattr(error, "connection_invalidated", False)
+    return isinstance(error, sa.exc.OperationalError) or _is_cut(error)
+
+
+def _is_cut(error: BaseException | None) -> bool:
+    """Whether the connection is no more."""
+    return bool(getattr(error, "connection_invalidated", False))
 
 
 def _clean(values: Mapping[str, object]) -> dict[str, object]:

@@ -112,6 +112,15 @@ def test_what_is_large_comes_by_openssh(transport: SshTransport, server: Sshd):
     _until(lambda: len(server.sessions()) == 1)
 
 
+def test_what_is_small_needs_no_connection_of_its_own(
+    transport: SshTransport, server: Sshd, monkeypatch: pytest.MonkeyPatch
+):
+    """A few megabytes are there before another connection would be."""
+    monkeypatch.setattr(openssh, "fetch", lambda *_: pytest.fail("another connection was made"))
+    small = _random(server, 7)
+    assert b"".join(transport.fetch(str(small))) == small.read_bytes()
+
+
 @pytest.mark.parametrize("why", ["no ssh", "no key"])
 def test_without_openssh_it_comes_all_the_same(
     why: str, transport: SshTransport, server: Sshd, monkeypatch: pytest.MonkeyPatch
