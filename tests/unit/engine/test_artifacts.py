@@ -133,6 +133,29 @@ def test_a_machine_sends_no_more_than_was_listed(tmp_path: Path):
     assert (tmp_path / "home/results/a.json.partial").stat().st_size == 0
 
 
+@pytest.mark.parametrize(("there", "offsets"), [(0, [0, 3]), (2, [2, 5]), (9, [0, 3])])
+def test_a_machines_file_is_gone_on_with(tmp_path: Path, there: int, offsets: list[int]):
+    """After a cut, and after an earlier run, only what is missing is asked for; half a file that is too long is not."""
+    asked = list[int]()
+
+    def cut(path: str, offset: int = 0) -> Iterator[bytes]:
+        asked.append(offset)
+        yield b"abcdefgh"[offset : offset + 3]
+        if len(asked) == 1:
+            raise ConnectionLost("cut")
+        yield b"abcdefgh"[offset + 3 :]
+
+    machine = SimpleNamespace(transport=SimpleNamespace(fetch=cut))
+    made = context(tmp_path, SteppingClock())
+    made.agents = stepbench.always(machine)
+    made.control.pause = made.clock.sleep
+    (tmp_path / "home/results").mkdir(parents=True)
+    (tmp_path / "home/results/a.json.partial").write_bytes(b"abcdefghi"[:there])
+    artifacts.pull(made, "m", "/w", file_of(b"abcdefgh"), tmp_path / "home")
+    assert (tmp_path / "home/results/a.json").read_bytes() == b"abcdefgh"
+    assert asked == offsets
+
+
 def test_a_file_that_no_disk_has_room_for_is_refused(tmp_path: Path):
     """A size beyond what is free here is an error before the first byte."""
     with pytest.raises(StepFailed, match="disk full"):
